@@ -1,0 +1,1 @@
+"""Commands: parse the line, find the folders, call the functions. No logic."""

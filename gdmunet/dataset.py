@@ -1,0 +1,293 @@
+"""Raw data sets: ``DatasetXXX_Name/`` with dataset.json, its cases and its folds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+from gdmunet.serialization import load_json
+
+FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
+# The voxel data of a .mhd header lie in files of these endings beside it.
+_DATA_ENDINGS = (".raw", ".zraw")
+# Modalities in Hounsfield units (or nearly so): one fixed clip range, air is -1024, one map for all cases.
+HU_MODALITIES = ("CT", "CBCT")
+
+Split = Literal["Tr", "Ts"]
+
+
+@dataclass(frozen=True)
+class DatasetDescriptor:
+    """The content of dataset.json.
+
+    Attributes
+    ----------
+    name
+        Name of the data set without its number.
+    channel_names
+        Channel number (``"0"``, ``"1"``, ...) to modality word (CT, CBCT, MR, T1, T2, FLAIR, ...).
+    target_name
+        Modality word of the target.
+    file_ending
+        One of `FILE_ENDINGS`; the same for every file of the data set.
+    numTraining
+        How many cases ``imagesTr`` must hold.
+    mask
+        True where ``masksTr`` (and ``masksTs``) hold a body mask for every case.
+    groups
+        Case identifier to its patient (a text), or to several named groups (an object such as
+        ``{"patient": "p07", "region": "AB"}``). Folds never split a patient; scores are given by every group.
+    overwrite_image_reader_writer
+        Which library reads and writes the volumes.
+    background
+        Value of the target where there is no body, in its own unit; None: -1024 for CT and CBCT, else the
+        smallest value that the training targets hold.
+    info
+        Anything else that is worth keeping (licence, source, how it was simulated); not interpreted.
+    """
+
+    channel_names: dict[str, str]
+    target_name: str
+    file_ending: str
+    numTraining: int  # noqa: N815 - nnU-Net's spelling of the key
+    name: str = ""
+    mask: bool = False
+    groups: dict[str, str | dict[str, str]] = field(default_factory=dict)
+    overwrite_image_reader_writer: Literal["SimpleITK"] = "SimpleITK"
+    background: float | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        expected = [str(i) for i in range(len(self.channel_names))]
+        if not self.channel_names or sorted(self.channel_names, key=lambda k: (len(k), k)) != expected:
+            raise GdmError(
+                f"channel_names must count its channels from 0: found {list(self.channel_names)}, expected {expected}"
+            )
+        if self.file_ending not in FILE_ENDINGS:
+            raise GdmError(f"file_ending: found {self.file_ending!r}, expected one of {', '.join(FILE_ENDINGS)}")
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Modality words of the condition channels in order."""
+        return tuple(self.channel_names[str(i)] for i in range(len(self.channel_names)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case; target and mask are None where the data set has none."""
+
+    identifier: str
+    conditions: tuple[Path, ...]
+    target: Path | None = None
+    mask: Path | None = None
+    groups: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def patient(self) -> str:
+        """The unit that folds never split: the group `patient`, else the case itself."""
+        return self.groups.get("patient", self.identifier)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Case identifiers of one fold."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+def find_dataset(folder: Path, dataset: int | str) -> Path:
+    """The ``DatasetXXX_Name`` folder of a number or name inside the raw, preprocessed or results folder.
+
+    Raises
+    ------
+    GdmError
+        Unknown (the known ones are listed) or ambiguous.
+    """
+    known = sorted(p for p in Path(folder).glob("Dataset[0-9][0-9][0-9]_*") if p.is_dir())
+    wanted = str(dataset)
+    if wanted.isdigit():
+        matches = [p for p in known if p.name.startswith(f"Dataset{int(wanted):03d}_")]
+    else:
+        matches = [p for p in known if wanted in (p.name, p.name.split("_", 1)[1])]
+    if len(matches) == 1:
+        return matches[0]
+    problem = f"data set {wanted} is unknown" if not matches else f"data set {wanted} names several folders"
+    raise GdmError(
+        problem,
+        file=Path(folder).resolve(),
+        found=", ".join(p.name for p in matches or known) or "no Dataset folder at all",
+        expected="one folder DatasetXXX_Name",
+        remedy="check the number; the folder comes from the flag, the GDM_ variable, or the working folder",
+    )
+
+
+def load_descriptor(dataset_folder: Path) -> DatasetDescriptor:
+    """Read and check ``dataset.json``."""
+    return load_json(DatasetDescriptor, Path(dataset_folder) / "dataset.json", "dataset.json")
+
+
+def list_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split = "Tr") -> list[Case]:
+    """All cases of ``imagesTr`` (with targets) or ``imagesTs`` (targets optional), sorted by identifier.
+
+    Raises
+    ------
+    GdmError
+        Missing channel, image without target, target without image, missing mask, duplicate identifiers,
+        a wrong number of cases, or none.
+    """
+    folder = Path(dataset_folder)
+    images = list_images(folder / f"images{split}", descriptor)
+    targets = _list_volumes(folder / f"targets{split}", descriptor.file_ending)
+    masks = _list_volumes(folder / f"masks{split}", descriptor.file_ending) if descriptor.mask else {}
+    if split == "Tr" or targets:
+        _check_partners(images, targets, "target", folder / f"targets{split}")
+    if descriptor.mask and (split == "Tr" or masks):
+        _check_partners(images, masks, "mask", folder / f"masks{split}")
+    if split == "Tr" and len(images) != descriptor.numTraining:
+        raise GdmError(
+            "the number of training cases is not what dataset.json says",
+            file=folder / "dataset.json",
+            found=f"{len(images)} cases in imagesTr",
+            expected=f"numTraining {descriptor.numTraining}",
+            remedy="correct numTraining, or add the missing files",
+        )
+    return [
+        Case(name, paths, targets.get(name), masks.get(name), groups_of(descriptor, name))
+        for name, paths in images.items()
+    ]
+
+
+def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[Path, ...]]:
+    """Identifier to condition files in channel order, for a folder of ``CASE_0000.ext`` files.
+
+    Raises
+    ------
+    GdmError
+        No files, a file without a channel number, or a missing or surplus channel.
+    """
+    ending = descriptor.file_ending
+    found: dict[str, dict[int, Path]] = {}
+    for stem, path in _list_volumes(folder, ending).items():
+        match = re.fullmatch(r"(.+)_(\d{4})", stem)
+        if match is None:
+            raise GdmError(
+                "a condition file lacks its four-digit channel number",
+                case=stem,
+                file=path,
+                found=path.name,
+                expected=f"{stem}_0000{ending}",
+                remedy="rename it, or let gdm_new_dataset lay the files out",
+            )
+        found.setdefault(match[1], {})[int(match[2])] = path
+    if not found:
+        raise GdmError(
+            "there are no cases",
+            file=folder,
+            found=f"no file that ends in {ending}",
+            expected=f"CASE_0000{ending}",
+            remedy="check the folder and file_ending in dataset.json",
+        )
+    channels = range(len(descriptor.channels))
+    for name, by_channel in found.items():
+        if sorted(by_channel) != list(channels):
+            missing = [f"{name}_{i:04d}{ending}" for i in channels if i not in by_channel]
+            raise GdmError(
+                "missing channel" if missing else "more channels than dataset.json names",
+                case=name,
+                file=folder / (missing[0] if missing else by_channel[max(by_channel)].name),
+                found=f"channels {sorted(by_channel)}",
+                expected=f"channels {list(channels)} ({', '.join(descriptor.channels)})",
+                remedy="add the file, or correct channel_names in dataset.json",
+            )
+    return {name: tuple(found[name][i] for i in channels) for name in sorted(found)}
+
+
+def groups_of(descriptor: DatasetDescriptor, identifier: str) -> dict[str, str]:
+    """Named groups of a case; a plain text in dataset.json is its patient."""
+    value = descriptor.groups.get(identifier, {})
+    return {"patient": value} if isinstance(value, str) else dict(value)
+
+
+def make_folds(cases: list[Case], count: int = 5, seed: int = 12345) -> tuple[Fold, ...]:
+    """Split cases into folds by patient: `count` of them, or as many as there are patients.
+
+    One patient alone gives no fold: only training on ``all`` is possible then.
+    """
+    patients = sorted({case.patient for case in cases})
+    if len(patients) < 2:
+        return ()
+    count = min(count, len(patients))
+    shuffled = np.random.default_rng(seed).permutation(len(patients))
+    folds = []
+    for k in range(count):
+        held_out = {patients[i] for i in shuffled[k::count]}
+        folds.append(
+            Fold(
+                tuple(case.identifier for case in cases if case.patient not in held_out),
+                tuple(case.identifier for case in cases if case.patient in held_out),
+            )
+        )
+    return tuple(folds)
+
+
+def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
+    """Stem to path for every file of `folder`; a file of another ending is an error, hidden files are not seen."""
+    if not folder.is_dir():
+        return {}
+    volumes: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or (ending == ".mhd" and path.name.endswith(_DATA_ENDINGS)):
+            continue
+        # .nii.gz must be asked before .nii, so that a stem never keeps half an ending.
+        other = next((e for e in FILE_ENDINGS if path.name.endswith(e)), None)
+        stem = path.name.removesuffix(other) if other else path.name
+        clash = next((known for known in volumes if known.lower() == stem.lower()), None)
+        if clash is not None:
+            raise GdmError(
+                "two files have one identifier",
+                case=stem,
+                file=path,
+                found=f"{volumes[clash].name} and {path.name}",
+                expected="identifiers that differ in more than the ending or upper and lower case",
+                remedy="rename or remove one",
+            )
+        if other != ending:
+            raise GdmError(
+                "a file has another ending than the data set",
+                case=stem,
+                file=path,
+                found=path.name,
+                expected=f"files that end in {ending}",
+                remedy="convert or move the file, or correct file_ending in dataset.json",
+            )
+        volumes[stem] = path
+    return volumes
+
+
+def _check_partners(images: dict[str, tuple[Path, ...]], partners: dict[str, Path], kind: str, folder: Path) -> None:
+    for name, paths in images.items():
+        if name not in partners:
+            raise GdmError(
+                f"image without {kind}",
+                case=name,
+                file=paths[0],
+                found=f"no file for it in {folder}",
+                expected=f"{name}{paths[0].name.removeprefix(name + '_0000')}",
+                remedy=f"add the {kind}, or remove the image",
+            )
+    for name, path in partners.items():
+        if name not in images:
+            raise GdmError(
+                f"{kind} without image",
+                case=name,
+                file=path,
+                found="no condition file for it",
+                expected=f"{name}_0000{path.name.removeprefix(name)}",
+                remedy=f"add the image, or remove the {kind}",
+            )

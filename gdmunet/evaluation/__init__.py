@@ -1,0 +1,1 @@
+"""Folder against folder: scores, groups, naive references."""

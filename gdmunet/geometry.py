@@ -1,0 +1,132 @@
+"""Where voxels lie in the patient. Shapes and spacings are (z, y, x); origin and direction are SimpleITK's (x, y, z).
+
+World coordinates are LPS (left, posterior, superior) in mm, as in SimpleITK and DICOM.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+
+Shape = tuple[int, int, int]
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of one volume.
+
+    Attributes
+    ----------
+    shape
+        Voxels along (z, y, x), the order of the array.
+    spacing
+        Voxel size in mm along (z, y, x).
+    origin
+        World position (x, y, z) in mm of the centre of voxel 0.
+    direction
+        Direction cosines as SimpleITK gives them: nine values, row by row; column k is the world direction of
+        image axis k, axes counted (x, y, z).
+    """
+
+    shape: Shape
+    spacing: Vector
+    origin: Vector = (0.0, 0.0, 0.0)
+    direction: tuple[float, float, float, float, float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # fmt: skip
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise GdmError("a volume needs three axes of at least one voxel", found=self.shape)
+        if min(self.spacing) <= 0 or not np.isfinite(self.spacing).all():
+            raise GdmError("voxel spacing must be positive", found=self.spacing)
+        matrix = self.matrix
+        if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3):
+            raise GdmError(
+                "the direction matrix is not orthonormal (sheared or scaled axes)",
+                found=np.round(matrix, 4).tolist(),
+                expected="three perpendicular unit vectors",
+                remedy="resample the volume to an orthonormal grid, for example with SimpleITK.Resample",
+            )
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Direction cosines as a (3, 3) array; column k belongs to image axis k in (x, y, z) order."""
+        return np.asarray(self.direction, dtype=np.float64).reshape(3, 3)
+
+    def to_world(self, index_zyx: np.ndarray) -> np.ndarray:
+        """World position (..., 3) in mm (x, y, z) of a voxel index (..., 3) in (z, y, x)."""
+        scaled = np.asarray(index_zyx, dtype=np.float64)[..., ::-1] * np.asarray(self.spacing[::-1])
+        return scaled @ self.matrix.T + np.asarray(self.origin)
+
+    def difference(self, other: Geometry, tolerance: float = 1e-3) -> str | None:
+        """Say in words how two grids differ, or None where they are one grid.
+
+        Origin and spacing may differ by `tolerance` of a voxel, the direction by `tolerance`.
+        """
+        if self.shape != other.shape:
+            return f"shape {self.shape} against {other.shape} voxels (z, y, x)"
+        if not np.allclose(self.spacing, other.spacing, rtol=tolerance, atol=0):
+            return f"spacing {_round(self.spacing)} against {_round(other.spacing)} mm (z, y, x)"
+        if not np.allclose(self.direction, other.direction, atol=tolerance):
+            return f"direction {_round(self.direction)} against {_round(other.direction)}"
+        # Written as text in file headers, origins carry rounding: a hundredth of a voxel is the same place.
+        if not np.allclose(self.origin, other.origin, rtol=0, atol=max(10 * tolerance * min(self.spacing), 1e-6)):
+            return f"origin {_round(self.origin)} against {_round(other.origin)} mm (x, y, z)"
+        return None
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """How to bring an array to another axis order and direction.
+
+    Output axis i is input axis ``order[i]``, reversed where ``flipped[i]``.
+    """
+
+    order: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """Reorder the last three axes of `array` (a view, no copy)."""
+        lead = array.ndim - 3
+        moved = array.transpose(*range(lead), *(lead + axis for axis in self.order))
+        return moved[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flipped))]
+
+    def inverse(self) -> AxisMap:
+        """The map that undoes this one."""
+        order = tuple(int(i) for i in np.argsort(self.order))
+        return AxisMap(order, tuple(self.flipped[i] for i in order))  # type: ignore[arg-type]
+
+    def apply_to_geometry(self, geometry: Geometry) -> Geometry:
+        """The grid of the reordered array; every voxel keeps its world position."""
+        shape = tuple(geometry.shape[i] for i in self.order)
+        spacing = tuple(geometry.spacing[i] for i in self.order)
+        columns = geometry.matrix[:, ::-1]  # column i now belongs to array axis i (z, y, x)
+        signs = np.where(self.flipped, -1.0, 1.0)
+        matrix = (columns[:, list(self.order)] * signs)[:, ::-1]
+        corner = np.zeros(3)
+        for axis, flip in zip(self.order, self.flipped, strict=True):
+            corner[axis] = geometry.shape[axis] - 1 if flip else 0
+        origin = geometry.to_world(corner)
+        return Geometry(shape, spacing, tuple(origin.tolist()), tuple(matrix.ravel().tolist()))  # type: ignore[arg-type]
+
+
+def canonical_axes(geometry: Geometry) -> AxisMap:
+    """The map to LPS: array axes (z, y, x) point to superior, posterior, left as nearly as the grid allows.
+
+    The assignment maximises the sum of the absolute cosines over the six axis orders, so oblique grids
+    have one answer as well; an oblique grid is reordered, never resampled.
+    """
+    cosines = geometry.matrix[::-1, ::-1]  # [world z, y, x] by [array axis z, y, x]
+    order = max(
+        itertools.permutations(range(3)),
+        key=lambda axes: sum(abs(cosines[world, axis]) for world, axis in enumerate(axes)),
+    )
+    return AxisMap(order, tuple(bool(cosines[world, axis] < 0) for world, axis in enumerate(order)))  # type: ignore[arg-type]
+
+
+def _round(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(round(float(value), 4) for value in values)

@@ -1,0 +1,1 @@
+"""From a trained model and a condition to a prediction in physical units."""

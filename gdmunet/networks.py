@@ -1,0 +1,100 @@
+"""Generators: one forward pass from condition to prediction, built from a `NetworkSpec` alone."""
+
+from __future__ import annotations
+
+import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from torch import nn
+
+from gdmunet.plans import NetworkSpec
+
+
+class Generator(nn.Module):
+    """A U-Net whose output may be a change of one condition channel.
+
+    Parameters
+    ----------
+    spec
+        The network in numbers.
+
+    Notes
+    -----
+    forward: condition (B, C, z, y, x) or (B, C, y, x) -> prediction (B, out_channels, ...), both in network units.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.unet = _build_unet(spec)
+        if spec.residual_channel is not None:
+            # The first prediction is the condition itself, so training starts at its error, not above it.
+            head = self.unet.decoder.seg_layers[-1]
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(self, condition: torch.Tensor) -> torch.Tensor:
+        """Predict the target, (B, C, ...) -> (B, out_channels, ...)."""
+        change = self.unet(condition)
+        if self.spec.residual_channel is None:
+            return change
+        channel = self.spec.residual_channel
+        return condition[:, channel : channel + 1] + change
+
+
+def build_network(spec: NetworkSpec) -> Generator:
+    """A generator with fresh weights."""
+    return Generator(spec)
+
+
+def _build_unet(spec: NetworkSpec) -> nn.Module:
+    conv = nn.Conv3d if spec.dimensions == 3 else nn.Conv2d
+    common = dict(
+        input_channels=spec.in_channels,
+        n_stages=len(spec.features),
+        features_per_stage=list(spec.features),
+        conv_op=conv,
+        kernel_sizes=[list(k) for k in spec.kernel_sizes],
+        strides=[list(s) for s in spec.strides],
+        num_classes=spec.out_channels,
+        n_conv_per_stage_decoder=list(spec.decoder_blocks),
+        conv_bias=True,
+        nonlin=nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        **_norm_arguments(spec),
+    )
+    if spec.block == "residual":
+        network: nn.Module = ResidualEncoderUNet(n_blocks_per_stage=list(spec.encoder_blocks), **common)
+        network.apply(_initialize)
+        # Each residual block starts near the identity, as dynamic-network-architectures intends.
+        for module in network.modules():
+            if hasattr(module, "conv2") and hasattr(module.conv2, "norm") and getattr(module.conv2.norm, "weight", None) is not None:
+                nn.init.zeros_(module.conv2.norm.weight)
+        return network
+    network = PlainConvUNet(n_conv_per_stage=list(spec.encoder_blocks), **common)
+    network.apply(_initialize)
+    return network
+
+
+class _GroupNorm(nn.GroupNorm):
+    """GroupNorm with InstanceNorm's constructor: eight groups, fewer where channels do not divide."""
+
+    def __init__(self, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
+        groups = next(g for g in (8, 4, 2, 1) if num_channels % g == 0)
+        super().__init__(groups, num_channels, eps=eps, affine=affine)
+
+
+def _norm_arguments(spec: NetworkSpec) -> dict:
+    if spec.norm == "none":
+        return {"norm_op": None, "norm_op_kwargs": None}
+    instance = nn.InstanceNorm3d if spec.dimensions == 3 else nn.InstanceNorm2d
+    return {
+        "norm_op": instance if spec.norm == "instance" else _GroupNorm,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    }
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=1e-2)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,193 @@
+"""Typed plans: everything that planning decided, as preprocessing, training and prediction read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.errors import GdmError
+from gdmunet.serialization import load_json
+
+# Raised whenever preprocessed data or plans of an older version can no longer be used.
+PLANS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class NormalizationSpec:
+    """How raw intensities become network units.
+
+    ``affine``: clip to `clip` (raw units), then (x - offset) / scale; one map for the whole data set.
+    ``percentile_zscore``: per case, clip to the percentiles `clip` (0..100) of the body, then subtract the body's
+    mean and divide by its standard deviation; offset and scale are unused.
+    """
+
+    scheme: Literal["affine", "percentile_zscore"]
+    clip: tuple[float, float]
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A U-Net in numbers. Lists run from the finest stage to the bottleneck; 2D nets have pairs.
+
+    Attributes
+    ----------
+    block
+        ``plain`` (convolution, norm, LeakyReLU) or ``residual`` encoder blocks.
+    norm
+        Normalisation layer after a convolution.
+    residual_channel
+        Condition channel that is added to the output (network units), or None: the network then predicts a change.
+    """
+
+    in_channels: int
+    out_channels: int
+    features: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
+    kernel_sizes: tuple[tuple[int, ...], ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    block: Literal["plain", "residual"]
+    norm: Literal["instance", "group", "none"]
+    residual_channel: int | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.strides[0])
+
+
+@dataclass(frozen=True)
+class MemoryFootprint:
+    """Predicted peak bytes of one training step, by part. The parts add up to the peak."""
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    ema: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return self.parameters + self.gradients + self.optimizer + self.ema + self.activations
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to look at the data (``3d_fullres``, ``3d_lowres``, ``2d``).
+
+    Attributes
+    ----------
+    transpose
+        Prepared axis i is canonical (LPS z, y, x) axis ``transpose[i]``; the axis of the largest spacing comes first.
+    spacing
+        Working voxel size in mm in prepared axis order; 2D: the two in-plane sizes, the first axis keeps its own.
+    median_shape
+        Median shape of the prepared volumes in voxels.
+    patch_size, batch_size
+        Patch in voxels (2D: two numbers) and patches a batch.
+    condition_normalization, target_normalization
+        One spec a channel, and one for the target.
+    background
+        Value of the target where there is no body, in raw units.
+    order
+        Spline order of resampling along finely sampled axes; 1 is used across thick slices.
+    predicted_memory
+        For the trainer and precision that the plans were made for.
+    """
+
+    name: str
+    transpose: tuple[int, int, int]
+    spacing: tuple[float, ...]
+    median_shape: tuple[int, int, int]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    condition_normalization: tuple[NormalizationSpec, ...]
+    target_normalization: NormalizationSpec
+    background: float
+    order: int
+    network: NetworkSpec
+    predicted_memory: MemoryFootprint
+
+    @property
+    def dimensions(self) -> int:
+        """2 or 3."""
+        return len(self.patch_size)
+
+    @property
+    def window_size(self) -> tuple[int, int, int]:
+        """The patch as three numbers: a 2D patch is one slice thick."""
+        return (1,) * (3 - self.dimensions) + self.patch_size  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a choice was made, in words."""
+
+    choice: str
+    value: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Plans:
+    """The content of plans.json.
+
+    Attributes
+    ----------
+    dataset_name
+        ``DatasetXXX_Name``.
+    name
+        Name of these plans; part of every results folder.
+    planner
+        Preset: plain, M, L, XL or tiny.
+    trainer
+        Trainer whose memory was counted.
+    precision
+        ``bfloat16``, ``float16`` (automatic mixed precision) or ``float32``: what the memory count assumed.
+    memory_budget_gb
+        Device memory (GB of 1e9 bytes) that a training step may use.
+    fingerprint_hash
+        sha256 of dataset_fingerprint.json: tells plans of another data set.
+    """
+
+    dataset_name: str
+    name: str
+    planner: Literal["plain", "M", "L", "XL", "tiny"]
+    trainer: str
+    precision: Literal["bfloat16", "float16", "float32"]
+    memory_budget_gb: float
+    dataset: DatasetDescriptor
+    fingerprint_hash: str
+    configurations: dict[str, Configuration]
+    folds: tuple[Fold, ...]
+    reasons: tuple[Reason, ...] = field(default_factory=tuple)
+    version: int = PLANS_VERSION
+
+    def configuration(self, name: str) -> Configuration:
+        """The configuration of that name; an unknown one lists the known ones."""
+        if name not in self.configurations:
+            raise GdmError(
+                f"configuration {name} is not in the plans",
+                found=f"{self.name} has {', '.join(self.configurations)}",
+                remedy="choose one of these; a low resolution exists only where the patch sees too little of a volume",
+            )
+        return self.configurations[name]
+
+
+def load_plans(file: Path) -> Plans:
+    """Read plans.json; plans of another version are refused."""
+    plans = load_json(Plans, file, "plans")
+    if plans.version != PLANS_VERSION:
+        raise GdmError(
+            "the plans are of another version of gdmunet",
+            file=file,
+            found=f"version {plans.version}",
+            expected=f"version {PLANS_VERSION}",
+            remedy="run gdm_plan_and_preprocess again",
+        )
+    return plans

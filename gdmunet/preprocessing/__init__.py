@@ -1,0 +1,1 @@
+"""From raw volumes to plans and prepared cases, and exactly back."""

@@ -1,0 +1,1 @@
+"""Trainers, and what they need: patches, augmentation, journal, resume."""
