@@ -30,7 +30,7 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, destination)
+        temporary.replace(destination)
     except OSError as error:
         raise GdmError(
             f"cannot write {destination.name}: {error.strerror or error}",

@@ -36,7 +36,7 @@ class Geometry:
     shape: Shape
     spacing: Vector
     origin: Vector = (0.0, 0.0, 0.0)
-    direction: tuple[float, float, float, float, float, float, float, float, float] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)  # fmt: skip
+    direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:

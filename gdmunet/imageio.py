@@ -130,7 +130,7 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bo
         for file in sorted(folder.iterdir(), key=lambda p: p.name == path.name):  # the header last
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())
-            os.replace(file, path.with_name(file.name))
+            file.replace(path.with_name(file.name))
     except (RuntimeError, OSError) as error:
         raise _write_error(path, _first_line(error)) from error
     finally:
@@ -174,29 +174,35 @@ def _read_image(path: Path, identifier: str | None) -> sitk.Image:
                 remedy="split a 4D series into one file a volume (one channel each); stack 2D slices first",
             )
         image = reader.Execute()
-        _check_whole(path, identifier)
+        _check_whole(path, identifier, image)
         return image
     except RuntimeError as error:
         raise _read_error(path, identifier, error) from error
 
 
-def _check_whole(path: Path, identifier: str | None) -> None:
-    """Refuse a truncated .gz: ITK reads one without a word and leaves the rest of the volume as it was."""
-    if path.suffix != ".gz":
-        return
-    try:
-        with gzip.open(path, "rb") as stream:
-            while stream.read(1 << 24):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
+def _check_whole(path: Path, identifier: str | None, image: sitk.Image) -> None:
+    """Refuse a truncated NIfTI: ITK reads one without a word and leaves the rest of the volume as it was."""
+    problem = None
+    if path.suffix == ".gz":
+        try:
+            with gzip.open(path, "rb") as stream:
+                while stream.read(1 << 24):
+                    pass
+        except (EOFError, OSError, zlib.error) as error:
+            problem = str(error)
+    elif path.suffix == ".nii":
+        needed = 352 + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+        if path.stat().st_size < needed:
+            problem = f"{path.stat().st_size} bytes where the header needs {needed}"
+    if problem:
         raise GdmError(
             "the file is truncated or damaged",
             case=identifier,
             file=path,
-            found=str(error),
-            expected="a whole gzip stream",
-            remedy="copy or export the file again; gzip -t FILE tests it",
-        ) from error
+            found=problem,
+            expected="a whole file",
+            remedy="copy or export the file again; gzip -t FILE tests a .gz",
+        )
 
 
 def _read_error(path: Path, identifier: str | None, error: RuntimeError) -> GdmError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
@@ -25,10 +27,11 @@ class Generator(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.unet = _build_unet(spec)
+        unet: Any = _build_unet(spec)
+        self.unet = unet
         if spec.residual_channel is not None:
             # The first prediction is the condition itself, so training starts at its error, not above it.
-            head = self.unet.decoder.seg_layers[-1]
+            head = unet.decoder.seg_layers[-1]
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
@@ -65,10 +68,7 @@ def _build_unet(spec: NetworkSpec) -> nn.Module:
     if spec.block == "residual":
         network: nn.Module = ResidualEncoderUNet(n_blocks_per_stage=list(spec.encoder_blocks), **common)
         network.apply(_initialize)
-        # Each residual block starts near the identity, as dynamic-network-architectures intends.
-        for module in network.modules():
-            if hasattr(module, "conv2") and hasattr(module.conv2, "norm") and getattr(module.conv2.norm, "weight", None) is not None:
-                nn.init.zeros_(module.conv2.norm.weight)
+        network.apply(_close_residual_branch)
         return network
     network = PlainConvUNet(n_conv_per_stage=list(spec.encoder_blocks), **common)
     network.apply(_initialize)
@@ -91,6 +91,13 @@ def _norm_arguments(spec: NetworkSpec) -> dict:
         "norm_op": instance if spec.norm == "instance" else _GroupNorm,
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},
     }
+
+
+def _close_residual_branch(module: nn.Module) -> None:
+    """Start each residual block as the identity: the last norm of its branch scales by zero."""
+    norm = getattr(getattr(module, "conv2", None), "norm", None)
+    if norm is not None:
+        nn.init.zeros_(norm.weight)
 
 
 def _initialize(module: nn.Module) -> None:
