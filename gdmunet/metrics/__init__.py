@@ -1,0 +1,34 @@
+"""Scores of one prediction against one target, inside a mask: pure functions on arrays (z, y, x).
+
+All arithmetic is float64, whatever the arrays' type. The three scores of SynthRAD2025 (`mae`, `psnr`, `ms_ssim`) equal
+its public evaluator. Values outside the mask never matter, not even NaN.
+"""
+
+from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
+from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
+from gdmunet.metrics.scores import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores, score_pair
+from gdmunet.metrics.seams import seam_score
+from gdmunet.metrics.similarity import nmi, ssim
+from gdmunet.metrics.structural import ms_ssim
+
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "HU_2023",
+    "HU_2025",
+    "METRIC_TEXTS",
+    "EvaluationRange",
+    "ImageScores",
+    "TissueErrors",
+    "ValueRange",
+    "bias",
+    "evaluation_range",
+    "mae",
+    "ms_ssim",
+    "nmi",
+    "psnr",
+    "rmse",
+    "score_pair",
+    "seam_score",
+    "ssim",
+    "tissue_mae",
+]
