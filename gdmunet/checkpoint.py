@@ -1,0 +1,207 @@
+"""Weights that rebuild their network by themselves: one .safetensors file with the network's numbers in its header.
+
+Such a file holds no code and no pickle, so a foreign one can be opened safely. What only the resumption of training
+needs (optimiser, random states) lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from gdmunet import __version__
+from gdmunet.atomic import atomic_path
+from gdmunet.errors import GdmError
+from gdmunet.networks import Generator, build_network
+from gdmunet.plans import NetworkSpec
+from gdmunet.serialization import from_json, to_json
+
+# Raised whenever files of an older form can no longer be read.
+CHECKPOINT_FORMAT = 1
+_HEADER_KEY = "gdmunet"
+
+
+@dataclass(frozen=True)
+class CheckpointMetadata:
+    """Where weights come from.
+
+    Attributes
+    ----------
+    trainer, plans, configuration, fold
+        The run, as its results folder spells it; fold is ``"0"``, ``"1"``, ... or ``"all"``.
+    epoch, iteration
+        Finished epochs and optimiser steps.
+    settings
+        The trainer's settings (plain JSON values).
+    validation_mae
+        Mean absolute error on the validation patches in the target's unit, or None where it was not measured.
+    sampler
+        How a prediction is drawn: one pass of the network.
+    """
+
+    trainer: str
+    plans: str
+    configuration: str
+    fold: str
+    epoch: int
+    iteration: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    validation_mae: float | None = None
+    gdmunet_version: str = __version__
+    sampler: Literal["one_step"] = "one_step"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights (CPU tensors by parameter name), the network they belong to, and where they come from."""
+
+    state_dict: dict[str, torch.Tensor]
+    network: NetworkSpec
+    metadata: CheckpointMetadata
+
+
+@dataclass(frozen=True)
+class _Header:
+    network: NetworkSpec
+    metadata: CheckpointMetadata
+    format: int = CHECKPOINT_FORMAT
+
+
+def save_weights(
+    path: Path, state_dict: dict[str, torch.Tensor], network: NetworkSpec, metadata: CheckpointMetadata
+) -> None:
+    """Write weights atomically; an earlier file stays whole if this fails.
+
+    Parameters
+    ----------
+    state_dict
+        Of ``build_network(network)``. A tensor that the network reaches by several names is stored once; the names
+        of ``named_parameters()`` alone, without such repetitions, are enough.
+
+    Raises
+    ------
+    GdmError
+        The weights are not those of `network`, or the disk is full.
+    """
+    owners = _owners(network)
+    _check_names(set(state_dict), owners, Path(path))
+    # A clone where tensors share memory: safetensors refuses shared storage, and views of one flat buffer are shared.
+    tensors = {name: _detached(state_dict[name]) for name in dict.fromkeys(owners.values())}
+    header = json.dumps(to_json(_Header(network, metadata)))
+    with atomic_path(Path(path)) as temporary:
+        try:
+            save_file(tensors, str(temporary), metadata={_HEADER_KEY: header})
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
+
+
+def load_weights(path: Path) -> Checkpoint:
+    """Read a checkpoint written by `save_weights`.
+
+    Raises
+    ------
+    GdmError
+        Missing, truncated or foreign file, another format, or weights that do not fit their own network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GdmError("the checkpoint is missing", file=path, remedy="train the fold, or choose another checkpoint")
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as file:
+            text = (file.metadata() or {}).get(_HEADER_KEY)
+            if text is None:
+                raise _foreign(path, "safetensors without gdmunet's description of the network")
+            header = _parse_header(text, path)
+            owners = _owners(header.network)
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+    except SafetensorError as error:
+        raise _foreign(path, f"no whole safetensors file ({error})") from error
+    _check_names(set(stored), owners, path)
+    weights = {name: stored[owner] for name, owner in owners.items()}
+    _check_shapes(weights, header.network, path)
+    return Checkpoint(weights, header.network, header.metadata)
+
+
+def load_network(checkpoint: Checkpoint) -> Generator:
+    """The generator of a checkpoint with its weights, in evaluation mode, on the CPU."""
+    network = build_network(checkpoint.network)
+    network.load_state_dict(checkpoint.state_dict)
+    return network.eval()
+
+
+def _detached(tensor: torch.Tensor) -> torch.Tensor:
+    tensor = tensor.detach().to("cpu").contiguous()
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
+
+
+def _blank_state(spec: NetworkSpec) -> dict[str, torch.Tensor]:
+    """Names and shapes of the weights of `spec` without memory for them."""
+    with torch.device("meta"):
+        return dict(build_network(spec).state_dict(keep_vars=True))
+
+
+def _owners(spec: NetworkSpec) -> dict[str, str]:
+    """Every weight's name to the first name of the same tensor: a U-Net's decoder also holds its encoder."""
+    first: dict[int, str] = {}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in _blank_state(spec).items()}
+
+
+def _parse_header(text: str, path: Path) -> _Header:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise _foreign(path, "a description that is not JSON") from error
+    found = value.get("format") if isinstance(value, dict) else None
+    if found != CHECKPOINT_FORMAT:
+        raise GdmError(
+            "the checkpoint is of another version of gdmunet",
+            file=path,
+            found=f"format {found}",
+            expected=f"format {CHECKPOINT_FORMAT}",
+            remedy="use the version of gdmunet that trained it, or train again",
+        )
+    try:
+        return from_json(_Header, value, "checkpoint")
+    except GdmError as error:
+        raise GdmError(error.problem, file=path, remedy="use a checkpoint that gdm_train wrote") from error
+
+
+def _check_names(names: set[str], owners: dict[str, str], path: Path) -> None:
+    missing, surplus = sorted(set(owners.values()) - names), sorted(names - set(owners))
+    if missing or surplus:
+        raise GdmError(
+            "the weights are not those of the network described with them",
+            file=path,
+            found=f"{len(missing)} missing {missing[:2]}, {len(surplus)} unknown {surplus[:2]}",
+            expected=f"{len(set(owners.values()))} tensors",
+            remedy="a network must be built from its NetworkSpec alone; train again, or use another checkpoint",
+        )
+
+
+def _check_shapes(weights: dict[str, torch.Tensor], spec: NetworkSpec, path: Path) -> None:
+    for name, blank in _blank_state(spec).items():
+        if weights[name].shape != blank.shape:
+            raise GdmError(
+                f"the weight {name} has another shape than its network",
+                file=path,
+                found=tuple(weights[name].shape),
+                expected=tuple(blank.shape),
+                remedy="use a checkpoint that gdm_train wrote",
+            )
+
+
+def _foreign(path: Path, found: str) -> GdmError:
+    return GdmError(
+        "the file is no checkpoint of gdmunet, or it is damaged",
+        file=path,
+        found=found,
+        expected="a .safetensors file that gdm_train wrote",
+        remedy="copy it again, or choose another checkpoint (-chk)",
+    )
