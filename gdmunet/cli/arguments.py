@@ -1,0 +1,171 @@
+"""Strict command lines: every flag is known or refused, every problem of the user is printed without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from gdmunet import __version__
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders, find_folders
+
+Main = Callable[[list[str] | None], int | None]
+
+_FOLDER_HELP = {
+    "raw": "folder of the raw data sets; default: $GDM_RAW, else ./gdm_raw",
+    "preprocessed": "folder of fingerprints, plans and preprocessed cases; default: $GDM_PREPROCESSED, "
+    "else ./gdm_preprocessed",
+    "results": "folder of trained models; default: $GDM_RESULTS, else ./gdm_results",
+}
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    """Adds the default to the help of every flag that has one and does not say it itself."""
+
+    def __init__(self, prog: str, indent_increment: int = 2, max_help_position: int = 32, width: int | None = None):
+        super().__init__(prog, indent_increment, max_help_position, width)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return help_text(action)
+
+
+def help_text(action: argparse.Action) -> str:
+    """What ``--help`` and the reference page say of one flag: its help and its default."""
+    text = action.help or ""
+    if "default" in text or not action.option_strings or isinstance(action, argparse._HelpAction):
+        return text
+    if action.nargs == 0:
+        return f"{text} (default: off)" if action.dest != "version" else text
+    if action.default is None or action.required:
+        return text
+    return f"{text} (default: %(default)s)"
+
+
+class CommandParser(argparse.ArgumentParser):
+    """An argument parser that neither guesses nor drops: no abbreviations, no joined values, no unknown flags.
+
+    ``-`` and ``_`` are one character inside a flag, so ``--step-size``, ``--step_size`` and ``-step_size`` are the
+    same; an unknown flag ends the program with status 2 and names the nearest known one.
+
+    Parameters
+    ----------
+    command
+        Name of the command, such as ``gdm_train``.
+    description
+        One or two sentences.
+    folders
+        Which of ``raw``, ``preprocessed``, ``results`` the command uses: each becomes a flag.
+    progress
+        Whether the command shows progress: adds ``--no_pbar``.
+    """
+
+    def __init__(
+        self, command: str, description: str, *, folders: Sequence[str] = (), progress: bool = True, epilog: str = ""
+    ) -> None:
+        super().__init__(
+            prog=command, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter
+        )
+        self.add_argument("--version", action="version", version=f"{command} (gdmunet) {__version__}")
+        for name in folders:
+            self.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
+        if progress:
+            self.add_argument("--no_pbar", action="store_true", help="show no progress")
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parse `args` (default: the command line) after checking that every flag is known."""
+        words = list(sys.argv[1:] if args is None else args)
+        return super().parse_args(self._check_flags(words), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the problem and where to read more, then exit with status 2."""
+        self.exit(2, f"{self.prog}: {message}\n{self.prog} --help lists the flags.\n")
+
+    def _check_flags(self, words: list[str]) -> list[str]:
+        """Replace each flag by its registered spelling.
+
+        argparse alone would read ``-devise cuda`` as ``-d evise`` and drop nothing into an error.
+        """
+        known = {_fold(flag): flag for flag in self._option_string_actions}
+        checked: list[str] = []
+        for position, word in enumerate(words):
+            if word == "--":
+                return checked + words[position:]
+            if not word.startswith("-") or word == "-" or _is_number(word):
+                checked.append(word)
+                continue
+            flag, equals, value = word.partition("=")
+            if _fold(flag) not in known:
+                self.error(f"unknown flag {flag}{self._nearest(flag)}")
+            checked.append(known[_fold(flag)] + equals + value)
+        return checked
+
+    def _nearest(self, flag: str) -> str:
+        by_name = {_fold(known).lstrip("-"): known for known in self._option_string_actions}
+        close = difflib.get_close_matches(_fold(flag).lstrip("-"), list(by_name), n=1, cutoff=0.5)
+        return f", did you mean {by_name[close[0]]}?" if close else ""
+
+
+def folders_from(arguments: argparse.Namespace) -> Folders:
+    """The three folders: flags, else environment, else the working folder."""
+    return find_folders(*(getattr(arguments, name, None) for name in ("raw", "preprocessed", "results")))
+
+
+def run_command(main_function: Main) -> Main:
+    """Wrap a ``main`` so that it ends as a command should.
+
+    A `GdmError` is printed to standard error without a traceback (status 1), Ctrl-C gives one line (status 130);
+    any other exception is our own mistake and keeps its traceback.
+    """
+
+    @functools.wraps(main_function)
+    def wrapped(argv: list[str] | None = None) -> int | None:
+        try:
+            return main_function(argv)
+        except GdmError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("stopped by Ctrl-C", file=sys.stderr)
+            return 130
+
+    return wrapped
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def name_and_value(text: str) -> tuple[str, str]:
+    """``name=value`` as a pair of texts."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
+    return name, value
+
+
+def _fold(flag: str) -> str:
+    return flag.replace("_", "-")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

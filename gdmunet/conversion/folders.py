@@ -1,0 +1,154 @@
+"""From plain folders of files to a raw data set: what ``gdm_new_dataset`` does."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import SimpleITK as sitk
+
+from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending, ending_of
+from gdmunet.conversion.held_out import Groups, check_groups, choose_test
+from gdmunet.dataset import DatasetDescriptor, list_cases
+from gdmunet.errors import GdmError
+from gdmunet.serialization import save_json
+
+Transfer = Literal["copy", "hardlink", "symlink"]
+
+
+def new_dataset(
+    raw_folder: Path,
+    number: int,
+    name: str,
+    sources: Sources,
+    *,
+    channels: Sequence[str],
+    target: str,
+    test: Sequence[str] = (),
+    groups: Groups | None = None,
+    transfer: Transfer = "copy",
+    file_ending: str | None = None,
+    seed: int = 12345,
+) -> Path:
+    """Build ``DatasetXXX_Name`` inside `raw_folder`; it appears whole or not at all.
+
+    Parameters
+    ----------
+    channels, target
+        Modality words (CT, CBCT, MR, T1, ...) of the condition channels in order, and of the target.
+    test
+        Identifiers of the cases to hold out, or one number between 0 and 1: the share of patients to hold out,
+        drawn with `seed`.
+    groups
+        Case to its named groups (see `read_groups`). A patient is held out as a whole.
+    transfer
+        Copy the files, or link them (hard links need one file system; symbolic links need the originals to stay).
+    file_ending
+        Convert every file to this ending; None keeps theirs, which must then be the same for all.
+
+    Returns
+    -------
+    The new folder.
+
+    Raises
+    ------
+    GdmError
+        The number is taken, an image without target (or mask) or the reverse, duplicate identifiers,
+        mixed endings, an unknown test case, or groups that do not fit the cases.
+    """
+    destination = _free_folder(Path(raw_folder), number, name)
+    cases = collect_cases(sources, len(channels))
+    ending = file_ending or common_ending(cases)
+    groups = groups or {}
+    identifiers = [case.identifier for case in cases]
+    check_groups(groups, identifiers)
+    held_out = choose_test(identifiers, test, groups, seed)
+    descriptor = DatasetDescriptor(
+        channel_names={str(i): word for i, word in enumerate(channels)},
+        target_name=target,
+        file_ending=ending,
+        numTraining=len(cases) - len(held_out),
+        name=name,
+        mask=sources.masks is not None,
+        groups={name: groups[name] for name in identifiers} if groups else {},
+    )
+    building = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
+    try:
+        for case in cases:
+            _lay_out(case, building, "Ts" if case.identifier in held_out else "Tr", ending, transfer)
+        save_json(descriptor, building / "dataset.json")
+        list_cases(building, descriptor)
+        building.rename(destination)
+    except OSError as error:
+        raise GdmError(
+            f"cannot build the data set: {error.strerror or error}",
+            file=destination,
+            remedy="free disk space or check the folder's permissions; hard links need one file system (--link copy)",
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return destination
+
+
+def _free_folder(raw_folder: Path, number: int, name: str) -> Path:
+    if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise GdmError(
+            "not a number and name of a data set",
+            found=f"{number} and {name!r}",
+            expected="1 to 999, and letters, digits, _ and -",
+        )
+    taken = sorted(raw_folder.glob(f"Dataset{number:03d}_*"))
+    if taken:
+        raise GdmError(
+            f"data set {number} is there already",
+            file=taken[0],
+            remedy="choose another number, or remove that folder first",
+        )
+    return raw_folder / f"Dataset{number:03d}_{name}"
+
+
+def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: Transfer) -> None:
+    for channel, path in enumerate(case.conditions):
+        _transfer(path, folder / f"images{split}" / f"{case.identifier}_{channel:04d}{ending}", case, transfer)
+    _transfer(case.target, folder / f"targets{split}" / f"{case.identifier}{ending}", case, transfer)
+    if case.mask:
+        _transfer(case.mask, folder / f"masks{split}" / f"{case.identifier}{ending}", case, transfer)
+
+
+def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transfer) -> None:
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    same_ending = destination.name.endswith(ending_of(source) or "/")
+    # A .mhd header holds its data file's name, so the pair can only be written anew.
+    if not same_ending or ending_of(source) == ".mhd":
+        if transfer != "copy":
+            raise GdmError(
+                "a file that must be rewritten cannot be linked",
+                case=case.identifier,
+                file=source,
+                expected="linked files of one ending other than .mhd",
+                remedy="copy the files (--link copy)",
+            )
+        _rewrite(source, destination, case)
+    elif transfer == "hardlink":
+        destination.hardlink_to(source.resolve())
+    elif transfer == "symlink":
+        destination.symlink_to(source.resolve())
+    else:
+        shutil.copyfile(source, destination)
+
+
+def _rewrite(source: Path, destination: Path, case: CaseFiles) -> None:
+    try:
+        sitk.WriteImage(sitk.ReadImage(str(source)), str(destination), True)
+    except RuntimeError as error:
+        raise GdmError(
+            "the file cannot be converted",
+            case=case.identifier,
+            file=source,
+            found=str(error).strip().splitlines()[-1],
+            remedy="export it again, or convert it with another tool",
+        ) from error

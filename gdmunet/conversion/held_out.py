@@ -1,0 +1,94 @@
+"""Groups of cases, and which cases of a new data set are held out for testing."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+
+Groups = dict[str, dict[str, str]]
+
+
+def read_groups(file: Path) -> Groups:
+    """Read a table ``case,patient[,region,...]`` (CSV with that header): case to its named groups."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            header, rows = reader.fieldnames or [], list(reader)
+    except OSError as error:
+        raise GdmError("the table of groups cannot be read", file=file, found=error.strerror) from error
+    if header[:2] != ["case", "patient"]:
+        raise GdmError(
+            "the table of groups has another header",
+            file=file,
+            found=",".join(header) or "nothing",
+            expected="case,patient, then any further groups such as region",
+            remedy="give the first line of the table these names",
+        )
+    groups: Groups = {}
+    for line, row in enumerate(rows, start=2):
+        values = {key: (value or "").strip() for key, value in row.items() if key is not None}
+        case = values.pop("case")
+        if None in row or not all(values.values()) or not case or case in groups:
+            raise GdmError(
+                "a line of the table of groups is incomplete, too long, or its case is there already",
+                case=case or None,
+                file=file,
+                found=f"line {line}: {','.join(str(value) for value in row.values())}",
+                expected=",".join(header),
+                remedy="correct that line",
+            )
+        groups[case] = values
+    return groups
+
+
+def choose_test(identifiers: list[str], test: Sequence[str], groups: Groups, seed: int) -> set[str]:
+    """The identifiers to hold out: those of `test`, or a share of the patients drawn with `seed`."""
+    patient_of = {name: groups.get(name, {}).get("patient", name) for name in identifiers}
+    patients = sorted(set(patient_of.values()))
+    if len(test) == 1 and test[0] not in patient_of and re.fullmatch(r"0?\.\d+|0", test[0]):
+        count = round(float(test[0]) * len(patients))
+        drawn = np.random.default_rng(seed).permutation(len(patients))[:count]
+        held_out = {patients[i] for i in drawn}
+    else:
+        for name in test:
+            if name not in patient_of:
+                raise GdmError(
+                    "a test case is not among the images",
+                    case=name,
+                    found=", ".join(sorted(patient_of)[:10]) + (" ..." if len(patient_of) > 10 else ""),
+                    remedy="give identifiers as they stand there, or one share between 0 and 1",
+                )
+        held_out = {patient_of[name] for name in test}
+        _check_whole_patients(patient_of, held_out, test)
+    if len(held_out) == len(patients):
+        raise GdmError("no case is left to train on", found=f"all {len(identifiers)} cases are test cases")
+    return {name for name, patient in patient_of.items() if patient in held_out}
+
+
+def _check_whole_patients(patient_of: dict[str, str], held_out: set[str], test: Sequence[str]) -> None:
+    for name, patient in patient_of.items():
+        if patient in held_out and name not in test:
+            raise GdmError(
+                "a patient would be both trained on and tested",
+                case=name,
+                found=f"patient {patient} has a test case, and this one is not among them",
+                remedy=f"add {name} to --test",
+            )
+
+
+def check_groups(groups: Groups, identifiers: list[str]) -> None:
+    """Refuse groups that do not name exactly the cases there are."""
+    for name in [*identifiers, *groups] if groups else []:
+        if name not in groups or name not in identifiers:
+            raise GdmError(
+                "the table of groups and the images do not name the same cases",
+                case=name,
+                found="only in the table" if name in groups else "only among the images",
+                remedy="give every case one line of the table",
+            )
