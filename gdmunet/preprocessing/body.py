@@ -1,0 +1,133 @@
+"""Where the patient is, derived from the condition alone: for data sets without masks.
+
+The rules, each in millimetres so that they mean the same on every grid (work is done on voxels of about 2 mm):
+
+1. Tissue. CT and CBCT: above -300 HU after light smoothing, which the streaks of few-view reconstructions survive.
+   Anything else: above half of Otsu's threshold of the smoothed image (bright fat pulls Otsu's value up, and a bias
+   field pulls some tissue down; noise in air lies far below both).
+2. Without table and clothes: erode by 4 mm, keep the largest piece and those of at least a tenth of its size, grow
+   the kept pieces back inside the tissue. Thin shells and wires do not survive the erosion.
+3. Close gaps (other modalities than CT: 6 mm, for dark bone and vessels at the skin).
+4. Fill what is enclosed: lungs, airways, bowel gas, sinuses; in 3D, and in every axial slice by itself, because air
+   passages open to the outside somewhere.
+5. Several channels: the union.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from gdmunet.dataset import HU_MODALITIES
+from gdmunet.errors import GdmError
+from gdmunet.geometry import Vector
+from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape
+
+WORKING_SPACING = 2.0  # mm
+SMOOTHING = 1.5  # mm, standard deviation
+TISSUE_HU = -300.0
+EROSION = 4.0  # mm
+CLOSING = 6.0  # mm
+SMALLEST_SHARE = 0.1
+
+
+def derive_body_mask(conditions: np.ndarray, modalities: tuple[str, ...], spacing: Vector) -> np.ndarray:
+    """Find the body by the rules above.
+
+    Parameters
+    ----------
+    conditions
+        (C, z, y, x) in raw units, axis 0 along the body (canonical orientation).
+    modalities
+        Word of each channel; CT and CBCT are in Hounsfield units.
+    spacing
+        mm along (z, y, x).
+
+    Returns
+    -------
+    bool (z, y, x), never empty.
+
+    Raises
+    ------
+    GdmError
+        No channel shows a body.
+    """
+    shape = conditions.shape[1:]
+    coarse_spacing = tuple(max(WORKING_SPACING, value) for value in spacing)
+    coarse_shape = resampled_shape(shape, spacing, coarse_spacing)
+    mask = np.zeros(coarse_shape, dtype=bool)
+    for array, modality in zip(conditions, modalities, strict=True):
+        coarse = resample(array, coarse_shape, order=1)
+        smooth = ndimage.gaussian_filter(coarse, [SMOOTHING / value for value in coarse_spacing], mode="nearest")
+        mask |= _body_of_channel(smooth, modality, coarse_spacing)
+    mask = resample_mask(mask, shape)
+    if not mask.any():
+        raise GdmError(
+            "no body can be found in the condition",
+            found=f"no piece of tissue in {', '.join(modalities)} thicker than {2 * EROSION:g} mm",
+            expected="a body",
+            remedy='check the intensities (CT in HU), or give masks: masksTr/ and "mask": true in dataset.json',
+        )
+    return mask
+
+
+def _body_of_channel(smooth: np.ndarray, modality: str, spacing: tuple[float, ...]) -> np.ndarray:
+    is_hounsfield = modality.upper() in HU_MODALITIES
+    tissue = smooth > (TISSUE_HU if is_hounsfield else _tissue_threshold(smooth))
+    mask = _large_pieces(tissue, spacing)
+    if not mask.any():
+        return mask
+    if not is_hounsfield:
+        mask = _close(mask, CLOSING, spacing)
+    in_slices = np.zeros((3, 3, 3), dtype=bool)
+    in_slices[1] = ndimage.generate_binary_structure(2, 1)
+    for structure, axes in ((ndimage.generate_binary_structure(3, 1), (0, 1, 2)), (in_slices, (1, 2))):
+        mask = _fill_holes(mask, structure, axes)
+    return mask
+
+
+def _tissue_threshold(smooth: np.ndarray) -> float:
+    """Half of Otsu's threshold above the darkest value; the brightest hundredth (vessels, fat) has no say."""
+    low, high = np.percentile(smooth, (0.1, 99.0))
+    if not low < high:
+        # Almost all is one value: whatever differs from it is tissue.
+        return float(smooth.max() + smooth.min()) / 2
+    return float(low + 0.5 * (threshold_otsu(np.clip(smooth, low, high)) - low))
+
+
+def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
+    """Pieces that survive an erosion by `EROSION` mm and are large among those, grown back inside the tissue."""
+    if tissue.all():
+        return tissue
+    core = ndimage.distance_transform_edt(tissue, sampling=spacing) > EROSION
+    labels, count = ndimage.label(core)
+    if count == 0:
+        return np.zeros_like(tissue)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    kept = (sizes >= SMALLEST_SHARE * sizes.max())[labels]
+    # One voxel more than was eroded: the outermost layer is restored where it is tissue.
+    grown = ndimage.distance_transform_edt(~kept, sampling=spacing) <= EROSION + max(WORKING_SPACING, min(spacing))
+    return tissue & grown
+
+
+def _close(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
+    if mask.all():
+        return mask
+    grown = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+    if grown.all():
+        return grown
+    # Distances see no air beyond the volume's faces, so a body that is cut by a face stays whole there.
+    return mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+
+
+def _fill_holes(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Fill the air that does not reach a face of the volume across one of `axes`."""
+    labels, count = ndimage.label(~mask, structure)
+    outside = np.zeros(count + 1, dtype=bool)
+    for axis in axes:
+        for face in (0, -1):
+            outside[np.take(labels, face, axis=axis)] = True
+    outside[0] = False
+    return mask | ~outside[labels]

@@ -1,0 +1,266 @@
+"""Prepared cases on disk, made for reading patches: only the chunks that a patch touches are read and unpacked.
+
+A case is three files: ``CASE.b2nd`` (condition channels, then the target, float32), ``CASE_mask.b2nd`` (uint8, with a
+sample of body voxels in its metadata) and ``CASE.json``, which is written last: a case without it is not finished.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from gdmunet.atomic import atomic_path
+from gdmunet.errors import GdmError
+from gdmunet.geometry import Shape
+from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
+from gdmunet.serialization import format_json, load_json, to_json
+
+MAX_BODY_VOXELS = 10_000
+_BODY_VOXELS = "body_voxels"
+# A chunk is what one read of the file unpacks at most; larger ones waste work, smaller ones compress worse.
+_MAX_CHUNK_BYTES = 4 << 20
+# A memory map of a file in use cannot be replaced on Windows.
+_OPEN_OPTIONS: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
+
+
+@dataclass(frozen=True)
+class CaseOrigin:
+    """What a prepared case was made from; unchanged origin, unchanged case.
+
+    `recipe` is a hash of all settings that matter; `files` maps each source file to its size and time of change.
+    """
+
+    recipe: str = ""
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """The content of CASE.json."""
+
+    properties: CaseProperties
+    origin: CaseOrigin
+
+
+class LazyChannels:
+    """Some channels of a stored array; indexing reads only what is asked for and gives a NumPy array.
+
+    Parameters
+    ----------
+    array
+        Stored array (channels, z, y, x).
+    start, stop
+        The channels that are seen.
+    """
+
+    def __init__(self, array: blosc2.NDArray, start: int, stop: int) -> None:
+        self._array, self._start = array, start
+        self.shape = (stop - start, *array.shape[1:])
+        self.dtype, self.ndim = array.dtype, array.ndim
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        keys = key if isinstance(key, tuple) else (key,)
+        if not keys or keys[0] is Ellipsis:
+            keys = (slice(None), *keys)
+        channel, rest = keys[0], keys[1:]
+        if isinstance(channel, slice):
+            start, stop, step = channel.indices(self.shape[0])
+            channel = slice(start + self._start, stop + self._start, step)
+        else:
+            channel = range(self.shape[0])[channel] + self._start
+        return np.asarray(self._array[(channel, *rest)])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[:], dtype=dtype)
+
+
+@dataclass(frozen=True)
+class StoredCase:
+    """A prepared case on disk; the arrays are read when sliced.
+
+    Attributes
+    ----------
+    condition, target
+        (C, z, y, x) and (1, z, y, x) float32 in network units; target is None where the case has none.
+    mask
+        (z, y, x) uint8, 1 inside the body.
+    properties
+        Of the case.
+    body_voxels
+        (N, 3) indices (z, y, x) of at most 10,000 body voxels, drawn at random once.
+    """
+
+    condition: LazyChannels
+    target: LazyChannels | None
+    mask: blosc2.NDArray
+    properties: CaseProperties
+    body_voxels: np.ndarray
+
+
+class CaseStore:
+    """The prepared cases of one configuration.
+
+    Parameters
+    ----------
+    folder
+        See `store_folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def identifiers(self) -> list[str]:
+        """All finished cases, sorted."""
+        return sorted(path.stem for path in self.folder.glob("*.json") if not path.name.startswith("."))
+
+    def origin(self, identifier: str) -> CaseOrigin | None:
+        """What a finished case was made from; None where there is none, or one of another version."""
+        file = self.folder / f"{identifier}.json"
+        if not file.is_file() or not all(path.is_file() for path in self._files(identifier)):
+            return None
+        try:
+            return load_json(CaseRecord, file).origin
+        except GdmError:
+            # Whatever is written there is not a case of this version; it will be prepared anew.
+            return None
+
+    def write(
+        self, prepared: PreparedCase, window_size: Shape = (64, 64, 64), origin: CaseOrigin | None = None
+    ) -> None:
+        """Write a case; an earlier one of that name stays whole if anything fails.
+
+        Parameters
+        ----------
+        prepared
+            The case.
+        window_size
+            Patch (z, y, x) that will be read; chunks and blocks follow it.
+        origin
+            What it was made from.
+
+        Raises
+        ------
+        GdmError
+            The disk is full, or the folder cannot be written to.
+        """
+        name = prepared.properties.identifier
+        parts = [prepared.condition] + ([] if prepared.target is None else [prepared.target])
+        values = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        packed_values = _pack(values, window_size)
+        packed_mask = _pack(prepared.mask.astype(np.uint8), window_size, sample_body(prepared.mask, name))
+        record = format_json(to_json(CaseRecord(prepared.properties, origin or CaseOrigin()))) + "\n"
+        # Nothing is renamed before everything is written; the record, outermost, is renamed last.
+        values_file, mask_file = self._files(name)
+        with (
+            atomic_path(self.folder / f"{name}.json") as record_path,
+            atomic_path(mask_file) as mask_path,
+            atomic_path(values_file) as values_path,
+        ):
+            _write_bytes(values_path, packed_values)
+            _write_bytes(mask_path, packed_mask)
+            _write_bytes(record_path, record.encode())
+
+    def open(self, identifier: str) -> StoredCase:
+        """Open a finished case.
+
+        Raises
+        ------
+        GdmError
+            Not prepared, or a file of it is missing or damaged.
+        """
+        file = self.folder / f"{identifier}.json"
+        if not file.is_file():
+            raise GdmError(
+                "the case is not prepared",
+                case=identifier,
+                file=file,
+                found=f"{len(self.identifiers())} prepared cases",
+                remedy="run gdm_preprocess",
+            )
+        properties = load_json(CaseRecord, file).properties
+        values, mask = (_open(path, identifier) for path in self._files(identifier))
+        channels = len(properties.condition_maps)
+        return StoredCase(
+            LazyChannels(values, 0, channels),
+            LazyChannels(values, channels, channels + 1) if values.shape[0] > channels else None,
+            mask,
+            properties,
+            np.frombuffer(mask.schunk.vlmeta[_BODY_VOXELS], dtype=np.int32).reshape(-1, 3),
+        )
+
+    def remove(self, identifier: str) -> None:
+        """Delete a case, its record first."""
+        for path in (self.folder / f"{identifier}.json", *self._files(identifier)):
+            path.unlink(missing_ok=True)
+
+    def _files(self, identifier: str) -> tuple[Path, Path]:
+        return self.folder / f"{identifier}.b2nd", self.folder / f"{identifier}_mask.b2nd"
+
+
+def store_folder(preprocessed_dataset_folder: Path, plans_name: str, configuration_name: str) -> Path:
+    """Where the prepared cases of a configuration lie."""
+    return Path(preprocessed_dataset_folder) / f"{plans_name}_{configuration_name}"
+
+
+def sample_body(mask: np.ndarray, identifier: str) -> np.ndarray:
+    """At most `MAX_BODY_VOXELS` voxel indices (N, 3) int32 inside the body; the same ones for the same case."""
+    inside = np.flatnonzero(mask)
+    if inside.size > MAX_BODY_VOXELS:
+        generator = np.random.default_rng(list(identifier.encode()))
+        inside = np.sort(generator.choice(inside, MAX_BODY_VOXELS, replace=False))
+    return np.stack(np.unravel_index(inside, mask.shape), axis=1).astype(np.int32)
+
+
+def chunk_shapes(shape: tuple[int, ...], window_size: Shape, item_bytes: int) -> tuple[tuple[int, ...], ...]:
+    """Chunk and block shapes for reading patches of `window_size` from an array (..., z, y, x).
+
+    A block (what is unpacked at least) is about half a patch an axis and one channel; a chunk (what is read at
+    least) is about a patch, all channels, below 4 MiB.
+    """
+    spatial = shape[-3:]
+    lead = shape[:-3]
+    chunk = [min(size, max(1, window)) for size, window in zip(spatial, window_size, strict=True)]
+    while np.prod([*lead, *chunk]) * item_bytes > _MAX_CHUNK_BYTES and max(chunk) > 1:
+        longest = int(np.argmax(chunk))
+        chunk[longest] = -(-chunk[longest] // 2)
+    block = [min(size, max(1, -(-window // 2))) for size, window in zip(chunk, window_size, strict=True)]
+    return (*lead, *chunk), (*(1 for _ in lead), *block)
+
+
+def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None = None) -> bytes:
+    """The bytes of a .b2nd file, made in memory, so that writing them fails as any file does."""
+    chunks, blocks = chunk_shapes(array.shape, window_size, array.itemsize)
+    parameters: Mapping[str, Any] = {
+        "codec": blosc2.Codec.ZSTD,
+        "clevel": 5,
+        "filters": [blosc2.Filter.SHUFFLE],
+        "nthreads": 1,
+        "typesize": array.itemsize,
+    }
+    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=parameters)
+    if body_voxels is not None:
+        packed.schunk.vlmeta[_BODY_VOXELS] = body_voxels.tobytes()
+    return packed.to_cframe()
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _open(path: Path, identifier: str) -> blosc2.NDArray:
+    try:
+        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **_OPEN_OPTIONS)
+    except (OSError, RuntimeError) as error:
+        raise GdmError(
+            "a file of the prepared case is missing or damaged",
+            case=identifier,
+            file=path,
+            found=str(error),
+            remedy="run gdm_preprocess again with --clean",
+        ) from error

@@ -1,0 +1,259 @@
+"""One case from raw volumes to network units on the working grid, and a prediction exactly back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gdmunet.dataset import DatasetDescriptor
+from gdmunet.errors import GdmError
+from gdmunet.geometry import AxisMap, Geometry, Shape, Vector, canonical_axes
+from gdmunet.imageio import CaseVolumes
+from gdmunet.plans import Configuration, NormalizationSpec
+from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.preprocessing.normalization import IntensityMap, fit_map
+from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape, thick_axis
+
+CropBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+MaskSource = Literal["given", "derived"]
+
+
+@dataclass(frozen=True)
+class CaseProperties:
+    """All that the way back needs.
+
+    Attributes
+    ----------
+    identifier
+        Of the case.
+    geometry
+        Grid of the files.
+    crop_box
+        First voxel and the one behind the last, along each prepared (canonical, then transposed) axis.
+    cropped_shape
+        Voxels of the crop box, before resampling.
+    prepared_shape
+        Voxels after resampling.
+    prepared_spacing
+        mm along the prepared axes; exact, so up to rounding to whole voxels that of the configuration.
+    condition_maps, target_map
+        How raw values became network units.
+    mask_source
+        Whether the body mask was given or derived from the condition.
+    """
+
+    identifier: str
+    geometry: Geometry
+    crop_box: CropBox
+    cropped_shape: Shape
+    prepared_shape: Shape
+    prepared_spacing: Vector
+    condition_maps: tuple[IntensityMap, ...]
+    target_map: IntensityMap
+    mask_source: MaskSource
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the working grid: condition (C, z, y, x), target (1, z, y, x) or None, mask (z, y, x) bool.
+
+    Condition and target are float32 in network units. Outside the body mask they keep their values (context);
+    the mask says what counts.
+    """
+
+    condition: np.ndarray
+    target: np.ndarray | None
+    mask: np.ndarray
+    properties: CaseProperties
+
+
+@dataclass(frozen=True)
+class CroppedCase:
+    """A case in prepared axis order, cropped to its body, still in raw units on its own grid.
+
+    `spacing` is in mm along the prepared axes; `crop_box` is relative to the whole volume.
+    """
+
+    conditions: np.ndarray
+    target: np.ndarray | None
+    mask: np.ndarray
+    spacing: Vector
+    crop_box: CropBox
+    mask_source: MaskSource
+
+
+def prepared_axes(geometry: Geometry, transpose: Sequence[int]) -> AxisMap:
+    """The map from file axes to prepared axes: canonical LPS (z, y, x), then `transpose`."""
+    canonical = canonical_axes(geometry)
+    order = tuple(canonical.order[i] for i in transpose)
+    return AxisMap(order, tuple(canonical.flipped[i] for i in transpose))  # type: ignore[arg-type]
+
+
+def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequence[int] = (0, 1, 2)) -> CroppedCase:
+    """Reorient a case and cut it to the bounding box of its body mask; the target has no say in it.
+
+    Parameters
+    ----------
+    volumes
+        The case as read; without a mask, the body is derived from the conditions.
+    modalities
+        Word of each condition channel.
+    transpose
+        Prepared axis i is canonical axis ``transpose[i]``.
+
+    Raises
+    ------
+    GdmError
+        No body can be found; names the case.
+    """
+    axes = prepared_axes(volumes.geometry, transpose)
+    mask_source: MaskSource = "given"
+    if volumes.mask is not None:
+        mask = axes.apply(volumes.mask)
+    else:
+        mask_source = "derived"
+        # Derived in canonical order (axial slices first), so that the configuration's axis order has no say.
+        canonical = canonical_axes(volumes.geometry)
+        spacing = canonical.apply_to_geometry(volumes.geometry).spacing
+        mask = _derive(volumes.identifier, canonical.apply(volumes.conditions), modalities, spacing)
+        mask = mask.transpose(tuple(transpose))
+    box = _bounding_box(mask)
+    window = tuple(slice(low, high) for low, high in box)
+    return CroppedCase(
+        axes.apply(volumes.conditions)[:, *window],
+        None if volumes.target is None else axes.apply(volumes.target)[window],
+        np.ascontiguousarray(mask[window]),
+        axes.apply_to_geometry(volumes.geometry).spacing,
+        box,
+        mask_source,
+    )
+
+
+def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor: DatasetDescriptor) -> PreparedCase:
+    """Reorient, crop to the body, normalise and resample one case.
+
+    Raises
+    ------
+    GdmError
+        No body, intensities that do not vary, or a body that is smaller than a voxel of the working grid; names
+        the case.
+    """
+    cropped = crop_case(volumes, descriptor.channels, configuration.transpose)
+    shape: Shape = cropped.mask.shape
+    wanted = working_spacing(configuration, cropped.spacing)
+    new_shape = resampled_shape(shape, cropped.spacing, wanted)
+    thick = thick_axis(cropped.spacing, wanted)
+
+    def to_grid(array: np.ndarray, intensity: IntensityMap) -> np.ndarray:
+        return resample(intensity.apply(array), new_shape, configuration.order, thick)
+
+    specs = configuration.condition_normalization
+    condition_maps = tuple(
+        _fit(volumes.identifier, f"channel {i} ({descriptor.channels[i]})", array, cropped.mask, specs[i])
+        for i, array in enumerate(cropped.conditions)
+    )
+    condition = np.empty((len(condition_maps), *new_shape), dtype=np.float32)
+    for i, intensity in enumerate(condition_maps):
+        condition[i] = to_grid(cropped.conditions[i], intensity)
+    target_map = _target_map(configuration.target_normalization)
+    target = None if cropped.target is None else to_grid(cropped.target, target_map)[None]
+    properties = CaseProperties(
+        volumes.identifier,
+        volumes.geometry,
+        cropped.crop_box,
+        shape,
+        new_shape,
+        tuple(old * a / b for old, a, b in zip(cropped.spacing, shape, new_shape, strict=True)),  # type: ignore[arg-type]
+        condition_maps,
+        target_map,
+        cropped.mask_source,
+    )
+    mask = resample_mask(cropped.mask, new_shape)
+    if not mask.any():
+        raise GdmError(
+            "the body mask is smaller than one voxel of the working grid",
+            case=volumes.identifier,
+            found=f"{int(cropped.mask.sum())} voxels of {_millimetres(cropped.spacing)}",
+            expected=f"a body that survives resampling to {_millimetres(wanted)}",
+            remedy="make the mask again, or leave the case out",
+        )
+    return PreparedCase(condition, None if target is None else np.ascontiguousarray(target), mask, properties)
+
+
+def restore_prediction(
+    prediction: np.ndarray, mask: np.ndarray, properties: CaseProperties, configuration: Configuration
+) -> np.ndarray:
+    """Bring a prediction back onto the grid of the file: the inverse of `prepare_case`.
+
+    Parameters
+    ----------
+    prediction
+        (z, y, x) in network units on the prepared grid.
+    mask
+        Body (z, y, x) on the prepared grid.
+    properties
+        Of the prepared case.
+    configuration
+        The one that the case was prepared with.
+
+    Returns
+    -------
+    float32 (z, y, x) on ``properties.geometry`` in raw units, inside the target's clip range;
+    ``configuration.background`` outside the crop box and the body.
+    """
+    axes = prepared_axes(properties.geometry, configuration.transpose)
+    oriented = axes.apply_to_geometry(properties.geometry)
+    thick = thick_axis(oriented.spacing, working_spacing(configuration, oriented.spacing))
+    cropped = resample(prediction, properties.cropped_shape, configuration.order, thick)
+    cropped = properties.target_map.invert(cropped)
+    cropped[~resample_mask(mask, properties.cropped_shape)] = configuration.background
+    whole = np.full(oriented.shape, configuration.background, dtype=np.float32)
+    whole[tuple(slice(low, high) for low, high in properties.crop_box)] = cropped
+    return np.ascontiguousarray(axes.inverse().apply(whole))
+
+
+def working_spacing(configuration: Configuration, spacing: Sequence[float]) -> Vector:
+    """The configuration's spacing as three numbers; in 2D the first prepared axis keeps the `spacing` of the case."""
+    missing = 3 - len(configuration.spacing)
+    return (*spacing[:missing], *configuration.spacing)  # type: ignore[return-value]
+
+
+def _derive(identifier: str, conditions: np.ndarray, modalities: tuple[str, ...], spacing: Vector) -> np.ndarray:
+    try:
+        return derive_body_mask(conditions, modalities, spacing)
+    except GdmError as error:
+        raise GdmError(str(error), case=identifier) from error
+
+
+def _fit(identifier: str, what: str, array: np.ndarray, mask: np.ndarray, spec: NormalizationSpec) -> IntensityMap:
+    try:
+        return fit_map(array, mask, spec)
+    except GdmError as error:
+        raise GdmError(f"{what}: {error}", case=identifier) from error
+
+
+def _target_map(spec: NormalizationSpec) -> IntensityMap:
+    if spec.scheme != "affine":
+        raise GdmError(
+            "the target needs one map for all cases",
+            found=f"target_normalization.scheme {spec.scheme}",
+            expected="affine",
+            remedy="statistics of the target are unknown at prediction; set scheme affine in the plans",
+        )
+    return IntensityMap(*spec.clip, spec.offset, spec.scale)
+
+
+def _bounding_box(mask: np.ndarray) -> CropBox:
+    """The smallest box around all voxels of a mask that has some."""
+    box = []
+    for axis in range(3):
+        inside = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
+        box.append((int(inside[0]), int(inside[-1]) + 1))
+    return tuple(box)  # type: ignore[return-value]
+
+
+def _millimetres(spacing: Sequence[float]) -> str:
+    return " x ".join(f"{value:.3g}" for value in spacing) + " mm"
