@@ -1,0 +1,296 @@
+"""Predict a whole volume window by window. Knows no network: any callable on tensors will do."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.geometry import Shape
+
+# (B, C, z, y, x) -> (B, 1, z, y, x)
+Network = Callable[[torch.Tensor], torch.Tensor]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+# Thin windows (2D slices) of several starts share a batch, as long as they lie within so many voxels.
+_LAYER_THICKNESS = 16
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Where the windows of a volume lie.
+
+    Attributes
+    ----------
+    shape
+        Of the volume, voxels.
+    window
+        Of one window, voxels.
+    starts
+        First voxel of the windows along each axis; the grid is their product. A window may reach beyond the
+        volume (negative starts as well): the volume is continued by its border values there.
+    """
+
+    shape: Shape
+    window: Shape
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
+
+
+@dataclass(frozen=True)
+class WindowCount:
+    """How far a volume is: all windows, those that went through the network, those without body (filled)."""
+
+    total: int
+    predicted: int
+    skipped: int
+
+
+def window_starts(shape: Sequence[int], window: Sequence[int], step_size: float) -> tuple[tuple[int, ...], ...]:
+    """First voxel of the windows along each axis, evenly spread, at most ``step_size * window`` voxels apart.
+
+    Parameters
+    ----------
+    shape, window
+        Voxels along each axis. An axis that is not longer than the window has one start, 0.
+    step_size
+        Above 0 and at most 1: 0.5 lets neighbouring windows overlap by half.
+    """
+    if not 0 < step_size <= 1:
+        raise GdmError("the step size of the windows is out of range", found=step_size, expected="above 0, at most 1")
+    return tuple(_axis_starts(n, w, step_size) for n, w in zip(shape, window, strict=True))
+
+
+def plan_windows(shape: Shape, window: Shape, step_size: float, offset: Shape = (0, 0, 0)) -> WindowGrid:
+    """The windows of a volume; a volume smaller than the window lies in the middle of one.
+
+    `offset` shifts the whole grid towards lower voxels: by that many voxels, less than a step. It serves to measure
+    how much the position of the windows changes a prediction.
+    """
+    starts = []
+    for length, size, shift in zip(shape, window, offset, strict=True):
+        stride = _stride(size, step_size)
+        if not 0 <= shift < max(stride, 2):
+            raise GdmError("the offset of the windows is out of range", found=offset, expected=f"0 to {stride - 1}")
+        padding = stride if shift else 0
+        low = shift + max(0, size - length - padding) // 2
+        starts.append(tuple(s - low for s in window_starts((length + padding,), (size,), step_size)[0]))
+    return WindowGrid(shape, window, (starts[0], starts[1], starts[2]))
+
+
+def importance_map(window: Shape, floor: float = 1e-3) -> np.ndarray:
+    """Weight of each voxel of a window: a Gaussian of sigma = window / 8 with peak 1, nowhere below `floor`.
+
+    The floor lets a voxel that only the corner of a window covers still be divided safely.
+    """
+    exponent = np.zeros(window, dtype=np.float64)
+    for axis, size in enumerate(window):
+        distance = (np.arange(size) - (size - 1) / 2) / (size / 8)
+        exponent += (distance**2).reshape([-1 if i == axis else 1 for i in range(3)])
+    gaussian = np.exp(-0.5 * exponent)
+    return np.maximum(gaussian / gaussian.max(), floor).astype(np.float32)
+
+
+def predict_volume(
+    network: Network,
+    condition: np.ndarray | torch.Tensor,
+    window_size: Shape,
+    *,
+    step_size: float = 0.5,
+    mask: np.ndarray | None = None,
+    background_value: float = 0.0,
+    device: str | torch.device = "cpu",
+    batch_size: int = 1,
+    mirror_axes: Sequence[int] = (),
+    precision: Precision = "float32",
+    out: np.ndarray | None = None,
+    progress: Callable[[WindowCount], None] | None = None,
+    skip_empty: bool = True,
+    offset: Shape = (0, 0, 0),
+) -> np.ndarray:
+    """Mean of the windows' predictions, weighted by `importance_map`.
+
+    Besides `condition` it needs the output and one float32 slab as thick as a window: windows are taken in the
+    order of axis 0, the weighted sum grows in the output itself, and rows that no later window reaches are divided
+    by their weights.
+
+    Parameters
+    ----------
+    network
+        (B, C, *window_size) -> (B, 1, *window_size), both on `device`.
+    condition
+        (C, z, y, x) in network units.
+    mask
+        Body (z, y, x). A window without a body voxel is filled with `background_value` and the network is not run,
+        unless `skip_empty` is False.
+    mirror_axes
+        Axes 0..2 to flip: the mean over all combinations of flips is taken.
+    precision
+        Of the network (autocast); sums are always float32.
+    out
+        Float32 array (z, y, x) to write into, such as a memory map.
+    progress
+        Called after every batch.
+
+    Returns
+    -------
+    prediction
+        (z, y, x) float32.
+
+    Raises
+    ------
+    GdmError
+        The network gave values that are not numbers.
+    """
+    condition = condition.detach().cpu().numpy() if isinstance(condition, torch.Tensor) else condition
+    shape: Shape = condition.shape[1:]
+    grid = plan_windows(shape, window_size, step_size, offset)
+    sums = _SlabSums(shape, importance_map(window_size), _new_output(shape, out))
+    runner = _Runner(network, torch.device(device), tuple(mirror_axes), precision)
+    predicted = skipped = 0
+    for layer in _layers(grid):
+        sums.finish_before(min(layer[0], shape[0]))
+        corners = list(itertools.product(layer, grid.starts[1], grid.starts[2]))
+        full = [c for c in corners if not skip_empty or mask is None or mask[_inside(c, window_size, shape)].any()]
+        for corner in set(corners).difference(full):
+            sums.add(corner, background_value)
+        skipped += len(corners) - len(full)
+        for first in range(0, len(full), batch_size):
+            batch = full[first : first + batch_size]
+            windows = np.stack([_cut(condition, corner, window_size) for corner in batch])
+            for corner, prediction in zip(batch, runner(windows), strict=True):
+                sums.add(corner, prediction)
+            predicted += len(batch)
+            if progress is not None:
+                progress(WindowCount(grid.count, predicted, skipped))
+    sums.finish_before(shape[0])
+    if progress is not None:
+        progress(WindowCount(grid.count, predicted, skipped))
+    return sums.output
+
+
+class _Runner:
+    """The network on a batch of windows: transfer, autocast, mean over flips."""
+
+    def __init__(
+        self, network: Network, device: torch.device, mirror_axes: tuple[int, ...], precision: Precision
+    ) -> None:
+        self.network, self.device, self.precision = network, device, precision
+        axes = [axis + 2 for axis in mirror_axes]
+        self.flips = [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
+
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """(B, C, z, y, x) -> (B, z, y, x), float32."""
+        with torch.inference_mode(), self._autocast():
+            batch = torch.from_numpy(windows).to(self.device)
+            total = self._predict(batch, ())
+            for flip in self.flips[1:]:
+                total = total + self._predict(batch, flip)
+        return (total / len(self.flips))[:, 0].cpu().numpy()
+
+    def _predict(self, batch: torch.Tensor, flip: tuple[int, ...]) -> torch.Tensor:
+        if not flip:
+            return self.network(batch).float()
+        return self.network(batch.flip(flip)).float().flip(flip)
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
+
+
+class _SlabSums:
+    """Weighted sums of windows, in the output itself, and their weights for the rows still in work."""
+
+    def __init__(self, shape: Shape, importance: np.ndarray, output: np.ndarray) -> None:
+        self.shape, self.importance, self.output = shape, importance, output
+        thickness = min(max(importance.shape[0], _LAYER_THICKNESS), shape[0])
+        self.weights = np.zeros((thickness, *shape[1:]), dtype=np.float32)
+        self.first = 0  # the row of the volume that is row 0 of `weights`
+
+    def add(self, corner: Shape, prediction: np.ndarray | float) -> None:
+        """Add a window (or a constant) at `corner`; what lies beyond the volume is dropped."""
+        window: Shape = self.importance.shape
+        target = _inside(corner, window, self.shape)
+        source = tuple(slice(t.start - c, t.stop - c) for t, c in zip(target, corner, strict=True))
+        importance = self.importance[source]
+        self.output[target] += importance * (prediction[source] if isinstance(prediction, np.ndarray) else prediction)
+        rows = slice(target[0].start - self.first, target[0].stop - self.first)
+        self.weights[(rows, *target[1:])] += importance
+
+    def finish_before(self, row: int) -> None:
+        """Divide the rows below `row` by their weights; they are complete."""
+        done = max(0, row - self.first)
+        for i in range(min(done, len(self.weights))):
+            weights, values = self.weights[i], self.output[self.first + i]
+            if not weights.min() > 0:
+                raise RuntimeError(f"row {self.first + i}: the windows leave voxels uncovered")
+            values /= weights
+            if not np.isfinite(values).all():
+                raise GdmError(
+                    "the network gave values that are not numbers",
+                    found=f"{int((~np.isfinite(values)).sum())} of {values.size} voxels in row {self.first + i}",
+                    expected="finite values",
+                    remedy="predict in float32, or choose another checkpoint",
+                )
+        if done > len(self.weights):
+            raise RuntimeError(f"rows {self.first + len(self.weights)} to {row}: the windows leave voxels uncovered")
+        # Row by row, because an overlapping copy of the whole slab would need a second one.
+        for i in range(done, len(self.weights)):
+            self.weights[i - done] = self.weights[i]
+        self.weights[len(self.weights) - done :] = 0
+        self.first += done
+
+
+def _layers(grid: WindowGrid) -> Iterator[tuple[int, ...]]:
+    """Starts along axis 0 whose windows are in work together: one, or several where windows are thin slices."""
+    reach = max(0, _LAYER_THICKNESS - grid.window[0])
+    layer: list[int] = []
+    for start in grid.starts[0]:
+        if layer and start - layer[0] > reach:
+            yield tuple(layer)
+            layer = []
+        layer.append(start)
+    yield tuple(layer)
+
+
+def _stride(size: int, step_size: float) -> int:
+    return max(1, int(size * step_size))
+
+
+def _axis_starts(length: int, size: int, step_size: float) -> tuple[int, ...]:
+    steps = -(-max(0, length - size) // _stride(size, step_size))
+    # Half up, not half to even: two neighbours are then never further apart than the rounded-up spacing.
+    return tuple(int(i * (length - size) / steps + 0.5) for i in range(steps + 1)) if steps else (0,)
+
+
+def _new_output(shape: Shape, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return np.zeros(shape, dtype=np.float32)
+    if out.shape != shape or out.dtype != np.float32:
+        raise ValueError(f"out: {out.dtype} {out.shape}, expected float32 {shape}")
+    out[...] = 0
+    return out
+
+
+def _inside(corner: Shape, window: Shape, shape: Shape) -> tuple[slice, slice, slice]:
+    z, y, x = (slice(max(c, 0), min(c + w, n)) for c, w, n in zip(corner, window, shape, strict=True))
+    return z, y, x
+
+
+def _cut(condition: np.ndarray, corner: Shape, window: Shape) -> np.ndarray:
+    """A window (C, *window) as float32; beyond the volume its border values go on."""
+    inside = _inside(corner, window, condition.shape[1:])
+    part = np.asarray(condition[(slice(None), *inside)], dtype=np.float32)
+    around = [(0, 0)] + [(i.start - c, c + w - i.stop) for i, c, w in zip(inside, corner, window, strict=True)]
+    return np.pad(part, around, mode="edge") if any(low or high for low, high in around) else part

@@ -1,0 +1,208 @@
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.inference.sliding_window import (
+    WindowCount,
+    importance_map,
+    plan_windows,
+    predict_volume,
+    window_starts,
+)
+
+
+def first_channel(batch: torch.Tensor) -> torch.Tensor:
+    return batch[:, :1]
+
+
+class Convolution(torch.nn.Module):
+    """Depends on the neighbourhood and, through the coordinates, on the position inside the window."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.convolution = torch.nn.Conv3d(channels, 1, 3, padding=1)
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        ramp = torch.linspace(-1, 1, batch.shape[-1]) + torch.linspace(0, 2, batch.shape[-3])[:, None, None]
+        return self.convolution(batch) + ramp
+
+
+def volume(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75])
+@pytest.mark.parametrize(
+    ("shape", "window"),
+    [((17, 13, 21), (8, 8, 8)), ((5, 30, 9), (7, 6, 9)), ((3, 4, 2), (8, 8, 8)), ((9, 11, 12), (1, 6, 5))],
+)
+def test_the_identity_returns_its_input(shape, window, overlap):
+    condition = volume(2, *shape)
+    prediction = predict_volume(first_channel, condition, window, step_size=1 - overlap, batch_size=3)
+    assert prediction.dtype == np.float32
+    np.testing.assert_allclose(prediction, condition[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [(1, 0, 0), (3, 2, 1), (3, 3, 3)])
+def test_the_identity_returns_its_input_with_a_shifted_grid(offset):
+    condition = volume(1, 17, 5, 21)
+    prediction = predict_volume(first_channel, condition, (8, 8, 8), offset=offset)
+    np.testing.assert_allclose(prediction, condition[0], atol=1e-5)
+
+
+def test_an_offset_moves_every_window():
+    plain, shifted = (plan_windows((40, 40, 40), (16, 16, 16), 0.5, (o, o, o)).starts[0] for o in (0, 4))
+    assert plain == (0, 8, 16, 24)
+    assert shifted == (-4, 4, 12, 20, 28)
+    with pytest.raises(GdmError, match="offset"):
+        plan_windows((40, 40, 40), (16, 16, 16), 0.5, (8, 0, 0))
+
+
+def test_windows_cover_every_voxel_for_all_lengths_windows_and_steps():
+    for length, size, step in itertools.product(range(1, 40), range(1, 20), (0.1, 0.3, 0.5, 0.75, 1.0)):
+        (starts,) = window_starts((length,), (size,), step)
+        assert starts[0] == 0
+        assert starts[-1] == max(0, length - size)
+        assert all(0 < b - a <= max(1, size * step) for a, b in itertools.pairwise(starts)), (length, size, step)
+
+
+@pytest.mark.parametrize("step_size", [0, -0.5, 1.5])
+def test_a_step_that_leaves_gaps_is_refused(step_size):
+    with pytest.raises(GdmError, match="step size"):
+        window_starts((10,), (4,), step_size)
+
+
+@pytest.mark.parametrize("window", [(8, 8, 8), (7, 1, 12)])
+def test_importance_peaks_at_one_in_the_middle_and_never_falls_below_its_floor(window):
+    importance = importance_map(window)
+    assert importance.max() == 1
+    assert importance.min() >= 1e-3 * (1 - 1e-6)
+    np.testing.assert_array_equal(importance, importance[::-1, ::-1, ::-1])
+
+
+def test_importance_is_a_gaussian_of_an_eighth_of_the_window():
+    importance = importance_map((33, 33, 33))
+    middle = importance[16, 16]
+    np.testing.assert_allclose(middle[16 + 8] / middle[16], np.exp(-0.5 * (8 / (33 / 8)) ** 2), rtol=1e-5)
+
+
+def test_the_result_is_the_weighted_mean_of_the_windows():
+    """Against the same sum written as a slow loop over a whole-volume accumulator."""
+    condition, window, network = volume(1, 14, 11, 19), (6, 5, 8), Convolution()
+    importance = importance_map(window).astype(np.float64)
+    total, weights = np.zeros((14, 11, 19)), np.zeros((14, 11, 19))
+    for corner in itertools.product(*window_starts((14, 11, 19), window, 0.5)):
+        place = tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))
+        with torch.no_grad():
+            total[place] += importance * network(torch.from_numpy(condition[:, *place])[None])[0, 0].numpy()
+        weights[place] += importance
+    np.testing.assert_allclose(predict_volume(network, condition, window), total / weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [(8, 8, 8), (1, 8, 8)])
+def test_the_batch_does_not_change_the_result(window):
+    condition, network = volume(1, 19, 17, 13), Convolution()
+    one = predict_volume(network, condition, window, batch_size=1)
+    for batch_size in (2, 5, 100):
+        np.testing.assert_allclose(predict_volume(network, condition, window, batch_size=batch_size), one, atol=1e-5)
+
+
+def test_the_order_of_windows_does_not_change_the_result():
+    """The volume turned upside down is taken in the opposite order."""
+    condition = volume(1, 20, 12, 12)
+    forwards = predict_volume(lambda b: b.roll(1, 3), condition, (8, 8, 8))
+    backwards = predict_volume(lambda b: b.roll(1, 3), np.ascontiguousarray(condition[:, ::-1]), (8, 8, 8))
+    np.testing.assert_allclose(forwards, backwards[::-1], atol=1e-5)
+
+
+def test_windows_without_body_are_filled_and_the_network_is_not_run():
+    condition = volume(1, 32, 8, 8)
+    mask = np.zeros((32, 8, 8), dtype=bool)
+    mask[2, 3, 3] = True
+    calls, counts = [], []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        calls.append(len(batch))
+        return batch
+
+    prediction = predict_volume(
+        network, condition, (8, 8, 8), step_size=1, mask=mask, background_value=-3.0, progress=counts.append
+    )
+    assert sum(calls) == 1
+    assert counts[-1] == WindowCount(total=4, predicted=1, skipped=3)
+    np.testing.assert_allclose(prediction[:8], condition[0, :8], atol=1e-5)
+    np.testing.assert_allclose(prediction[8:], -3.0, atol=1e-5)
+    everything = predict_volume(network, condition, (8, 8, 8), mask=mask, background_value=-3.0, skip_empty=False)
+    np.testing.assert_allclose(everything, condition[0], atol=1e-5)
+
+
+def test_a_volume_smaller_than_the_window_is_continued_by_its_border_values():
+    seen = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.clone())
+        return batch
+
+    condition = volume(1, 3, 2, 6)
+    prediction = predict_volume(network, condition, (8, 4, 6))
+    np.testing.assert_allclose(prediction, condition[0], atol=1e-6)
+    expected = np.pad(condition, [(0, 0), (2, 3), (1, 1), (0, 0)], mode="edge")
+    np.testing.assert_array_equal(seen[0][0].numpy(), expected)
+
+
+def test_mirroring_is_the_mean_over_all_flips():
+    condition, network = volume(1, 8, 8, 8), Convolution()
+    flips = [axes for n in range(4) for axes in itertools.combinations((1, 2, 3), n)]
+    single = [
+        np.flip(predict_volume(network, np.flip(condition, a).copy(), (8, 8, 8)), [i - 1 for i in a]) for a in flips
+    ]
+    mirrored = predict_volume(network, condition, (8, 8, 8), mirror_axes=(0, 1, 2))
+    assert len(flips) == 8
+    np.testing.assert_allclose(mirrored, np.mean(single, axis=0), atol=1e-5)
+    assert np.abs(mirrored - single[0]).max() > 0.1  # the network does depend on the position
+
+
+def test_sums_stay_float32_under_autocast():
+    condition, seen = 1000 + volume(1, 16, 16, 16), []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.nn.functional.conv3d(batch, torch.ones(1, 1, 1, 1, 1)))
+        return seen[-1]
+
+    prediction = predict_volume(network, condition, (8, 8, 8), precision="bfloat16")
+    assert {output.dtype for output in seen} == {torch.bfloat16}
+    # Rounded once by the network (steps of 4 here); the weighted mean of equal values adds nothing to that.
+    np.testing.assert_allclose(prediction, torch.from_numpy(condition[0]).bfloat16().float(), rtol=1e-6)
+
+
+def test_values_that_are_not_numbers_are_an_error():
+    with pytest.raises(GdmError, match="not numbers"):
+        predict_volume(lambda batch: batch * float("nan"), volume(1, 9, 9, 9), (4, 4, 4))
+
+
+def test_an_output_can_be_given():
+    condition, out = volume(1, 9, 9, 9), np.full((9, 9, 9), 7, dtype=np.float32)
+    assert predict_volume(first_channel, condition, (4, 4, 4), out=out) is out
+    np.testing.assert_allclose(out, condition[0], atol=1e-5)
+    with pytest.raises(ValueError, match="float32"):
+        predict_volume(first_channel, condition, (4, 4, 4), out=np.zeros((9, 9, 9)))
+
+
+def test_memory_is_the_output_and_one_slab():
+    """numpy reports its arrays to tracemalloc, so the peak is exact: output + a slab + some windows."""
+    condition = volume(1, 96, 64, 64)
+    volume_bytes, window = condition.nbytes, (16, 16, 16)
+    tracemalloc.start()
+    try:
+        predict_volume(first_channel, condition, window)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    slab, windows = volume_bytes * 16 / 96, 8 * 16**3 * 4
+    assert volume_bytes + slab < peak < volume_bytes + slab + windows
+    assert volume_bytes + peak < 3 * volume_bytes  # with the condition
