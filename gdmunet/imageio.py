@@ -77,6 +77,12 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
     """
     image = _read_image(Path(path), identifier)
     array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
+    check_values(array, path, identifier)
+    return Volume(array, geometry_of(image, path, identifier))
+
+
+def check_values(array: np.ndarray, path: Path | None = None, identifier: str | None = None) -> None:
+    """Refuse a volume (z, y, x) that holds NaN or infinity, or one single value; errors name the file and the case."""
     if not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
         raise GdmError(
@@ -96,7 +102,6 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
             expected="an image",
             remedy="export the volume again, or leave the case out",
         )
-    return Volume(array, geometry_of(image, path, identifier))
 
 
 def read_mask(path: Path, identifier: str | None = None) -> Volume:

@@ -1,0 +1,50 @@
+"""What a predictor gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gdmunet.geometry import Geometry
+from gdmunet.inference.sliding_window import WindowCount
+
+
+@dataclass(frozen=True)
+class NetworkPrediction:
+    """A prediction on the prepared grid in network units, both arrays (z, y, x) float32.
+
+    `deviation` is the standard deviation over the members (folds, flips), or None where it was not asked for.
+    """
+
+    array: np.ndarray
+    deviation: np.ndarray | None
+    windows: WindowCount
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A predicted volume in physical units on the grid of its condition.
+
+    Attributes
+    ----------
+    identifier
+        Of the case.
+    array
+        (z, y, x) float32 in the target's unit (HU for CT), inside the target's valid range.
+    geometry
+        The condition's grid.
+    modality
+        What was predicted, as dataset.json names it (``target_name``).
+    uncertainty
+        (z, y, x) float32, standard deviation over folds and flips in the target's unit; None unless asked for.
+    windows
+        How many windows the network saw, and how many were filled.
+    """
+
+    identifier: str
+    array: np.ndarray
+    geometry: Geometry
+    modality: str
+    uncertainty: np.ndarray | None = None
+    windows: WindowCount = WindowCount(0, 0, 0)

@@ -1,0 +1,270 @@
+"""From a trained model and a condition to a prediction in physical units, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gdmunet.dataset import DatasetDescriptor
+from gdmunet.errors import GdmError
+from gdmunet.imageio import CaseVolumes
+from gdmunet.inference.inputs import Source, gather_case
+from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
+from gdmunet.inference.models import CheckpointName, load_model
+from gdmunet.inference.prediction import NetworkPrediction, Prediction
+from gdmunet.inference.sliding_window import Network, Precision, WindowCount, predict_volume
+from gdmunet.plans import Configuration
+from gdmunet.preprocessing.normalization import IntensityMap
+from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase, prepare_case, restore_prediction
+
+ProgressCallback = Callable[[WindowCount], None]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the networks of a predictor were loaded from; None for networks given as objects."""
+
+    folder: Path
+    folds: tuple[str, ...]
+    checkpoint: CheckpointName
+
+
+class Predictor:
+    """Prepares a case, runs the windows through the networks, and brings the mean back onto the case's own grid.
+
+    Parameters
+    ----------
+    networks
+        (B, C, z, y, x) -> (B, 1, z, y, x), or (B, C, y, x) -> (B, 1, y, x) for a 2D configuration, in network
+        units; torch modules or any callables. Several are averaged.
+    configuration, descriptor
+        The ones that the networks were trained with.
+    step_size
+        Distance of neighbouring windows as a share of the window.
+    tta
+        Average over mirrored windows as well (8 passes in 3D, 4 in 2D).
+    precision
+        None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
+    batch_size
+        Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
+    skip_empty
+        Fill windows that hold no body voxel with the background and do not run the networks on them.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        configuration: Configuration,
+        descriptor: DatasetDescriptor,
+        *,
+        device: str | torch.device = "cpu",
+        step_size: float = 0.5,
+        tta: bool = False,
+        precision: Precision | None = None,
+        batch_size: int | None = None,
+        skip_empty: bool = True,
+        source: ModelSource | None = None,
+    ) -> None:
+        if not networks:
+            raise GdmError("a prediction needs a network", found="none")
+        self.configuration, self.descriptor, self.source = configuration, descriptor, source
+        self.device = _check_device(torch.device(device))
+        self.step_size, self.tta, self.skip_empty = step_size, tta, skip_empty
+        self.precision = precision or default_precision(self.device)
+        batched = self.device.type != "cpu" or configuration.dimensions == 2
+        self.batch_size = batch_size or (configuration.batch_size if batched else 1)
+        placed = [place(network, self.device) for network in networks]
+        self.networks: list[Network] = (
+            [SliceNetwork(network) for network in placed] if configuration.dimensions == 2 else placed
+        )
+        self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if tta else ()
+
+    @classmethod
+    def from_folder(
+        cls,
+        model_folder: str | Path,
+        folds: Sequence[str | int] | str | None = None,
+        checkpoint: CheckpointName = "best",
+        *,
+        device: str | torch.device = "cpu",
+        step_size: float = 0.5,
+        tta: bool = False,
+        precision: Precision | None = None,
+        batch_size: int | None = None,
+        skip_empty: bool = True,
+    ) -> Predictor:
+        """Load a trained model; nothing but its folder is read.
+
+        Parameters
+        ----------
+        model_folder
+            ``.../DatasetXXX_Name/<Trainer>__<Plans>__<configuration>`` with plans.json and fold folders.
+        folds
+            Such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
+        checkpoint
+            ``best``, ``final`` or ``latest``.
+
+        Raises
+        ------
+        GdmError
+            Plans of another version, a missing fold or checkpoint, or one that does not fit the plans.
+        """
+        model = load_model(Path(model_folder), folds, checkpoint)
+        return cls(
+            model.networks,
+            model.plans.configuration(model.configuration),
+            model.plans.dataset,
+            device=device,
+            step_size=step_size,
+            tta=tta,
+            precision=precision,
+            batch_size=batch_size,
+            skip_empty=skip_empty,
+            source=ModelSource(Path(model_folder), model.folds, checkpoint),
+        )
+
+    def predict(
+        self,
+        condition: Source | Sequence[Source],
+        mask: Source | None = None,
+        spacing: Sequence[float] | None = None,
+        *,
+        identifier: str | None = None,
+        uncertainty: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> Prediction:
+        """Predict one volume, or the channels of one case given as a list.
+
+        Parameters
+        ----------
+        condition
+            Array (z, y, x) in the raw unit of the training data, SimpleITK image, path, or a list of these.
+        mask
+            Body mask of any of these kinds; without one the body is derived from the condition.
+        spacing
+            Voxel size (z, y, x) in mm; for arrays only, whose axes are taken to point to superior, posterior, left.
+        uncertainty
+            Give the standard deviation over folds and flips as well (every member takes its own pass).
+
+        Raises
+        ------
+        GdmError
+            The input cannot be used; the message says why.
+        """
+        volumes = gather_case(condition, self.descriptor.channels, mask, spacing, identifier)
+        return self.predict_case(volumes, uncertainty=uncertainty, progress=progress)
+
+    def predict_case(
+        self, volumes: CaseVolumes, *, uncertainty: bool = False, progress: ProgressCallback | None = None
+    ) -> Prediction:
+        """Predict a case that was read already; its target is not looked at."""
+        self.check_uncertainty(uncertainty)
+        prepared = self.prepare(volumes)
+        mask, properties = prepared.mask, prepared.properties
+        raw = self.predict_network_units(prepared, uncertainty=uncertainty, progress=progress)
+        del prepared  # the condition is not needed any more: a volume less while the result is restored
+        return self.restore(raw, mask, properties)
+
+    def prepare(self, volumes: CaseVolumes) -> PreparedCase:
+        """Orientation, crop, normalisation, resampling; the target, where there is one, is left out."""
+        return prepare_case(replace(volumes, target=None), self.configuration, self.descriptor)
+
+    def predict_prepared(self, prepared: PreparedCase) -> np.ndarray:
+        """Prediction (z, y, x) float32 of a prepared case on its grid, in network units."""
+        return self.predict_network_units(prepared).array
+
+    def predict_network_units(
+        self, prepared: PreparedCase, *, uncertainty: bool = False, progress: ProgressCallback | None = None
+    ) -> NetworkPrediction:
+        """As `predict_prepared`, with the deviation of the members and the count of windows."""
+        if not uncertainty:
+            network = MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]
+            array, count = self._run(network, prepared, self.mirror_axes, progress)
+            return NetworkPrediction(array, None, count)
+        self.check_uncertainty(uncertainty)
+        moments, total = RunningMoments(), WindowCount(0, 0, 0)
+        for member in flip_members(self.networks, self.mirror_axes):
+            array, count = self._run(member, prepared, (), progress)
+            moments.add(array)
+            total = WindowCount(
+                total.total + count.total, total.predicted + count.predicted, total.skipped + count.skipped
+            )
+        return NetworkPrediction(moments.mean, moments.deviation(), total)
+
+    def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
+        """Back to physical units on the case's own grid; air (the target's background) outside the body."""
+        array = restore_prediction(raw.array, mask, properties, self.configuration)
+        uncertainty = None
+        if raw.deviation is not None:
+            # A deviation is scaled, not shifted, and nothing is uncertain where the background is filled in.
+            spread = IntensityMap(0.0, float(np.finfo(np.float32).max), 0.0, properties.target_map.scale)
+            uncertainty = restore_prediction(
+                raw.deviation, mask, replace(properties, target_map=spread), replace(self.configuration, background=0.0)
+            )
+        return Prediction(
+            properties.identifier, array, properties.geometry, self.descriptor.target_name, uncertainty, raw.windows
+        )
+
+    def check_uncertainty(self, wanted: bool) -> None:
+        """Refuse an uncertainty map where there is only one opinion."""
+        if wanted and len(self.networks) == 1 and not self.mirror_axes:
+            raise GdmError(
+                "the uncertainty of one network in one pass cannot be measured",
+                found="one fold, no mirroring",
+                expected="several folds, or --tta",
+                remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
+            )
+
+    def _run(
+        self,
+        network: Network,
+        prepared: PreparedCase,
+        mirror_axes: tuple[int, ...],
+        progress: ProgressCallback | None,
+    ) -> tuple[np.ndarray, WindowCount]:
+        count = WindowCount(0, 0, 0)
+
+        def note(now: WindowCount) -> None:
+            nonlocal count
+            count = now
+            if progress is not None:
+                progress(now)
+
+        background = prepared.properties.target_map.apply(np.array(self.configuration.background))
+        array = predict_volume(
+            network,
+            prepared.condition,
+            self.configuration.window_size,
+            step_size=self.step_size,
+            mask=prepared.mask,
+            background_value=float(background),
+            device=self.device,
+            batch_size=self.batch_size,
+            mirror_axes=mirror_axes,
+            precision=self.precision,
+            progress=note,
+            skip_empty=self.skip_empty,
+        )
+        return array, count
+
+
+def default_precision(device: torch.device) -> Precision:
+    """The fastest precision that the device computes well in."""
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def _check_device(device: torch.device) -> torch.device:
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device.type, False):
+        raise GdmError(
+            f"device {device} is not available",
+            expected=", ".join(name for name, there in present.items() if there),
+            remedy="choose another with -device, or install the PyTorch build for your GPU",
+        )
+    return device
