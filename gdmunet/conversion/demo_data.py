@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
+from skimage.morphology import convex_hull_image
 
 from gdmunet.conversion.sparse_view import sparse_view_volume
 from gdmunet.dataset import DatasetDescriptor
@@ -29,7 +30,7 @@ def make_sparse_view_demo(raw_folder: Path, *, threads: int = 2, show_progress: 
     """Write ``Dataset501_Demo``: train on abdomen and heart, hold out the lung.
 
     Condition: filtered back-projection of 36 parallel views over 180 degrees. Target: the CT itself. Mask: the body
-    as derived from the CT, not from the streaky condition, because it is the region in which the score is taken.
+    as it shows in the CT, not in the streaky condition, because it is the region in which the score is taken.
     """
     folder = Path(raw_folder) / "Dataset501_Demo"
     volumes = {name: read_demo_volume(name) for name in TRAINING + HELD_OUT}
@@ -38,12 +39,22 @@ def make_sparse_view_demo(raw_folder: Path, *, threads: int = 2, show_progress: 
         for name, volume in volumes.items():
             split = "Ts" if name in HELD_OUT else "Tr"
             condition = sparse_view_volume(volume.array, VIEWS, threads, progress.step)
-            mask = derive_body_mask(volume.array[None], ("CT",), volume.geometry.spacing)
+            mask = body_of_crop(volume)
             write_volume(folder / f"images{split}" / f"{name}_0000.nii.gz", _integers(condition), volume.geometry)
             write_volume(folder / f"targets{split}" / f"{name}.nii.gz", _integers(volume.array), volume.geometry)
             write_volume(folder / f"masks{split}" / f"{name}.nii.gz", mask, volume.geometry)
     save_json(_descriptor(), folder / "dataset.json")
     return folder
+
+
+def body_of_crop(volume: Volume) -> np.ndarray:
+    """Body (bool) of a CT whose field of view cuts the patient.
+
+    Lungs that a face of the volume opens are not enclosed by tissue, so the body is the convex hull, in every axial
+    slice, of what can be told to be body.
+    """
+    derived = derive_body_mask(volume.array[None], ("CT",), volume.geometry.spacing)
+    return np.stack([convex_hull_image(part) if part.any() else part for part in derived])
 
 
 def _integers(hu: np.ndarray) -> np.ndarray:
