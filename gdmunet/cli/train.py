@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.cli.arguments import CommandParser, folders_from, name_and_value, positive_int, run_command
+from gdmunet.cli.arguments import CommandParser, folders_from, name_and_value, natural_int, positive_int, run_command
 
 
 def parser() -> CommandParser:
@@ -46,8 +46,8 @@ def parser() -> CommandParser:
     ways = command.add_mutually_exclusive_group()
     ways.add_argument("--c", "--continue", dest="c", action="store_true", help="continue from the latest checkpoint")
     ways.add_argument("--overwrite", action="store_true", help="start over, although this fold was trained before")
-    ways.add_argument("--val", action="store_true", help="only validate the final checkpoint on whole volumes")
-    command.add_argument("--val_best", action="store_true", help="validate the best checkpoint, not the final one")
+    ways.add_argument("--val", action="store_true", help="only validate: the final checkpoint on whole volumes")
+    ways.add_argument("--val_best", action="store_true", help="only validate: the best checkpoint on whole volumes")
     command.add_argument(
         "-pretrained_weights",
         "--pretrained_weights",
@@ -62,9 +62,9 @@ def parser() -> CommandParser:
     command.add_argument(
         "-np",
         "--processes",
-        type=int,
+        type=natural_int,
         metavar="N",
-        help="loader worker processes; default: chosen from the processor cores",
+        help="background processes that load patches, 0: none; default: chosen from device and processor cores",
     )
     return command
 
@@ -73,29 +73,27 @@ def parser() -> CommandParser:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_train``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.training.run import run_training
+    from gdmunet.training.run import TrainingRequest, run_training
 
     overrides = dict(arguments.set)
     for name in ("epochs", "iterations"):
         if getattr(arguments, name) is not None:
             overrides[name] = str(getattr(arguments, name))
-    folder = run_training(
-        arguments.dataset,
-        arguments.configuration,
-        arguments.fold,
-        folders_from(arguments),
+    request = TrainingRequest(
+        dataset=arguments.dataset,
+        configuration=arguments.configuration,
+        fold=arguments.fold,
         trainer=arguments.trainer,
         plans_name=arguments.plans,
-        overrides=overrides,
+        overrides=tuple(overrides.items()),
         continue_training=arguments.c,
         overwrite=arguments.overwrite,
-        validate_only=arguments.val,
-        validate_best=arguments.val_best,
+        validate="best" if arguments.val_best else "final" if arguments.val else None,
         pretrained_weights=arguments.pretrained_weights,
         device=arguments.device,
         num_gpus=arguments.num_gpus,
         loader_workers=arguments.processes,
         show_progress=not arguments.no_pbar,
     )
-    print(f"model: {folder}")
+    print(f"model: {run_training(request, folders_from(arguments))}")
     return 0

@@ -1,0 +1,88 @@
+"""``gdm_evaluate``: score predictions against references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run_command
+
+
+def parser() -> CommandParser:
+    """The flags of the command."""
+    command = CommandParser(
+        "gdm_evaluate",
+        "Score a folder of predictions against a folder of references with the image metrics of SynthRAD2025 and "
+        "further ones, by case and by group. Files belong together by their names without the ending.",
+        folders=("raw",),
+    )
+    command.add_argument(
+        "-ref", "--reference", type=Path, required=True, metavar="DIR", help="folder of the references (targets)"
+    )
+    command.add_argument("-pred", "--prediction", type=Path, required=True, metavar="DIR", help="folder of predictions")
+    command.add_argument(
+        "-mask",
+        "--mask",
+        type=Path,
+        metavar="DIR",
+        help="folder of body masks inside which the scores are taken; default: none, the whole volume",
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: summary.json in the folder of predictions"
+    )
+    command.add_argument(
+        "-d", "--dataset", help="data set whose dataset.json gives the groups and the target's unit; default: none"
+    )
+    ranges = command.add_mutually_exclusive_group()
+    ranges.add_argument(
+        "--range",
+        choices=("2023", "2025"),
+        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 2976); default: 2025 for CT",
+    )
+    ranges.add_argument(
+        "--data_range",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="range in the target's unit; default: for targets other than CT that of each reference",
+    )
+    command.add_argument("--csv", type=Path, metavar="FILE", help="also write a table, one line a case; default: none")
+    command.add_argument("--html", type=Path, metavar="FILE", help="also write a page; default: none")
+    command.add_argument(
+        "--allow_missing",
+        action="store_true",
+        help="give a case that cannot be scored a row that says why, instead of stopping",
+    )
+    command.add_argument("-np", "--processes", type=positive_int, default=1, metavar="N", help="worker processes")
+    return command
+
+
+@run_command
+def main(argv: list[str] | None = None) -> int | None:
+    """Entry point of ``gdm_evaluate``."""
+    arguments = parser().parse_args(argv)
+    from gdmunet.dataset import find_dataset, load_descriptor
+    from gdmunet.evaluation.evaluate import evaluate_folders
+    from gdmunet.evaluation.report import format_table, write_csv, write_html
+    from gdmunet.evaluation.summary import save_summary
+
+    raw = folders_from(arguments).raw
+    summary = evaluate_folders(
+        arguments.reference,
+        arguments.prediction,
+        arguments.mask,
+        descriptor=load_descriptor(find_dataset(raw, arguments.dataset)) if arguments.dataset else None,
+        range_name=arguments.range,
+        data_range=tuple(arguments.data_range) if arguments.data_range else None,
+        allow_missing=arguments.allow_missing,
+        processes=arguments.processes,
+        show_progress=not arguments.no_pbar,
+    )
+    output = arguments.output or arguments.prediction / "summary.json"
+    save_summary(summary, output)
+    if arguments.csv:
+        write_csv(summary, arguments.csv)
+    if arguments.html:
+        write_html(summary, arguments.html)
+    print(format_table(summary))
+    print(f"wrote {output}")
+    return 0

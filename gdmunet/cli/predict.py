@@ -1,0 +1,96 @@
+"""``gdm_predict``: predict a folder of cases with a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.cli.arguments import (
+    CommandParser,
+    folders_from,
+    natural_int,
+    positive_float,
+    positive_int,
+    run_command,
+)
+
+
+def parser() -> CommandParser:
+    """The flags of the command."""
+    command = CommandParser(
+        "gdm_predict",
+        "Predict every case of a folder. With one trained model in the results folder -i and -o are enough; with "
+        "several, choose one by -d, -c, -tr, -p or by its folder -m.",
+        folders=("results",),
+    )
+    command.add_argument(
+        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder of conditions: CASE_0000.ext, ..."
+    )
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the predictions: CASE.ext"
+    )
+    _add_model(command)
+    command.add_argument(
+        "--mask", type=Path, metavar="DIR", help="folder of body masks CASE.ext; default: derived from the conditions"
+    )
+    command.add_argument(
+        "-step_size",
+        "--step_size",
+        type=positive_float,
+        default=0.5,
+        metavar="SHARE",
+        help="step between windows as a share of the window, above 0 up to 1; smaller: more overlap, slower",
+    )
+    command.add_argument("--tta", action="store_true", help="average over mirrored inputs (8 times the work in 3D)")
+    command.add_argument(
+        "--uncertainty",
+        action="store_true",
+        help="also write the voxelwise standard deviation over folds and mirrored inputs",
+    )
+    command.add_argument("--float", action="store_true", help="write float32 also where integers would do (CT)")
+    command.add_argument(
+        "--predict_empty", action="store_true", help="run the network in windows without body too (default: air there)"
+    )
+    command.add_argument(
+        "--continue_prediction", action="store_true", help="leave out cases whose prediction is there already"
+    )
+    command.add_argument(
+        "-npp", "--reading_processes", type=positive_int, default=2, metavar="N", help="threads that read and prepare"
+    )
+    command.add_argument(
+        "-nps", "--saving_processes", type=positive_int, default=2, metavar="N", help="threads that restore and write"
+    )
+    command.add_argument(
+        "-num_parts", "--num_parts", type=positive_int, default=1, metavar="N", help="cut the cases into N parts"
+    )
+    command.add_argument(
+        "-part_id", "--part_id", type=natural_int, default=0, metavar="K", help="predict part K, from 0 to N - 1"
+    )
+    command.add_argument(
+        "-device", "--device", choices=("cuda", "cpu", "mps"), help="default: cuda where there is one, else cpu"
+    )
+    return command
+
+
+def _add_model(command: CommandParser) -> None:
+    any_model = "default: any, if only one model fits"
+    command.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="folder of the model, the one that holds fold_0; default: found in the results folder",
+    )
+    command.add_argument("-d", "--dataset", help=f"number or name of the data set it was trained on; {any_model}")
+    command.add_argument("-c", "--configuration", help=f"configuration; {any_model}")
+    command.add_argument("-tr", "--trainer", help=f"trainer as in the name of the results folder; {any_model}")
+    command.add_argument("-p", "--plans", help=f"name of the plans; {any_model}")
+    command.add_argument(
+        "-f",
+        "--folds",
+        nargs="+",
+        metavar="FOLD",
+        help="folds to average, or all for the model trained on all cases; default: every fold that is there",
+    )
+    command.add_argument(
+        "-chk", "--checkpoint", choices=("best", "final", "latest"), default="best", help="which weights"
+    )
