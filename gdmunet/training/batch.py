@@ -1,0 +1,47 @@
+"""What a training step sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches of several cases in network units.
+
+    Attributes
+    ----------
+    condition
+        (B, C, z, y, x), or (B, C, y, x) in 2D; float32.
+    target
+        (B, 1, ...) float32.
+    mask
+        (B, 1, ...) float32, 1 inside the body.
+    identifiers
+        Case of each patch.
+    """
+
+    condition: torch.Tensor
+    target: torch.Tensor
+    mask: torch.Tensor
+    identifiers: tuple[str, ...]
+
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`; copies overlap with computing where the memory is pinned."""
+        condition, target, mask = (
+            tensor.to(device, non_blocking=True) for tensor in (self.condition, self.target, self.mask)
+        )
+        return Batch(condition, target, mask, self.identifiers)
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Any]) -> Batch:
+        """From the dictionary of a loader."""
+        condition, target, mask = (torch.from_numpy(arrays[name]) for name in ("condition", "target", "mask"))
+        return cls(condition, target, mask, arrays["identifiers"])
+
+    def pinned(self) -> Batch:
+        """In page-locked memory, from which a GPU copies while it computes."""
+        return Batch(self.condition.pin_memory(), self.target.pin_memory(), self.mask.pin_memory(), self.identifiers)

@@ -1,0 +1,73 @@
+"""Exponential moving average of weights: what is validated, saved and predicted with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+
+def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by name, each once (a U-Net's decoder holds its encoder, under a second name)."""
+    return {name: value.detach() for name, value in [*network.named_parameters(), *network.named_buffers()]}
+
+
+@torch.no_grad()
+def copy_weights(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Write `state` into the network's own tensors."""
+    for name, value in weights_of(network).items():
+        value.copy_(state[name])
+
+
+class WeightAverage:
+    """Holds the averaged weights of a network.
+
+    Parameters
+    ----------
+    network
+        Its floating-point weights are averaged; anything else is copied.
+    decay
+        Weight of the past a step. Early steps use less, (1 + t) / (10 + t), so that a short training is not
+        dominated by the random start.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.state = {name: value.clone() for name, value in weights_of(network).items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards the network's present weights."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        averages: list[torch.Tensor] = []
+        present: list[torch.Tensor] = []
+        for name, value in weights_of(network).items():
+            if value.is_floating_point():
+                averages.append(self.state[name])
+                present.append(value)
+            else:
+                self.state[name].copy_(value)
+        torch._foreach_lerp_(averages, present, weight)
+
+    def load(self, state: dict[str, torch.Tensor], steps: int) -> None:
+        """Continue from a saved average."""
+        for name, value in self.state.items():
+            value.copy_(state[name])
+        self.steps = steps
+
+    @contextlib.contextmanager
+    def applied(self, network: nn.Module) -> Iterator[None]:
+        """Inside, the network has the averaged weights and is in evaluation mode; afterwards its own again."""
+        present = {name: value.clone() for name, value in weights_of(network).items()}
+        training = network.training
+        copy_weights(network, self.state)
+        network.eval()
+        try:
+            yield
+        finally:
+            copy_weights(network, present)
+            network.train(training)

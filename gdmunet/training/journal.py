@@ -1,0 +1,85 @@
+"""What happened, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from gdmunet.atomic import atomic_path
+
+
+class Journal:
+    """Writes into one fold's folder.
+
+    Parameters
+    ----------
+    folder
+        ``fold_k``.
+    speak
+        Also print every line.
+    """
+
+    def __init__(self, folder: Path, speak: bool) -> None:
+        self.folder, self.speak = folder, speak
+        self.file = folder / "journal.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def say(self, text: str) -> None:
+        """Add a line with the time to training_log.txt."""
+        with open(self.folder / "training_log.txt", "a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        if self.speak:
+            print(text, flush=True)
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Add one epoch's line; a number that is not finite becomes null, JSON has no other form for it."""
+        clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        with open(self.file, "a", encoding="utf-8") as journal:
+            journal.write(json.dumps(clean) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All epochs so far."""
+        if not self.file.exists():
+            return []
+        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def keep_first(self, epochs: int) -> None:
+        """Forget what a resumed training will do again: every line after the first `epochs`."""
+        rows = [row for row in self.rows() if row["epoch"] < epochs]
+        with atomic_path(self.file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def draw(self) -> None:
+        """Draw progress.png: losses, validation MAE, learning rate, seconds an epoch."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        rows = self.rows()
+        if not rows:
+            return
+        epochs = [row["epoch"] + 1 for row in rows]
+        figure = Figure(figsize=(11, 8), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, 2)
+        for name in [key for key in rows[0] if key.startswith("loss")]:
+            axes[0, 0].plot(epochs, [row.get(name) for row in rows], label=name)
+        axes[0, 0].set(title="training loss (network units)", xlabel="epoch")
+        axes[0, 0].legend()
+        unit = rows[0].get("unit", "")
+        axes[0, 1].plot(epochs, [row["validation_mae"] for row in rows], alpha=0.5, label="validation MAE")
+        axes[0, 1].plot(epochs, [row["validation_mae_ema"] for row in rows], label="its moving average")
+        axes[0, 1].set(title=f"validation patches, body MAE ({unit})", xlabel="epoch")
+        axes[0, 1].legend()
+        axes[1, 0].plot(epochs, [row["learning_rate"] for row in rows])
+        axes[1, 0].set(title="learning rate", xlabel="epoch")
+        axes[1, 1].plot(epochs, [row["seconds"] for row in rows], label="epoch")
+        axes[1, 1].plot(epochs, [row["wait_share"] * row["seconds"] for row in rows], label="waiting for patches")
+        axes[1, 1].set(title="seconds", xlabel="epoch", ylim=(0, None))
+        axes[1, 1].legend()
+        for axis in axes.flat:
+            axis.grid(alpha=0.3)
+        with atomic_path(self.folder / "progress.png") as temporary:
+            figure.savefig(temporary, dpi=90, format="png")

@@ -1,0 +1,378 @@
+"""The training loop. The loop owns the order; subclasses own the pieces, each a short method or a setting."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from gdmunet.errors import GdmError
+from gdmunet.networks import build_network
+from gdmunet.paths import Folders
+from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
+from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.memory import Precision, training_footprint
+from gdmunet.progress import Progress
+from gdmunet.training import distributed, state, validation
+from gdmunet.training.augmentation import Augmentation, hu_intensity, mr_intensity
+from gdmunet.training.batch import Batch
+from gdmunet.training.device import checkpoint_stages, peak_memory_mb, resolve_precision
+from gdmunet.training.ema import WeightAverage
+from gdmunet.training.interruption import Interruption
+from gdmunet.training.journal import Journal
+from gdmunet.training.patches import BatchStream, PatchLoader, PatchSource
+from gdmunet.training.schedule import learning_rate_factor
+from gdmunet.training.settings import Settings
+
+
+@dataclass
+class Clock:
+    """Seconds of one epoch: in all, and spent waiting for patches."""
+
+    started: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the epoch began."""
+        return time.perf_counter() - self.started
+
+
+class Trainer(Settings):
+    """Trains one fold of one configuration.
+
+    Parameters
+    ----------
+    plans, configuration
+        The plans and the name of one of their configurations.
+    fold
+        Number of a fold, or ``"all"`` to train on every case.
+    folders
+        Where the prepared cases are and the results go.
+    device
+        Where to train.
+
+    Notes
+    -----
+    A subclass overrides settings (bare names) and any of: `build_network`, `build_optimizer`, `generate`,
+    `loss_terms`, `combine`, `augmentation`. `train_step` is written once.
+    """
+
+    epochs: int = 400
+    iterations_per_epoch: int = 250
+    iterations: int | None = None
+    """Total optimiser steps; None: epochs times iterations_per_epoch."""
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.01
+    warmup_share: float = 0.01
+    """Share of the steps over which the learning rate rises."""
+    schedule: Literal["cosine", "poly"] = "cosine"
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.999
+    accumulation: int = 1
+    """Batches a step; their gradients are averaged."""
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    compile_network: bool = False
+    activation_checkpointing: bool = False
+    body_share: float = 0.8
+    """Share of patches that are centred on a body voxel."""
+    rotation: float = 15.0
+    spatial_probability: float = 0.2
+    mirror: bool = True
+    intensity_augmentation: bool = True
+    validation_patches: int = 16
+    save_minutes: float = 10.0
+    seed: int = 12345
+
+    unit_of_error: ClassVar[str] = "HU"
+
+    def __init__(
+        self, plans: Plans, configuration: str, fold: int | str, folders: Folders, device: torch.device
+    ) -> None:
+        self.plans, self.fold, self.folders, self.device = plans, str(fold), folders, device
+        self.configuration = plans.configuration(configuration)
+        self.model_folder = (
+            folders.results / plans.dataset_name / f"{type(self).__name__}__{plans.name}__{configuration}"
+        )
+        self.fold_folder = self.model_folder / f"fold_{fold}"
+        self.store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
+        self.training_cases, self.validation_cases = self._split()
+        self.iteration = 0
+        self.best_mae = float("inf")
+        self.mae_average: float | None = None
+        self.loss_sums: dict[str, float] = {}
+        self.journal = Journal(self.fold_folder, speak=distributed.rank() == 0)
+        self._prepare_network()
+
+    # ---- what a subclass may override -------------------------------------------------------------------------
+
+    def build_network(self) -> nn.Module:
+        """The generator with fresh weights."""
+        return build_network(self.configuration.network)
+
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """AdamW; no weight decay on biases and norms, as usual."""
+        weights = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
+
+    def generate(self, batch: Batch) -> torch.Tensor:
+        """Prediction (B, 1, ...) of a batch, in network units; runs under autocast."""
+        return self.parallel_network(batch.condition)
+
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Named scalar losses of a float32 prediction."""
+        raise TypeError(f"{type(self).__name__} defines no loss_terms; derive from FidelityTrainer or write them")
+
+    def combine(self, terms: dict[str, torch.Tensor], prediction: torch.Tensor) -> None:
+        """Send gradients into the generator: here, of the sum of the terms."""
+        self.scaler.scale(torch.stack(list(terms.values())).sum() / self.accumulation).backward()
+
+    def augmentation(self) -> Augmentation:
+        """What may happen to a training patch."""
+        thick = (
+            self.configuration.dimensions == 3 and self.configuration.spacing[0] > 3 * self.configuration.spacing[-1]
+        )
+        affine = all(spec.scheme == "affine" for spec in self.configuration.condition_normalization)
+        intensity = (hu_intensity() if affine else mr_intensity()) if self.intensity_augmentation else None
+        return Augmentation(
+            self.spatial_probability, self.rotation, in_plane=thick, mirror=self.mirror, intensity=intensity
+        )
+
+    @classmethod
+    def footprint(
+        cls, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, precision: Precision
+    ) -> MemoryFootprint:
+        """Predicted peak memory of this trainer's step, before anything is allocated."""
+        return training_footprint(network, patch_size, batch_size, precision)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def train(self, loader_workers: int, show_progress: bool = True) -> None:
+        """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
+        stream = self._open_stream(loader_workers)
+        saved = time.monotonic()
+        try:
+            with Interruption() as interruption:
+                while self.iteration < self.total_iterations:
+                    clock, last = Clock(), self._end_of_epoch()
+                    with Progress(f"epoch {self.epoch + 1}/{self.total_epochs}", last - self.iteration,
+                                  show_progress and distributed.rank() == 0, every=30.0) as progress:  # fmt: skip
+                        while self.iteration < last:
+                            self._iterate(stream, clock)
+                            progress.step(f"loss {self._mean_loss():.4f}")
+                            self._stop_if_asked(interruption)
+                            if time.monotonic() - saved > 60 * self.save_minutes and self.iteration < last:
+                                self.save_latest()
+                                saved = time.monotonic()
+                    self._finish_epoch(clock)
+                    saved = time.monotonic()
+        finally:
+            stream.close()
+        self.save("final")
+
+    def train_step(self, batches: list[Batch]) -> dict[str, float]:
+        """One optimiser step over `accumulation` batches; returns the mean of every loss term.
+
+        Raises
+        ------
+        GdmError
+            A loss that is not a number; nothing has been written then.
+        """
+        self.network.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, torch.Tensor] = {}
+        for batch in batches:
+            with self.autocast():
+                prediction = self.generate(batch)
+            terms = self.loss_terms(batch, prediction.float())
+            self.combine(terms, prediction)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach() / len(batches)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
+        # One transfer from the device a step: losses and the gradient's norm together.
+        losses = dict(zip([*sums, "gradient_norm"], torch.stack([*sums.values(), norm]).tolist(), strict=True))
+        self._check_finite(losses, batches)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate_now
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update(self.network)
+        return losses
+
+    def autocast(self) -> AbstractContextManager:
+        """Mixed precision as the settings and the device say."""
+        precision = self.resolved_precision
+        if precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=getattr(torch, precision))
+
+    @property
+    def resolved_precision(self) -> str:
+        """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere."""
+        return resolve_precision(self.precision, self.device.type)
+
+    @property
+    def total_iterations(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.iterations or self.epochs * self.iterations_per_epoch
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole training; the last may be shorter."""
+        return -(-self.total_iterations // self.iterations_per_epoch)
+
+    @property
+    def epoch(self) -> int:
+        """0-based number of the present epoch."""
+        return self.iteration // self.iterations_per_epoch
+
+    @property
+    def learning_rate_now(self) -> float:
+        """Learning rate of the present step."""
+        warmup = round(self.warmup_share * self.total_iterations)
+        return self.learning_rate * learning_rate_factor(self.iteration, self.total_iterations, warmup, self.schedule)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a subclass adds to the resume state: tensors and plain values."""
+        return {}
+
+    def load_extra_state(self, extra: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+
+    def save_latest(self) -> None:
+        """Everything that continuing needs, and the averaged weights."""
+        if distributed.rank() == 0:
+            state.save_resume_state(self)
+            self.save("latest")
+
+    def save(self, name: Literal["latest", "best", "final"]) -> None:
+        """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
+        if distributed.rank() == 0:
+            state.save_weights_of(self, name)
+
+    # ---- its parts --------------------------------------------------------------------------------------------
+
+    def _prepare_network(self) -> None:
+        torch.manual_seed(self.seed)
+        self.network: Any = self.build_network().to(self.device)
+        self.optimizer = self.build_optimizer(self.network)
+        self.average = WeightAverage(self.network, self.ema_decay)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.resolved_precision == "float16")
+        if self.activation_checkpointing:
+            checkpoint_stages(self.network)
+        network = torch.compile(self.network) if self.compile_network else self.network
+        if distributed.world_size() > 1:
+            on_gpu = self.device.type == "cuda"
+            network = nn.parallel.DistributedDataParallel(network, device_ids=[self.device.index] if on_gpu else None)
+        self.parallel_network: Any = network
+
+    def _split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.fold == "all":
+            everything = tuple(self.store.identifiers())
+            return everything, everything
+        if not self.fold.isdigit() or int(self.fold) >= len(self.plans.folds):
+            known = ", ".join([*map(str, range(len(self.plans.folds))), "all"])
+            raise GdmError(
+                f"fold {self.fold} does not exist",
+                found=f"the plans have {len(self.plans.folds)} folds",
+                expected=known,
+                remedy="one case or one patient alone cannot be split: train on fold all",
+            )
+        chosen = self.plans.folds[int(self.fold)]
+        return chosen.training, chosen.validation
+
+    def _open_stream(self, workers: int) -> BatchStream:
+        world = distributed.world_size()
+        if self.configuration.batch_size % world:
+            raise GdmError(f"a batch of {self.configuration.batch_size} cannot be shared by {world} processes")
+        share = self.configuration.batch_size // world
+        source = PatchSource(
+            self.store, self.training_cases, self.configuration.window_size, self.configuration.dimensions,
+            self.configuration.background, self.body_share, self.seed,
+        )  # fmt: skip
+        start, place = self.iteration * self.accumulation, distributed.rank() * share
+        loader = PatchLoader(source, self.augmentation(), share, workers, start, place)
+        return BatchStream(loader, workers, pin_memory=self.device.type == "cuda")
+
+    def _iterate(self, stream: BatchStream, clock: Clock) -> None:
+        asked = time.perf_counter()
+        batches = [next(stream).to(self.device) for _ in range(self.accumulation)]
+        clock.waited += time.perf_counter() - asked
+        for name, value in self.train_step(batches).items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
+        self.iteration += 1
+
+    def _finish_epoch(self, clock: Clock) -> None:
+        count = (self.iteration - 1) % self.iterations_per_epoch + 1
+        train_seconds = clock.seconds
+        mae = validation.patch_mae(self) if distributed.rank() == 0 else 0.0
+        self.mae_average = mae if self.mae_average is None else 0.9 * self.mae_average + 0.1 * mae
+        improved, self.best_mae = self.mae_average < self.best_mae, min(self.best_mae, self.mae_average)
+        norm = self.loss_sums.pop("gradient_norm")
+        row = {
+            "epoch": (self.iteration - 1) // self.iterations_per_epoch,
+            "iteration": self.iteration,
+            **{f"loss_{name}": value / count for name, value in self.loss_sums.items()},
+            "gradient_norm": norm / count,
+            "validation_mae": mae,
+            "validation_mae_ema": self.mae_average,
+            "unit": self.unit_of_error,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
+            "seconds": train_seconds,
+            "validation_seconds": clock.seconds - train_seconds,
+            "wait_share": clock.waited / train_seconds,
+            "peak_memory_mb": peak_memory_mb(self.device),
+        }
+        self.loss_sums = {}
+        if distributed.rank() == 0:
+            self._report(row)
+            if improved:
+                self.save("best")
+        self.save_latest()
+        distributed.barrier()
+
+    def _report(self, row: dict[str, Any]) -> None:
+        self.journal.record(row)
+        self.journal.draw()
+        losses = " ".join(f"{k.removeprefix('loss_')} {v:.4f}" for k, v in row.items() if k.startswith("loss_"))
+        self.journal.say(
+            f"epoch {row['epoch'] + 1}/{self.total_epochs}: {losses}, validation MAE {row['validation_mae']:.1f} "
+            f"{self.unit_of_error}, {row['seconds']:.1f} s ({100 * row['wait_share']:.0f} % waiting for patches)"
+        )
+
+    def _stop_if_asked(self, interruption: Interruption) -> None:
+        if distributed.any_rank(interruption.requested is not None, self.device):
+            self.save_latest()
+            if distributed.rank() == 0:
+                self.journal.say(f"stopped at iteration {self.iteration}; continue with --c")
+            raise KeyboardInterrupt
+
+    def _check_finite(self, losses: dict[str, float], batches: list[Batch]) -> None:
+        if self.scaler.is_enabled():  # float16 steps with an infinite gradient are skipped, by design
+            losses = {name: value for name, value in losses.items() if name != "gradient_norm"}
+        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        if bad:
+            cases = sorted({identifier for batch in batches for identifier in batch.identifiers})
+            raise GdmError(
+                f"the loss is not a number at iteration {self.iteration}: {', '.join(bad)}",
+                case=", ".join(cases),
+                found=losses,
+                remedy="look at these cases; lower the learning rate (--set learning_rate=1e-4) or use "
+                "--set precision=float32. The last checkpoint is untouched: --c continues from it",
+            )
+
+    def _end_of_epoch(self) -> int:
+        return min(self.total_iterations, (self.epoch + 1) * self.iterations_per_epoch)
+
+    def _mean_loss(self) -> float:
+        total = sum(value for name, value in self.loss_sums.items() if name != "gradient_norm")
+        return total / ((self.iteration - 1) % self.iterations_per_epoch + 1)
