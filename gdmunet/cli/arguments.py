@@ -159,6 +159,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """A number above 0, up to 1."""
+    value = positive_float(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError(f"{text} is above 1")
+    return value
+
+
 def name_and_value(text: str) -> tuple[str, str]:
     """``name=value`` as a pair of texts."""
     name, equals, value = text.partition("=")

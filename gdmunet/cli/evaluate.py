@@ -36,7 +36,7 @@ def parser() -> CommandParser:
     ranges.add_argument(
         "--range",
         choices=("2023", "2025"),
-        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 2976); default: 2025 for CT",
+        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 3000); default: 2025 for CT",
     )
     ranges.add_argument(
         "--data_range",

@@ -8,9 +8,9 @@ from gdmunet.cli.arguments import (
     CommandParser,
     folders_from,
     natural_int,
-    positive_float,
     positive_int,
     run_command,
+    share,
 )
 
 
@@ -35,7 +35,7 @@ def parser() -> CommandParser:
     command.add_argument(
         "-step_size",
         "--step_size",
-        type=positive_float,
+        type=share,
         default=0.5,
         metavar="SHARE",
         help="step between windows as a share of the window, above 0 up to 1; smaller: more overlap, slower",
@@ -54,10 +54,20 @@ def parser() -> CommandParser:
         "--continue_prediction", action="store_true", help="leave out cases whose prediction is there already"
     )
     command.add_argument(
-        "-npp", "--reading_processes", type=positive_int, default=2, metavar="N", help="threads that read and prepare"
+        "-npp",
+        "--reading_processes",
+        type=natural_int,
+        default=1,
+        metavar="N",
+        help="cases that are read and prepared ahead while one is computed; 0 needs the least memory",
     )
     command.add_argument(
-        "-nps", "--saving_processes", type=positive_int, default=2, metavar="N", help="threads that restore and write"
+        "-nps",
+        "--saving_processes",
+        type=natural_int,
+        default=1,
+        metavar="N",
+        help="cases that are written behind while one is computed; 0 needs the least memory",
     )
     command.add_argument(
         "-num_parts", "--num_parts", type=positive_int, default=1, metavar="N", help="cut the cases into N parts"
@@ -94,3 +104,51 @@ def _add_model(command: CommandParser) -> None:
     command.add_argument(
         "-chk", "--checkpoint", choices=("best", "final", "latest"), default="best", help="which weights"
     )
+
+
+@run_command
+def main(argv: list[str] | None = None) -> int | None:
+    """Entry point of ``gdm_predict``."""
+    arguments = parser().parse_args(argv)
+    from gdmunet.inference.models import resolve_model
+    from gdmunet.inference.predictor import Predictor
+    from gdmunet.inference.run import predict_folder
+    from gdmunet.training.device import find_device
+
+    model_folder = arguments.model
+    if model_folder is None:
+        chosen = resolve_model(
+            folders_from(arguments).results,
+            arguments.dataset,
+            arguments.configuration,
+            arguments.trainer,
+            arguments.plans,
+        )
+        model_folder = chosen.path
+        print(f"model: {model_folder}\n  chosen by {chosen}")
+    predictor = Predictor.from_folder(
+        model_folder,
+        arguments.folds,
+        arguments.checkpoint,
+        device=find_device(arguments.device),
+        step_size=arguments.step_size,
+        tta=arguments.tta,
+        skip_empty=not arguments.predict_empty,
+    )
+    done = predict_folder(
+        arguments.input,
+        arguments.output,
+        predictor,
+        mask_folder=arguments.mask,
+        continue_prediction=arguments.continue_prediction,
+        num_parts=arguments.num_parts,
+        part_id=arguments.part_id,
+        preprocess_workers=arguments.reading_processes,
+        export_workers=arguments.saving_processes,
+        as_float=arguments.float,
+        uncertainty=arguments.uncertainty,
+        show_progress=not arguments.no_pbar,
+    )
+    there = f", {len(done.skipped)} were there already" if done.skipped else ""
+    print(f"predicted {len(done.predicted)} cases into {arguments.output}{there}")
+    return 0
