@@ -154,8 +154,7 @@ def training_footprint(
         peak = int(np.max(trace.constant + trace.per_voxel * voxels))
         resident = trace.resident
     else:
-        resident, history = _count(spec, tuple(patch_size), batch_size)
-        peak = int(history.max())
+        resident, peak = _direct_peak(spec, tuple(patch_size), batch_size)
     held = resident.parameters + resident.gradients + resident.optimizer + resident.ema
     return MemoryFootprint(
         parameters=resident.parameters,
@@ -201,11 +200,9 @@ def _smallest_patch(network: NetworkSpec) -> tuple[int, ...]:
     return tuple(int(2 * n) for n in np.prod(network.strides, axis=0))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def _linear_trace(spec: _StepSpec, patch: tuple[int, ...]) -> _LinearTrace:
-    double = (2 * patch[0], *patch[1:])
-    resident, small = _count(spec, patch, 2)
-    _, large = _count(spec, double, 2)
+    resident, (small, large) = _count(spec, (patch, (2 * patch[0], *patch[1:])), 2)
     if len(small) != len(large):
         raise ValueError("the step does other operations at another patch size; count it with linear=False")
     voxels = 2 * int(np.prod(patch))
@@ -213,22 +210,33 @@ def _linear_trace(spec: _StepSpec, patch: tuple[int, ...]) -> _LinearTrace:
     return _LinearTrace(small - per_voxel * voxels, per_voxel, resident)
 
 
-@functools.lru_cache(maxsize=256)
-def _count(spec: _StepSpec, patch: tuple[int, ...], batch_size: int) -> tuple[_Resident, np.ndarray]:
-    """Run one step on fake tensors; resident bytes, and the bytes alive after each operation."""
+@functools.lru_cache(maxsize=1024)
+def _direct_peak(spec: _StepSpec, patch: tuple[int, ...], batch_size: int) -> tuple[_Resident, int]:
+    resident, (history,) = _count(spec, (patch,), batch_size)
+    return resident, int(history.max())
+
+
+def _count(
+    spec: _StepSpec, patches: tuple[tuple[int, ...], ...], batch_size: int
+) -> tuple[_Resident, list[np.ndarray]]:
+    """Run one step on fake tensors for each patch; resident bytes, and the bytes alive after each operation."""
+    histories = []
     with FakeTensorMode(), LiveBytes() as live:
         module = spec.build(spec.network)
         module.train()
         trained = [p for p in module.parameters() if p.requires_grad]
         moments = [torch.empty_like(p) for p in trained for _ in range(2)]
         ema = [torch.empty_like(p) for p in trained] if spec.ema else []
-        batch = _fake_batch(spec.network, patch, batch_size)
-        live.restart()
-        _run_step(module, trained, batch, spec)
-        history = np.asarray(live.history, dtype=np.float64)
+        for patch in patches:
+            module.zero_grad(set_to_none=True)
+            batch = _fake_batch(spec.network, patch, batch_size)
+            live.restart()
+            _run_step(module, trained, batch, spec)
+            histories.append(np.asarray(live.history, dtype=np.float64))
+            del batch
         held = list(module.parameters()) + list(module.buffers())
         resident = _Resident(_bytes(held), _bytes(trained), _bytes(moments), _bytes(ema))
-    return resident, history
+    return resident, histories
 
 
 def _fake_batch(network: NetworkSpec, patch: tuple[int, ...], batch_size: int) -> StepBatch:

@@ -1,0 +1,114 @@
+"""Planning from folder to folder: fingerprint and data set in, plans.json out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gdmunet.dataset import list_cases, load_descriptor, make_folds
+from gdmunet.errors import GdmError
+from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
+from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.preprocessing.memory import Precision
+from gdmunet.preprocessing.planner import plan_experiment
+from gdmunet.preprocessing.presets import PRESETS, PresetName
+from gdmunet.serialization import load_json, read_json, save_json
+
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+
+
+def default_plans_name(preset: PresetName) -> str:
+    """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
+    return "gdmPlans" if preset == "plain" else f"gdmPlans_{preset}"
+
+
+def run_planning(
+    dataset_folder: Path,
+    preprocessed_dataset_folder: Path,
+    *,
+    preset: PresetName,
+    footprint: Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint],
+    trainer: str,
+    precision: Precision,
+    memory_budget_gb: float | None = None,
+    plans_name: str | None = None,
+    configurations: Sequence[str] | None = None,
+    target_spacing: Sequence[float] | None = None,
+) -> Plans:
+    """Plan a data set and write ``<plans name>.json`` into its preprocessed folder, replacing the plans of that name.
+
+    Parameters
+    ----------
+    dataset_folder, preprocessed_dataset_folder
+        ``DatasetXXX_Name`` in the raw and in the preprocessed folder; the latter holds the fingerprint.
+    memory_budget_gb, plans_name
+        None: the preset's own.
+
+    Raises
+    ------
+    GdmError
+        No fingerprint, one of other cases, plans of another data set in the way, or planning is impossible.
+    """
+    preprocessed = Path(preprocessed_dataset_folder)
+    descriptor = load_descriptor(dataset_folder)
+    cases = list_cases(dataset_folder, descriptor)
+    file = preprocessed / FINGERPRINT_FILE
+    fingerprint = _load_fingerprint(file, {case.identifier for case in cases}, len(descriptor.channels))
+    name = plans_name or default_plans_name(preset)
+    dataset_name = Path(dataset_folder).resolve().name
+    destination = preprocessed / f"{name}.json"
+    _check_destination(destination, dataset_name)
+    plans = plan_experiment(
+        fingerprint,
+        dataset_name,
+        descriptor,
+        make_folds(cases),
+        preset=preset,
+        name=name,
+        footprint=footprint,
+        trainer=trainer,
+        precision=precision,
+        memory_budget_gb=PRESETS[preset].default_budget_gb if memory_budget_gb is None else memory_budget_gb,
+        configurations=configurations,
+        target_spacing=target_spacing,
+        fingerprint_hash=hashlib.sha256(file.read_bytes()).hexdigest(),
+    )
+    save_json(plans, destination)
+    return plans
+
+
+def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Fingerprint:
+    if not file.is_file():
+        raise GdmError("the data set has no fingerprint yet", file=file, remedy="run gdm_extract_fingerprint first")
+    fingerprint = load_json(Fingerprint, file)
+    differing = sorted(identifiers ^ set(fingerprint.cases))
+    expected_keys = {*map(str, range(channels)), "target"}
+    if differing or set(fingerprint.intensities) != expected_keys:
+        raise GdmError(
+            "the fingerprint is of other cases or channels than the data set holds now",
+            file=file,
+            found=f"{len(fingerprint.cases)} cases, intensities of {', '.join(sorted(fingerprint.intensities))}"
+            + (f"; differing: {', '.join(differing[:5])}" if differing else ""),
+            expected=f"{len(identifiers)} cases, intensities of {', '.join(sorted(expected_keys))}",
+            remedy="run gdm_extract_fingerprint again",
+        )
+    return fingerprint
+
+
+def _check_destination(destination: Path, dataset_name: str) -> None:
+    """Plans of another data set are never overwritten; earlier plans of this one, of any version, are."""
+    if destination.name == FINGERPRINT_FILE:
+        raise GdmError("this plans name is taken by the fingerprint", found=destination.stem)
+    if not destination.is_file():
+        return
+    earlier = read_json(destination)
+    owner = earlier.get("dataset_name") if isinstance(earlier, dict) else None
+    if owner != dataset_name:
+        raise GdmError(
+            "a file of that plans name belongs to another data set",
+            file=destination,
+            found=owner or "no plans at all",
+            expected=dataset_name,
+            remedy="choose another plans name, or remove the file",
+        )

@@ -1,0 +1,163 @@
+"""Which intensity map each channel gets, and whether the network predicts a change of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor
+from gdmunet.errors import GdmError
+from gdmunet.plans import NormalizationSpec, Reason
+from gdmunet.preprocessing.fingerprint import Fingerprint, IntensityStatistics
+
+HU_CLIP = (-1024.0, 3071.0)
+HU_AIR = -1024.0
+# A case's own percentiles: scanner spikes are cut, contrast is kept.
+PERCENTILE_CLIP = (0.5, 99.5)
+# Targets whose typical intensity differs more than this between cases can hardly share one scale.
+MEDIAN_SPREAD = 2.0
+
+
+@dataclass(frozen=True)
+class IntensityPlan:
+    """Normalisation of a data set.
+
+    Attributes
+    ----------
+    residual_channel
+        Condition channel that shares the target's map and is added to the network's output, or None.
+    background
+        Target value outside the body in raw units.
+    """
+
+    conditions: tuple[NormalizationSpec, ...]
+    target: NormalizationSpec
+    residual_channel: int | None
+    background: float
+    reasons: tuple[Reason, ...]
+
+
+def plan_intensities(fingerprint: Fingerprint, descriptor: DatasetDescriptor) -> IntensityPlan:
+    """Choose a map for every channel and the target.
+
+    Raises
+    ------
+    GdmError
+        The statistics of a channel or of the target allow no map, such as one single value everywhere.
+    """
+    statistics = fingerprint.intensities["target"]
+    background, background_reason = _background(descriptor, statistics)
+    target, reasons = _target(descriptor, statistics, background)
+    spread = _median_spread(fingerprint)
+    if not is_hounsfield(descriptor.target_name) and spread > MEDIAN_SPREAD:
+        reasons.append(
+            Reason(
+                "WARNING target intensities",
+                f"medians differ {spread:.1f}-fold",
+                "typical target values differ between cases as on unharmonised scanners; one map for all cases makes "
+                "the network guess the scale: bring the targets to one scale first",
+            )
+        )
+    residual = _residual_channel(descriptor)
+    conditions = []
+    for index, modality in enumerate(descriptor.channels):
+        shared = index == residual or (is_hounsfield(modality) and is_hounsfield(descriptor.target_name))
+        spec, reason = (
+            (target, f"shares the target's map, so both are in one unit ({descriptor.target_name})")
+            if shared
+            else _condition(modality, fingerprint.intensities[str(index)])
+        )
+        conditions.append(spec)
+        reasons.append(Reason(f"condition {index} ({modality})", describe(spec), reason))
+    reasons += [_residual_reason(descriptor, residual), background_reason]
+    return IntensityPlan(tuple(conditions), target, residual, background, tuple(reasons))
+
+
+def is_hounsfield(modality: str) -> bool:
+    """Whether a modality word means Hounsfield units."""
+    return modality.upper() in HU_MODALITIES
+
+
+def describe(spec: NormalizationSpec) -> str:
+    """A map in a few words."""
+    low, high = spec.clip
+    if spec.scheme == "affine":
+        return f"clip [{low:g}, {high:g}], (x - {spec.offset:.4g}) / {spec.scale:.4g}"
+    return f"per case: clip to percentiles {low:g} and {high:g}, z-score"
+
+
+def _target(
+    descriptor: DatasetDescriptor, statistics: IntensityStatistics, background: float
+) -> tuple[NormalizationSpec, list[Reason]]:
+    if is_hounsfield(descriptor.target_name):
+        clip = HU_CLIP
+        because = "Hounsfield units mean the same in every case: one map for all, scaled by mean and SD in the body"
+    else:
+        # The background is inside the clip range, so that it comes back exactly.
+        clip = (min(statistics.minimum, background), max(statistics.maximum, background))
+        because = (
+            "one map for all cases, from the training targets in the body: at prediction there is no target whose "
+            "mean and SD could invert a z-score of each case"
+        )
+    spec = NormalizationSpec("affine", clip, statistics.mean, _positive(statistics, "the target"))
+    return spec, [Reason(f"target ({descriptor.target_name})", describe(spec), because)]
+
+
+def _condition(modality: str, statistics: IntensityStatistics) -> tuple[NormalizationSpec, str]:
+    if is_hounsfield(modality):
+        scale = _positive(statistics, modality)
+        return NormalizationSpec("affine", HU_CLIP, statistics.mean, scale), "Hounsfield units: one map for all cases"
+    return (
+        NormalizationSpec("percentile_zscore", PERCENTILE_CLIP),
+        f"{modality} has no fixed unit: each case by its own body",
+    )
+
+
+def _residual_channel(descriptor: DatasetDescriptor) -> int | None:
+    """The first channel of the target's modality, else the first in Hounsfield units if the target is."""
+    wanted = descriptor.target_name.upper()
+    channels = [modality.upper() for modality in descriptor.channels]
+    if wanted in channels:
+        return channels.index(wanted)
+    if is_hounsfield(wanted):
+        return next((index for index, modality in enumerate(channels) if is_hounsfield(modality)), None)
+    return None
+
+
+def _residual_reason(descriptor: DatasetDescriptor, channel: int | None) -> Reason:
+    if channel is None:
+        return Reason(
+            "output", "the target itself", f"no condition is a {descriptor.target_name} that could be changed"
+        )
+    modality = descriptor.channels[channel]
+    return Reason(
+        "output",
+        f"a change of condition {channel}",
+        f"{modality} and {descriptor.target_name} have one unit: training starts at the condition's own error",
+    )
+
+
+def _background(descriptor: DatasetDescriptor, statistics: IntensityStatistics) -> tuple[float, Reason]:
+    if descriptor.background is not None:
+        value, because = descriptor.background, "dataset.json says so"
+    elif is_hounsfield(descriptor.target_name):
+        value, because = HU_AIR, f"air, since {descriptor.target_name} is in Hounsfield units"
+    else:
+        value, because = statistics.minimum, "the smallest value of the training targets"
+    return value, Reason("background", f"{value:g}", because)
+
+
+def _positive(statistics: IntensityStatistics, what: str) -> float:
+    if not statistics.std > 0 or not statistics.minimum < statistics.maximum:
+        raise GdmError(
+            f"the intensities of {what} do not vary inside the body, so they cannot be normalised",
+            found=f"minimum {statistics.minimum:g}, maximum {statistics.maximum:g}, SD {statistics.std:g}",
+            expected="images with content inside the body mask",
+            remedy="check the volumes and masks, then run gdm_extract_fingerprint again",
+        )
+    return statistics.std
+
+
+def _median_spread(fingerprint: Fingerprint) -> float:
+    """Largest over smallest median target intensity of a case; 1 where not all are positive (no ratio scale)."""
+    medians = [case.intensities["target"].median for case in fingerprint.cases.values()]
+    return max(medians) / min(medians) if min(medians) > 0 else 1.0

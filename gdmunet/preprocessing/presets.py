@@ -1,0 +1,95 @@
+"""The kinds of network that planning can choose: what a preset fixes before any data set is seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gdmunet.plans import NetworkSpec
+from gdmunet.preprocessing.topology import Topology
+
+PresetName = Literal["plain", "M", "L", "XL", "tiny"]
+# Normalisation layer after each convolution. Instance norm forgets a patch's mean intensity, which quantitative
+# synthesis may want back: one constant, so that changing one's mind is one line.
+NORM: Literal["instance", "group", "none"] = "instance"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A family of networks and how a patch is sized for it.
+
+    Attributes
+    ----------
+    encoder_blocks
+        Convolutions (plain) or residual blocks of each encoder stage; the last number repeats.
+    decoder_block
+        Convolutions of every decoder stage.
+    default_budget_gb
+        Memory that it is meant for, in GB of 1e9 bytes.
+    dataset_share
+        Largest share of the data set's voxels that one batch may hold.
+    first_edge_3d, first_edge_2d
+        Edge in voxels of the cube or square whose voxels the first patch has, before clipping and shrinking.
+    max_poolings
+        Limit of stages - 1; None: as the patch allows.
+    batch_size
+        A fixed batch size, or None: what fits.
+    """
+
+    name: PresetName
+    block: Literal["plain", "residual"]
+    encoder_blocks: tuple[int, ...]
+    decoder_block: int
+    default_budget_gb: float
+    dataset_share: float
+    base_features: int = 32
+    max_features_3d: int = 320
+    max_features_2d: int = 512
+    first_edge_3d: int = 256
+    first_edge_2d: int = 2048
+    max_poolings: int | None = None
+    batch_size: int | None = None
+
+    def network(self, topology: Topology, in_channels: int, residual_channel: int | None) -> NetworkSpec:
+        """The network of this preset for a topology: widths double from stage to stage up to the largest."""
+        stages = topology.stages
+        largest = self.max_features_3d if len(topology.patch_size) == 3 else self.max_features_2d
+        blocks = self.encoder_blocks + self.encoder_blocks[-1:] * stages
+        return NetworkSpec(
+            in_channels=in_channels,
+            out_channels=1,
+            features=tuple(min(largest, self.base_features * 2**i) for i in range(stages)),
+            strides=topology.strides,
+            kernel_sizes=topology.kernel_sizes,
+            encoder_blocks=blocks[:stages],
+            decoder_blocks=(self.decoder_block,) * (stages - 1),
+            block=self.block,
+            norm=NORM,
+            residual_channel=residual_channel,
+        )
+
+
+_RESIDUAL_BLOCKS = (1, 3, 4, 6)
+
+PRESETS: dict[PresetName, Preset] = {
+    "plain": Preset("plain", "plain", (2,), 2, 8.0, 0.05),
+    "M": Preset("M", "residual", _RESIDUAL_BLOCKS, 1, 8.0, 1.0),
+    "L": Preset("L", "residual", _RESIDUAL_BLOCKS, 1, 24.0, 1.0),
+    "XL": Preset("XL", "residual", _RESIDUAL_BLOCKS, 1, 40.0, 1.0),
+    # For CPUs and for learning: minutes instead of days.
+    "tiny": Preset(
+        "tiny",
+        "plain",
+        (2,),
+        2,
+        2.0,
+        1.0,
+        base_features=8,
+        max_features_3d=64,
+        max_features_2d=64,
+        first_edge_3d=64,
+        first_edge_2d=256,
+        max_poolings=4,
+        batch_size=2,
+    ),
+}

@@ -1,0 +1,155 @@
+"""Why the planner chose what it chose, in words that a radiologist can check, and a table of them."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+
+from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.plans import Configuration, Plans, Reason
+from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, batch_limit
+
+_AXES = "zyx"
+
+
+def spacing(chosen: tuple[float, ...], median: tuple[float, ...], given: bool) -> Reason:
+    """Full-resolution voxel size."""
+    if given:
+        because = f"given by the user; the median of the training cases is {_numbers(median)}"
+    elif np.allclose(chosen, median):
+        because = "median of the training cases"
+    else:
+        because = (
+            f"median {_numbers(median)}, but with thick slices that axis takes the 10th percentile, so that thin-slice "
+            "cases keep their detail"
+        )
+    return Reason("spacing (z, y, x)", f"{_numbers(chosen)} mm", because)
+
+
+def axis_order(transpose: tuple[int, int, int], canonical_spacing: tuple[float, ...]) -> Reason:
+    """Which axis comes first."""
+    first = transpose[0]
+    if max(canonical_spacing) == min(canonical_spacing):
+        because = "all axes have one voxel size, so they keep their order"
+    else:
+        because = f"{_AXES[first]} has the largest spacing ({canonical_spacing[first]:.4g} mm) and is handled first"
+    return Reason("axis order", ", ".join(_AXES[axis] for axis in transpose), because)
+
+
+def body(descriptor: DatasetDescriptor, fingerprint: Fingerprint) -> Reason:
+    """Where the body mask comes from."""
+    share = float(np.median([case.body_share for case in fingerprint.cases.values()]))
+    if descriptor.mask:
+        return Reason("body mask", "given", f"the data set has masks; the body fills {100 * share:.0f} % of the crop")
+    return Reason(
+        "body mask",
+        "derived",
+        f"no masks are given: thresholds of the condition find the body, {100 * share:.0f} % of the crop",
+    )
+
+
+def memory(trainer: str, precision: str, budget_gb: float, preset: str) -> Reason:
+    """The budget and whose step it is for."""
+    return Reason(
+        "memory budget",
+        f"{budget_gb:g} GB",
+        f"peak of one step of {trainer} in {precision} with preset {preset}, counted tensor by tensor; "
+        "workspaces of the device's kernels come on top",
+    )
+
+
+def sizes(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> list[Reason]:
+    """Patch, network and batch of one configuration."""
+    return [
+        _patch(configuration, fitted, problem),
+        Reason(f"{configuration.name} network", _network(configuration), "as deep as the patch can be halved"),
+        _batch(configuration, fitted, problem, voxels),
+    ]
+
+
+def lowres(share: float, seen: float, gain: float, *, needed: bool, kept: bool, spacing: tuple[float, ...]) -> Reason:
+    """Whether there is a low resolution."""
+    if not needed:
+        return Reason("3d_lowres", "dropped", f"a full-resolution patch already sees {100 * share:.0f} % of a volume")
+    if not kept:
+        return Reason("3d_lowres", "dropped", f"the full resolution has only {gain:.1f} times as many voxels")
+    return Reason(
+        "3d_lowres",
+        f"{_numbers(spacing)} mm",
+        f"a full-resolution patch sees {100 * share:.0f} % of a volume, at this spacing {100 * seen:.0f} %",
+    )
+
+
+def folds(chosen: tuple[Fold, ...], cases: int) -> Reason:
+    """How cases are split."""
+    if not chosen:
+        return Reason("folds", "none", "one patient cannot be split; only training on all cases is possible")
+    smallest = min(len(fold.validation) for fold in chosen)
+    return Reason(
+        "folds",
+        str(len(chosen)),
+        f"{cases} cases by patient, at least {smallest} validation case{'s' if smallest > 1 else ''} a fold",
+    )
+
+
+def format_reasons(plans: Plans, width: int = 120) -> str:
+    """The choices of the plans as a table of three columns, wrapped to `width` characters."""
+    rows = [("choice", "value", "because"), *((r.choice, r.value, r.because) for r in plans.reasons)]
+    first = min(26, max(len(row[0]) for row in rows))
+    second = min(36, max(len(row[1]) for row in rows))
+    third = max(20, width - first - second - 4)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = [textwrap.wrap(cell, size) or [""] for cell, size in zip(row, (first, second, third), strict=True)]
+        for line in range(max(map(len, cells))):
+            parts = [cell[line] if line < len(cell) else "" for cell in cells]
+            lines.append(f"{parts[0]:<{first}}  {parts[1]:<{second}}  {parts[2]}".rstrip())
+        if index == 0:
+            lines.append(f"{'-' * first}  {'-' * second}  {'-' * third}")
+    return "\n".join(lines)
+
+
+def _patch(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem) -> Reason:
+    patch, shape = configuration.patch_size, configuration.median_shape[3 - configuration.dimensions :]
+    if any(fitted.shrunk):
+        axes = [_AXES[axis] for axis in configuration.transpose][3 - configuration.dimensions :]
+        steps = ", ".join(f"{axis} {n}" for axis, n in zip(axes, fitted.shrunk, strict=True) if n)
+        how = f"shrunk from {_shape(fitted.first_patch)} until a step fits the memory (steps along {steps})"
+    else:
+        how = "the first patch, in proportion to the voxel size, fits the memory"
+    seen = np.prod([min(1.0, n / size) for n, size in zip(patch, shape, strict=True)])
+    return Reason(
+        f"{configuration.name} patch",
+        f"{_shape(patch)} voxels",
+        f"{how}; it sees {100 * seen:.0f} % of the median {'slice' if len(shape) == 2 else 'volume'} {_shape(shape)}",
+    )
+
+
+def _network(configuration: Configuration) -> str:
+    network = configuration.network
+    return f"{network.block}, {len(network.features)} stages, widths {network.features[0]}-{max(network.features)}"
+
+
+def _batch(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> Reason:
+    preset, size = problem.preset, configuration.batch_size
+    limit = batch_limit(fitted.topology, voxels, preset)
+    predicted = f"predicted peak {configuration.predicted_memory.total / 1e9:.3g} of {problem.budget / 1e9:g} GB"
+    if preset.batch_size is not None:
+        why = f"fixed by the preset {preset.name}"
+    elif size < limit:
+        why = "as many as fit the memory"
+    elif size * float(np.prod(configuration.patch_size)) > preset.dataset_share * voxels:
+        why = f"two at least, though that is over {100 * preset.dataset_share:.0f} % of the data set's voxels"
+    else:
+        why = f"more would be over {100 * preset.dataset_share:.0f} % of the data set's voxels"
+    return Reason(f"{configuration.name} batch", str(size), f"{why}; {predicted}")
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
+
+
+def _shape(values: tuple[int, ...]) -> str:
+    return " x ".join(map(str, values))

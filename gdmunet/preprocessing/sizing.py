@@ -1,0 +1,159 @@
+"""Patch and batch size: the largest patch whose training step fits the memory, then as many patches as fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+from gdmunet.plans import MemoryFootprint, NetworkSpec
+from gdmunet.preprocessing.presets import Preset
+from gdmunet.preprocessing.topology import SMALLEST_EDGE, Topology, plan_topology
+
+Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
+
+# Two different patches a step are the least that averages a gradient at all.
+MIN_BATCH = 2
+
+
+@dataclass(frozen=True)
+class SizingProblem:
+    """What a patch must fit: the network family, its channels, and the memory of one training step in bytes."""
+
+    preset: Preset
+    in_channels: int
+    residual_channel: int | None
+    budget: int
+    footprint: Footprint
+
+    def network(self, topology: Topology) -> NetworkSpec:
+        """The network for a topology."""
+        return self.preset.network(topology, self.in_channels, self.residual_channel)
+
+    def topology(self, spacing: tuple[float, ...], patch: tuple[int, ...]) -> Topology:
+        """The topology for a patch, within the preset's depth."""
+        return plan_topology(spacing, patch, self.preset.max_poolings)
+
+    def bytes_of(self, topology: Topology, batch_size: int) -> int:
+        """Predicted peak of one step."""
+        return self.footprint(self.network(topology), topology.patch_size, batch_size).total
+
+
+@dataclass(frozen=True)
+class FittedPatch:
+    """A patch that fits, and how it came about.
+
+    Attributes
+    ----------
+    first_patch
+        Before anything was shrunk, padded to what its topology divides.
+    shrunk
+        How many steps were taken along each axis.
+    """
+
+    topology: Topology
+    first_patch: tuple[int, ...]
+    shrunk: tuple[int, ...]
+
+
+def first_patch(spacing: tuple[float, ...], median_shape: tuple[int, ...], preset: Preset) -> tuple[int, ...]:
+    """Voxels in proportion to 1 / spacing (a cube in mm), clipped to the median shape, never too small to pool."""
+    inverse = 1 / np.asarray(spacing, dtype=np.float64)
+    axes = len(spacing)
+    edge = preset.first_edge_3d if axes == 3 else preset.first_edge_2d
+    ideal = inverse * (edge**axes / inverse.prod()) ** (1 / axes)
+    patch = [max(1, min(round(float(i)), n)) for i, n in zip(ideal, median_shape, strict=True)]
+    finest = min(spacing)
+    if plan_topology(spacing, patch).stages == 1:
+        # A U-Net needs one pooling: tiny volumes get a patch larger than themselves, and are padded into it.
+        patch = [max(n, 2 * SMALLEST_EDGE) if s / finest < 2 else n for n, s in zip(patch, spacing, strict=True)]
+    if plan_topology(spacing, patch).stages == 1:
+        axis = spacing.index(finest)
+        patch[axis] = max(patch[axis], 3 * SMALLEST_EDGE)
+    return tuple(patch)
+
+
+def fit_patch(
+    spacing: tuple[float, ...], median_shape: tuple[int, ...], problem: SizingProblem, configuration: str
+) -> FittedPatch:
+    """Shrink the first patch until a step with two of them fits the budget.
+
+    The axis whose patch is the largest share of the median shape gives way first, by one divisor at a time.
+
+    Raises
+    ------
+    GdmError
+        Not even the smallest patch fits.
+    """
+    topology = problem.topology(spacing, first_patch(spacing, median_shape, problem.preset))
+    start, shrunk = topology.patch_size, [0] * len(spacing)
+    floor = tuple(min(2 * SMALLEST_EDGE, n) for n in start)
+    while (needed := problem.bytes_of(topology, _least_batch(problem.preset))) > problem.budget:
+        step = _shrink(spacing, topology, median_shape, floor, problem)
+        if step is None:
+            raise GdmError(
+                f"the memory budget is too small for {configuration} with preset {problem.preset.name}",
+                found=f"{problem.budget / 1e9:g} GB",
+                expected=f"at least {needed / 1e9:.3g} GB: the smallest patch {topology.patch_size} "
+                f"with {_least_batch(problem.preset)} patches a batch",
+                remedy="raise -gpu_memory_target, or plan with the preset tiny",
+            )
+        axis, topology = step
+        shrunk[axis] += 1
+    return FittedPatch(topology, start, tuple(shrunk))
+
+
+def _shrink(
+    spacing: tuple[float, ...],
+    topology: Topology,
+    median_shape: tuple[int, ...],
+    floor: tuple[int, ...],
+    problem: SizingProblem,
+) -> tuple[int, Topology] | None:
+    """The next smaller patch and the axis that gave way; None where none may."""
+    patch = topology.patch_size
+    ratios = [n / size for n, size in zip(patch, median_shape, strict=True)]
+    for axis in sorted(range(len(patch)), key=lambda axis: -ratios[axis]):
+        # The divisor is that of the smaller patch, else valid sizes are skipped: 256 less 64 would jump over 224.
+        smaller = _replace(patch, axis, max(1, patch[axis] - topology.divisors[axis]))
+        divisor = problem.topology(spacing, smaller).divisors[axis]
+        candidate = problem.topology(spacing, _replace(patch, axis, max(1, patch[axis] - divisor)))
+        allowed = candidate.patch_size[axis] >= floor[axis] and candidate.stages > 1
+        if allowed and np.prod(candidate.patch_size) < np.prod(patch):
+            return axis, candidate
+    return None
+
+
+def fit_batch(topology: Topology, dataset_voxels: float, problem: SizingProblem) -> int:
+    """Patches a batch: what fits, at most the preset's share of the data set's voxels, at least two."""
+    if problem.preset.batch_size is not None:
+        return problem.preset.batch_size
+    limit = batch_limit(topology, dataset_voxels, problem.preset)
+    # The peak grows with the batch, so the largest that fits is found by bisection.
+    fits, upper = MIN_BATCH, MIN_BATCH
+    while upper < limit and problem.bytes_of(topology, upper) <= problem.budget:
+        fits, upper = upper, min(2 * upper, limit)
+    if problem.bytes_of(topology, upper) <= problem.budget:
+        return upper
+    while upper - fits > 1:
+        middle = (fits + upper) // 2
+        if problem.bytes_of(topology, middle) <= problem.budget:
+            fits = middle
+        else:
+            upper = middle
+    return fits
+
+
+def batch_limit(topology: Topology, dataset_voxels: float, preset: Preset) -> int:
+    """Most patches a batch that the share of the data set's voxels allows, at least two."""
+    return max(MIN_BATCH, round(preset.dataset_share * dataset_voxels / float(np.prod(topology.patch_size))))
+
+
+def _least_batch(preset: Preset) -> int:
+    return preset.batch_size or MIN_BATCH
+
+
+def _replace(patch: tuple[int, ...], axis: int, value: int) -> tuple[int, ...]:
+    return (*patch[:axis], value, *patch[axis + 1 :])
