@@ -1,0 +1,147 @@
+"""The validation of a trained model over its folds, read from results and made comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.evaluate import find_volumes
+from gdmunet.evaluation.summary import CaseRow, EvaluationSettings, load_summary
+from gdmunet.imageio import read_volume, write_volume
+from gdmunet.inference.models import ModelFolder
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The validation of one model over its folds, put together.
+
+    Attributes
+    ----------
+    folds
+        Numbered folds that have a validation.
+    cases, files
+        Identifier to scores, and to the predicted volume where it was kept.
+    """
+
+    model: ModelFolder
+    folds: tuple[str, ...]
+    cases: dict[str, CaseRow]
+    files: dict[str, Path]
+    settings: EvaluationSettings
+
+
+def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> Validation | None:
+    """Put the folds' validation summaries together; None where no (chosen) fold was validated.
+
+    Raises
+    ------
+    GdmError
+        A case without scores, or folds that were scored with different settings.
+    """
+    used: list[str] = []
+    cases: dict[str, CaseRow] = {}
+    files: dict[str, Path] = {}
+    settings: list[EvaluationSettings] = []
+    for folder in sorted(model.path.glob("fold_*/validation")):
+        fold = folder.parent.name.removeprefix("fold_")
+        file = folder / "summary.json"
+        if not fold.isdigit() or not file.is_file() or (folds is not None and fold not in folds):
+            continue
+        summary = load_summary(file)
+        if summary.errors:
+            case, error = next(iter(summary.errors.items()))
+            raise GdmError(
+                "a validation has a case without scores",
+                case=case,
+                file=file,
+                found=error,
+                remedy=f"validate fold {fold} again with gdm_train ... --val",
+            )
+        used.append(fold)
+        cases |= summary.cases
+        files |= {name: path for name, path in find_volumes(folder).items() if name in summary.cases}
+        settings.append(summary.settings)
+        _check_settings(settings[0], summary.settings, file)
+    return Validation(model, tuple(used), cases, files, settings[0]) if used else None
+
+
+def check_comparable(validations: Sequence[Validation]) -> None:
+    """Refuse models that were validated on different cases, ranges or masks."""
+    first = validations[0]
+    for other in validations[1:]:
+        _check_settings(first.settings, other.settings, other.model.path)
+        differing = sorted(set(first.cases) ^ set(other.cases))
+        if differing:
+            listed = ", ".join(differing[:8]) + (", ..." if len(differing) > 8 else "")
+            shared = sorted(set.intersection(*(set(v.folds) for v in validations)))
+            advice = f"compare the shared folds only with --folds {' '.join(shared)}, or " if shared else ""
+            raise GdmError(
+                "the models were validated on different cases, so their means cannot be compared",
+                file=other.model.path,
+                found="; ".join(f"{v.model.path.name}: folds {' '.join(v.folds)}" for v in validations),
+                expected=f"the same cases; these are not in both: {listed}",
+                remedy=f"{advice}train and validate the missing folds",
+            )
+
+
+def _check_settings(first: EvaluationSettings, other: EvaluationSettings, file: Path) -> None:
+    def essence(settings: EvaluationSettings) -> tuple[object, ...]:
+        return settings.range, settings.value_range, settings.hounsfield, settings.mask
+
+    if essence(first) != essence(other):
+        raise GdmError(
+            "validations were scored with different settings, so they cannot be compared",
+            file=file,
+            found=other.describe(),
+            expected=first.describe(),
+            remedy="validate the fold again with gdm_train ... --val",
+        )
+
+
+def mean_scores(cases: Mapping[str, CaseRow]) -> dict[str, float]:
+    """Mean by metric over the cases of all folds; a metric that some case lacks is left out."""
+    metrics = {name for row in cases.values() for name in row}
+    columns = {name: [row.get(name) for row in cases.values()] for name in sorted(metrics)}
+    return {
+        name: float(np.mean([value for value in values if isinstance(value, int | float)]))
+        for name, values in columns.items()
+        if all(isinstance(value, int | float) for value in values)
+    }
+
+
+def average_predictions(files: Sequence[Path], destination: Path, identifier: str) -> None:
+    """Write the voxelwise mean of predictions of one case; int16 where all files hold such numbers, else float32.
+
+    Raises
+    ------
+    GdmError
+        Predictions on different grids.
+    """
+    first = read_volume(files[0], identifier)
+    total = first.array.astype(np.float32)
+    whole = _holds_integers(total)
+    for file in files[1:]:
+        other = read_volume(file, identifier)
+        difference = other.geometry.difference(first.geometry)
+        if difference:
+            raise GdmError(
+                "predictions that are to be averaged lie on different grids",
+                case=identifier,
+                file=file,
+                found=difference.split(" against ")[0],
+                expected=f"{difference.split(' against ')[1]}, as {files[0]}",
+                remedy="predict again with both models",
+            )
+        whole = whole and _holds_integers(other.array)
+        total += other.array
+    total /= len(files)
+    write_volume(destination, np.rint(total).astype(np.int16) if whole else total, first.geometry)
+
+
+def _holds_integers(array: np.ndarray) -> bool:
+    limits = np.iinfo(np.int16)
+    return bool(array.min() >= limits.min and array.max() <= limits.max and (array == np.rint(array)).all())
