@@ -69,11 +69,14 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(
             prog=command, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter
         )
-        self.add_argument("--version", action="version", version=f"{command} (gdmunet) {__version__}")
+        # A group of its own, which --help prints after the flags that the command alone has.
+        common = self.add_argument_group("common to all commands")
         for name in folders:
-            self.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
+            common.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
         if progress:
-            self.add_argument("--no_pbar", action="store_true", help="show no progress")
+            common.add_argument("--no_pbar", action="store_true", help="show no progress")
+        common.add_argument("--version", action="version", version=f"{command} (gdmunet) {__version__}")
+        self.common = tuple(common._group_actions)
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse `args` (default: the command line) after checking that every flag is known."""
@@ -104,7 +107,10 @@ class CommandParser(argparse.ArgumentParser):
         return checked
 
     def _nearest(self, flag: str) -> str:
-        by_name = {_fold(known).lstrip("-"): known for known in self._option_string_actions}
+        dashes = "--" if flag.startswith("--") else "-"
+        # Of two spellings with one name the later wins: the one with as many dashes as the user gave.
+        flags = sorted(self._option_string_actions, key=lambda known: known.startswith("--") == (dashes == "--"))
+        by_name = {_fold(known).lstrip("-"): known for known in flags}
         close = difflib.get_close_matches(_fold(flag).lstrip("-"), list(by_name), n=1, cutoff=0.5)
         return f", did you mean {by_name[close[0]]}?" if close else ""
 

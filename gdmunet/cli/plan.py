@@ -218,7 +218,7 @@ def _add_planning(command: CommandParser) -> None:
         "-device",
         "--device",
         choices=("cuda", "cpu", "mps"),
-        help="device to plan for: its precision and memory; default: cuda where there is one, else cpu",
+        help="device to plan for: its precision and memory; default: cuda where there is one, else mps, else cpu",
     )
 
 

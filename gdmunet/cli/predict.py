@@ -76,7 +76,10 @@ def parser() -> CommandParser:
         "-part_id", "--part_id", type=natural_int, default=0, metavar="K", help="predict part K, from 0 to N - 1"
     )
     command.add_argument(
-        "-device", "--device", choices=("cuda", "cpu", "mps"), help="default: cuda where there is one, else cpu"
+        "-device",
+        "--device",
+        choices=("cuda", "cpu", "mps"),
+        help="default: cuda where there is one, else mps, else cpu",
     )
     return command
 

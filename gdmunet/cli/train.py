@@ -56,7 +56,10 @@ def parser() -> CommandParser:
         help="checkpoint (.safetensors) of the same network to start from; default: fresh weights",
     )
     command.add_argument(
-        "-device", "--device", choices=("cuda", "cpu", "mps"), help="default: cuda where there is one, else cpu"
+        "-device",
+        "--device",
+        choices=("cuda", "cpu", "mps"),
+        help="default: cuda where there is one, else mps, else cpu",
     )
     command.add_argument("-num_gpus", "--num_gpus", type=positive_int, default=1, metavar="N", help="GPUs to train on")
     command.add_argument(

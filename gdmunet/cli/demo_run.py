@@ -1,0 +1,234 @@
+"""What ``gdm_demo`` does: the commands in their order, then the comparison with naive references."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.cli import evaluate, plan, predict, train
+from gdmunet.cli.peak_memory import PeakMemory
+from gdmunet.conversion.demo_data import make_sparse_view_demo
+from gdmunet.conversion.phantoms import make_phantom_demo
+from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
+from gdmunet.evaluation.references import ReferenceCase, score_references
+from gdmunet.evaluation.summary import load_summary
+from gdmunet.imageio import read_case, read_volume
+from gdmunet.serialization import save_json
+
+PRESET = "tiny"
+CONFIGURATION = "3d_fullres"
+SVCT_EPOCHS = 6
+SVCT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
+MR2CT_EPOCHS = 6
+MR2CT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
+MR2CT_CASES = 12
+MR2CT_SIZE = 48
+LOADER_WORKERS = 1
+# What a demonstration leaves in its folder, and so what --overwrite removes.
+_MARKER = ".gdm_demo"
+_OUTPUTS = ("raw", "preprocessed", "results", "predictions", "pictures", "demo_summary.json", _MARKER)
+
+
+@dataclass(frozen=True)
+class DemoTask:
+    """One demonstration: its data and how long it is trained."""
+
+    name: str
+    number: int
+    introduction: str
+    epochs: int
+    settings: tuple[str, ...]
+    make_data: Callable[[Path, bool], Path]
+
+
+TASKS = {
+    "svct": DemoTask(
+        "svct",
+        501,
+        "Few-view CT to full-view CT. Real CT volumes; the condition is computed from them by filtered\n"
+        "back-projection of 36 views. Trained on an abdomen and a heart, tested on the lung of another person.",
+        SVCT_EPOCHS,
+        SVCT_SETTINGS,
+        lambda raw, show: make_sparse_view_demo(raw, show_progress=show),
+    ),
+    "mr2ct": DemoTask(
+        "mr2ct",
+        502,
+        "T1-weighted MR to CT of generated head phantoms: no person is in these images, and the errors say\n"
+        "nothing about patients.",
+        MR2CT_EPOCHS,
+        MR2CT_SETTINGS,
+        lambda raw, show: make_phantom_demo(raw, cases=MR2CT_CASES, size=MR2CT_SIZE, show_progress=show),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class DemoSummary:
+    """The content of demo_summary.json; errors are body MAE in HU, means over the held-out cases.
+
+    Attributes
+    ----------
+    condition_mae
+        The condition taken as the prediction; None where it is no CT.
+    mapping_mae
+        A monotone intensity mapping fitted on the training cases, applied to the condition.
+    mean_target_mae
+        The mean target value of the training cases everywhere.
+    seconds, peak_memory_mb
+        Of the whole run: this process and its children.
+    """
+
+    task: str
+    cases: tuple[str, ...]
+    model_mae: float
+    condition_mae: float | None
+    mapping_mae: float
+    mean_target_mae: float | None
+    seconds: float
+    peak_memory_mb: float
+    pictures: tuple[str, ...]
+    commands: tuple[str, ...]
+
+    def table(self) -> str:
+        """The model against the references, as text."""
+        rows = [("the model", self.model_mae), ("the condition itself", self.condition_mae)]
+        rows += [("intensity mapping alone", self.mapping_mae), ("the mean target", self.mean_target_mae)]
+        lines = [f"{'prediction of ' + ', '.join(self.cases):<36}{'body MAE in HU':>16}{'model is lower by':>20}"]
+        for name, mae in rows:
+            if mae is not None:
+                gain = "" if name == "the model" else f"{100 * (1 - self.model_mae / mae):.0f} %"
+                lines.append(f"{name:<36}{mae:>16.1f}{gain:>20}")
+        return "\n".join(lines)
+
+
+def run_demo(task: DemoTask, out: Path, *, epochs: int | None, overwrite: bool, show_progress: bool) -> DemoSummary:
+    """Make the data, plan, preprocess, train, predict and evaluate; every step but the first is a command.
+
+    Raises
+    ------
+    GdmError
+        `out` holds something already, or a step fails.
+    """
+    started = time.monotonic()
+    _clear(out, overwrite)
+    with PeakMemory() as memory:
+        print(f"{task.introduction}\n\nStep 1 of 5: make the data set", flush=True)
+        dataset_folder = task.make_data(out / "raw", show_progress)
+        commands = _commands(task, out, dataset_folder, epochs)
+        for step, (title, main, words) in enumerate(commands, start=2):
+            print(f"\nStep {step} of 5: {title}\n$ {shlex.join(words)}", flush=True)
+            if main(words[1:] + ([] if show_progress else ["--no_pbar"])):
+                raise GdmError(f"the demonstration stopped: {words[0]} failed", remedy="see its message above")
+        descriptor = load_descriptor(dataset_folder)
+        pictures = _draw(dataset_folder, descriptor, out)
+        references = score_references(
+            _reference_cases(dataset_folder, descriptor, "Tr"),
+            _reference_cases(dataset_folder, descriptor, "Ts"),
+            same_modality=descriptor.target_name in descriptor.channels,
+        ).mean
+    evaluated = load_summary(out / "predictions" / "summary.json")
+    summary = DemoSummary(
+        task=task.name,
+        cases=tuple(evaluated.cases),
+        model_mae=evaluated.mean["mae"],
+        condition_mae=references.condition,
+        mapping_mae=references.mapping,
+        mean_target_mae=references.mean_target,
+        seconds=round(time.monotonic() - started, 1),
+        peak_memory_mb=round(memory.peak_mb, 1),
+        pictures=tuple(str(picture) for picture in pictures),
+        commands=tuple(shlex.join(words) for _, _, words in commands),
+    )
+    save_json(summary, out / "demo_summary.json")
+    return summary
+
+
+def _commands(
+    task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None
+) -> list[tuple[str, Callable[[list[str] | None], int | None], list[str]]]:
+    number, plans = str(task.number), f"gdmPlans_{PRESET}"
+    raw, preprocessed, results = (["--" + name, str(out / name)] for name in ("raw", "preprocessed", "results"))
+    predictions = str(out / "predictions")
+    masks = str(dataset_folder / "masksTs")
+    return [
+        (
+            "fingerprint, plan and preprocess",
+            plan.plan_and_preprocess_main,
+            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET, *raw, *preprocessed],
+        ),
+        (
+            "train on all training cases",
+            train.main,
+            ["gdm_train", number, CONFIGURATION, "all", "-p", plans, "--epochs", str(epochs or task.epochs)]
+            + ["--set", *task.settings, "-np", str(LOADER_WORKERS), *raw, *preprocessed, *results],
+        ),
+        (
+            "predict the held-out cases",
+            predict.main,
+            ["gdm_predict", "-i", str(dataset_folder / "imagesTs"), "-o", predictions, "--mask", masks]
+            + ["-chk", "final", *results],
+        ),
+        (
+            "evaluate",
+            evaluate.main,
+            ["gdm_evaluate", "-ref", str(dataset_folder / "targetsTs"), "-pred", predictions, "-mask", masks]
+            + ["-d", number, *raw],
+        ),
+    ]
+
+
+def _clear(out: Path, overwrite: bool) -> None:
+    """Make `out`, or empty it of an earlier demonstration; a folder of anything else is never touched."""
+    there = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    earlier = _MARKER in there
+    if there and not (earlier and overwrite):
+        raise GdmError(
+            "the demonstration was run here before" if earlier else "the folder is not empty",
+            file=out,
+            found=", ".join(there[:8]),
+            expected="a new or empty folder",
+            remedy="start over with --overwrite, or choose another with --out"
+            if earlier
+            else "choose another with --out",
+        )
+    for name in set(_OUTPUTS) & set(there):
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+        else:
+            (out / name).unlink()
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).touch()
+
+
+def _reference_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split) -> Iterator[ReferenceCase]:
+    for case in list_cases(dataset_folder, descriptor, split):
+        volumes = read_case(case)
+        assert volumes.target is not None  # both demonstrations have targets for every case
+        yield ReferenceCase(case.identifier, volumes.conditions[0], volumes.target, volumes.mask)
+
+
+def _draw(dataset_folder: Path, descriptor: DatasetDescriptor, out: Path) -> list[Path]:
+    cases = list_cases(dataset_folder, descriptor, "Ts")
+    return [_draw_case(case, descriptor, out) for case in cases]
+
+
+def _draw_case(case: Case, descriptor: DatasetDescriptor, out: Path) -> Path:
+    volumes = read_case(case)
+    assert volumes.target is not None
+    predicted = read_volume(out / "predictions" / f"{case.identifier}{descriptor.file_ending}", case.identifier)
+    compared = ComparedVolumes(
+        volumes.conditions[0],
+        predicted.array,
+        volumes.target,
+        volumes.mask,
+        volumes.geometry,
+        comparable=descriptor.channels[0] == descriptor.target_name,
+    )
+    return draw_comparison(out / "pictures" / f"{case.identifier}.png", compared, case.identifier)
