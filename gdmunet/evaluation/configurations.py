@@ -12,13 +12,8 @@ from gdmunet.dataset import find_dataset, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.evaluate import evaluate_folders
 from gdmunet.evaluation.summary import EvaluationSettings, save_summary
-from gdmunet.evaluation.validations import (
-    Validation,
-    average_predictions,
-    check_comparable,
-    mean_scores,
-    read_validation,
-)
+from gdmunet.evaluation.validations import Validation, check_comparable, mean_scores, read_validation
+from gdmunet.inference.ensemble import write_mean
 from gdmunet.inference.models import ModelFolder, find_models
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
@@ -199,7 +194,7 @@ def _score_average(
     names = sorted(pair[0].cases)
     for name in track(f"averaging {folder.name}", names, show_progress):
         files = [validation.files[name] for validation in pair]
-        average_predictions(files, folder / f"{name}{descriptor.file_ending}", name)
+        write_mean(name, files, folder / f"{name}{descriptor.file_ending}")
     masks = raw / "masksTr" if descriptor.mask else Path(settings.mask_folder or "")
     value_range = settings.value_range
     summary = evaluate_folders(

@@ -11,7 +11,6 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.evaluate import find_volumes
 from gdmunet.evaluation.summary import CaseRow, EvaluationSettings, load_summary
-from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.models import ModelFolder
 
 
@@ -111,37 +110,3 @@ def mean_scores(cases: Mapping[str, CaseRow]) -> dict[str, float]:
         for name, values in columns.items()
         if all(isinstance(value, int | float) for value in values)
     }
-
-
-def average_predictions(files: Sequence[Path], destination: Path, identifier: str) -> None:
-    """Write the voxelwise mean of predictions of one case; int16 where all files hold such numbers, else float32.
-
-    Raises
-    ------
-    GdmError
-        Predictions on different grids.
-    """
-    first = read_volume(files[0], identifier)
-    total = first.array.astype(np.float32)
-    whole = _holds_integers(total)
-    for file in files[1:]:
-        other = read_volume(file, identifier)
-        difference = other.geometry.difference(first.geometry)
-        if difference:
-            raise GdmError(
-                "predictions that are to be averaged lie on different grids",
-                case=identifier,
-                file=file,
-                found=difference.split(" against ")[0],
-                expected=f"{difference.split(' against ')[1]}, as {files[0]}",
-                remedy="predict again with both models",
-            )
-        whole = whole and _holds_integers(other.array)
-        total += other.array
-    total /= len(files)
-    write_volume(destination, np.rint(total).astype(np.int16) if whole else total, first.geometry)
-
-
-def _holds_integers(array: np.ndarray) -> bool:
-    limits = np.iinfo(np.int16)
-    return bool(array.min() >= limits.min and array.max() <= limits.max and (array == np.rint(array)).all())

@@ -8,7 +8,6 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.configurations import find_best_configuration
 from gdmunet.evaluation.evaluate import evaluate_folders
 from gdmunet.evaluation.summary import load_summary, save_summary
-from gdmunet.evaluation.validations import average_predictions
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.serialization import save_json
@@ -149,19 +148,3 @@ def test_a_validation_with_a_failed_case_is_refused(study):
     save_summary(summary, validation / "summary.json")
     with pytest.raises(GdmError, match=r"without scores(.|\n)*case: b(.|\n)*no prediction"):
         study.find()
-
-
-def test_averages_keep_integers_only_where_all_files_hold_them(tmp_path: Path):
-    values = np.arange(np.prod(SHAPE)).reshape(SHAPE)
-    write_volume(tmp_path / "1.mha", values.astype(np.int16), GRID)
-    write_volume(tmp_path / "2.mha", (values + 3).astype(np.int16), GRID)
-    write_volume(tmp_path / "3.mha", (values + 0.5).astype(np.float32), GRID)
-    average_predictions([tmp_path / "1.mha", tmp_path / "2.mha"], tmp_path / "whole.mha", "x")
-    average_predictions([tmp_path / "1.mha", tmp_path / "3.mha"], tmp_path / "float.mha", "x")
-    whole = read_volume(tmp_path / "whole.mha").array
-    assert np.abs(whole - (values + 1.5)).max() == 0.5
-    assert (whole == np.rint(whole)).all()
-    np.testing.assert_allclose(read_volume(tmp_path / "float.mha").array, values + 0.25)
-    write_volume(tmp_path / "4.mha", values.astype(np.int16), Geometry(SHAPE, (3.0, 1.0, 1.0)))
-    with pytest.raises(GdmError, match=r"different grids(.|\n)*4.mha"):
-        average_predictions([tmp_path / "1.mha", tmp_path / "4.mha"], tmp_path / "no.mha", "x")
