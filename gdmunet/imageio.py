@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -132,12 +133,13 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bo
         raise _write_error(path, error.strerror) from error
     try:
         sitk.WriteImage(image, str(folder / path.name), compress)
+        _check_written(folder / path.name, image)
         for file in sorted(folder.iterdir(), key=lambda p: p.name == path.name):  # the header last
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())
             file.replace(path.with_name(file.name))
     except (RuntimeError, OSError) as error:
-        raise _write_error(path, _first_line(error)) from error
+        raise _write_error(path, getattr(error, "strerror", None) or _first_line(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -208,6 +210,20 @@ def _check_whole(path: Path, identifier: str | None, image: sitk.Image) -> None:
             expected="a whole file",
             remedy="copy or export the file again; gzip -t FILE tests a .gz",
         )
+
+
+def _check_written(path: Path, image: sitk.Image) -> None:
+    """Raise OSError for a NIfTI that is too short: ITK writes one onto a full disk without a word."""
+    needed = 352 + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
+    if path.name.endswith(".nii.gz"):
+        # A gzip stream ends with its unpacked length modulo 2^32.
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - 4))
+            whole = int.from_bytes(file.read(4), "little") == needed % 2**32
+    else:
+        whole = path.suffix != ".nii" or path.stat().st_size >= needed
+    if not whole:
+        raise OSError(errno.ENOSPC, "the disk is full or a quota is used up")
 
 
 def _read_error(path: Path, identifier: str | None, error: RuntimeError) -> GdmError:

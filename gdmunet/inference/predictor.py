@@ -11,6 +11,7 @@ import torch
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
+from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.inputs import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
@@ -178,17 +179,25 @@ class Predictor:
         return self.predict_network_units(prepared).array
 
     def predict_network_units(
-        self, prepared: PreparedCase, *, uncertainty: bool = False, progress: ProgressCallback | None = None
+        self,
+        prepared: PreparedCase,
+        *,
+        uncertainty: bool = False,
+        progress: ProgressCallback | None = None,
+        offset: Shape = (0, 0, 0),
     ) -> NetworkPrediction:
-        """As `predict_prepared`, with the deviation of the members and the count of windows."""
+        """As `predict_prepared`, with the deviation of the members and the count of windows.
+
+        `offset` shifts the grid of windows by so many voxels.
+        """
         if not uncertainty:
             network = MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]
-            array, count = self._run(network, prepared, self.mirror_axes, progress)
+            array, count = self._run(network, prepared, self.mirror_axes, progress, offset)
             return NetworkPrediction(array, None, count)
         self.check_uncertainty(uncertainty)
         moments, total = RunningMoments(), WindowCount(0, 0, 0)
         for member in flip_members(self.networks, self.mirror_axes):
-            array, count = self._run(member, prepared, (), progress)
+            array, count = self._run(member, prepared, (), progress, offset)
             moments.add(array)
             total = WindowCount(
                 total.total + count.total, total.predicted + count.predicted, total.skipped + count.skipped
@@ -225,6 +234,7 @@ class Predictor:
         prepared: PreparedCase,
         mirror_axes: tuple[int, ...],
         progress: ProgressCallback | None,
+        offset: Shape,
     ) -> tuple[np.ndarray, WindowCount]:
         count = WindowCount(0, 0, 0)
 
@@ -248,6 +258,7 @@ class Predictor:
             precision=self.precision,
             progress=note,
             skip_empty=self.skip_empty,
+            offset=offset,
         )
         return array, count
 

@@ -1,0 +1,138 @@
+"""A trained model as one zip, to share: plans and weights, no code, no pickles, no training state."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import uuid
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from gdmunet.atomic import atomic_path
+from gdmunet.errors import GdmError
+from gdmunet.inference.models import CheckpointName, checkpoint_file, choose_folds, load_model
+
+# The only names that an archive may hold. None of them can leave the results folder.
+_WORD = r"(?!\.)[\w.,=+-]+"
+_MEMBER = re.compile(
+    rf"(?P<model>Dataset\d{{3}}_{_WORD}/{_WORD}__{_WORD}__{_WORD})/"
+    r"(plans\.json|fold_\w+/(checkpoint_(best|final|latest)\.safetensors|settings\.json))"
+)
+
+
+def export_model(
+    model_folder: Path,
+    zip_path: Path,
+    folds: Sequence[str | int] | str | None = None,
+    checkpoint: CheckpointName = "best",
+) -> Path:
+    """Pack plans, weights and settings of some folds (None: all that have the checkpoint), and check them first.
+
+    Raises
+    ------
+    GdmError
+        The model cannot be loaded, or the disk is full.
+    """
+    folder = Path(model_folder).resolve()
+    load_model(folder, folds, checkpoint)
+    files = [folder / "plans.json"]
+    for fold in choose_folds(folder, folds, checkpoint):
+        files.append(checkpoint_file(folder, fold, checkpoint))
+        files += [path for path in [folder / f"fold_{fold}" / "settings.json"] if path.is_file()]
+    with atomic_path(Path(zip_path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for file in files:
+            # Weights do not shrink; packing them would only take time.
+            kind = zipfile.ZIP_STORED if file.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
+            archive.write(file, file.relative_to(folder.parents[1]).as_posix(), compress_type=kind)
+    return Path(zip_path)
+
+
+def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) -> Path:
+    """Unpack a model into the results folder and check that it loads; returns its folder.
+
+    Raises
+    ------
+    GdmError
+        No zip, a file in it that no exported model has (nothing is unpacked then), a damaged model, or a model of
+        that name that is there already.
+    """
+    results = Path(results_folder)
+    if not Path(zip_path).is_file():
+        raise GdmError("the archive is missing", file=zip_path, remedy="check the path")
+    # Beside the place it will take, so that the last step is a rename.
+    staging = results / f".tmp-import-{uuid.uuid4().hex[:8]}"
+    try:
+        with zipfile.ZipFile(zip_path) as archive:
+            name = _check_members(archive, Path(zip_path))
+            target = results / name
+            if target.exists() and not overwrite:
+                raise GdmError(
+                    "a model of this name is there already",
+                    file=target,
+                    remedy="remove or rename it, or import with --overwrite, which replaces it with all its folds",
+                )
+            _unpack(archive, staging)
+        _check_loads(staging / name)
+        _move_into_place(staging, name, target)
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise GdmError(
+            "the archive is damaged, or no zip", file=zip_path, found=error, remedy="copy it again"
+        ) from error
+    except OSError as error:
+        raise GdmError(f"cannot unpack the model: {error.strerror or error}", file=results) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def _check_members(archive: zipfile.ZipFile, zip_path: Path) -> str:
+    """The model's folder inside the archive, if everything in it belongs to one model."""
+    models, names = set(), set()
+    for member in archive.infolist():
+        match = _MEMBER.fullmatch(member.filename)
+        mode = member.external_attr >> 16
+        if match is None or member.filename in names or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise GdmError(
+                "the archive holds a file that no exported model has; nothing was unpacked",
+                file=zip_path,
+                found=repr(member.filename),
+                expected="DatasetXXX_Name/<Trainer>__<Plans>__<configuration>/{plans.json, fold_k/*.safetensors}",
+                remedy="use a zip that gdm_export_model wrote",
+            )
+        names.add(member.filename)
+        models.add(match["model"])
+    if len(models) != 1:
+        raise GdmError("the archive must hold one model", file=zip_path, found=", ".join(sorted(models)) or "none")
+    return models.pop()
+
+
+def _unpack(archive: zipfile.ZipFile, staging: Path) -> None:
+    for member in archive.infolist():
+        file = staging.joinpath(*PurePosixPath(member.filename).parts)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(member) as source, open(file, "xb") as destination:
+            shutil.copyfileobj(source, destination, 1 << 20)
+
+
+def _check_loads(folder: Path) -> None:
+    """Every checkpoint fits the plans; the errors speak of the archive's files."""
+    found = {path.stem.removeprefix("checkpoint_") for path in folder.glob("fold_*/checkpoint_*.safetensors")}
+    if not found:
+        raise GdmError("the archive holds no checkpoint", found=folder.name)
+    for name in sorted(found):
+        load_model(folder, None, name)  # type: ignore[arg-type]
+
+
+def _move_into_place(staging: Path, name: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    replaced = staging / "replaced"
+    if target.exists():
+        target.rename(replaced)
+    try:
+        (staging / name).rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise

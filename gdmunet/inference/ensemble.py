@@ -1,0 +1,132 @@
+"""The mean of several folders of predictions, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from gdmunet import __version__
+from gdmunet.dataset import FILE_ENDINGS
+from gdmunet.errors import GdmError
+from gdmunet.imageio import read_volume, write_volume
+from gdmunet.inference.export import whole_numbers
+from gdmunet.progress import track
+from gdmunet.serialization import save_json
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """The content of ensemble_settings.json."""
+
+    folders: tuple[str, ...]
+    as_float: bool
+    gdmunet_version: str = __version__
+
+
+def ensemble_folders(
+    folders: Sequence[Path], output_folder: Path, *, as_float: bool = False, show_progress: bool = True
+) -> list[Path]:
+    """Average the predictions of the same cases voxel by voxel.
+
+    Whole numbers (CT) stay whole numbers where all inputs are, unless `as_float`.
+
+    Parameters
+    ----------
+    folders
+        At least two, each with the same ``CASE.ext`` files.
+    output_folder
+        Gets ``CASE.ext`` in the first folder's ending.
+
+    Raises
+    ------
+    GdmError
+        Cases or grids that differ; the output folder is one of the inputs.
+    """
+    inputs = [Path(folder) for folder in folders]
+    output = Path(output_folder)
+    _check(inputs, output)
+    listed = [_list_predictions(folder) for folder in inputs]
+    for folder, files in zip(inputs[1:], listed[1:], strict=True):
+        _check_same_cases(inputs[0], listed[0], folder, files)
+    written = []
+    for identifier in track("averaging", sorted(listed[0]), show_progress):
+        paths = [files[identifier] for files in listed]
+        target = output / paths[0].name
+        write_mean(identifier, paths, target, as_float)
+        written.append(target)
+    save_json(EnsembleSettings(tuple(str(folder) for folder in inputs), as_float), output / "ensemble_settings.json")
+    return written
+
+
+def write_mean(identifier: str, paths: Sequence[Path], target: Path, as_float: bool = False) -> None:
+    """Write the mean of one case's predictions; files on different grids are an error."""
+    first = read_volume(paths[0], identifier)
+    total = first.array.astype(np.float32)
+    for path in paths[1:]:
+        volume = read_volume(path, identifier)
+        difference = volume.geometry.difference(first.geometry)
+        if difference:
+            raise GdmError(
+                "the predictions of a case lie on different grids",
+                case=identifier,
+                file=path,
+                found=difference,
+                expected=f"the grid of {paths[0]}",
+                remedy="predict both from the same images",
+            )
+        total += volume.array
+    total /= len(paths)
+    whole = not as_float and all(_holds_whole_numbers(path) for path in paths)
+    write_volume(target, whole_numbers(total) if whole else total, first.geometry)
+
+
+def _check(inputs: list[Path], output: Path) -> None:
+    if len(inputs) < 2:
+        raise GdmError("an ensemble needs two folders of predictions", found=len(inputs), remedy="give more with -i")
+    for folder in inputs:
+        if not folder.is_dir():
+            raise GdmError("the input folder is not there", file=folder, remedy="check the path")
+        if folder.resolve() == output.resolve():
+            raise GdmError(
+                "the output folder is one of the input folders", file=output, remedy="give another folder with -o"
+            )
+
+
+def _list_predictions(folder: Path) -> dict[str, Path]:
+    """Identifier to file; what is no volume (settings, summaries) is left aside."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        identifier = path.name.removesuffix(ending)
+        if identifier in found:
+            raise GdmError("two files have one identifier", case=identifier, file=path, found=found[identifier].name)
+        found[identifier] = path
+    if not found:
+        raise GdmError("there are no predictions", file=folder, expected=f"files that end in {', '.join(FILE_ENDINGS)}")
+    return found
+
+
+def _check_same_cases(first: Path, expected: dict[str, Path], folder: Path, found: dict[str, Path]) -> None:
+    for identifier in sorted(set(expected) ^ set(found)):
+        lacking = folder if identifier in expected else first
+        raise GdmError(
+            "a case is missing in one of the folders",
+            case=identifier,
+            file=lacking,
+            found=f"{len(expected)} cases in {first}, {len(found)} in {folder}",
+            expected="the same cases in all folders",
+            remedy="predict the missing case, or remove it from the others",
+        )
+
+
+def _holds_whole_numbers(path: Path) -> bool:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return reader.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64)

@@ -1,0 +1,92 @@
+"""Threads that read ahead and write behind while the main thread computes, a bounded number of cases at a time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Generic, NoReturn, TypeVar
+
+from gdmunet.errors import GdmError
+
+T = TypeVar("T")
+
+
+class Stage(Generic[T]):
+    """Jobs in order of submission, each for one case; a failure names its case.
+
+    Parameters
+    ----------
+    workers
+        Threads, and the most jobs that are in work or wait to be taken; 0: jobs run where they are submitted, so
+        that one case at a time is in memory.
+    name
+        Of the threads.
+
+    Notes
+    -----
+    As a context it ends in order when the body does, and drops the jobs that have not begun when the body fails or
+    is interrupted; those in work end first, so no file is left half written.
+    """
+
+    def __init__(self, workers: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(workers, name) if workers > 0 else None
+        self._pending: deque[tuple[str, Future[T]]] = deque()
+        self.capacity = max(1, workers)
+        self.ahead = workers > 0
+
+    @property
+    def full(self) -> bool:
+        """No more jobs fit until one is taken."""
+        return len(self._pending) >= self.capacity
+
+    def submit(self, identifier: str, function: Callable[..., T], *arguments: object) -> None:
+        """Start a job for a case."""
+        if self._pool is not None:
+            self._pending.append((identifier, self._pool.submit(function, *arguments)))
+            return
+        done: Future[T] = Future()
+        try:
+            done.set_result(function(*arguments))
+        except Exception as error:
+            done.set_exception(error)
+        self._pending.append((identifier, done))
+
+    def take(self) -> T:
+        """Wait for the oldest job and give its result, or raise its failure."""
+        identifier, future = self._pending.popleft()
+        try:
+            return future.result()
+        except Exception as error:
+            raise_named(identifier, error)
+
+    def take_all(self) -> None:
+        """Wait for all jobs."""
+        while self._pending:
+            self.take()
+
+    def check(self) -> None:
+        """Raise the failure of any job that has ended, without waiting."""
+        for identifier, future in self._pending:
+            error = future.exception() if future.done() else None
+            if error is not None:
+                raise_named(identifier, error)
+
+    def __enter__(self) -> Stage[T]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+
+
+def raise_named(identifier: str, error: BaseException) -> NoReturn:
+    """Raise the same failure with its case in the message; one that names a case already stays as it is."""
+    if isinstance(error, GdmError) and "\n  case: " not in str(error):
+        raise GdmError(str(error), case=identifier) from error
+    if not isinstance(error, GdmError):
+        error.add_note(f"in case {identifier}")
+    raise error
