@@ -15,6 +15,9 @@ from gdmunet.paths import Folders, find_folders
 
 Main = Callable[[list[str] | None], int | None]
 
+# Exit status after Ctrl-C, as shells give it.
+INTERRUPTED = 130
+
 _FOLDER_HELP = {
     "raw": "folder of the raw data sets; default: $GDM_RAW, else ./gdm_raw",
     "preprocessed": "folder of fingerprints, plans and preprocessed cases; default: $GDM_PREPROCESSED, "
@@ -136,7 +139,7 @@ def run_command(main_function: Main) -> Main:
             return 1
         except KeyboardInterrupt:
             print("stopped by Ctrl-C", file=sys.stderr)
-            return 130
+            return INTERRUPTED
 
     return wrapped
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.cli import evaluate, plan, predict, train
+from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.cli.peak_memory import PeakMemory
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
@@ -124,7 +125,10 @@ def run_demo(task: DemoTask, out: Path, *, epochs: int | None, overwrite: bool, 
         commands = _commands(task, out, dataset_folder, epochs)
         for step, (title, main, words) in enumerate(commands, start=2):
             print(f"\nStep {step} of 5: {title}\n$ {shlex.join(words)}", flush=True)
-            if main(words[1:] + ([] if show_progress else ["--no_pbar"])):
+            status = main(words[1:] + ([] if show_progress else ["--no_pbar"]))
+            if status == INTERRUPTED:
+                raise KeyboardInterrupt
+            if status:
                 raise GdmError(f"the demonstration stopped: {words[0]} failed", remedy="see its message above")
         descriptor = load_descriptor(dataset_folder)
         pictures = _draw(dataset_folder, descriptor, out)
