@@ -60,7 +60,8 @@ def read_case(case: Case) -> CaseVolumes:
         _check_grid(case, case.mask, mask.geometry, geometry)
     return CaseVolumes(
         case.identifier,
-        np.stack([volume.array for volume in conditions]),
+        # One channel is a view: a large volume is held once.
+        conditions[0].array[None] if len(conditions) == 1 else np.stack([volume.array for volume in conditions]),
         target.array if target else None,
         mask.array if mask else None,
         geometry,

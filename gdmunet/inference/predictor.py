@@ -156,19 +156,14 @@ class Predictor:
         GdmError
             The input cannot be used; the message says why.
         """
-        volumes = gather_case(condition, self.descriptor.channels, mask, spacing, identifier)
-        return self.predict_case(volumes, uncertainty=uncertainty, progress=progress)
+        channels = self.descriptor.channels
+        return self._predict(lambda: gather_case(condition, channels, mask, spacing, identifier), uncertainty, progress)
 
     def predict_case(
         self, volumes: CaseVolumes, *, uncertainty: bool = False, progress: ProgressCallback | None = None
     ) -> Prediction:
         """Predict a case that was read already; its target is not looked at."""
-        self.check_uncertainty(uncertainty)
-        prepared = self.prepare(volumes)
-        mask, properties = prepared.mask, prepared.properties
-        raw = self.predict_network_units(prepared, uncertainty=uncertainty, progress=progress)
-        del prepared  # the condition is not needed any more: a volume less while the result is restored
-        return self.restore(raw, mask, properties)
+        return self._predict(lambda: volumes, uncertainty, progress)
 
     def prepare(self, volumes: CaseVolumes) -> PreparedCase:
         """Orientation, crop, normalisation, resampling; the target, where there is one, is left out."""
@@ -228,6 +223,17 @@ class Predictor:
                 remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
             )
 
+    def _predict(
+        self, read: Callable[[], CaseVolumes], uncertainty: bool, progress: ProgressCallback | None
+    ) -> Prediction:
+        self.check_uncertainty(uncertainty)
+        # What was read is let go once it is prepared, and the condition once it is predicted: two volumes less.
+        prepared = self.prepare(read())
+        raw = self.predict_network_units(prepared, uncertainty=uncertainty, progress=progress)
+        mask, properties = prepared.mask, prepared.properties
+        del prepared
+        return self.restore(raw, mask, properties)
+
     def _run(
         self,
         network: Network,
@@ -259,8 +265,14 @@ class Predictor:
             progress=note,
             skip_empty=self.skip_empty,
             offset=offset,
+            padding=border_values(prepared.properties),
         )
         return array, count
+
+
+def border_values(properties: CaseProperties) -> tuple[float, ...]:
+    """What lies beyond a volume, for each condition channel in network units: its lowest value, as in training."""
+    return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)
 
 
 def default_precision(device: torch.device) -> Precision:

@@ -126,8 +126,9 @@ class _Outputs:
             return False  # missing or cut short: it is predicted again
         return True
 
-    def write(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> None:
-        prediction = self.predictor.restore(raw, mask, properties)
+    def write(self, raw: list[NetworkPrediction], mask: np.ndarray, properties: CaseProperties) -> None:
+        # Taken out of its list, the network's output is let go before the file is written: two volumes less.
+        prediction = self.predictor.restore(raw.pop(), mask, properties)
         name = f"{properties.identifier}{self.ending}"
         if self.uncertainty:
             write_uncertainty(self.folder / UNCERTAINTY_FOLDER / name, prediction)
@@ -156,13 +157,13 @@ def _run_cases(
             _read_ahead(reading, todo, predictor)
         properties, mask = prepared.properties, prepared.mask
         try:
-            raw = predictor.predict_network_units(prepared, uncertainty=outputs.uncertainty, progress=check)
+            raw = [predictor.predict_network_units(prepared, uncertainty=outputs.uncertainty, progress=check)]
         except Exception as error:
             raise_named(properties.identifier, error)
         del prepared  # its condition need not stay in memory while the result is written
         if writing.full:
             writing.take()
-        predicted[properties.identifier] = raw.windows
+        predicted[properties.identifier] = raw[0].windows
         writing.submit(properties.identifier, outputs.write, raw, mask, properties)
         del raw, mask
         progress.step(f"{properties.identifier}: {predicted[properties.identifier].predicted} windows")

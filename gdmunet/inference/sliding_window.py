@@ -34,7 +34,7 @@ class WindowGrid:
         Of one window, voxels.
     starts
         First voxel of the windows along each axis; the grid is their product. A window may reach beyond the
-        volume (negative starts as well): the volume is continued by its border values there.
+        volume (negative starts as well).
     """
 
     shape: Shape
@@ -117,6 +117,7 @@ def predict_volume(
     progress: Callable[[WindowCount], None] | None = None,
     skip_empty: bool = True,
     offset: Shape = (0, 0, 0),
+    padding: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Mean of the windows' predictions, weighted by `importance_map`.
 
@@ -141,6 +142,10 @@ def predict_volume(
         Float32 array (z, y, x) to write into, such as a memory map.
     progress
         Called after every batch.
+    offset
+        Voxels by which the grid of windows is shifted, see `plan_windows`.
+    padding
+        Value of each channel beyond the volume, where a window reaches out of it; None: its border values go on.
 
     Returns
     -------
@@ -167,7 +172,7 @@ def predict_volume(
         skipped += len(corners) - len(full)
         for first in range(0, len(full), batch_size):
             batch = full[first : first + batch_size]
-            windows = np.stack([_cut(condition, corner, window_size) for corner in batch])
+            windows = np.stack([_cut(condition, corner, window_size, padding) for corner in batch])
             for corner, prediction in zip(batch, runner(windows), strict=True):
                 sums.add(corner, prediction)
             predicted += len(batch)
@@ -288,9 +293,14 @@ def _inside(corner: Shape, window: Shape, shape: Shape) -> tuple[slice, slice, s
     return z, y, x
 
 
-def _cut(condition: np.ndarray, corner: Shape, window: Shape) -> np.ndarray:
-    """A window (C, *window) as float32; beyond the volume its border values go on."""
+def _cut(condition: np.ndarray, corner: Shape, window: Shape, padding: Sequence[float] | None) -> np.ndarray:
+    """A window (C, *window) as float32."""
     inside = _inside(corner, window, condition.shape[1:])
     part = np.asarray(condition[(slice(None), *inside)], dtype=np.float32)
-    around = [(0, 0)] + [(i.start - c, c + w - i.stop) for i, c, w in zip(inside, corner, window, strict=True)]
-    return np.pad(part, around, mode="edge") if any(low or high for low, high in around) else part
+    around = [(i.start - c, c + w - i.stop) for i, c, w in zip(inside, corner, window, strict=True)]
+    if not any(low or high for low, high in around):
+        return part
+    if padding is None:
+        return np.pad(part, [(0, 0), *around], mode="edge")
+    channels = [np.pad(c, around, constant_values=value) for c, value in zip(part, padding, strict=True)]
+    return np.stack(channels)

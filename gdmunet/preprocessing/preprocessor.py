@@ -155,9 +155,12 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
         _fit(volumes.identifier, f"channel {i} ({descriptor.channels[i]})", array, cropped.mask, specs[i])
         for i, array in enumerate(cropped.conditions)
     )
-    condition = np.empty((len(condition_maps), *new_shape), dtype=np.float32)
-    for i, intensity in enumerate(condition_maps):
-        condition[i] = to_grid(cropped.conditions[i], intensity)
+    if len(condition_maps) == 1:  # no copy: a large volume is held once
+        condition = np.ascontiguousarray(to_grid(cropped.conditions[0], condition_maps[0]))[None]
+    else:
+        condition = np.empty((len(condition_maps), *new_shape), dtype=np.float32)
+        for i, intensity in enumerate(condition_maps):
+            condition[i] = to_grid(cropped.conditions[i], intensity)
     target_map = _target_map(configuration.target_normalization)
     target = None if cropped.target is None else to_grid(cropped.target, target_map)[None]
     properties = CaseProperties(
@@ -208,10 +211,11 @@ def restore_prediction(
     oriented = axes.apply_to_geometry(properties.geometry)
     thick = thick_axis(oriented.spacing, working_spacing(configuration, oriented.spacing))
     cropped = resample(prediction, properties.cropped_shape, configuration.order, thick)
-    cropped = properties.target_map.invert(cropped)
-    cropped[~resample_mask(mask, properties.cropped_shape)] = configuration.background
+    body = resample_mask(mask, properties.cropped_shape)
     whole = np.full(oriented.shape, configuration.background, dtype=np.float32)
-    whole[tuple(slice(low, high) for low, high in properties.crop_box)] = cropped
+    box = whole[tuple(slice(low, high) for low, high in properties.crop_box)]
+    for row, values, inside in zip(box, cropped, body, strict=True):  # row by row: no further volume is needed
+        row[inside] = properties.target_map.invert(values[inside])
     return np.ascontiguousarray(axes.inverse().apply(whole))
 
 

@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_an_interruption_stops_cleanly(folders):
         predict(folders, predictor([interrupted]), preprocess_workers=2)
     assert threads() == []
     assert [path.name for path in folders[1].iterdir()] == ["prediction_settings.json"]
+
+
+def test_the_whole_way_needs_less_than_three_volumes(tmp_path):
+    """Read, prepare, predict, restore, write; NumPy reports its arrays to tracemalloc."""
+    grid = Geometry((64, 64, 64), SPACING)
+    head = make_head(grid.shape)
+    write_volume(tmp_path / "in" / "a_0000.nii", head, grid)
+    write_volume(tmp_path / "masks" / "a.nii", np.ones(grid.shape, bool), grid)
+    tracemalloc.start()
+    try:
+        predict((tmp_path / "in", tmp_path / "out", tmp_path / "masks"), preprocess_workers=0, export_workers=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert 2 * head.nbytes < peak < 3 * head.nbytes
 
 
 def test_a_missing_channel_is_named(folders):

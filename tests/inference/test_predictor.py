@@ -134,6 +134,19 @@ def test_a_volume_far_smaller_than_the_patch_is_predicted(head):
     assert np.abs(prediction.array - small).max() < 1
 
 
+def test_a_volume_smaller_than_the_patch_lies_in_air_as_in_training(head):
+    seen = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.clone())
+        return batch[:, :1]
+
+    small = head[8:11, 8:12, 8:13]
+    predictor = Predictor([network], make_configuration((16, 16, 16)), make_descriptor())
+    predictor.predict(small, np.ones_like(small), SPACING)
+    assert seen[0][0, 0, 0, 0, 0].item() == pytest.approx((-1024 + 100) / 400)
+
+
 def test_another_spacing_is_resampled_and_brought_back():
     head = make_head((24, 24, 24))
     predictor = identity_predictor()

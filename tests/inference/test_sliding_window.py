@@ -155,6 +155,21 @@ def test_a_volume_smaller_than_the_window_is_continued_by_its_border_values():
     np.testing.assert_array_equal(seen[0][0].numpy(), expected)
 
 
+def test_what_lies_beyond_the_volume_can_be_given_for_each_channel():
+    seen = []
+
+    def network(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch.clone())
+        return batch[:, :1]
+
+    condition = volume(2, 3, 2, 6)
+    prediction = predict_volume(network, condition, (8, 4, 6), padding=(-5.0, 7.0))
+    np.testing.assert_allclose(prediction, condition[0], atol=1e-6)
+    expected = np.stack([np.full((8, 4, 6), -5.0), np.full((8, 4, 6), 7.0)])
+    expected[:, 2:5, 1:3] = condition
+    np.testing.assert_array_equal(seen[0][0].numpy(), expected.astype(np.float32))
+
+
 def test_mirroring_is_the_mean_over_all_flips():
     condition, network = volume(1, 8, 8, 8), Convolution()
     flips = [axes for n in range(4) for axes in itertools.combinations((1, 2, 3), n)]
