@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import find_objects, uniform_filter
 
 from gdmunet.metrics.ranges import ValueRange, filled, mask_of
 
@@ -68,10 +68,13 @@ def ms_ssim(
 
 
 def local_statistics(x: np.ndarray, y: np.ndarray, chosen: np.ndarray) -> LocalStatistics:
-    """Statistics of the 7^3 window (reflecting borders) around every voxel of the bool array `chosen`.
+    """Statistics of the 7^3 window around every voxel of the bool array `chosen`, which must not reach the margin.
 
-    One filtered volume exists at a time, so two float64 volumes are held besides the images.
+    Only the box around the chosen voxels is filtered, and one filtered volume exists at a time.
     """
+    box = find_objects(chosen.view(np.int8))[0]
+    around = tuple(slice(side.start - MARGIN, side.stop + MARGIN) for side in box)
+    x, y, chosen = x[around], y[around], chosen[around]
 
     def mean(product: np.ndarray) -> np.ndarray:
         return uniform_filter(product, WINDOW)[chosen]

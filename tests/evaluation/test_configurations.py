@@ -19,7 +19,7 @@ FULL, LOW = "FidelityTrainer__gdmPlans__3d_fullres", "FidelityTrainer__gdmPlans_
 
 
 class Study:
-    """A data set of three cases, and models whose predictions are off by a known field."""
+    """Three cases, and models whose predictions are off by a number inside the mask and by 500 outside."""
 
     def __init__(self, folder: Path) -> None:
         self.raw, self.results = folder / "raw", folder / "results"
@@ -34,12 +34,13 @@ class Study:
             write_volume(self.dataset / "targetsTr" / f"{name}.mha", target, GRID)
             write_volume(self.dataset / "masksTr" / f"{name}.mha", self.mask, GRID)
 
-    def add_model(self, name: str, error: float, folds: tuple[str, ...] = ("0", "1"), masked: bool = True) -> Path:
+    def add_model(self, name: str, error: int, folds: tuple[str, ...] = ("0", "1"), masked: bool = True) -> Path:
         model = self.results / "Dataset501_Study" / name
         for fold in folds:
             validation = model / f"fold_{fold}" / "validation"
             for case in FOLDS[fold]:
-                write_volume(validation / f"{case}.mha", self.targets[case] + np.int16(error), GRID)
+                prediction = self.targets[case] + np.where(self.mask, error, 500).astype(np.int16)
+                write_volume(validation / f"{case}.mha", prediction, GRID)
             (model / f"fold_{fold}" / "checkpoint_final.safetensors").touch()
             summary = evaluate_folders(
                 self.dataset / "targetsTr",
@@ -87,7 +88,7 @@ def test_a_pair_wins_where_the_errors_cancel(study):
     assert "gdm_ensemble -i OUTPUT_FOLDER_1 OUTPUT_FOLDER_2 -o OUTPUT_FOLDER" in best.instructions
     folder = study.results / "Dataset501_Study" / "ensembles" / f"{FULL}___{LOW}"
     assert load_summary(folder / "summary.json").mean["mae"] == 1
-    np.testing.assert_array_equal(read_volume(folder / "c.mha").array, study.targets["c"] - 1)
+    np.testing.assert_array_equal(read_volume(folder / "c.mha").array[study.mask], study.targets["c"][study.mask] - 1)
 
 
 def test_without_ensembles_only_models_are_compared(study):
