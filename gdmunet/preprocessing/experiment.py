@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ def run_planning(
     preprocessed_dataset_folder: Path,
     *,
     preset: PresetName,
-    footprint: Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint],
+    footprint: Callable[[NetworkSpec, tuple[int, ...], int, Precision], MemoryFootprint],
     trainer: str,
     precision: Precision,
     memory_budget_gb: float | None = None,
@@ -42,6 +43,8 @@ def run_planning(
     ----------
     dataset_folder, preprocessed_dataset_folder
         ``DatasetXXX_Name`` in the raw and in the preprocessed folder; the latter holds the fingerprint.
+    footprint
+        The trainer's prediction of its peak memory: (network, patch size, batch size, precision).
     memory_budget_gb, plans_name
         None: the preset's own.
 
@@ -66,7 +69,7 @@ def run_planning(
         make_folds(cases),
         preset=preset,
         name=name,
-        footprint=footprint,
+        footprint=functools.partial(_with_precision, footprint, precision),
         trainer=trainer,
         precision=precision,
         memory_budget_gb=PRESETS[preset].default_budget_gb if memory_budget_gb is None else memory_budget_gb,
@@ -76,6 +79,16 @@ def run_planning(
     )
     save_json(plans, destination)
     return plans
+
+
+def _with_precision(
+    footprint: Callable[[NetworkSpec, tuple[int, ...], int, Precision], MemoryFootprint],
+    precision: Precision,
+    network: NetworkSpec,
+    patch_size: tuple[int, ...],
+    batch_size: int,
+) -> MemoryFootprint:
+    return footprint(network, patch_size, batch_size, precision)
 
 
 def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Fingerprint:

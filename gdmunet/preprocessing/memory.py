@@ -1,6 +1,6 @@
 """How much memory a training step takes at its peak, counted exactly without allocating it.
 
-The step is run on fake tensors (shapes and lifetimes, no data) while `LiveBytes` follows every storage from its
+The step is run on meta tensors (shapes and lifetimes, no data) while `LiveBytes` follows every storage from its
 birth to its death, so the count sees what autograd saves, casts of automatic mixed precision, gradients of feature
 maps, and temporaries. What it cannot see are workspaces inside a kernel (cuDNN's algorithms), the allocator's
 rounding and fragmentation, and the CUDA context; a budget must leave room for these.
@@ -18,12 +18,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gdmunet.networks import build_network
 from gdmunet.plans import MemoryFootprint, NetworkSpec
+from gdmunet.preprocessing.cuda_autocast import CudaAutocast
 
 Precision = Literal["bfloat16", "float16", "float32"]
 
@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all storages that are alive, while the context is active.
 
     Each storage counts once, however many views it has, from the operation that made it until Python and autograd
-    have both let go of it. Works on real and on fake tensors.
+    have both let go of it. Works on real, meta and fake tensors.
 
     Attributes
     ----------
@@ -132,7 +132,8 @@ def training_footprint(
         Forward pass, loss and backward pass; enters `autocast()` for what runs in mixed precision. A trainer with
         more parts (encoder, drift) passes its own.
     build
-        Makes the module; it may hold frozen parts beside the generator, whose parameters need no gradient.
+        Makes the module, on meta tensors; it may hold frozen parts beside the generator, whose parameters need no
+        gradient.
     ema
         A second copy of the trained parameters is kept and updated.
     state_bytes
@@ -219,9 +220,9 @@ def _direct_peak(spec: _StepSpec, patch: tuple[int, ...], batch_size: int) -> tu
 def _count(
     spec: _StepSpec, patches: tuple[tuple[int, ...], ...], batch_size: int
 ) -> tuple[_Resident, list[np.ndarray]]:
-    """Run one step on fake tensors for each patch; resident bytes, and the bytes alive after each operation."""
+    """Run one step on meta tensors for each patch; resident bytes, and the bytes alive after each operation."""
     histories = []
-    with FakeTensorMode(), LiveBytes() as live:
+    with torch.device("meta"), LiveBytes() as live:
         module = spec.build(spec.network)
         module.train()
         trained = [p for p in module.parameters() if p.requires_grad]
@@ -229,7 +230,7 @@ def _count(
         ema = [torch.empty_like(p) for p in trained] if spec.ema else []
         for patch in patches:
             module.zero_grad(set_to_none=True)
-            batch = _fake_batch(spec.network, patch, batch_size)
+            batch = _meta_batch(spec.network, patch, batch_size)
             live.restart()
             _run_step(module, trained, batch, spec)
             histories.append(np.asarray(live.history, dtype=np.float64))
@@ -239,7 +240,7 @@ def _count(
     return resident, histories
 
 
-def _fake_batch(network: NetworkSpec, patch: tuple[int, ...], batch_size: int) -> StepBatch:
+def _meta_batch(network: NetworkSpec, patch: tuple[int, ...], batch_size: int) -> StepBatch:
     condition = torch.empty(batch_size, network.in_channels, *patch)
     target = torch.empty(batch_size, network.out_channels, *patch)
     return StepBatch(condition, target, torch.empty_like(target))
@@ -247,19 +248,16 @@ def _fake_batch(network: NetworkSpec, patch: tuple[int, ...], batch_size: int) -
 
 def _run_step(module: nn.Module, trained: list[nn.Parameter], batch: StepBatch, spec: _StepSpec) -> None:
     """One step as the training loop does it, as far as memory sees it."""
-    # A build without CUDA has no fake CUDA tensors; autocast on the CPU casts the same convolutions.
-    spec.step(module, batch, functools.partial(mixed_precision, "cpu", spec.precision))
-    nn.utils.clip_grad_norm_(trained, 1.0, foreach=True)
-    # The optimiser itself cannot run here, because it reads its step count from a tensor. AdamW's only large
-    # temporary is the square root of all second moments at once (its foreach form, the one that GPUs run).
-    torch._foreach_sqrt([p.grad for p in trained if p.grad is not None])
+    spec.step(module, batch, functools.partial(mixed_precision, spec.precision))
+    # Clipping, AdamW and the EMA work in place, but for one large temporary: the square root of all second moments
+    # at once (AdamW's foreach form, the one that GPUs run). Only that is acted out, which is much faster.
+    roots = [torch.empty_like(p.grad) for p in trained if p.grad is not None]
+    del roots
 
 
-def mixed_precision(device: str, precision: Precision) -> contextlib.AbstractContextManager:
-    """Automatic mixed precision of that kind; nothing for float32."""
-    if precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device, dtype=getattr(torch, precision))
+def mixed_precision(precision: Precision) -> contextlib.AbstractContextManager:
+    """Mixed precision as a CUDA device has it, for tensors on any device; nothing for float32."""
+    return contextlib.nullcontext() if precision == "float32" else CudaAutocast(getattr(torch, precision))
 
 
 def _bytes(tensors: list) -> int:
