@@ -2,6 +2,7 @@ import json
 import threading
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,11 +194,12 @@ def test_the_whole_way_needs_less_than_three_volumes(tmp_path):
     """Read, prepare, predict, restore, write; NumPy reports its arrays to tracemalloc."""
     grid = Geometry((64, 64, 64), SPACING)
     head = make_head(grid.shape)
-    write_volume(tmp_path / "in" / "a_0000.nii.gz", head, grid)
-    write_volume(tmp_path / "masks" / "a.nii.gz", np.ones(grid.shape, bool), grid)
+    write_volume(tmp_path / "in" / "a_0000.nii", head, grid)
+    write_volume(tmp_path / "masks" / "a.nii", np.ones(grid.shape, bool), grid)
+    model = Predictor([identity], make_configuration(), replace(make_descriptor(), file_ending=".nii"))
     tracemalloc.start()
     try:
-        predict((tmp_path / "in", tmp_path / "out", tmp_path / "masks"), preprocess_workers=0, export_workers=0)
+        predict((tmp_path / "in", tmp_path / "out", tmp_path / "masks"), model, preprocess_workers=0, export_workers=0)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
