@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,12 +95,39 @@ def predict_folder(
     """
     folders = (Path(input_folder), Path(output_folder), Path(mask_folder) if mask_folder else None)
     _check_folders(*folders)
+    return predict_cases(
+        _part(_list_cases(folders[0], folders[2], predictor), num_parts, part_id),
+        folders[1],
+        predictor,
+        mask_folder=folders[2],
+        continue_prediction=continue_prediction,
+        preprocess_workers=preprocess_workers,
+        export_workers=export_workers,
+        as_float=as_float,
+        uncertainty=uncertainty,
+        show_progress=show_progress,
+    )
+
+
+def predict_cases(
+    cases: Sequence[Case],
+    output_folder: Path,
+    predictor: Predictor,
+    *,
+    mask_folder: Path | None = None,
+    continue_prediction: bool = False,
+    preprocess_workers: int = 1,
+    export_workers: int = 1,
+    as_float: bool = False,
+    uncertainty: bool = False,
+    show_progress: bool = True,
+) -> PredictedFolder:
+    """Predict these cases (their targets are not looked at); the rest is as in `predict_folder`."""
     predictor.check_uncertainty(uncertainty)
-    cases = _part(_list_cases(folders[0], folders[2], predictor), num_parts, part_id)
-    outputs = _Outputs(folders[1], predictor, as_float, uncertainty)
+    outputs = _Outputs(output_folder, predictor, as_float, uncertainty)
     finished = [case.identifier for case in cases if continue_prediction and outputs.has(case.identifier)]
-    todo = deque(case for case in cases if case.identifier not in finished)
-    save_json(_settings(predictor, folders[2], as_float, uncertainty), folders[1] / SETTINGS_FILE)
+    todo = deque(replace(case, target=None) for case in cases if case.identifier not in finished)
+    save_json(_settings(predictor, mask_folder, as_float, uncertainty), output_folder / SETTINGS_FILE)
     reading: Stage[PreparedCase] = Stage(preprocess_workers, "read")
     writing: Stage[None] = Stage(export_workers, "write")
     with reading, writing, Progress("predicting", len(todo), show_progress) as progress:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from gdmunet.dataset import HU_MODALITIES
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_network
 from gdmunet.paths import Folders
@@ -23,24 +23,12 @@ from gdmunet.training.augmentation import Augmentation, hu_intensity, mr_intensi
 from gdmunet.training.batch import Batch
 from gdmunet.training.device import checkpoint_stages, peak_memory_mb, resolve_precision
 from gdmunet.training.ema import WeightAverage
+from gdmunet.training.epoch import EpochMeter, describe_epoch
 from gdmunet.training.interruption import Interruption
 from gdmunet.training.journal import Journal
 from gdmunet.training.patches import BatchStream, PatchLoader, PatchSource
 from gdmunet.training.schedule import learning_rate_factor
 from gdmunet.training.settings import Settings
-
-
-@dataclass
-class Clock:
-    """Seconds of one epoch: in all, and spent waiting for patches."""
-
-    started: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """Since the epoch began."""
-        return time.perf_counter() - self.started
 
 
 class Trainer(Settings):
@@ -90,8 +78,6 @@ class Trainer(Settings):
     save_minutes: float = 10.0
     seed: int = 12345
 
-    unit_of_error: ClassVar[str] = "HU"
-
     def __init__(
         self, plans: Plans, configuration: str, fold: int | str, folders: Folders, device: torch.device
     ) -> None:
@@ -106,7 +92,7 @@ class Trainer(Settings):
         self.iteration = 0
         self.best_mae = float("inf")
         self.mae_average: float | None = None
-        self.loss_sums: dict[str, float] = {}
+        self.meter = EpochMeter()
         self.journal = Journal(self.fold_folder, speak=distributed.rank() == 0)
         self._prepare_network()
 
@@ -158,22 +144,10 @@ class Trainer(Settings):
     def train(self, loader_workers: int, show_progress: bool = True) -> None:
         """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
         stream = self._open_stream(loader_workers)
-        saved = time.monotonic()
         try:
             with Interruption() as interruption:
                 while self.iteration < self.total_iterations:
-                    clock, last = Clock(), self._end_of_epoch()
-                    with Progress(f"epoch {self.epoch + 1}/{self.total_epochs}", last - self.iteration,
-                                  show_progress and distributed.rank() == 0, every=30.0) as progress:  # fmt: skip
-                        while self.iteration < last:
-                            self._iterate(stream, clock)
-                            progress.step(f"loss {self._mean_loss():.4f}")
-                            self._stop_if_asked(interruption)
-                            if time.monotonic() - saved > 60 * self.save_minutes and self.iteration < last:
-                                self.save_latest()
-                                saved = time.monotonic()
-                    self._finish_epoch(clock)
-                    saved = time.monotonic()
+                    self._train_epoch(stream, interruption, show_progress and distributed.rank() == 0)
         finally:
             stream.close()
         self.save("final")
@@ -233,13 +207,22 @@ class Trainer(Settings):
     @property
     def epoch(self) -> int:
         """0-based number of the present epoch."""
-        return self.iteration // self.iterations_per_epoch
+        return self.epoch_of(self.iteration)
+
+    def epoch_of(self, iteration: int) -> int:
+        """0-based number of the epoch that an iteration belongs to."""
+        return iteration // self.iterations_per_epoch
 
     @property
     def learning_rate_now(self) -> float:
         """Learning rate of the present step."""
         warmup = round(self.warmup_share * self.total_iterations)
         return self.learning_rate * learning_rate_factor(self.iteration, self.total_iterations, warmup, self.schedule)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the errors that are reported: that of the target."""
+        return "HU" if self.plans.dataset.target_name in HU_MODALITIES else f"{self.plans.dataset.target_name} units"
 
     def extra_state(self) -> dict[str, Any]:
         """What a subclass adds to the resume state: tensors and plain values."""
@@ -303,51 +286,53 @@ class Trainer(Settings):
         loader = PatchLoader(source, self.augmentation(), share, workers, start, place)
         return BatchStream(loader, workers, pin_memory=self.device.type == "cuda")
 
-    def _iterate(self, stream: BatchStream, clock: Clock) -> None:
-        asked = time.perf_counter()
-        batches = [next(stream).to(self.device) for _ in range(self.accumulation)]
-        clock.waited += time.perf_counter() - asked
-        for name, value in self.train_step(batches).items():
-            self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value
-        self.iteration += 1
+    def _train_epoch(self, stream: BatchStream, interruption: Interruption, show_progress: bool) -> None:
+        self.meter.started, saved = time.perf_counter(), time.monotonic()
+        last = min(self.total_iterations, (self.epoch + 1) * self.iterations_per_epoch)
+        title = f"epoch {self.epoch + 1}/{self.total_epochs}"
+        with Progress(title, last - self.iteration, show_progress, every=30.0) as progress:
+            while self.iteration < last:
+                asked = time.perf_counter()
+                batches = [next(stream).to(self.device) for _ in range(self.accumulation)]
+                waited = time.perf_counter() - asked
+                self.meter.add(self.train_step(batches), waited)
+                self.iteration += 1
+                progress.step(" ".join(f"{name} {value:.4f}" for name, value in self.meter.losses().items()))
+                self._stop_if_asked(interruption)
+                if time.monotonic() - saved > 60 * self.save_minutes and self.iteration < last:
+                    self.save_latest()
+                    saved = time.monotonic()
+        self._finish_epoch()
 
-    def _finish_epoch(self, clock: Clock) -> None:
-        count = (self.iteration - 1) % self.iterations_per_epoch + 1
-        train_seconds = clock.seconds
+    def _finish_epoch(self) -> None:
+        meter, self.meter = self.meter, EpochMeter()
+        seconds, wait_share = meter.seconds, meter.wait_share
         mae = validation.patch_mae(self) if distributed.rank() == 0 else 0.0
         self.mae_average = mae if self.mae_average is None else 0.9 * self.mae_average + 0.1 * mae
-        improved, self.best_mae = self.mae_average < self.best_mae, min(self.best_mae, self.mae_average)
-        norm = self.loss_sums.pop("gradient_norm")
-        row = {
-            "epoch": (self.iteration - 1) // self.iterations_per_epoch,
-            "iteration": self.iteration,
-            **{f"loss_{name}": value / count for name, value in self.loss_sums.items()},
-            "gradient_norm": norm / count,
-            "validation_mae": mae,
-            "validation_mae_ema": self.mae_average,
-            "unit": self.unit_of_error,
-            "learning_rate": self.optimizer.param_groups[0]["lr"],
-            "seconds": train_seconds,
-            "validation_seconds": clock.seconds - train_seconds,
-            "wait_share": clock.waited / train_seconds,
-            "peak_memory_mb": peak_memory_mb(self.device),
-        }
-        self.loss_sums = {}
+        improved = self.mae_average < self.best_mae
+        self.best_mae = min(self.best_mae, self.mae_average)
         if distributed.rank() == 0:
-            self._report(row)
+            row = {
+                "epoch": self.epoch_of(self.iteration - 1),
+                "iteration": self.iteration,
+                **meter.losses(),
+                "gradient_norm": meter.mean("gradient_norm"),
+                "validation_mae": mae,
+                "validation_mae_ema": self.mae_average,
+                "unit": self.unit,
+                "learning_rate": self.optimizer.param_groups[0]["lr"],
+                "seconds": seconds,
+                "validation_seconds": meter.seconds - seconds,
+                "wait_share": wait_share,
+                "peak_memory_mb": peak_memory_mb(self.device),
+            }
+            self.journal.record(row)
+            self.journal.draw()
+            self.journal.say(describe_epoch(row, self.total_epochs))
             if improved:
                 self.save("best")
         self.save_latest()
         distributed.barrier()
-
-    def _report(self, row: dict[str, Any]) -> None:
-        self.journal.record(row)
-        self.journal.draw()
-        losses = " ".join(f"{k.removeprefix('loss_')} {v:.4f}" for k, v in row.items() if k.startswith("loss_"))
-        self.journal.say(
-            f"epoch {row['epoch'] + 1}/{self.total_epochs}: {losses}, validation MAE {row['validation_mae']:.1f} "
-            f"{self.unit_of_error}, {row['seconds']:.1f} s ({100 * row['wait_share']:.0f} % waiting for patches)"
-        )
 
     def _stop_if_asked(self, interruption: Interruption) -> None:
         if distributed.any_rank(interruption.requested is not None, self.device):
@@ -369,10 +354,3 @@ class Trainer(Settings):
                 remedy="look at these cases; lower the learning rate (--set learning_rate=1e-4) or use "
                 "--set precision=float32. The last checkpoint is untouched: --c continues from it",
             )
-
-    def _end_of_epoch(self) -> int:
-        return min(self.total_iterations, (self.epoch + 1) * self.iterations_per_epoch)
-
-    def _mean_loss(self) -> float:
-        total = sum(value for name, value in self.loss_sums.items() if name != "gradient_norm")
-        return total / ((self.iteration - 1) % self.iterations_per_epoch + 1)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.evaluation.evaluate import evaluate_folders
+from gdmunet.evaluation.summary import Summary
+from gdmunet.inference.predictor import Predictor
+from gdmunet.inference.run import predict_cases
+from gdmunet.serialization import save_json
 from gdmunet.training.batch import Batch
 from gdmunet.training.patches import PatchLoader, PatchSource
 
@@ -32,3 +38,24 @@ def patch_mae(trainer: Trainer) -> float:
             error += difference.sum().item()
             voxels += batch.mask.sum().item()
     return error / max(voxels, 1.0) * configuration.target_normalization.scale
+
+
+def validate_fold(trainer: Trainer, checkpoint: Literal["final", "best"], show_progress: bool = True) -> Summary:
+    """Predict the fold's validation cases from their raw files, as ``gdm_predict`` does, and score them.
+
+    Writes ``fold_k/validation/`` (``validation_best/`` for the best checkpoint) with the volumes and summary.json.
+    """
+    raw = find_dataset(trainer.folders.raw, trainer.plans.dataset_name)
+    descriptor = load_descriptor(raw)
+    chosen = set(trainer.validation_cases)
+    cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
+    folder = trainer.fold_folder / ("validation" if checkpoint == "final" else "validation_best")
+    masks = raw / "masksTr" if descriptor.mask else None
+    predictor = Predictor.from_folder(trainer.model_folder, (trainer.fold,), checkpoint, device=trainer.device)
+    predict_cases(cases, folder, predictor, mask_folder=masks, show_progress=show_progress)
+    summary = evaluate_folders(
+        raw / "targetsTr", folder, masks, descriptor=descriptor, identifiers=chosen, show_progress=show_progress
+    )
+    save_json(summary, folder / "summary.json")
+    trainer.journal.say(f"validation of whole volumes ({checkpoint}): MAE {summary.mean['mae']:.1f} {trainer.unit}")
+    return summary
