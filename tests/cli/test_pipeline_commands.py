@@ -1,0 +1,200 @@
+"""The commands one after the other on small phantoms, and what they say to bad input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from gdmunet.cli import evaluate, models, plan, predict, train
+from gdmunet.conversion.phantoms import make_phantom_demo
+from gdmunet.imageio import read_volume
+
+PLANS = "gdmPlans_tiny"
+TRAINING = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2", "-device", "cpu", "-np", "0"]
+
+
+class Workplace:
+    """Three folders, and commands that are run on them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.raw, self.preprocessed, self.results = (folder / name for name in ("raw", "preprocessed", "results"))
+        self.dataset = self.raw / "Dataset502_DemoPhantoms"
+
+    def plan(self, *words):
+        folders = ["--raw", str(self.raw), "--preprocessed", str(self.preprocessed)]
+        return plan.plan_and_preprocess_main(["-np", "1", "--no_pbar", "-device", "cpu", *folders, *words])
+
+    def train(self, *words):
+        folders = ["--raw", str(self.raw), "--preprocessed", str(self.preprocessed), "--results", str(self.results)]
+        return train.main([*words, "--no_pbar", *folders])
+
+    def predict(self, *words):
+        return predict.main([*map(str, words), "--no_pbar", "-device", "cpu", "--results", str(self.results)])
+
+    def model(self):
+        return next(self.results.glob("Dataset502_DemoPhantoms/*"))
+
+    def copy(self, folder):
+        shutil.copytree(self.folder, folder)
+        return Workplace(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Planned, preprocessed and trained for two steps."""
+    work = Workplace(tmp_path_factory.mktemp("work"))
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    assert work.plan("-d", "502", "-pl", "tiny", "-c", "3d_fullres", "--verify_dataset_integrity") == 0
+    assert work.train("502", "3d_fullres", "0", "-p", PLANS, *TRAINING) == 0
+    return work
+
+
+def error_of(capsys):
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    return text
+
+
+def test_planning_prints_its_reasons_and_writes_readable_files(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    assert work.plan("-d", "502", "-pl", "tiny", "--no_pp") == 0
+    printed = capsys.readouterr().out
+    assert "because" in printed and "spacing" in printed and "patch" in printed
+    folder = work.preprocessed / "Dataset502_DemoPhantoms"
+    assert json.loads((folder / f"{PLANS}.json").read_text())["planner"] == "tiny"
+    assert (folder / "dataset_fingerprint.json").is_file()
+    assert not list(folder.glob(f"{PLANS}_*/*.b2nd"))
+
+
+def test_prediction_needs_no_flags_when_there_is_one_model(trained, tmp_path, capsys):
+    out = tmp_path / "predictions"
+    assert trained.predict("-i", trained.dataset / "imagesTs", "-o", out) == 0
+    assert "Dataset502_DemoPhantoms" in capsys.readouterr().out
+    predicted = read_volume(out / "head_003.nii.gz")
+    target = read_volume(trained.dataset / "targetsTs" / "head_003.nii.gz")
+    assert predicted.geometry.difference(target.geometry) is None
+    masks = ["-mask", str(trained.dataset / "masksTs")]
+    words = ["-ref", str(trained.dataset / "targetsTs"), "-pred", str(out), "--csv", str(tmp_path / "t.csv"), *masks]
+    assert evaluate.main([*words, "-d", "502", "--raw", str(trained.raw), "--no_pbar"]) == 0
+    mae = json.loads((out / "summary.json").read_text())["cases"]["head_003"]["mae"]
+    mask = read_volume(trained.dataset / "masksTs" / "head_003.nii.gz").array > 0
+    assert mae == pytest.approx(np.abs(predicted.array - target.array)[mask].mean(), rel=1e-5)
+    assert "head_003" in (tmp_path / "t.csv").read_text()
+
+
+def test_settings_from_flags_are_in_the_name_of_the_results(trained):
+    name = trained.model().name
+    assert name.startswith("FidelityTrainer") and "epochs" in name and name.endswith(f"__{PLANS}__3d_fullres")
+
+
+def test_a_trained_fold_is_not_trained_over(trained, capsys):
+    before = {p: p.stat().st_mtime_ns for p in trained.model().rglob("*.safetensors")}
+    assert trained.train("502", "3d_fullres", "0", "-p", PLANS, *TRAINING) == 1
+    assert "--overwrite" in error_of(capsys)
+    assert before == {p: p.stat().st_mtime_ns for p in trained.model().rglob("*.safetensors")}
+
+
+def test_nothing_to_continue_is_an_error(trained, capsys):
+    assert trained.train("502", "3d_fullres", "1", "-p", PLANS, *TRAINING, "--c") == 1
+    assert "continue" in error_of(capsys)
+
+
+def test_an_unknown_data_set_lists_the_known_ones(trained, capsys):
+    assert trained.plan("-d", "77") == 1
+    text = error_of(capsys)
+    assert "data set 77 is unknown" in text and "Dataset502_DemoPhantoms" in text and "remedy" in text
+    assert trained.train("77", "3d_fullres", *TRAINING) == 1
+    assert "data set 77 is unknown" in error_of(capsys)
+
+
+def test_unknown_plans_configuration_trainer_and_setting_name_what_there_is(trained, capsys):
+    for words, hints in (
+        (["502", "3d_fullres", "-p", "other"], ["no plans other", PLANS]),
+        (["502", "3d_fulres", "-p", PLANS], ["configuration 3d_fulres", "3d_fullres"]),
+        (["502", "3d_fullres", "-p", PLANS, "-tr", "FidelityTrainr"], ["FidelityTrainr", "did you mean"]),
+        (["502", "3d_fullres", "-p", PLANS, "--set", "epoch=3"], ["no setting epoch", "did you mean epochs"]),
+    ):
+        assert trained.train(*words) == 1
+        text = error_of(capsys)
+        assert all(hint in text for hint in hints), text
+
+
+def test_several_models_are_listed_with_the_flags_that_choose(trained, tmp_path, capsys):
+    work = trained.copy(tmp_path / "work")
+    other = work.model().with_name(f"OtherTrainer__{PLANS}__3d_fullres")
+    shutil.copytree(work.model(), other)
+    words = ["-i", work.dataset / "imagesTs", "-o", tmp_path / "out"]
+    assert work.predict(*words) == 1
+    text = error_of(capsys)
+    assert "several trained models fit" in text and "-tr OtherTrainer" in text and "-tr FidelityTrainer" in text
+    assert not (tmp_path / "out").exists()
+    assert work.predict(*words, "-tr", "OtherTrainer") == 0
+
+
+def test_the_output_folder_may_not_be_the_input_folder(trained, capsys):
+    images = trained.dataset / "imagesTs"
+    before = sorted(p.name for p in images.iterdir())
+    assert trained.predict("-i", images, "-o", images) == 1
+    text = error_of(capsys)
+    assert "output folder is the input folder" in text and "-o" in text
+    assert sorted(p.name for p in images.iterdir()) == before
+
+
+def test_a_folder_without_cases_is_named(trained, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert trained.predict("-i", tmp_path / "empty", "-o", tmp_path / "out") == 1
+    text = error_of(capsys)
+    assert "no cases" in text and "empty" in text and "CASE_0000.nii.gz" in text
+
+
+def test_a_wrong_key_of_dataset_json_names_the_nearest(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    file = work.dataset / "dataset.json"
+    file.write_text(file.read_text().replace('"target_name"', '"target_nam"'))
+    assert work.plan("-d", "502") == 1
+    text = error_of(capsys)
+    assert "target_nam: unknown key, did you mean target_name?" in text and str(file) in text
+
+
+def test_a_training_set_without_cases_is_an_error(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    shutil.rmtree(work.dataset / "imagesTr")
+    assert work.plan("-d", "502") == 1
+    assert "there are no cases" in error_of(capsys)
+
+
+def test_a_target_without_image_and_the_reverse_are_named(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    (work.dataset / "targetsTr" / "head_001.nii.gz").rename(tmp_path / "head_001.nii.gz")
+    assert work.plan("-d", "502") == 1
+    text = error_of(capsys)
+    assert "image without target" in text and "case: head_001" in text and "remedy" in text
+
+
+def test_a_model_travels_as_a_zip(trained, tmp_path, capsys):
+    archive = tmp_path / "model.zip"
+    assert models.export_model_main(["-o", str(archive), "--results", str(trained.results)]) == 0
+    assert models.import_model_main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 0
+    assert models.import_model_main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 1
+    assert "--overwrite" in error_of(capsys)
+    out = tmp_path / "predictions"
+    words = ["-i", str(trained.dataset / "imagesTs"), "-o", str(out), "-device", "cpu", "--no_pbar"]
+    assert predict.main([*words, "--results", str(tmp_path / "elsewhere")]) == 0
+
+
+def test_the_best_configuration_and_an_ensemble(trained, tmp_path, capsys):
+    words = ["502", "--raw", str(trained.raw), "--results", str(trained.results), "--no_pbar"]
+    assert models.find_best_configuration_main(words) == 0
+    assert "gdm_predict -i INPUT_FOLDER" in capsys.readouterr().out
+    targets = str(trained.dataset / "targetsTs")
+    shutil.copytree(targets, tmp_path / "a")
+    words = ["-i", str(tmp_path / "a"), targets, "-o", str(tmp_path / "mean"), "--no_pbar"]
+    assert models.ensemble_main(words) == 0
+    mean, first = (read_volume(f / "head_003.nii.gz").array for f in (tmp_path / "mean", tmp_path / "a"))
+    assert np.array_equal(mean, first)
