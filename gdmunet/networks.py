@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from gdmunet.plans import NetworkSpec
 
@@ -47,6 +49,14 @@ class Generator(nn.Module):
 def build_network(spec: NetworkSpec) -> Generator:
     """A generator with fresh weights."""
     return Generator(spec)
+
+
+def checkpoint_stages(network: nn.Module) -> None:
+    """Recompute each stage of the U-Net in the backward pass instead of keeping its activations."""
+    for name, module in network.named_modules():
+        parts = name.split(".")
+        if len(parts) >= 3 and parts[-2] == "stages" and parts[-1].isdigit():
+            module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
 
 
 def _build_unet(spec: NetworkSpec) -> nn.Module:

@@ -127,9 +127,9 @@ def _extract(dataset: str, arguments: argparse.Namespace) -> None:
 
 def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     from gdmunet.dataset import find_dataset
+    from gdmunet.device import find_device, free_memory_gb
     from gdmunet.preprocessing.experiment import run_planning
     from gdmunet.preprocessing.planner import format_reasons
-    from gdmunet.training.device import find_device, free_memory_gb, resolve_precision
     from gdmunet.training.registry import find_trainer
 
     folders, device, trainer = folders_from(arguments), find_device(arguments.device), find_trainer(arguments.trainer)
@@ -142,7 +142,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         preset=arguments.planner,
         footprint=trainer.footprint,
         trainer=trainer.__name__,
-        precision=resolve_precision(trainer.precision, device.type),
+        precision=trainer.precision_on(device),
         memory_budget_gb=arguments.gpu_memory_target or free,
         plans_name=arguments.overwrite_plans_name,
         configurations=arguments.configuration,

@@ -113,10 +113,10 @@ def _add_model(command: CommandParser) -> None:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_predict``."""
     arguments = parser().parse_args(argv)
+    from gdmunet.device import find_device
     from gdmunet.inference.models import resolve_model
     from gdmunet.inference.predictor import Predictor
     from gdmunet.inference.run import predict_folder
-    from gdmunet.training.device import find_device
 
     model_folder = arguments.model
     if model_folder is None:

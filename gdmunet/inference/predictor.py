@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.device import Precision, default_precision, find_device
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
@@ -17,7 +18,7 @@ from gdmunet.inference.inputs import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.models import CheckpointName, load_model
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
-from gdmunet.inference.sliding_window import Network, Precision, WindowCount, predict_volume
+from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase, prepare_case, restore_prediction
@@ -73,7 +74,7 @@ class Predictor:
         if not networks:
             raise GdmError("a prediction needs a network", found="none")
         self.configuration, self.descriptor, self.source = configuration, descriptor, source
-        self.device = _check_device(torch.device(device))
+        self.device = find_device(device)
         self.step_size, self.tta, self.skip_empty = step_size, tta, skip_empty
         self.precision = precision or default_precision(self.device)
         batched = self.device.type != "cpu" or configuration.dimensions == 2
@@ -273,21 +274,3 @@ class Predictor:
 def border_values(properties: CaseProperties) -> tuple[float, ...]:
     """What lies beyond a volume, for each condition channel in network units: its lowest value, as in training."""
     return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)
-
-
-def default_precision(device: torch.device) -> Precision:
-    """The fastest precision that the device computes well in."""
-    if device.type != "cuda":
-        return "float32"
-    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-
-
-def _check_device(device: torch.device) -> torch.device:
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device.type, False):
-        raise GdmError(
-            f"device {device} is not available",
-            expected=", ".join(name for name, there in present.items() if there),
-            remedy="choose another with -device, or install the PyTorch build for your GPU",
-        )
-    return device

@@ -11,13 +11,14 @@ import numpy as np
 
 from gdmunet import __version__
 from gdmunet.dataset import Case, list_images
+from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.inference.export import write_prediction, write_uncertainty
 from gdmunet.inference.pipeline import Stage, raise_named
 from gdmunet.inference.prediction import NetworkPrediction
 from gdmunet.inference.predictor import Predictor
-from gdmunet.inference.sliding_window import Precision, WindowCount
+from gdmunet.inference.sliding_window import WindowCount
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.progress import Progress
 from gdmunet.serialization import save_json

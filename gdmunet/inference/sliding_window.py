@@ -6,17 +6,16 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 
+from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 
 # (B, C, z, y, x) -> (B, 1, z, y, x)
 Network = Callable[[torch.Tensor], torch.Tensor]
-Precision = Literal["float32", "bfloat16", "float16"]
 
 # Thin windows (2D slices) of several starts share a batch, as long as they lie within so many voxels.
 _LAYER_THICKNESS = 16

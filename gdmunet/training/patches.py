@@ -7,6 +7,7 @@ iteration k reads exactly what an uninterrupted one would have read.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -217,3 +218,9 @@ class BatchStream:
     def _fetch(self) -> Batch:
         batch = Batch.from_arrays(next(self._augmenter))
         return batch.pinned() if self._pin else batch
+
+
+def default_loader_workers(device: torch.device, processes: int = 1) -> int:
+    """Background processes that make patches: many for a GPU, one where training itself needs the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(12, cores // processes - 1)) if device.type == "cuda" else 1

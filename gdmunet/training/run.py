@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from gdmunet.dataset import find_dataset
+from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, load_plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed, state
-from gdmunet.training.device import default_loader_workers, find_device
 from gdmunet.training.interruption import FoldLock
+from gdmunet.training.patches import default_loader_workers
 from gdmunet.training.registry import DEFAULT_TRAINER, find_trainer
 from gdmunet.training.trainer import Trainer
 from gdmunet.training.validation import validate_fold
@@ -132,7 +133,7 @@ def _introduction(trainer: Trainer) -> str:
         f"{len(trainer.training_cases)} training cases, validation {names}"
         f"{' (the training cases themselves)' if trainer.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
-        f"{trainer.total_iterations - trainer.iteration} iterations to go, {trainer.resolved_precision} on "
+        f"{trainer.total_iterations - trainer.iteration} iterations to go, {trainer.precision_on(trainer.device)} on "
         f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB expected\n"
         f"settings: {trainer.settings()}"
     )

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from gdmunet.dataset import HU_MODALITIES
+from gdmunet.device import Precision, default_precision, peak_memory_mb
 from gdmunet.errors import GdmError
-from gdmunet.networks import build_network
+from gdmunet.networks import build_network, checkpoint_stages
 from gdmunet.paths import Folders
 from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
-from gdmunet.preprocessing.memory import Precision, training_footprint
+from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.progress import Progress
 from gdmunet.training import distributed, state, validation
 from gdmunet.training.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.batch import Batch
-from gdmunet.training.device import checkpoint_stages, peak_memory_mb, resolve_precision
 from gdmunet.training.ema import WeightAverage
 from gdmunet.training.epoch import EpochMeter, describe_epoch
 from gdmunet.training.interruption import Interruption
@@ -184,15 +184,15 @@ class Trainer(Settings):
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision as the settings and the device say."""
-        precision = self.resolved_precision
+        precision = self.precision_on(self.device)
         if precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, precision))
 
-    @property
-    def resolved_precision(self) -> str:
-        """``auto``: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere."""
-        return resolve_precision(self.precision, self.device.type)
+    @classmethod
+    def precision_on(cls, device: torch.device) -> Precision:
+        """Precision of the forward pass; ``auto`` takes the best that the device has."""
+        return default_precision(device) if cls.precision == "auto" else cls.precision
 
     @property
     def total_iterations(self) -> int:
@@ -249,7 +249,7 @@ class Trainer(Settings):
         self.network: Any = self.build_network().to(self.device)
         self.optimizer = self.build_optimizer(self.network)
         self.average = WeightAverage(self.network, self.ema_decay)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.resolved_precision == "float16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision_on(self.device) == "float16")
         if self.activation_checkpointing:
             checkpoint_stages(self.network)
         network = torch.compile(self.network) if self.compile_network else self.network

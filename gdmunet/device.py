@@ -1,0 +1,46 @@
+"""The computing device: which there are, what they can do, what they hold."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import psutil
+import torch
+
+from gdmunet.errors import GdmError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def find_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of that name; None: a GPU if there is one, else the CPU. One that is not there is an error."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name is None:
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    device = torch.device(name)
+    if not available.get(device.type, False):
+        raise GdmError(
+            f"device {device} is not available",
+            expected=", ".join(kind for kind, there in available.items() if there),
+            remedy="choose another with -device, or install the PyTorch build for your GPU",
+        )
+    return device
+
+
+def default_precision(device: torch.device) -> Precision:
+    """The fastest precision that the device computes well in: bfloat16 where a GPU has it, else float16; float32."""
+    if device.type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def free_memory_gb(device: torch.device) -> float | None:
+    """Free memory of a GPU in GB (1e9 bytes); None for other devices."""
+    return torch.cuda.mem_get_info(device)[0] / 1e9 if device.type == "cuda" else None
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest allocation so far on a GPU, else the process's resident memory now, in MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return psutil.Process().memory_info().rss / 1e6
