@@ -1,0 +1,189 @@
+"""What a data set looks like: shapes, spacings, body shares and intensities inside the body, in raw units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.dataset import Case, list_cases, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.geometry import Shape, Vector
+from gdmunet.imageio import read_case
+from gdmunet.preprocessing.preprocessor import crop_case
+from gdmunet.serialization import load_json, save_json
+from gdmunet.workers import run_in_workers
+
+FINGERPRINT_FILE = "dataset_fingerprint.json"
+# Body voxels of a case that its statistics are computed from.
+SAMPLES = 100_000
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Of body voxels, in raw units."""
+
+    mean: float
+    std: float
+    median: float
+    percentile_00_5: float
+    percentile_99_5: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class CaseFingerprint:
+    """Of one case.
+
+    Attributes
+    ----------
+    shape, spacing
+        Voxels and mm (z, y, x) in canonical orientation, after the crop to the body.
+    body_share
+        Share of the crop's voxels that are body.
+    intensities
+        Channel number (``"0"``, ...) and ``"target"`` to the statistics in the body.
+    files
+        Source file (name of its folder and its own) to size and time of change: tells whether it is still the same.
+    """
+
+    shape: Shape
+    spacing: Vector
+    body_share: float
+    intensities: dict[str, IntensityStatistics]
+    files: dict[str, tuple[int, int]] | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The content of dataset_fingerprint.json; `intensities` are pooled over all cases, each with the same weight."""
+
+    cases: dict[str, CaseFingerprint]
+    intensities: dict[str, IntensityStatistics]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    fingerprint: CaseFingerprint
+    samples: dict[str, np.ndarray]
+
+
+def extract_fingerprint(
+    dataset_folder: Path,
+    preprocessed_folder: Path,
+    processes: int = 1,
+    show_progress: bool = True,
+    verify: bool = False,
+) -> Fingerprint:
+    """Read every training case, check it, measure it, and write dataset_fingerprint.json.
+
+    Where the file is there and no source file has changed since, it is read instead.
+
+    Parameters
+    ----------
+    dataset_folder, preprocessed_folder
+        ``DatasetXXX_Name`` in the raw and in the preprocessed folder.
+    verify
+        First read all cases, the test cases as well, and report every problem, not only the first.
+
+    Raises
+    ------
+    GdmError
+        A data set or a case that cannot be used.
+    """
+    descriptor = load_descriptor(dataset_folder)
+    cases = list_cases(dataset_folder, descriptor)
+    if verify:
+        tests = list_cases(dataset_folder, descriptor, "Ts") if (Path(dataset_folder) / "imagesTs").is_dir() else []
+        verify_cases([*cases, *tests], processes, show_progress)
+    file = Path(preprocessed_folder) / FINGERPRINT_FILE
+    known = _load_if_unchanged(file, cases)
+    if known is not None:
+        return known
+    items = [(case.identifier, (case, descriptor.channels)) for case in cases]
+    measured = run_in_workers(_measure, items, processes, show_progress, "fingerprint")
+    fingerprint = Fingerprint(
+        {case.identifier: found.fingerprint for case, found in zip(cases, measured, strict=True)},
+        {key: _statistics(np.concatenate([m.samples[key] for m in measured])) for key in measured[0].samples},
+    )
+    save_json(fingerprint, file)
+    return fingerprint
+
+
+def verify_cases(cases: Sequence[Case], processes: int, show_progress: bool) -> None:
+    """Read every case and raise one error that lists all problems, or nothing."""
+    items = [(case.identifier, (case,)) for case in cases]
+    problems = [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
+    if problems:
+        raise GdmError(f"{len(problems)} of {len(cases)} cases cannot be used\n\n" + "\n\n".join(problems))
+
+
+def source_files(case: Case) -> dict[str, tuple[int, int]]:
+    """Size in bytes and time of change (ns) of every file of a case."""
+    paths = [path for path in (*case.conditions, case.target, case.mask) if path is not None]
+    stats = {f"{path.parent.name}/{path.name}": path.stat() for path in paths}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def _load_if_unchanged(file: Path, cases: Sequence[Case]) -> Fingerprint | None:
+    if not file.is_file():
+        return None
+    try:
+        known = load_json(Fingerprint, file)
+    except GdmError:
+        return None  # written by another version: measured anew
+    same = set(known.cases) == {case.identifier for case in cases} and all(
+        known.cases[case.identifier].files == source_files(case) for case in cases
+    )
+    return known if same else None
+
+
+def _problem(case: Case) -> str | None:
+    try:
+        read_case(case)
+    except GdmError as error:
+        return str(error)
+    return None
+
+
+def _measure(case: Case, modalities: tuple[str, ...]) -> _Measured:
+    files = source_files(case)
+    cropped = crop_case(read_case(case), modalities)
+    inside = np.flatnonzero(cropped.mask)
+    generator = np.random.default_rng(list(case.identifier.encode()))
+    # Every case gives the same number of samples, so that a large one does not outweigh the others.
+    chosen = generator.choice(inside, SAMPLES, replace=inside.size < SAMPLES)
+    arrays = {str(i): array for i, array in enumerate(cropped.conditions)}
+    if cropped.target is not None:
+        arrays["target"] = cropped.target
+    samples = {key: np.ascontiguousarray(array).ravel()[chosen].astype(np.float32) for key, array in arrays.items()}
+    statistics = {}
+    for key, array in arrays.items():
+        values = array[cropped.mask]
+        statistics[key] = _statistics(values)
+        # The extremes of the sample shall be those of the body: pooled statistics then know them as well.
+        samples[key][:2] = values.min(), values.max()
+    fingerprint = CaseFingerprint(
+        cropped.mask.shape,  # type: ignore[arg-type]
+        cropped.spacing,
+        float(cropped.mask.mean()),
+        statistics,
+        files,
+    )
+    return _Measured(fingerprint, samples)
+
+
+def _statistics(values: np.ndarray) -> IntensityStatistics:
+    low, median, high = np.percentile(values, (0.5, 50, 99.5))
+    return IntensityStatistics(
+        mean=float(values.mean(dtype=np.float64)),
+        std=float(values.std(dtype=np.float64)),
+        median=float(median),
+        percentile_00_5=float(low),
+        percentile_99_5=float(high),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
+    )

@@ -1,0 +1,105 @@
+"""Preprocessing from folder to folder; finished cases whose sources and plans are unchanged are not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.imageio import read_case
+from gdmunet.plans import PLANS_VERSION, Configuration, Plans
+from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, store_folder
+from gdmunet.preprocessing.fingerprint import source_files
+from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.serialization import to_json
+from gdmunet.workers import run_in_workers
+
+# Raised whenever preparing gives other numbers than before.
+PREPROCESSING_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PreparedFolder:
+    """What a run did: cases that were prepared, those that were there already, and those that were removed."""
+
+    folder: Path
+    prepared: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def preprocess(
+    dataset_folder: Path,
+    preprocessed_dataset_folder: Path,
+    plans: Plans,
+    configuration_name: str,
+    processes: int = 1,
+    show_progress: bool = True,
+    clean: bool = False,
+) -> PreparedFolder:
+    """Prepare every training case for one configuration.
+
+    Parameters
+    ----------
+    clean
+        Do all cases again.
+
+    Raises
+    ------
+    GdmError
+        Plans of another data set, or a case that cannot be prepared; finished cases stay.
+    """
+    descriptor = load_descriptor(dataset_folder)
+    _check_plans(plans, descriptor, Path(dataset_folder))
+    configuration = plans.configuration(configuration_name)
+    cases = list_cases(dataset_folder, descriptor)
+    store = CaseStore(store_folder(preprocessed_dataset_folder, plans.name, configuration_name))
+    recipe = recipe_hash(configuration, descriptor)
+    origins = {case.identifier: CaseOrigin(recipe, source_files(case)) for case in cases}
+    removed = [name for name in store.identifiers() if name not in origins]
+    for name in removed:
+        store.remove(name)
+    todo = [case for case in cases if clean or store.origin(case.identifier) != origins[case.identifier]]
+    items = [
+        (case.identifier, (case, configuration, descriptor, store.folder, origins[case.identifier])) for case in todo
+    ]
+    run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {configuration_name}")
+    done = tuple(case.identifier for case in todo)
+    return PreparedFolder(store.folder, done, tuple(name for name in origins if name not in set(done)), tuple(removed))
+
+
+def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> str:
+    """sha256 of everything but the files that decides how a prepared case looks."""
+    recipe = {
+        "versions": [PLANS_VERSION, PREPROCESSING_VERSION],
+        "channels": descriptor.channels,
+        "mask": descriptor.mask,
+        "transpose": configuration.transpose,
+        "spacing": configuration.spacing,
+        "normalization": [*configuration.condition_normalization, configuration.target_normalization],
+        "order": configuration.order,
+        "window": configuration.window_size,
+    }
+    return hashlib.sha256(json.dumps(to_json(recipe), sort_keys=True).encode()).hexdigest()
+
+
+def _prepare(
+    case: Case, configuration: Configuration, descriptor: DatasetDescriptor, folder: Path, origin: CaseOrigin
+) -> None:
+    prepared = prepare_case(read_case(case), configuration, descriptor)
+    CaseStore(folder).write(prepared, configuration.window_size, origin)
+
+
+def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Path) -> None:
+    name = dataset_folder.resolve().name
+    if plans.dataset_name != name or plans.dataset.channels != descriptor.channels:
+        raise GdmError(
+            "the plans are of another data set",
+            file=dataset_folder,
+            found=f"plans of {plans.dataset_name} with channels {', '.join(plans.dataset.channels)}",
+            expected=f"{name} with channels {', '.join(descriptor.channels)}",
+            remedy="plan this data set: gdm_plan_experiment",
+        )
