@@ -163,7 +163,9 @@ def _choose(
         candidates=tuple(ranked),
         skipped=skipped,
         settings=validations[0].settings,
-        instructions=_instructions([models[name] for name in ranked[0].models], ranked[0].folds),
+        instructions=_instructions(
+            [models[name] for name in ranked[0].models], ranked[0].folds, validations[0].settings.checkpoint
+        ),
     )
 
 
@@ -205,6 +207,7 @@ def _score_average(
         range_name=settings.range if settings.range in ("2023", "2025") else None,
         data_range=(value_range.low, value_range.high) if settings.range == "given" and value_range else None,
         identifiers=names,
+        checkpoint=settings.checkpoint,
         processes=processes,
         show_progress=show_progress,
     )
@@ -212,14 +215,15 @@ def _score_average(
     return mean_scores(summary.cases)
 
 
-def _instructions(models: Sequence[ModelFolder], folds: Sequence[str]) -> str:
+def _instructions(models: Sequence[ModelFolder], folds: Sequence[str], checkpoint: str | None) -> str:
+    weights = f" -chk {checkpoint}" if checkpoint else ""
     number = models[0].dataset.removeprefix("Dataset").split("_")[0]
     outputs = ["OUTPUT_FOLDER"] if len(models) == 1 else [f"OUTPUT_FOLDER_{k}" for k in range(1, len(models) + 1)]
     lines = ["Predict new cases with the best of them (put your own folders in place of the capitals):", ""]
     for model, output in zip(models, outputs, strict=True):
         lines.append(
             f"gdm_predict -i INPUT_FOLDER -o {output} -d {number} -c {model.configuration} "
-            f"-tr {model.trainer} -p {model.plans} -f {' '.join(folds)}"
+            f"-tr {model.trainer} -p {model.plans} -f {' '.join(folds)}{weights}"
         )
     if len(models) > 1:
         lines.append(f"gdm_ensemble -i {' '.join(outputs)} -o OUTPUT_FOLDER")

@@ -97,6 +97,7 @@ def evaluate_folders(
     data_range: tuple[float, float] | None = None,
     identifiers: Collection[str] | None = None,
     groups: Mapping[str, Mapping[str, str]] | None = None,
+    checkpoint: str | None = None,
     allow_missing: bool = False,
     processes: int = 1,
     show_progress: bool = True,
@@ -113,6 +114,8 @@ def evaluate_folders(
         Only these cases (a fold's validation cases among all references); None: every file of both folders.
     groups
         Identifier to kind of group to group; None: those of `descriptor`.
+    checkpoint
+        Name of the weights that made the predictions; only recorded.
     allow_missing
         A case that cannot be scored becomes a row with its error in place of ending the evaluation.
     processes
@@ -147,6 +150,7 @@ def evaluate_folders(
         reference_folder=str(reference_folder),
         prediction_folder=str(prediction_folder),
         mask_folder=str(mask_folder) if mask_folder else None,
+        checkpoint=checkpoint,
         case_ranges={name: case.value_range for name, case in found.items() if case.value_range},
         versions=package_versions(),
     )

@@ -36,6 +36,8 @@ class EvaluationSettings:
         True where the values are Hounsfield units, so that air, soft tissue and bone are scored.
     mask
         ``given``: scored inside the masks of `mask_folder`. ``none``: over the whole volume.
+    checkpoint
+        Weights that made the predictions (``best``, ``final``), where the evaluation is a training's validation.
     versions
         Package to version.
     """
@@ -47,6 +49,7 @@ class EvaluationSettings:
     reference_folder: str = ""
     prediction_folder: str = ""
     mask_folder: str | None = None
+    checkpoint: str | None = None
     case_ranges: dict[str, ValueRange] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -89,14 +89,14 @@ def check_comparable(validations: Sequence[Validation]) -> None:
 
 def _check_settings(first: EvaluationSettings, other: EvaluationSettings, file: Path) -> None:
     def essence(settings: EvaluationSettings) -> tuple[object, ...]:
-        return settings.range, settings.value_range, settings.hounsfield, settings.mask
+        return settings.range, settings.value_range, settings.hounsfield, settings.mask, settings.checkpoint
 
     if essence(first) != essence(other):
         raise GdmError(
             "validations were scored with different settings, so they cannot be compared",
             file=file,
-            found=other.describe(),
-            expected=first.describe(),
+            found=f"{other.describe()}; checkpoint {other.checkpoint or 'unknown'}",
+            expected=f"{first.describe()}; checkpoint {first.checkpoint or 'unknown'}",
             remedy="validate the fold again with gdm_train ... --val",
         )
 

@@ -34,7 +34,9 @@ class Study:
             write_volume(self.dataset / "targetsTr" / f"{name}.mha", target, GRID)
             write_volume(self.dataset / "masksTr" / f"{name}.mha", self.mask, GRID)
 
-    def add_model(self, name: str, error: int, folds: tuple[str, ...] = ("0", "1"), masked: bool = True) -> Path:
+    def add_model(
+        self, name: str, error: int, folds: tuple[str, ...] = ("0", "1"), masked: bool = True, checkpoint: str = "final"
+    ) -> Path:
         model = self.results / "Dataset501_Study" / name
         for fold in folds:
             validation = model / f"fold_{fold}" / "validation"
@@ -47,6 +49,7 @@ class Study:
                 validation,
                 self.dataset / "masksTr" if masked else None,
                 identifiers=FOLDS[fold],
+                checkpoint=checkpoint,
                 show_progress=False,
             )
             save_summary(summary, validation / "summary.json")
@@ -72,7 +75,7 @@ def test_the_model_with_the_lowest_mae_is_best(study):
     assert best.best.folds == ("0", "1")
     text = (study.results / "Dataset501_Study" / "inference_instructions.txt").read_text()
     command = "gdm_predict -i INPUT_FOLDER -o OUTPUT_FOLDER -d 501 -c 3d_fullres -tr FidelityTrainer -p gdmPlans -f 0 1"
-    assert command in text
+    assert f"{command} -chk final" in text
     assert "gdm_ensemble" not in text
     assert "dynamic range 4095" in text
 
@@ -101,7 +104,7 @@ def test_the_mean_is_over_cases_not_over_folds(study):
     model = study.add_model(FULL, 10)
     write_volume(model / "fold_1" / "validation" / "c.mha", study.targets["c"] + np.int16(40), GRID)
     folders = study.dataset / "targetsTr", model / "fold_1" / "validation", study.dataset / "masksTr"
-    summary = evaluate_folders(*folders, identifiers=["c"], show_progress=False)
+    summary = evaluate_folders(*folders, identifiers=["c"], checkpoint="final", show_progress=False)
     save_summary(summary, model / "fold_1" / "validation" / "summary.json")
     assert study.find().best.mean["mae"] == 20
 
@@ -120,6 +123,9 @@ def test_different_settings_are_refused(study):
     study.add_model(FULL, 10)
     study.add_model(LOW, 5, masked=False)
     with pytest.raises(GdmError, match=r"different settings(.|\n)*whole volume"):
+        study.find()
+    study.add_model(LOW, 5, checkpoint="best")
+    with pytest.raises(GdmError, match=r"different settings(.|\n)*checkpoint best"):
         study.find()
 
 
