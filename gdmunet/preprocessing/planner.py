@@ -201,14 +201,15 @@ def _add(
     reasons: list[Reason],
     task: _Task,
     name: str,
-    spacing: tuple[float, float, float],
+    spacing: tuple[float, ...],
     fitted: FittedPatch | None = None,
 ) -> None:
     """Complete one configuration: patch (unless `fitted` already), batch, network, predicted memory."""
     shape = _slices_kept(task) if name == "2d" else _shape_at(task, spacing)
-    axes = slice(1, None) if name == "2d" else slice(None)
+    first_axis = 1 if name == "2d" else 0
+    spacing = spacing[first_axis:]
     if fitted is None:
-        fitted = fit_patch(spacing[axes], shape[axes], task.problem, name)
+        fitted = fit_patch(spacing, tuple(list(shape)[first_axis:]), task.problem, name)
     voxels = float(np.prod(shape)) * len(task.fingerprint.cases)
     batch_size = fit_batch(fitted.topology, voxels, task.problem)
     network = task.problem.network(fitted.topology)
@@ -216,7 +217,7 @@ def _add(
     planned[name] = Configuration(
         name=name,
         transpose=task.transpose,
-        spacing=spacing[axes],
+        spacing=spacing,
         median_shape=shape,
         patch_size=fitted.topology.patch_size,
         batch_size=batch_size,
