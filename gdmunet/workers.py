@@ -52,6 +52,8 @@ def _run_here(function: Callable[..., Result], item: Item, progress: Progress) -
         result = function(*arguments)
     except GdmError as error:
         raise _with_case(error, name) from error
+    except Exception as error:  # as from a worker: with the case's name and the traceback
+        raise _failed(name, traceback.format_exc()) from error
     progress.step(name)
     return result
 
@@ -108,14 +110,14 @@ class _Crew:
         if kind == "error":
             raise _with_case(content, name)
         if kind == "traceback":
-            raise GdmError("a worker failed", case=name, found=f"\n{content}")
+            raise _failed(name, content)
         self._results[index] = content
         progress.step(name)
 
     def _died(self, name: str, worker: BaseProcess) -> GdmError:
         worker.join(5)
         code = worker.exitcode
-        killed = f"killed by signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        killed = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         return GdmError(
             "a worker process died",
             case=name,
@@ -149,6 +151,10 @@ def _one_thread() -> None:
 
     torch.set_num_threads(1)
     threadpool_limits(1)
+
+
+def _failed(name: str, trace: str) -> GdmError:
+    return GdmError("the work on a case failed", case=name, found=f"\n{trace}")
 
 
 def _with_case(error: GdmError, name: str) -> GdmError:

@@ -10,13 +10,11 @@ from pathlib import Path
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
 from gdmunet.errors import GdmError
 from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
-from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.preprocessing.fingerprint import FINGERPRINT_FILE, Fingerprint
 from gdmunet.preprocessing.memory import Precision
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.presets import PRESETS, PresetName
 from gdmunet.serialization import load_json, read_json, save_json
-
-FINGERPRINT_FILE = "dataset_fingerprint.json"
 
 
 def default_plans_name(preset: PresetName) -> str:

@@ -11,12 +11,13 @@ import numpy as np
 from gdmunet.dataset import Case, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
-from gdmunet.imageio import read_case
-from gdmunet.preprocessing.preprocessor import crop_case
+from gdmunet.imageio import read_case, write_volume
+from gdmunet.preprocessing.preprocessor import crop_case, uncrop_mask
 from gdmunet.serialization import load_json, save_json
 from gdmunet.workers import run_in_workers
 
 FINGERPRINT_FILE = "dataset_fingerprint.json"
+DERIVED_MASKS = "derived_masks"
 # Body voxels of a case that its statistics are computed from.
 SAMPLES = 100_000
 
@@ -80,6 +81,7 @@ def extract_fingerprint(
 ) -> Fingerprint:
     """Read every training case, check it, measure it, and write dataset_fingerprint.json.
 
+    Where the data set has no masks, the derived ones are written as ``derived_masks/CASE.ext`` beside it.
     Where the file is there and no source file has changed since, it is read instead.
 
     Parameters
@@ -103,7 +105,11 @@ def extract_fingerprint(
     known = _load_if_unchanged(file, cases)
     if known is not None:
         return known
-    items = [(case.identifier, (case, descriptor.channels)) for case in cases]
+    masks = Path(preprocessed_folder) / DERIVED_MASKS
+    items = [
+        (case.identifier, (case, descriptor.channels, masks / f"{case.identifier}{descriptor.file_ending}"))
+        for case in cases
+    ]
     measured = run_in_workers(_measure, items, processes, show_progress, "fingerprint")
     fingerprint = Fingerprint(
         {case.identifier: found.fingerprint for case, found in zip(cases, measured, strict=True)},
@@ -149,9 +155,12 @@ def _problem(case: Case) -> str | None:
     return None
 
 
-def _measure(case: Case, modalities: tuple[str, ...]) -> _Measured:
+def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measured:
     files = source_files(case)
-    cropped = crop_case(read_case(case), modalities)
+    volumes = read_case(case)
+    cropped = crop_case(volumes, modalities)
+    if cropped.mask_source == "derived":
+        write_volume(mask_file, uncrop_mask(cropped, volumes.geometry), volumes.geometry)
     inside = np.flatnonzero(cropped.mask)
     generator = np.random.default_rng(list(case.identifier.encode()))
     # Every case gives the same number of samples, so that a large one does not outweigh the others.

@@ -132,6 +132,14 @@ def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequ
     )
 
 
+def uncrop_mask(cropped: CroppedCase, geometry: Geometry) -> np.ndarray:
+    """The body mask (bool) of a case cropped in canonical order, on the grid of its file."""
+    axes = canonical_axes(geometry)
+    whole = np.zeros(axes.apply_to_geometry(geometry).shape, dtype=bool)
+    whole[tuple(slice(low, high) for low, high in cropped.crop_box)] = cropped.mask
+    return axes.inverse().apply(whole)
+
+
 def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor: DatasetDescriptor) -> PreparedCase:
     """Reorient, crop to the body, normalise and resample one case.
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -48,7 +49,7 @@ class TrainingRequest:
     overrides: tuple[tuple[str, str], ...] = ()
     continue_training: bool = False
     overwrite: bool = False
-    validate: str | None = None
+    validate: Literal["final", "best"] | None = None
     pretrained_weights: Path | None = None
     device: str | None = None
     num_gpus: int = 1

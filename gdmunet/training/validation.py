@@ -8,10 +8,10 @@ import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.evaluation.evaluate import evaluate_folders
-from gdmunet.evaluation.summary import Summary
+from gdmunet.evaluation.summary import Summary, save_summary
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.run import predict_cases
-from gdmunet.serialization import save_json
+from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
 from gdmunet.training.batch import Batch
 from gdmunet.training.patches import PatchLoader, PatchSource
 
@@ -50,12 +50,19 @@ def validate_fold(trainer: Trainer, checkpoint: Literal["final", "best"], show_p
     chosen = set(trainer.validation_cases)
     cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
     folder = trainer.fold_folder / ("validation" if checkpoint == "final" else "validation_best")
-    masks = raw / "masksTr" if descriptor.mask else None
+    given = raw / "masksTr" if descriptor.mask else None
+    derived = trainer.folders.preprocessed / trainer.plans.dataset_name / DERIVED_MASKS
     predictor = Predictor.from_folder(trainer.model_folder, (trainer.fold,), checkpoint, device=trainer.device)
-    predict_cases(cases, folder, predictor, mask_folder=masks, show_progress=show_progress)
+    predict_cases(cases, folder, predictor, mask_folder=given, show_progress=show_progress)
     summary = evaluate_folders(
-        raw / "targetsTr", folder, masks, descriptor=descriptor, identifiers=chosen, show_progress=show_progress
+        raw / "targetsTr",
+        folder,
+        given or derived,
+        descriptor=descriptor,
+        identifiers=chosen,
+        checkpoint=checkpoint,
+        show_progress=show_progress,
     )
-    save_json(summary, folder / "summary.json")
+    save_summary(summary, folder / "summary.json")
     trainer.journal.say(f"validation of whole volumes ({checkpoint}): MAE {summary.mean['mae']:.1f} {trainer.unit}")
     return summary
