@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
+from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
 from gdmunet.preprocessing.fingerprint import FINGERPRINT_FILE, Fingerprint
-from gdmunet.preprocessing.memory import Precision
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.presets import PRESETS, PresetName
 from gdmunet.serialization import load_json, read_json, save_json

@@ -13,7 +13,7 @@ import functools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +21,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gdmunet.device import Precision
 from gdmunet.networks import build_network
 from gdmunet.plans import MemoryFootprint, NetworkSpec
 from gdmunet.preprocessing.cuda_autocast import CudaAutocast
-
-Precision = Literal["bfloat16", "float16", "float32"]
 
 
 class LiveBytes(TorchDispatchMode):

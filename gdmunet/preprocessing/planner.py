@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
-from gdmunet.preprocessing.memory import Precision
 from gdmunet.preprocessing.presets import PRESETS, PresetName
 from gdmunet.preprocessing.reasons import format_reasons
 from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, fit_batch, fit_patch
