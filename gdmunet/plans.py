@@ -191,3 +191,18 @@ def load_plans(file: Path) -> Plans:
             remedy="run gdm_plan_and_preprocess again",
         )
     return plans
+
+
+def find_plans(preprocessed_dataset_folder: Path, name: str) -> Plans:
+    """Read the plans of that name in the preprocessed folder of a data set; unknown ones list the known."""
+    folder = Path(preprocessed_dataset_folder)
+    file = folder / f"{name}.json"
+    if not file.is_file():
+        known = sorted(path.stem for path in folder.glob("*.json") if path.stem != "dataset_fingerprint")
+        raise GdmError(
+            f"there are no plans {name} for {folder.name}",
+            file=file,
+            found=", ".join(known) or "no plans at all",
+            remedy="run gdm_plan_and_preprocess, or choose plans with -p",
+        )
+    return load_plans(file)

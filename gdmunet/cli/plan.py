@@ -88,12 +88,12 @@ def preprocess_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_preprocess``."""
     arguments = preprocess_parser().parse_args(argv)
     from gdmunet.dataset import find_dataset
-    from gdmunet.plans import load_plans
+    from gdmunet.plans import find_plans
 
     folders = folders_from(arguments)
     for dataset in arguments.dataset:
         name = find_dataset(folders.raw, dataset).name
-        _preprocess(name, load_plans(folders.preprocessed / name / f"{arguments.plans}.json"), arguments)
+        _preprocess(name, find_plans(folders.preprocessed / name, arguments.plans), arguments)
     return 0
 
 
@@ -159,7 +159,7 @@ def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) 
 
     folders = folders_from(arguments)
     for configuration in arguments.configuration or plans.configurations:
-        preprocess(
+        done = preprocess(
             folders.raw / dataset_name,
             folders.preprocessed / dataset_name,
             plans,
@@ -168,6 +168,7 @@ def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) 
             not arguments.no_pbar,
             clean=arguments.clean,
         )
+        print(f"{configuration}: {len(done.prepared)} cases prepared, {len(done.unchanged)} unchanged: {done.folder}")
 
 
 def _parser(command: str, description: str) -> CommandParser:
@@ -182,7 +183,7 @@ def _add_fingerprint(command: CommandParser) -> None:
     command.add_argument(
         "--verify_dataset_integrity",
         action="store_true",
-        help="also read the test cases and check them: files, grids, values",
+        help="first read every case, the test cases too, and list every problem: files, grids, values",
     )
 
 

@@ -14,7 +14,7 @@ from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
-from gdmunet.plans import Plans, load_plans
+from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed, state
@@ -141,17 +141,7 @@ def _introduction(trainer: Trainer) -> str:
 
 
 def _plans_of(request: TrainingRequest, folders: Folders) -> Plans:
-    dataset_folder = find_dataset(folders.preprocessed, request.dataset)
-    plans_file = dataset_folder / f"{request.plans_name}.json"
-    if not plans_file.is_file():
-        known = [p.stem for p in dataset_folder.glob("*.json") if p.stem != "dataset_fingerprint"]
-        raise GdmError(
-            f"there are no plans {request.plans_name} for {dataset_folder.name}",
-            file=plans_file,
-            found=", ".join(known) or "no plans at all",
-            remedy="run gdm_plan_and_preprocess, or choose plans with -p",
-        )
-    return load_plans(plans_file)
+    return find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
 
 
 def _trainer_class(request: TrainingRequest) -> type[Trainer]:

@@ -85,6 +85,26 @@ def test_prediction_needs_no_flags_when_there_is_one_model(trained, tmp_path, ca
     assert "head_003" in (tmp_path / "t.csv").read_text()
 
 
+def test_preprocessing_again_leaves_finished_cases(trained, capsys):
+    folders = ["--raw", str(trained.raw), "--preprocessed", str(trained.preprocessed), "--no_pbar", "-np", "1"]
+    assert plan.preprocess_main(["-d", "502", "-p", PLANS, *folders]) == 0
+    assert "3d_fullres: 0 cases prepared, 3 unchanged" in capsys.readouterr().out
+    assert plan.preprocess_main(["-d", "502", "-p", "other", *folders]) == 1
+    text = error_of(capsys)
+    assert "no plans other" in text and PLANS in text and "remedy" in text
+
+
+def test_verification_lists_every_problem(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
+    for split, name in (("Tr", "head_001"), ("Ts", "head_003")):
+        file = work.dataset / f"targets{split}" / f"{name}.nii.gz"
+        file.write_bytes(file.read_bytes()[:-40])
+    assert work.plan("-d", "502", "-pl", "tiny", "--verify_dataset_integrity") == 1
+    text = error_of(capsys)
+    assert "head_001" in text and "head_003" in text
+
+
 def test_settings_from_flags_are_in_the_name_of_the_results(trained):
     name = trained.model().name
     assert name.startswith("FidelityTrainer") and "epochs" in name and name.endswith(f"__{PLANS}__3d_fullres")
