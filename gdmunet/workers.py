@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import pickle
 import signal
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from gdmunet.errors import GdmError
 from gdmunet.progress import Progress
@@ -91,7 +95,11 @@ class _Crew:
             pipe.close()
             if worker.is_alive():
                 worker.terminate()
-            worker.join()
+        for worker in self._workers.values():
+            worker.join(5)
+            if worker.is_alive():  # stuck in a system call
+                worker.kill()
+                worker.join()
 
     def _hand_out(self, pipe: Connection) -> None:
         if self._waiting:
@@ -141,16 +149,19 @@ def _work(function: Callable[..., Any], pipe: Connection) -> None:
             answer = ("error", error)
         except Exception:  # every failure must reach the parent, with its traceback
             answer = ("traceback", traceback.format_exc())
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except (TypeError, AttributeError, pickle.PicklingError):
+            # A result that cannot be sent; nothing of it is in the pipe yet, for it is pickled first.
+            pipe.send(("traceback", traceback.format_exc()))
 
 
 def _one_thread() -> None:
     """The workers are the parallelism: threads inside them would only compete."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    torch.set_num_threads(1)
     threadpool_limits(1)
+    # Importing torch takes seconds and hundreds of megabytes a worker, and not every function needs it.
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _failed(name: str, trace: str) -> GdmError:

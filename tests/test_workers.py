@@ -117,7 +117,7 @@ def test_a_killed_worker_ends_the_run_at_once_with_a_remedy():
 
 
 def test_a_result_that_cannot_be_sent_is_an_error_with_its_case():
-    with pytest.raises(GdmError, match="unexpected error") as caught:
+    with pytest.raises(GdmError, match="work on a case failed") as caught:
         run_in_workers(unpicklable, items(2), 2, False, "testing")
     assert "unpicklable" in str(caught.value)
     assert "case: case_" in str(caught.value)
