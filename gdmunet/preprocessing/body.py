@@ -2,12 +2,13 @@
 
 The rules, each in millimetres so that they mean the same on every grid (work is done on voxels of about 2 mm):
 
-1. Tissue. CT and CBCT: above -300 HU after light smoothing, which the streaks of few-view reconstructions survive.
-   Anything else: above half of Otsu's threshold of the smoothed image (bright fat pulls Otsu's value up, and a bias
-   field pulls some tissue down; noise in air lies far below both).
+1. Tissue. CT and CBCT: above -500 HU after light smoothing, which is half way from air to skin fat, so that the
+   smoothed skin stays where it was; streaks of few-view reconstructions survive neither this nor rule 2. Anything
+   else: above half of Li's threshold (minimum cross entropy) of the smoothed image; unlike Otsu's it stays below dark
+   tissue where fluid or fat is very bright, and noise in air lies below half of it.
 2. Without table and clothes: erode by 4 mm, keep the largest piece and those of at least a tenth of its size, grow
    the kept pieces back inside the tissue. Thin shells and wires do not survive the erosion.
-3. Close gaps (other modalities than CT: 6 mm, for dark bone and vessels at the skin).
+3. Close gaps of 6 mm: nostrils and ear canals; in MR also dark bone and vessels at the skin.
 4. Fill what is enclosed: lungs, airways, bowel gas, sinuses; in 3D, and in every axial slice by itself, because air
    passages open to the outside somewhere.
 5. Several channels: the union.
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.filters import threshold_otsu
+from skimage.filters import threshold_li
 
 from gdmunet.dataset import HU_MODALITIES
 from gdmunet.errors import GdmError
@@ -26,7 +27,7 @@ from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_
 
 WORKING_SPACING = 2.0  # mm
 SMOOTHING = 1.5  # mm, standard deviation
-TISSUE_HU = -300.0
+TISSUE_HU = -500.0
 EROSION = 4.0  # mm
 CLOSING = 6.0  # mm
 SMALLEST_SHARE = 0.1
@@ -78,8 +79,7 @@ def _body_of_channel(smooth: np.ndarray, modality: str, spacing: tuple[float, ..
     mask = _large_pieces(tissue, spacing)
     if not mask.any():
         return mask
-    if not is_hounsfield:
-        mask = _close(mask, CLOSING, spacing)
+    mask = _close(mask, CLOSING, spacing)
     in_slices = np.zeros((3, 3, 3), dtype=bool)
     in_slices[1] = ndimage.generate_binary_structure(2, 1)
     for structure, axes in ((ndimage.generate_binary_structure(3, 1), (0, 1, 2)), (in_slices, (1, 2))):
@@ -88,12 +88,12 @@ def _body_of_channel(smooth: np.ndarray, modality: str, spacing: tuple[float, ..
 
 
 def _tissue_threshold(smooth: np.ndarray) -> float:
-    """Half of Otsu's threshold above the darkest value; the brightest hundredth (vessels, fat) has no say."""
+    """Half of Li's threshold above the darkest value; the brightest hundredth (vessels, fat) has no say."""
     low, high = np.percentile(smooth, (0.1, 99.0))
     if not low < high:
         # Almost all is one value: whatever differs from it is tissue.
         return float(smooth.max() + smooth.min()) / 2
-    return float(low + 0.5 * (threshold_otsu(np.clip(smooth, low, high)) - low))
+    return float(low + 0.5 * threshold_li(np.clip(smooth, low, high) - low))
 
 
 def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
