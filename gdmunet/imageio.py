@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import shutil
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import SimpleITK as sitk
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
+from gdmunet.nifti import scan_nifti
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -86,15 +85,7 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
 def check_values(array: np.ndarray, path: Path | None = None, identifier: str | None = None) -> None:
     """Refuse a volume (z, y, x) that holds NaN or infinity, or one single value; errors name the file and the case."""
     if not np.isfinite(array).all():
-        bad = int(array.size - np.isfinite(array).sum())
-        raise GdmError(
-            "the volume has values that are not numbers",
-            case=identifier,
-            file=path,
-            found=f"{bad} voxels of NaN or infinity",
-            expected="finite values",
-            remedy="replace them (air for CT), or leave the case out",
-        )
+        raise _not_finite_error(int(array.size - np.isfinite(array).sum()), path, identifier)
     if array.min() == array.max():
         raise GdmError(
             "the volume is empty",
@@ -182,35 +173,38 @@ def _read_image(path: Path, identifier: str | None) -> sitk.Image:
                 remedy="split a 4D series into one file a volume (one channel each); stack 2D slices first",
             )
         image = reader.Execute()
-        _check_whole(path, identifier, image)
+        if path.name.endswith((".nii", ".nii.gz")):
+            _check_bytes(path, identifier)
         return image
     except RuntimeError as error:
         raise _read_error(path, identifier, error) from error
 
 
-def _check_whole(path: Path, identifier: str | None, image: sitk.Image) -> None:
-    """Refuse a truncated NIfTI: ITK reads one without a word and leaves the rest of the volume as it was."""
-    problem = None
-    if path.suffix == ".gz":
-        try:
-            with gzip.open(path, "rb") as stream:
-                while stream.read(1 << 24):
-                    pass
-        except (EOFError, OSError, zlib.error) as error:
-            problem = str(error)
-    elif path.suffix == ".nii":
-        needed = 352 + image.GetNumberOfPixels() * image.GetSizeOfPixelComponent()
-        if path.stat().st_size < needed:
-            problem = f"{path.stat().st_size} bytes where the header needs {needed}"
-    if problem:
+def _check_bytes(path: Path, identifier: str | None) -> None:
+    """Refuse a NIfTI that is cut short or holds NaN: ITK reads one without a word."""
+    scan = scan_nifti(path)
+    if scan.not_finite:
+        raise _not_finite_error(scan.not_finite, path, identifier)
+    if scan.damage:
         raise GdmError(
             "the file is truncated or damaged",
             case=identifier,
             file=path,
-            found=problem,
+            found=scan.damage,
             expected="a whole file",
             remedy="copy or export the file again; gzip -t FILE tests a .gz",
         )
+
+
+def _not_finite_error(count: int, path: Path | None, identifier: str | None) -> GdmError:
+    return GdmError(
+        "the volume has values that are not numbers",
+        case=identifier,
+        file=path,
+        found=f"{count} voxels of NaN or infinity",
+        expected="finite values",
+        remedy="replace them (air for CT), or leave the case out",
+    )
 
 
 def _check_written(path: Path, image: sitk.Image) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import Case, list_cases, load_descriptor
+from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
@@ -97,10 +97,9 @@ def extract_fingerprint(
         A data set or a case that cannot be used.
     """
     descriptor = load_descriptor(dataset_folder)
-    cases = list_cases(dataset_folder, descriptor)
     if verify:
-        tests = list_cases(dataset_folder, descriptor, "Ts") if (Path(dataset_folder) / "imagesTs").is_dir() else []
-        verify_cases([*cases, *tests], processes, show_progress)
+        verify_dataset(Path(dataset_folder), descriptor, processes, show_progress)
+    cases = list_cases(dataset_folder, descriptor)
     file = Path(preprocessed_folder) / FINGERPRINT_FILE
     known = _load_if_unchanged(file, cases)
     if known is not None:
@@ -119,12 +118,26 @@ def extract_fingerprint(
     return fingerprint
 
 
-def verify_cases(cases: Sequence[Case], processes: int, show_progress: bool) -> None:
-    """Read every case and raise one error that lists all problems, or nothing."""
+def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processes: int, show_progress: bool) -> None:
+    """Read every file of the training and test cases.
+
+    Raises
+    ------
+    GdmError
+        One error that lists every problem, not only the first.
+    """
+    problems: list[str] = []
+    cases: list[Case] = []
+    splits: tuple[Split, ...] = ("Tr", "Ts") if (dataset_folder / "imagesTs").is_dir() else ("Tr",)
+    for split in splits:
+        try:
+            cases += list_cases(dataset_folder, descriptor, split)
+        except GdmError as error:
+            problems.append(str(error))
     items = [(case.identifier, (case,)) for case in cases]
-    problems = [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
+    problems += [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
     if problems:
-        raise GdmError(f"{len(problems)} of {len(cases)} cases cannot be used\n\n" + "\n\n".join(problems))
+        raise GdmError(f"the data set has {len(problems)} problem(s)\n\n" + "\n\n".join(problems))
 
 
 def source_files(case: Case) -> dict[str, tuple[int, int]]:
@@ -176,7 +189,7 @@ def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measu
         # The extremes of the sample shall be those of the body: pooled statistics then know them as well.
         samples[key][:2] = values.min(), values.max()
     fingerprint = CaseFingerprint(
-        cropped.mask.shape,  # type: ignore[arg-type]
+        cropped.mask.shape,
         cropped.spacing,
         float(cropped.mask.mean()),
         statistics,

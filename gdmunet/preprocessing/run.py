@@ -62,6 +62,8 @@ def preprocess(
     removed = [name for name in store.identifiers() if name not in origins]
     for name in removed:
         store.remove(name)
+    for leftover in store.folder.glob(".tmp-*"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
     todo = [case for case in cases if clean or store.origin(case.identifier) != origins[case.identifier]]
     items = [
         (case.identifier, (case, configuration, descriptor, store.folder, origins[case.identifier])) for case in todo
@@ -95,11 +97,12 @@ def _prepare(
 
 def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Path) -> None:
     name = dataset_folder.resolve().name
-    if plans.dataset_name != name or plans.dataset.channels != descriptor.channels:
+    planned = (plans.dataset_name, plans.dataset.channels, plans.dataset.target_name)
+    if planned != (name, descriptor.channels, descriptor.target_name):
         raise GdmError(
-            "the plans are of another data set",
+            "the plans are of another data set, or dataset.json has changed since",
             file=dataset_folder,
-            found=f"plans of {plans.dataset_name} with channels {', '.join(plans.dataset.channels)}",
-            expected=f"{name} with channels {', '.join(descriptor.channels)}",
+            found=f"plans of {plans.dataset_name}, {', '.join(planned[1])} to {planned[2]}",
+            expected=f"{name}, {', '.join(descriptor.channels)} to {descriptor.target_name}",
             remedy="plan this data set: gdm_plan_experiment",
         )
