@@ -22,6 +22,7 @@ from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
+from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 from gdmunet.training.augmentation import Augmentation, Sample
 from gdmunet.training.batch import Batch
@@ -204,16 +205,45 @@ class BatchStream:
     def __next__(self) -> Batch:
         if self._fetcher is None:
             return self._fetch()
-        batch = self._coming.result()
+        while True:
+            try:
+                batch = self._coming.result(timeout=5)
+                break
+            except TimeoutError:
+                self._check_workers()
         self._coming = self._fetcher.submit(self._fetch)
         return batch
 
     def close(self) -> None:
-        """End the background processes."""
-        if self._fetcher is not None:
-            self._fetcher.shutdown(wait=True, cancel_futures=True)
-        if isinstance(self._augmenter, MultiThreadedAugmenter):
-            self._augmenter._finish()
+        """End the background processes.
+
+        They are killed, not asked: batchgenerators' own way out reads what is left in the pipes, and waits for ever
+        for the rest of a message whose sender is gone (a whole job that is sent SIGTERM). They only read files.
+        """
+        augmenter = self._augmenter
+        if self._fetcher is None or not isinstance(augmenter, MultiThreadedAugmenter):
+            return
+        augmenter.abort_event.set()
+        if augmenter.pin_memory_thread is not None:
+            augmenter.pin_memory_thread.join(timeout=1)
+        for worker in augmenter._processes:
+            worker.kill()
+            worker.join()
+        for queue in augmenter._queues:
+            queue.cancel_join_thread()
+            queue.close()
+        self._fetcher.shutdown(wait=False, cancel_futures=True)
+        augmenter._processes, augmenter._queues, augmenter.was_initialized = [], [], False
+
+    def _check_workers(self) -> None:
+        """A worker that died in the middle of a message leaves its reader waiting: end the run instead."""
+        dead = [w for w in getattr(self._augmenter, "_processes", []) if not w.is_alive()]
+        if dead:
+            raise GdmError(
+                "a process that makes patches died",
+                found=f"exit code {dead[0].exitcode}",
+                remedy="often memory ran out: use fewer workers (-np), then continue with --c",
+            )
 
     def _fetch(self) -> Batch:
         batch = Batch.from_arrays(next(self._augmenter))

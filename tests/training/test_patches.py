@@ -6,6 +6,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from toy import DATASET
 
+from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
 from gdmunet.training.augmentation import Augmentation, Sample, hu_intensity, mr_intensity
 from gdmunet.training.patches import BatchStream, PatchLoader, PatchSource
@@ -134,3 +135,17 @@ def test_a_moved_patch_never_looks_over_the_edge_of_its_margin():
         np.random.seed(seed)  # noqa: NPY002
         moved = augmentation.apply(Sample(ones, ones, ones), patch, True, np.full(2, -9.0, np.float32))
         assert moved.condition.min() > 0.9
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(toy):
+    # Patches larger than a pipe's buffer, so that the worker dies in the middle of a message.
+    stream = BatchStream(PatchLoader(source_of(toy, window_size=(64, 64, 64)), None, 4, 1), 1, pin_memory=False)
+    next(stream)
+    for worker in stream._augmenter._processes:
+        worker.kill()
+        worker.join()
+    with pytest.raises((GdmError, RuntimeError), match=r"died|no longer alive"):
+        for _ in range(20):
+            next(stream)
+    stream.close()
