@@ -241,13 +241,14 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     volumes: dict[str, Path] = {}
+    folded: dict[str, str] = {}  # lower case, as some file systems see it, to the stem
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or (ending == ".mhd" and path.name.endswith(_DATA_ENDINGS)):
             continue
         # .nii.gz must be asked before .nii, so that a stem never keeps half an ending.
         other = next((e for e in FILE_ENDINGS if path.name.endswith(e)), None)
         stem = path.name.removesuffix(other) if other else path.name
-        clash = next((known for known in volumes if known.lower() == stem.lower()), None)
+        clash = folded.get(stem.lower())
         if clash is not None:
             raise GdmError(
                 "two files have one identifier",
@@ -267,6 +268,7 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
                 remedy="convert or move the file, or correct file_ending in dataset.json",
             )
         volumes[stem] = path
+        folded[stem.lower()] = stem
     return volumes
 
 

@@ -67,11 +67,25 @@ def load_json(kind: type[T], file: Path, name: str | None = None) -> T:
 def read_json(file: Path) -> Any:
     """Parse a JSON file; a missing or malformed one is an error that names it."""
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
+        text = Path(file).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except FileNotFoundError as error:
         raise GdmError(f"{Path(file).name} is missing", file=file) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # malformed JSON or UTF-8, NaN, a key given twice
         raise GdmError(f"{Path(file).name} is not valid JSON: {error}", file=file) from error
+
+
+def _refuse_constant(word: str) -> Any:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key} is given twice")
+        found[key] = value
+    return found
 
 
 def format_json(value: Any, indent: int = 0) -> str:

@@ -1,0 +1,55 @@
+"""A file is the old one or the whole new one."""
+
+import errno
+
+import pytest
+
+from gdmunet.atomic import atomic_path, write_text
+from gdmunet.errors import GdmError
+
+
+def test_a_new_file_appears_with_its_folders(tmp_path):
+    write_text(tmp_path / "a/b/c.txt", "new ü")
+    assert (tmp_path / "a/b/c.txt").read_text(encoding="utf-8") == "new ü"
+    assert list((tmp_path / "a/b").iterdir()) == [tmp_path / "a/b/c.txt"]
+
+
+def test_the_temporary_name_keeps_the_suffixes(tmp_path):
+    with atomic_path(tmp_path / "a.nii.gz") as temporary:
+        assert temporary.name.endswith(".nii.gz")
+        assert temporary.name.startswith(".")
+        temporary.write_bytes(b"x")
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(error), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.txt"]
+
+
+def test_a_full_disk_is_an_error_with_a_remedy(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(GdmError, match="No space left") as caught, atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert "free disk space" in str(caught.value)
+    assert str(tmp_path / "a.txt") in str(caught.value)
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+        assert (tmp_path / "a.txt").read_text() == "old"
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_that_is_a_file_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GdmError, match="cannot write"):
+        write_text(tmp_path / "file/a.txt", "x")
