@@ -136,6 +136,8 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     dataset_folder = find_dataset(folders.raw, dataset)
     # The residual presets and tiny are made for a memory of their own; plain takes what the GPU has.
     free = free_memory_gb(device) if arguments.planner == "plain" else None
+    # Kernel workspaces, rounding and fragmentation come on top of what is counted.
+    budget = 0.9 * free if free else None
     plans = run_planning(
         dataset_folder,
         folders.preprocessed / dataset_folder.name,
@@ -143,7 +145,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         footprint=trainer.footprint,
         trainer=trainer.__name__,
         precision=trainer.precision_on(device),
-        memory_budget_gb=arguments.gpu_memory_target or free,
+        memory_budget_gb=arguments.gpu_memory_target or budget,
         plans_name=arguments.overwrite_plans_name,
         configurations=arguments.configuration,
         target_spacing=arguments.overwrite_target_spacing,
@@ -158,7 +160,8 @@ def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) 
     from gdmunet.preprocessing.run import preprocess
 
     folders = folders_from(arguments)
-    for configuration in arguments.configuration or plans.configurations:
+    wanted = arguments.configuration or plans.configurations
+    for configuration in [name for name in wanted if name in plans.configurations]:
         done = preprocess(
             folders.raw / dataset_name,
             folders.preprocessed / dataset_name,

@@ -107,7 +107,10 @@ def _train_here(request: TrainingRequest, folders: Folders, device: torch.device
         save_json(plans, trainer.model_folder / "plans.json")
         save_json(trainer.settings(), trainer.fold_folder / "settings.json")
         _train(trainer, request, device)
-        validate_fold(trainer, "final", request.show_progress)
+        if trainer.fold == "all":
+            trainer.journal.say("fold all holds no case out, so there is no validation of whole volumes")
+        else:
+            validate_fold(trainer, "final", request.show_progress)
     return trainer.model_folder
 
 

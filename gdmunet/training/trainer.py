@@ -13,7 +13,7 @@ from torch import nn
 from gdmunet.dataset import HU_MODALITIES
 from gdmunet.device import Precision, default_precision, peak_memory_mb
 from gdmunet.errors import GdmError
-from gdmunet.networks import build_network, checkpoint_stages
+from gdmunet.networks import build_checkpointed_network, build_network, checkpoint_stages
 from gdmunet.paths import Folders
 from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
@@ -137,6 +137,9 @@ class Trainer(Settings):
         cls, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, precision: Precision
     ) -> MemoryFootprint:
         """Predicted peak memory of this trainer's step, before anything is allocated."""
+        if cls.activation_checkpointing:
+            # What is computed anew cannot be counted in mixed precision: float32 is an upper bound.
+            return training_footprint(network, patch_size, batch_size, "float32", build=build_checkpointed_network)
         return training_footprint(network, patch_size, batch_size, precision)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
