@@ -111,10 +111,13 @@ def _norm_arguments(spec: NetworkSpec) -> dict:
 
 
 def _close_residual_branch(module: nn.Module) -> None:
-    """Start each residual block as the identity: the last norm of its branch scales by zero."""
-    norm = getattr(getattr(module, "conv2", None), "norm", None)
-    if norm is not None:
-        nn.init.zeros_(norm.weight)
+    """Start each residual block as the identity: its branch's last norm, or convolution without one, is zero.
+
+    Without a norm, dozens of open branches would double the variance each.
+    """
+    last: Any = getattr(module, "conv2", None)
+    if last is not None:
+        nn.init.zeros_(last.norm.weight if hasattr(last, "norm") else last.conv.weight)
 
 
 def _initialize(module: nn.Module) -> None:

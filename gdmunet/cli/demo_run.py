@@ -24,12 +24,8 @@ from gdmunet.serialization import save_json
 
 PRESET = "tiny"
 CONFIGURATION = "3d_fullres"
-# Small patches, so that many steps fit into minutes. The held-out lung is finer than the median of abdomen and heart:
-# at that median its resampling alone would cost 14 HU, at this spacing 6 HU.
-SVCT_PLANNING = ("-gpu_memory_target", "0.15", "-overwrite_target_spacing", "2", "1.5", "1.5")
 SVCT_EPOCHS = 4
 SVCT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
-MR2CT_PLANNING: tuple[str, ...] = ()
 MR2CT_EPOCHS = 4
 MR2CT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
 MR2CT_CASES = 12
@@ -47,7 +43,6 @@ class DemoTask:
     name: str
     number: int
     introduction: str
-    planning: tuple[str, ...]
     epochs: int
     settings: tuple[str, ...]
     make_data: Callable[[Path, bool], Path]
@@ -59,7 +54,6 @@ TASKS = {
         501,
         "Few-view CT to full-view CT. Real CT volumes; the condition is computed from them by filtered\n"
         "back-projection of 36 views. Trained on an abdomen and a heart, tested on the lung of another person.",
-        SVCT_PLANNING,
         SVCT_EPOCHS,
         SVCT_SETTINGS,
         lambda raw, show: make_sparse_view_demo(raw, show_progress=show),
@@ -69,7 +63,6 @@ TASKS = {
         502,
         "T1-weighted MR to CT of generated head phantoms: no person is in these images, and the errors say\n"
         "nothing about patients.",
-        MR2CT_PLANNING,
         MR2CT_EPOCHS,
         MR2CT_SETTINGS,
         lambda raw, show: make_phantom_demo(raw, cases=MR2CT_CASES, size=MR2CT_SIZE, show_progress=show),
@@ -172,8 +165,7 @@ def _commands(
         (
             "fingerprint, plan and preprocess",
             plan.plan_and_preprocess_main,
-            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET]
-            + [*task.planning, *raw, *preprocessed],
+            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET] + [*raw, *preprocessed],
         ),
         (
             "train on all training cases",

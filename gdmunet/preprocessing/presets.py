@@ -9,9 +9,15 @@ from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.topology import Topology
 
 PresetName = Literal["plain", "M", "L", "XL", "tiny"]
-# Normalisation layer after each convolution. Instance norm forgets a patch's mean intensity, which quantitative
-# synthesis may want back: one constant, so that changing one's mind is one line.
-NORM: Literal["instance", "group", "none"] = "instance"
+
+
+def normalization_layer(residual_channel: int | None) -> Literal["instance", "none"]:
+    """None where the network predicts a change of a condition, instance norm elsewhere.
+
+    Instance norm takes a patch's intensity level away, which a correction in the same unit needs; without a common
+    unit it is what makes training start fast. Measured both ways in documentation/benchmarks.md.
+    """
+    return "instance" if residual_channel is None else "none"
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Preset:
             encoder_blocks=blocks[:stages],
             decoder_blocks=(self.decoder_block,) * (stages - 1),
             block=self.block,
-            norm=NORM,
+            norm=normalization_layer(residual_channel),
             residual_channel=residual_channel,
         )
 
