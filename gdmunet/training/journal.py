@@ -1,7 +1,11 @@
-"""What happened, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people."""
+"""What happened, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people.
+
+Where TensorBoard is installed, the same numbers go into ``tensorboard/``.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import time
@@ -39,6 +43,17 @@ class Journal:
         clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
         with open(self.file, "a", encoding="utf-8") as journal:
             journal.write(json.dumps(clean) + "\n")
+        if importlib.util.find_spec("tensorboard") is not None:
+            self._record_in_tensorboard(row)
+
+    def _record_in_tensorboard(self, row: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A line an epoch: opening the writer anew costs nothing, and a resumed epoch replaces what it repeats.
+        with SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["epoch"]) as writer:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name not in ("epoch", "iteration"):
+                    writer.add_scalar(name, value, row["epoch"])
 
     def rows(self) -> list[dict[str, Any]]:
         """All epochs so far."""

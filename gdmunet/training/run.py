@@ -181,4 +181,5 @@ def _check_start(trainer: Trainer, request: TrainingRequest) -> None:
         )
     for name in ("journal.jsonl", "training_log.txt", "progress.png", *(path.name for path in traces)):
         (trainer.fold_folder / name).unlink(missing_ok=True)
-    shutil.rmtree(trainer.fold_folder / "validation", ignore_errors=True)
+    for name in ("validation", "validation_best", "tensorboard"):
+        shutil.rmtree(trainer.fold_folder / name, ignore_errors=True)

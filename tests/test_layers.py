@@ -1,0 +1,62 @@
+"""Imports point one way, and only one file reads the environment."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "gdmunet"
+LAYERS = [
+    {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device"},
+    {"dataset", "plans", "imageio"},
+    {"networks", "metrics", "checkpoint"},
+    {"preprocessing"},
+    {"inference"},
+    {"evaluation", "conversion"},
+    {"training"},
+    {"cli"},
+]
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(file: Path) -> str:
+    parts = file.relative_to(PACKAGE).parts
+    return parts[0].removesuffix(".py")
+
+
+def imported_rooms(file: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "gdmunet" and len(parts) > 1 and parts[1] in LAYER:
+                rooms.add(parts[1])
+    return rooms
+
+
+def test_every_room_has_a_layer():
+    rooms = {room(file) for file in FILES} - {"__init__", "demo"}
+    assert rooms == set(LAYER)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_a_file_imports_its_own_room_and_lower_layers_alone(file):
+    here = room(file)
+    if here == "__init__":
+        return
+    for other in imported_rooms(file) - {here}:
+        beside = LAYER[other] == LAYER[here] <= 2  # single files of one layer may build on each other
+        assert LAYER[other] < LAYER[here] or beside, f"imports {other}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_the_environment_is_read_in_one_file(file):
+    text = file.read_text()
+    if file.name != "paths.py":
+        assert "os.environ" not in text and "getenv" not in text
