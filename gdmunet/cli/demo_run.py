@@ -215,7 +215,12 @@ def _reference_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split:
     for case in list_cases(dataset_folder, descriptor, split):
         volumes = read_case(case)
         assert volumes.target is not None  # both demonstrations have targets for every case
-        yield ReferenceCase(case.identifier, volumes.conditions[0], volumes.target, volumes.mask)
+        condition = volumes.conditions[0]
+        if descriptor.channels[0] != descriptor.target_name and volumes.mask is not None:
+            # MR has no unit of its own: brought to one scale, the mapping is a fair reference.
+            body = condition[volumes.mask]
+            condition = (condition - body.mean()) / body.std()
+        yield ReferenceCase(case.identifier, condition, volumes.target, volumes.mask)
 
 
 def _draw(dataset_folder: Path, descriptor: DatasetDescriptor, out: Path) -> list[Path]:

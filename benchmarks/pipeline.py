@@ -1,0 +1,151 @@
+"""The four commands on one data set, then the model against the naive references, as a Markdown row.
+
+usage: python benchmarks/pipeline.py WORK DATASET [--iterations 300] [--spacing Z Y X] [--preset tiny]
+
+WORK holds ``gdm_raw`` (see make_datasets.py) and gets everything else. Also measures the seam score of the predictions
+and the difference between two positions of the window grid. Writes WORK/DATASET.json and pictures.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.cli import evaluate, plan, predict, train
+from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
+from gdmunet.evaluation.references import ReferenceCase, score_references
+from gdmunet.evaluation.summary import load_summary
+from gdmunet.imageio import read_case, read_volume
+from gdmunet.inference import Predictor
+from gdmunet.inference.seams import offset_difference, prediction_seam_score
+from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.preprocessing.preprocessor import canonical_axes
+
+
+def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, float]]:
+    """Plan, train, predict and evaluate; returns the model folder and the seconds of every step."""
+    raw, preprocessed, results = (
+        [f"--{name}", str(work / f"gdm_{name}")] for name in ("raw", "preprocessed", "results")
+    )
+    dataset = find_dataset(work / "gdm_raw", number)
+    predictions = work / "predictions" / dataset.name
+    masks = ["--mask", str(dataset / "masksTs")] if (dataset / "masksTs").is_dir() else []
+    spacing = ["-overwrite_target_spacing", *map(str, arguments.spacing)] if arguments.spacing else []
+    plans = f"gdmPlans_{arguments.preset}"
+    steps = {
+        "plan": (plan.plan_and_preprocess_main,
+                 ["-d", number, "-c", "3d_fullres", "-pl", arguments.preset, *spacing, *raw, *preprocessed]),
+        "train": (train.main,
+                  [number, "3d_fullres", "all", "-p", plans, "--iterations", str(arguments.iterations), "--overwrite",
+                   "--set", "iterations_per_epoch=50", "learning_rate=0.002", *raw, *preprocessed, *results]),
+        "predict": (predict.main,
+                    ["-i", str(dataset / "imagesTs"), "-o", str(predictions), "-d", number, "-chk", "final", *masks,
+                     *results]),
+        "evaluate": (evaluate.main,
+                     ["-ref", str(dataset / "targetsTs"), "-pred", str(predictions), "-d", number, *raw]
+                     + (["-mask", str(dataset / "masksTs")] if masks else [])),
+    }  # fmt: skip
+    seconds = {}
+    for name, (main, words) in steps.items():
+        started = time.monotonic()
+        print(f"$ {name}: {' '.join(words)}", flush=True)
+        if main(words):
+            raise GdmError(f"{name} failed")
+        seconds[name] = round(time.monotonic() - started, 1)
+    model = next((work / "gdm_results" / dataset.name).glob(f"*__{plans}__3d_fullres"))
+    return model, seconds
+
+
+def reference_cases(dataset: Path, split: str) -> list[ReferenceCase]:
+    """Cases with conditions z-scored in the body (a mapping of raw MR values would be weaker)."""
+    descriptor = load_descriptor(dataset)
+    cases = []
+    for case in list_cases(dataset, descriptor, split):
+        volumes = read_case(case)
+        mask = volumes.mask
+        if mask is None:
+            axes = canonical_axes(volumes.geometry)
+            spacing = axes.apply_to_geometry(volumes.geometry).spacing
+            mask = axes.inverse().apply(derive_body_mask(axes.apply(volumes.conditions), descriptor.channels, spacing))
+        condition = volumes.conditions[-1]
+        if descriptor.target_name not in descriptor.channels:
+            condition = (condition - condition[mask].mean()) / condition[mask].std()
+        cases.append(ReferenceCase(case.identifier, condition, volumes.target, mask))
+    return cases
+
+
+def masked_errors(dataset: Path, predictions: Path, cases: list[ReferenceCase]) -> float:
+    errors = []
+    for case in cases:
+        predicted = read_volume(predictions / f"{case.identifier}.nii.gz").array
+        errors.append(float(np.abs(predicted - case.target)[case.mask].mean()))
+    return float(np.mean(errors))
+
+
+def window_effects(model: Path, dataset: Path) -> tuple[list[float], list[float]]:
+    """Seam score and difference between two window grids, case by case."""
+    predictor = Predictor.from_folder(model, checkpoint="final")
+    seams, differences = [], []
+    for case in list_cases(dataset, load_descriptor(dataset), "Ts"):
+        prepared = predictor.prepare(read_case(case))
+        try:
+            seams.append(prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared)))
+        except GdmError as error:
+            print(f"{case.identifier}: {error}")
+        differences.append(offset_difference(predictor, prepared))
+        if len(differences) == 3:
+            break
+    return seams, differences
+
+
+def draw(work: Path, dataset: Path) -> None:
+    descriptor = load_descriptor(dataset)
+    case = list_cases(dataset, descriptor, "Ts")[0]
+    volumes = read_case(case)
+    predicted = read_volume(work / "predictions" / dataset.name / f"{case.identifier}.nii.gz")
+    compared = ComparedVolumes(
+        volumes.conditions[-1], predicted.array, volumes.target, volumes.mask, volumes.geometry,
+        comparable=descriptor.target_name in descriptor.channels,
+    )  # fmt: skip
+    print("picture:", draw_comparison(work / "pictures" / f"{dataset.name}.png", compared, case.identifier))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("dataset")
+    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--spacing", type=float, nargs=3)
+    parser.add_argument("--preset", default="tiny")
+    arguments = parser.parse_args()
+    model, seconds = run_commands(arguments.work, arguments.dataset, arguments)
+    dataset = find_dataset(arguments.work / "gdm_raw", arguments.dataset)
+    descriptor = load_descriptor(dataset)
+    training, test = reference_cases(dataset, "Tr"), reference_cases(dataset, "Ts")
+    predictions = arguments.work / "predictions" / dataset.name
+    references = score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
+    seams, differences = window_effects(model, dataset)
+    row = {
+        "dataset": dataset.name,
+        "cases": [len(training), len(test)],
+        "iterations": arguments.iterations,
+        "model_mae": masked_errors(dataset, predictions, test),
+        "condition_mae": references.condition,
+        "mapping_mae": references.mapping,
+        "mean_target_mae": references.mean_target,
+        "scores": load_summary(predictions / "summary.json").mean,
+        "seam_scores": seams,
+        "offset_differences": differences,
+        "seconds": seconds,
+    }
+    (arguments.work / f"{dataset.name}.json").write_text(json.dumps(row, indent=2))
+    draw(arguments.work, dataset)
+    print(json.dumps(row, indent=2))
+
+
+if __name__ == "__main__":
+    main()
