@@ -18,7 +18,7 @@ import numpy as np
 
 _HEADER_BYTES = 348
 _FLOAT_TYPES = {16: "f4", 64: "f8"}
-_CHUNK_BYTES = 1 << 24  # a multiple of every voxel size
+_CHUNK_BYTES = 1 << 18  # a multiple of every voxel size
 
 
 @dataclass(frozen=True)
