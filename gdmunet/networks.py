@@ -92,22 +92,16 @@ def _build_unet(spec: NetworkSpec) -> nn.Module:
     return network
 
 
-class _GroupNorm(nn.GroupNorm):
-    """GroupNorm with InstanceNorm's constructor: eight groups, fewer where channels do not divide."""
-
-    def __init__(self, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
-        groups = next(g for g in (8, 4, 2, 1) if num_channels % g == 0)
-        super().__init__(groups, num_channels, eps=eps, affine=affine)
-
-
 def _norm_arguments(spec: NetworkSpec) -> dict:
     if spec.norm == "none":
         return {"norm_op": None, "norm_op_kwargs": None}
-    instance = nn.InstanceNorm3d if spec.dimensions == 3 else nn.InstanceNorm2d
-    return {
-        "norm_op": instance if spec.norm == "instance" else _GroupNorm,
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    layers = {
+        ("batch", 2): nn.BatchNorm2d,
+        ("batch", 3): nn.BatchNorm3d,
+        ("instance", 2): nn.InstanceNorm2d,
+        ("instance", 3): nn.InstanceNorm3d,
     }
+    return {"norm_op": layers[spec.norm, spec.dimensions], "norm_op_kwargs": {"eps": 1e-5, "affine": True}}
 
 
 def _close_residual_branch(module: nn.Module) -> None:

@@ -38,7 +38,7 @@ class NetworkSpec:
     block
         ``plain`` (convolution, norm, LeakyReLU) or ``residual`` encoder blocks.
     norm
-        Normalisation layer after a convolution.
+        Normalisation layer after a convolution. Instance norm makes a prediction depend on where the windows lie.
     residual_channel
         Condition channel that is added to the output (network units), or None: the network then predicts a change.
     """
@@ -51,7 +51,7 @@ class NetworkSpec:
     encoder_blocks: tuple[int, ...]
     decoder_blocks: tuple[int, ...]
     block: Literal["plain", "residual"]
-    norm: Literal["instance", "group", "none"]
+    norm: Literal["batch", "instance", "none"]
     residual_channel: int | None = None
 
     @property

@@ -11,13 +11,14 @@ from gdmunet.preprocessing.topology import Topology
 PresetName = Literal["plain", "M", "L", "XL", "tiny"]
 
 
-def normalization_layer(residual_channel: int | None) -> Literal["instance", "none"]:
-    """None where the network predicts a change of a condition, instance norm elsewhere.
+def normalization_layer(residual_channel: int | None) -> Literal["batch", "none"]:
+    """None where the network predicts a change of a condition, batch norm elsewhere.
 
-    Instance norm takes a patch's intensity level away, which a correction in the same unit needs; without a common
-    unit it is what makes training start fast. Measured both ways in documentation/benchmarks.md.
+    nnU-Net's instance norm takes a window's intensity level away: a correction in the same unit needs it, and a
+    prediction then depends on what else lies in the window, so that windows do not agree where they overlap. Batch norm
+    starts as fast and is a fixed map at prediction. Measured in documentation/benchmarks.md.
     """
-    return "instance" if residual_channel is None else "none"
+    return "batch" if residual_channel is None else "none"
 
 
 @dataclass(frozen=True)

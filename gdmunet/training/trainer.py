@@ -255,6 +255,9 @@ class Trainer(Settings):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision_on(self.device) == "float16")
         if self.activation_checkpointing:
             checkpoint_stages(self.network)
+        if distributed.world_size() > 1 and self.device.type == "cuda":
+            # Statistics over the whole batch, as one process would have them.
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
         network = torch.compile(self.network) if self.compile_network else self.network
         if distributed.world_size() > 1:
             on_gpu = self.device.type == "cuda"
