@@ -85,9 +85,10 @@ class PatchSource:
             centre = [rng.integers(size) for size in shape]
         corner = []
         for middle, size, extent in zip(centre, window, shape, strict=True):
-            # Stay inside the volume where it is larger than the window; centre the volume where it is smaller.
-            low, high = min(0, (extent - size) // 2), max(extent - size, (extent - size) // 2)
-            corner.append(int(np.clip(int(middle) - size // 2, low, high)))
+            if size >= extent:  # in the middle of the window, to the voxel where prediction puts it
+                corner.append(-((size - extent) // 2))
+            else:
+                corner.append(int(np.clip(int(middle) - size // 2, 0, extent - size)))
         return corner
 
     def _border(self, case: StoredCase) -> np.ndarray:
@@ -125,11 +126,9 @@ def _crop(array: Any, box: list[list[int]], border: np.ndarray) -> np.ndarray:
     lead = array.ndim - 3
     cut = np.asarray(crop_and_pad_nd(array, box, 0), dtype=np.float32)
     cut = cut if lead else cut[None]
-    outside = np.ones(cut.shape[1:], dtype=bool)
-    outside[
-        tuple(slice(max(0, -low), max(0, size - low)) for (low, _), size in zip(box, array.shape[lead:], strict=True))
-    ] = False
-    cut[:, outside] = border[:, None]
+    for axis, ((low, _), size) in enumerate(zip(box, array.shape[lead:], strict=True), start=1):
+        for outside in (slice(0, max(0, -low)), slice(max(0, size - low), None)):
+            cut[(slice(None),) * axis + (outside,)] = border[:, None, None, None]
     return cut
 
 
@@ -230,6 +229,9 @@ class BatchStream:
             worker.kill()
             worker.join()
         for queue in augmenter._queues:
+            # This process holds a writing end too: without closing it, a thread that reads half a message never
+            # sees the end of the pipe, and Python waits for that thread at exit.
+            queue._writer.close()
             queue.cancel_join_thread()
             queue.close()
         self._fetcher.shutdown(wait=False, cancel_futures=True)

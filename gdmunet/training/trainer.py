@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import nn
@@ -299,7 +299,13 @@ class Trainer(Settings):
         with Progress(title, last - self.iteration, show_progress, every=30.0) as progress:
             while self.iteration < last:
                 asked = time.perf_counter()
-                batches = [next(stream).to(self.device) for _ in range(self.accumulation)]
+                try:
+                    batches = [next(stream).to(self.device) for _ in range(self.accumulation)]
+                except (GdmError, RuntimeError):
+                    # A job's SIGTERM also ends the processes that make patches: no error, the end that was asked for.
+                    if interruption.requested is not None:
+                        self._save_and_stop()
+                    raise
                 waited = time.perf_counter() - asked
                 self.meter.add(self.train_step(batches), waited)
                 self.iteration += 1
@@ -342,10 +348,13 @@ class Trainer(Settings):
 
     def _stop_if_asked(self, interruption: Interruption) -> None:
         if distributed.any_rank(interruption.requested is not None, self.device):
-            self.save_latest()
-            if distributed.rank() == 0:
-                self.journal.say(f"stopped at iteration {self.iteration}; continue with --c")
-            raise KeyboardInterrupt
+            self._save_and_stop()
+
+    def _save_and_stop(self) -> NoReturn:
+        self.save_latest()
+        if distributed.rank() == 0:
+            self.journal.say(f"stopped at iteration {self.iteration}; continue with --c")
+        raise KeyboardInterrupt
 
     def _check_finite(self, losses: dict[str, float], batches: list[Batch]) -> None:
         if self.scaler.is_enabled():  # float16 steps with an infinite gradient are skipped, by design

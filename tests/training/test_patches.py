@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -139,9 +140,13 @@ def test_a_moved_patch_never_looks_over_the_edge_of_its_margin():
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(toy):
-    # Patches larger than a pipe's buffer, so that the worker dies in the middle of a message.
+    # Patches larger than a pipe's buffer and all queues full, so that the worker dies in the middle of a message.
     stream = BatchStream(PatchLoader(source_of(toy, window_size=(64, 64, 64)), None, 4, 1), 1, pin_memory=False)
     next(stream)
+    threads = [stream._augmenter.pin_memory_thread, *stream._fetcher._threads]
+    while not stream._augmenter.pin_memory_queue.full():
+        time.sleep(0.01)
+    time.sleep(1)
     for worker in stream._augmenter._processes:
         worker.kill()
         worker.join()
@@ -149,3 +154,6 @@ def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(t
         for _ in range(20):
             next(stream)
     stream.close()
+    for thread in threads:  # Python waits at exit for the one that fetches
+        thread.join(timeout=20)
+        assert not thread.is_alive()

@@ -87,6 +87,30 @@ def test_an_interrupted_training_continues_bit_for_bit(toy, tmp_path, number, wo
     assert journal_losses(continued) == rows
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_sigterm_to_a_whole_job_saves_although_the_patch_workers_die_first(toy):
+    class WorkersDie(Short):
+        iterations = 500
+        iterations_per_epoch = 500
+
+        def _open_stream(self, workers):
+            self.stream = super()._open_stream(workers)
+            return self.stream
+
+        def _stop_if_asked(self, interruption):
+            # As if the signal came while patches are awaited: there is no step after it that could notice it.
+            if self.iteration == 2:
+                for worker in self.stream._augmenter._processes:
+                    worker.kill()
+                    worker.join()
+                interruption.requested = signal.SIGTERM
+
+    trainer = trainer_of(toy, WorkersDie)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train(1, show_progress=False)
+    assert torch.load(trainer.fold_folder / "resume.pt", weights_only=True)["iteration"] == trainer.iteration >= 2
+
+
 def test_continuing_needs_a_state_and_the_same_settings(toy):
     trainer = trainer_of(toy)
     with pytest.raises(GdmError, match="nothing to continue"):
