@@ -19,11 +19,12 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.references import ReferenceCase, score_references
 from gdmunet.evaluation.summary import load_summary
+from gdmunet.geometry import canonical_axes
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.inference import Predictor
 from gdmunet.inference.seams import offset_difference, prediction_seam_score
 from gdmunet.preprocessing.body import derive_body_mask
-from gdmunet.preprocessing.preprocessor import canonical_axes
+from gdmunet.preprocessing.preprocessor import prepare_case
 
 
 def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, float]]:
@@ -86,20 +87,24 @@ def masked_errors(dataset: Path, predictions: Path, cases: list[ReferenceCase]) 
     return float(np.mean(errors))
 
 
-def window_effects(model: Path, dataset: Path) -> tuple[list[float], list[float]]:
-    """Seam score and difference between two window grids, case by case."""
+def window_effects(model: Path, dataset: Path) -> tuple[list[float], list[float], list[float]]:
+    """Seam score of prediction and of target at the same places, and difference between two window grids, by case.
+
+    Anatomy is not the same at every plane: what the target itself scores at the windows' borders is the yardstick.
+    """
     predictor = Predictor.from_folder(model, checkpoint="final")
-    seams, differences = [], []
+    seams, target_seams, differences = [], [], []
     for case in list_cases(dataset, load_descriptor(dataset), "Ts"):
-        prepared = predictor.prepare(read_case(case))
+        prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
         try:
             seams.append(prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared)))
+            target_seams.append(prediction_seam_score(predictor, prepared, prepared.target[0]))
         except GdmError as error:
             print(f"{case.identifier}: {error}")
         differences.append(offset_difference(predictor, prepared))
         if len(differences) == 3:
             break
-    return seams, differences
+    return seams, target_seams, differences
 
 
 def draw(work: Path, dataset: Path) -> None:
@@ -128,7 +133,7 @@ def main() -> None:
     training, test = reference_cases(dataset, "Tr"), reference_cases(dataset, "Ts")
     predictions = arguments.work / "predictions" / dataset.name
     references = score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
-    seams, differences = window_effects(model, dataset)
+    seams, target_seams, differences = window_effects(model, dataset)
     row = {
         "dataset": dataset.name,
         "cases": [len(training), len(test)],
@@ -139,6 +144,7 @@ def main() -> None:
         "mean_target_mae": references.mean_target,
         "scores": load_summary(predictions / "summary.json").mean,
         "seam_scores": seams,
+        "seam_scores_of_target": target_seams,
         "offset_differences": differences,
         "seconds": seconds,
     }
