@@ -133,7 +133,9 @@ def test_after_a_failure_no_worker_is_left():
 def test_ctrl_c_ends_the_workers_too(tmp_path):
     script = tmp_path / "interrupted.py"
     script.write_text(
-        "import sys, time\n"
+        "import signal, time\n"
+        # A background shell hands SIGINT down as ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from gdmunet.workers import run_in_workers\n"
         "if __name__ == '__main__':\n"
         "    print('started', flush=True)\n"
