@@ -21,7 +21,13 @@ from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
-from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase, prepare_case, restore_prediction
+from gdmunet.preprocessing.preprocessor import (
+    CaseProperties,
+    PreparedCase,
+    border_values,
+    prepare_case,
+    restore_prediction,
+)
 
 ProgressCallback = Callable[[WindowCount], None]
 
@@ -269,8 +275,3 @@ class Predictor:
             padding=border_values(prepared.properties),
         )
         return array, count
-
-
-def border_values(properties: CaseProperties) -> tuple[float, ...]:
-    """What lies beyond a volume, for each condition channel in network units: its lowest value, as in training."""
-    return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)

@@ -132,6 +132,11 @@ def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequ
     )
 
 
+def border_values(properties: CaseProperties) -> tuple[float, ...]:
+    """What lies beyond a volume, for each condition channel in network units: its lowest value, as in training."""
+    return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)
+
+
 def uncrop_mask(cropped: CroppedCase, geometry: Geometry) -> np.ndarray:
     """The body mask (bool) of a case cropped in canonical order, on the grid of its file."""
     axes = canonical_axes(geometry)

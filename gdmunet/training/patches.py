@@ -24,6 +24,7 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
+from gdmunet.preprocessing.preprocessor import border_values
 from gdmunet.training.augmentation import Augmentation, Sample
 from gdmunet.training.batch import Batch
 
@@ -93,10 +94,8 @@ class PatchSource:
 
     def _border(self, case: StoredCase) -> np.ndarray:
         """Value of every channel (conditions, then target) outside a volume, network units: the case's air."""
-        maps = case.properties.condition_maps
-        values = [float(intensity.apply(np.asarray(intensity.clip_low))) for intensity in maps]
         air = float(case.properties.target_map.apply(np.asarray(self.background)))
-        return np.asarray([*values, air], np.float32)
+        return np.asarray([*border_values(case.properties), air], np.float32)
 
     def _read(self, case: StoredCase, corner: list[int], window: tuple[int, ...], border: np.ndarray) -> Sample:
         box = [[low, low + size] for low, size in zip(corner, window, strict=True)]

@@ -26,12 +26,12 @@ from gdmunet.training.ema import WeightAverage
 from gdmunet.training.epoch import EpochMeter, describe_epoch
 from gdmunet.training.interruption import Interruption
 from gdmunet.training.journal import Journal
+from gdmunet.training.options import TrainerSettings
 from gdmunet.training.patches import BatchStream, PatchLoader, PatchSource
 from gdmunet.training.schedule import learning_rate_factor
-from gdmunet.training.settings import Settings
 
 
-class Trainer(Settings):
+class Trainer(TrainerSettings):
     """Trains one fold of one configuration.
 
     Parameters
@@ -50,33 +50,6 @@ class Trainer(Settings):
     A subclass overrides settings (bare names) and any of: `build_network`, `build_optimizer`, `generate`,
     `loss_terms`, `combine`, `augmentation`. `train_step` is written once.
     """
-
-    epochs: int = 400
-    iterations_per_epoch: int = 250
-    iterations: int | None = None
-    """Total optimiser steps; None: epochs times iterations_per_epoch."""
-    learning_rate: float = 2e-4
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: float = 0.01
-    warmup_share: float = 0.01
-    """Share of the steps over which the learning rate rises."""
-    schedule: Literal["cosine", "poly"] = "cosine"
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.999
-    accumulation: int = 1
-    """Batches a step; their gradients are averaged."""
-    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    compile_network: bool = False
-    activation_checkpointing: bool = False
-    body_share: float = 0.8
-    """Share of patches that are centred on a body voxel."""
-    rotation: float = 15.0
-    spatial_probability: float = 0.2
-    mirror: bool = True
-    intensity_augmentation: bool = True
-    validation_patches: int = 16
-    save_minutes: float = 10.0
-    seed: int = 12345
 
     def __init__(
         self, plans: Plans, configuration: str, fold: int | str, folders: Folders, device: torch.device
