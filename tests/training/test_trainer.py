@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.training import state
 from gdmunet.training.ema import weights_of
 from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.registry import TRAINERS
 from gdmunet.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -211,3 +213,21 @@ def test_an_unknown_fold_lists_the_known_ones(toy):
 def test_no_thread_outlives_the_loader(toy):
     trainer_of(toy).train(1, show_progress=False)
     assert not [t for t in threading.enumerate() if t.name.startswith("results")]
+
+
+@pytest.mark.parametrize("name", sorted(TRAINERS))
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_every_trainer_takes_steps_that_change_its_weights(toy, name, configuration):
+    overrides = {"iterations": "2", "iterations_per_epoch": "2", "validation_patches": "2"}
+    trainer = trainer_of(toy, TRAINERS[name].derive(overrides), configuration)
+    before = weights(trainer)
+    trainer.train(0, show_progress=False)
+    assert any(not torch.equal(value, before[key]) for key, value in weights(trainer).items())
+
+
+def test_one_case_alone_can_only_be_trained_on_all(toy):
+    plans, folders = toy
+    alone = dataclasses.replace(plans, folds=())
+    with pytest.raises(GdmError, match="train on fold all"):
+        trainer_of((alone, folders), fold=0)
+    assert trainer_of((alone, folders), fold="all").training_cases
