@@ -24,7 +24,7 @@ from gdmunet.serialization import save_json
 
 PRESET = "tiny"
 CONFIGURATION = "3d_fullres"
-SVCT_EPOCHS = 4
+SVCT_EPOCHS = 5
 SVCT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
 MR2CT_EPOCHS = 4
 MR2CT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
