@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+def _cached_encoders() -> Path:
+    return Path.home() / ".cache" / "gdmunet" / "encoders"
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where raw data sets, preprocessed data sets and results live."""
+    """Where raw data sets, preprocessed data sets, results and downloaded encoders live."""
 
     raw: Path
     preprocessed: Path
     results: Path
+    encoders: Path = field(default_factory=_cached_encoders)
 
 
 def find_folders(
     raw: str | Path | None = None, preprocessed: str | Path | None = None, results: str | Path | None = None
 ) -> Folders:
-    """Flags win over `GDM_RAW`, `GDM_PREPROCESSED`, `GDM_RESULTS`, which win over `./gdm_raw` and so on."""
+    """Flags win over `GDM_RAW`, `GDM_PREPROCESSED`, `GDM_RESULTS`, which win over `./gdm_raw` and so on.
+
+    Encoders lie in `GDM_ENCODERS`, or in the user's cache folder.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME")
+    encoders = os.environ.get("GDM_ENCODERS") or (Path(cache) / "gdmunet" / "encoders" if cache else None)
     return Folders(
         raw=Path(raw or os.environ.get("GDM_RAW") or "gdm_raw"),
         preprocessed=Path(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed"),
         results=Path(results or os.environ.get("GDM_RESULTS") or "gdm_results"),
+        encoders=Path(encoders) if encoders else _cached_encoders(),
     )
+
+
+def downloads_allowed() -> bool:
+    """False where `HF_HUB_OFFLINE` is set: nothing is fetched from the network then."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() not in ("1", "true", "yes", "on")

@@ -77,6 +77,44 @@ class MemoryFootprint:
 
 
 @dataclass(frozen=True)
+class EncoderLevel:
+    """One feature map of a frozen encoder: its channels, and its stride along every axis in voxels of the patch."""
+
+    name: str
+    channels: int
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """The frozen encoder that a training uses, pinned by the hash of its weights.
+
+    Attributes
+    ----------
+    spec
+        What was chosen: ``mini``, ``medvae-4x-3d``, ``nnunet:FOLDER``, ``file.py:factory`` and so on.
+    sha256
+        Of the weight file, or of the weights where they come from no file.
+    dimensions
+        2 or 3.
+    window
+        Raw intensities (HU for CT) that the encoder sees, lowest and highest; None: all, it scales each patch itself.
+    licence
+        Of the weights.
+    file
+        Weight file that the user gave; None: the encoder's own place (package, cache).
+    """
+
+    spec: str
+    sha256: str
+    dimensions: int
+    window: tuple[float, float] | None
+    levels: tuple[EncoderLevel, ...]
+    licence: str
+    file: str | None = None
+
+
+@dataclass(frozen=True)
 class Configuration:
     """One way to look at the data (``3d_fullres``, ``3d_lowres``, ``2d``).
 

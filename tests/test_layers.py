@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
     {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device"},
     {"dataset", "plans", "imageio"},
-    {"networks", "metrics", "checkpoint"},
+    {"networks", "metrics", "checkpoint", "encoders", "tomography"},
     {"preprocessing"},
     {"inference"},
     {"evaluation", "conversion"},

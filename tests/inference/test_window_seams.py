@@ -32,7 +32,7 @@ def test_borders_are_where_windows_start_and_end():
     assert window_borders(plan_windows((10, 8, 9), (1, 4, 4), 1.0))[0] == ()
 
 
-def test_windows_that_do_not_overlap_show_and_gaussian_overlap_hides_them():
+def test_windows_that_do_not_overlap_show_and_overlap_hides_them():
     scores = {}
     for step_size in (1.0, 0.25):
         predictor, prepared = prepared_with(patchy, smooth_head(), step_size=step_size)

@@ -1,0 +1,1 @@
+"""Frozen foundation encoders: a volume in, feature maps at several levels out."""

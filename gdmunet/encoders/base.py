@@ -1,0 +1,154 @@
+"""What every frozen encoder is: a differentiable map from the generator's output to feature maps.
+
+The generator's output is in network units on the prepared grid. The encoder owns the way from there to its own
+input: units, window, axis order, padding. Its weights never get a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gdmunet.plans import Configuration, EncoderLevel, NormalizationSpec
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """One level of an encoder.
+
+    Attributes
+    ----------
+    level
+        Name.
+    values
+        (B, C, z, y, x), or (B, C, y, x) in 2D; location i covers the patch's voxels from i * stride on.
+    stride
+        Voxels along every axis.
+    """
+
+    level: str
+    values: torch.Tensor
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class VolumeUnits:
+    """What the values and axes of a generated patch mean.
+
+    Attributes
+    ----------
+    target
+        The target's normalisation (``affine``): raw = value * scale + offset.
+    background
+        Value outside the body, raw units.
+    modality
+        Word of the target, such as ``CT`` or ``T1``.
+    transpose
+        Prepared axis i is canonical (S, P, L) axis ``transpose[i]``.
+    """
+
+    target: NormalizationSpec
+    background: float
+    modality: str
+    transpose: tuple[int, int, int] = (0, 1, 2)
+
+    @classmethod
+    def of(cls, configuration: Configuration, modality: str) -> Self:
+        """The units of a configuration's target."""
+        return cls(configuration.target_normalization, configuration.background, modality, configuration.transpose)
+
+    def to_raw(self, volume: torch.Tensor) -> torch.Tensor:
+        """Network units to raw units (HU for CT)."""
+        return volume * self.target.scale + self.target.offset
+
+    @property
+    def network_background(self) -> float:
+        """The background in network units."""
+        return (self.background - self.target.offset) / self.target.scale
+
+
+class FrozenEncoder(nn.Module):
+    """Base of all encoders. A subclass writes `scale` and `features`.
+
+    Parameters
+    ----------
+    levels
+        What `features` returns, in this order (finest first).
+    units
+        Of the volumes that come in.
+    dimensions
+        2 or 3.
+    divisor
+        Input sizes along every axis are padded (with background, at the far end) to multiples of it.
+    orientation
+        Axes that the encoder was trained on, first array axis first, each towards its growing index: ``SPL`` is the
+        prepared one, ``RAS`` stands for arrays (x, y, z). Feature maps come back in prepared axes. Ignored in 2D.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[EncoderLevel],
+        units: VolumeUnits,
+        *,
+        dimensions: int = 3,
+        divisor: int = 1,
+        orientation: str = "SPL",
+    ) -> None:
+        super().__init__()
+        self.levels, self.units = tuple(levels), units
+        self.dimensions, self.divisor, self.orientation = dimensions, divisor, orientation
+
+    def scale(self, raw: torch.Tensor) -> torch.Tensor:
+        """Raw units to the encoder's own input values, differentiable; (B, 1, ...) to the same shape."""
+        raise NotImplementedError
+
+    def features(self, volume: torch.Tensor) -> Sequence[torch.Tensor]:
+        """One map a level from the encoder's own input (B, 1, ...), in the encoder's axes."""
+        raise NotImplementedError
+
+    def forward(self, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
+        """Feature maps of a volume (B, 1, ...) in network units, finest first."""
+        shape = tuple(volume.shape[2:])
+        padding = [(-n) % self.divisor for n in shape]
+        if any(padding):
+            pads = [p for n in reversed(padding) for p in (0, n)]
+            volume = functional.pad(volume, pads, value=self.units.network_background)
+        order, flips = self._axes()
+        moved = volume.permute(0, 1, *(2 + i for i in order))
+        maps = self.features(self.scale(self.units.to_raw(moved.flip(flips) if flips else moved)))
+        found = []
+        for level, values in zip(self.levels, maps, strict=True):
+            back = (values.flip(flips) if flips else values).permute(
+                0, 1, *(2 + order.index(i) for i in range(len(order)))
+            )
+            kept = tuple(slice(0, -(-n // s)) for n, s in zip(shape, level.stride, strict=True))
+            found.append(FeatureMap(level.name, back[(slice(None), slice(None), *kept)], level.stride))
+        return tuple(found)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in evaluation mode: a frozen encoder has no other."""
+        return super().train(False)
+
+    def freeze(self) -> Self:
+        """No gradient to any weight; evaluation mode."""
+        return self.requires_grad_(False).eval()
+
+    def _axes(self) -> tuple[list[int], list[int]]:
+        """Order of the prepared axes for the encoder, and the axes (of the permuted tensor) to flip."""
+        if self.dimensions == 2:
+            return [0, 1], []
+        pairs = [{"S", "I"}, {"P", "A"}, {"L", "R"}]
+        prepared = ["SPL"[axis] for axis in self.units.transpose]
+        order, flips = [], []
+        for place, letter in enumerate(self.orientation):
+            pair = next(p for p in pairs if letter in p)
+            axis = next(i for i, own in enumerate(prepared) if own in pair)
+            order.append(axis)
+            if prepared[axis] != letter:
+                flips.append(2 + place)
+        return order, flips

@@ -1,0 +1,1 @@
+"""Computed tomography in torch: projectors, filtered back-projection, HU and attenuation."""
