@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from gdmunet.errors import GdmError
 
 
 @dataclass
 class EpochMeter:
-    """Counts the steps of an epoch; a resumed epoch takes over `steps` and `sums`.
+    """Sums what the steps of an epoch report; a resumed epoch takes over `counts` and `sums`.
 
     Attributes
     ----------
-    steps
-        Steps so far.
-    sums
-        Sum over the steps of every loss term and of the gradient's norm.
+    counts, sums
+        By name: how many steps reported a value, and their sum. A drift that starts within an epoch reports in part
+        of its steps.
     waited
         Seconds spent waiting for patches, since this process began the epoch.
     """
 
-    steps: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
 
     def add(self, values: dict[str, float], waited: float) -> None:
         """Count one step."""
-        self.steps += 1
         self.waited += waited
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     @property
     def seconds(self) -> float:
@@ -43,13 +46,14 @@ class EpochMeter:
         """Share of the time in which the device had no patches to compute on."""
         return self.waited / max(self.seconds, 1e-9)
 
-    def mean(self, name: str) -> float:
-        """Mean of one value over the steps so far."""
-        return self.sums[name] / max(1, self.steps)
+    def means(self) -> dict[str, float]:
+        """Mean of every value over the steps that reported it."""
+        return {name: total / self.counts[name] for name, total in self.sums.items()}
 
-    def losses(self) -> dict[str, float]:
-        """Mean of every loss term, as ``loss_NAME``."""
-        return {f"loss_{name}": self.mean(name) for name in self.sums if name != "gradient_norm"}
+    def losses(self) -> str:
+        """The loss terms in words, for the progress bar."""
+        means = self.means()
+        return " ".join(f"{n.removeprefix('loss_')} {means[n]:.4f}" for n in means if n.startswith("loss_"))
 
 
 def describe_epoch(row: dict[str, Any], total_epochs: int) -> str:
@@ -59,3 +63,17 @@ def describe_epoch(row: dict[str, Any], total_epochs: int) -> str:
         f"epoch {row['epoch'] + 1}/{total_epochs}: {losses}, validation MAE {row['validation_mae']:.1f} "
         f"{row['unit']}, {row['seconds']:.1f} s ({100 * row['wait_share']:.0f} % waiting for patches)"
     )
+
+
+def check_finite(report: dict[str, float], iteration: int, identifiers: Iterable[str], *, gradient_too: bool) -> None:
+    """Stop at a loss, or a gradient, that is not a number; the error names the cases of the batch."""
+    names = [name for name in report if name.startswith("loss_") or (gradient_too and name == "gradient_norm")]
+    bad = [name for name in names if not math.isfinite(report[name])]
+    if bad:
+        raise GdmError(
+            f"the loss is not a number at iteration {iteration}: {', '.join(bad)}",
+            case=", ".join(sorted(identifiers)),
+            found={name: report[name] for name in names},
+            remedy="look at these cases; lower the learning rate (--set learning_rate=1e-4) or use "
+            "--set precision=float32. The last checkpoint is untouched: --c continues from it",
+        )

@@ -79,7 +79,7 @@ class Journal:
         figure = Figure(figsize=(11, 8), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, 2)
-        for name in [key for key in rows[0] if key.startswith("loss")]:
+        for name in dict.fromkeys(key for row in rows for key in row if key.startswith("loss_")):
             axes[0, 0].plot(epochs, [row.get(name) for row in rows], label=name)
         axes[0, 0].set(title="training loss (network units)", xlabel="epoch")
         axes[0, 0].legend()

@@ -41,7 +41,7 @@ def save_resume_state(trainer: Trainer) -> None:
         "iteration": trainer.iteration,
         "best_mae": trainer.best_mae,
         "mae_average": trainer.mae_average,
-        "epoch_steps": trainer.meter.steps,
+        "epoch_counts": trainer.meter.counts,
         "epoch_sums": trainer.meter.sums,
         "network": weights_of(trainer.network),
         "optimizer": trainer.optimizer.state_dict(),
@@ -88,7 +88,7 @@ def load_resume_state(trainer: Trainer) -> None:
     trainer.average.load(content["average"], content["average_steps"])
     trainer.iteration = content["iteration"]
     trainer.best_mae, trainer.mae_average = content["best_mae"], content["mae_average"]
-    trainer.meter.steps, trainer.meter.sums = content["epoch_steps"], content["epoch_sums"]
+    trainer.meter.counts, trainer.meter.sums = content["epoch_counts"], content["epoch_sums"]
     torch.set_rng_state(content["torch_random"])
     if torch.cuda.is_available() and content["cuda_random"]:
         torch.cuda.set_rng_state_all(content["cuda_random"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NoReturn
@@ -23,7 +22,8 @@ from gdmunet.training import distributed, state, validation
 from gdmunet.training.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.batch import Batch
 from gdmunet.training.ema import WeightAverage
-from gdmunet.training.epoch import EpochMeter, describe_epoch
+from gdmunet.training.epoch import EpochMeter, check_finite, describe_epoch
+from gdmunet.training.fold import cases_of_fold
 from gdmunet.training.interruption import Interruption
 from gdmunet.training.journal import Journal
 from gdmunet.training.options import TrainerSettings
@@ -61,11 +61,13 @@ class Trainer(TrainerSettings):
         )
         self.fold_folder = self.model_folder / f"fold_{fold}"
         self.store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
-        self.training_cases, self.validation_cases = self._split()
+        chosen = cases_of_fold(plans, self.store, self.fold)
+        self.training_cases, self.validation_cases = chosen.training, chosen.validation
         self.iteration = 0
         self.best_mae = float("inf")
         self.mae_average: float | None = None
         self.meter = EpochMeter()
+        self._notes: dict[str, list[torch.Tensor]] = {}
         self.journal = Journal(self.fold_folder, speak=distributed.rank() == 0)
         self._prepare_network()
 
@@ -129,7 +131,9 @@ class Trainer(TrainerSettings):
         self.save("final")
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
-        """One optimiser step over `accumulation` batches; returns the mean of every loss term.
+        """One optimiser step over `accumulation` batches; returns what the journal averages over an epoch.
+
+        These are ``loss_NAME`` of every term, ``gradient_norm``, and what the pieces gave to `note`.
 
         Raises
         ------
@@ -138,25 +142,33 @@ class Trainer(TrainerSettings):
         """
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, torch.Tensor] = {}
+        self._notes = {}
         for batch in batches:
             with self.autocast():
                 prediction = self.generate(batch)
             terms = self.loss_terms(batch, prediction.float())
             self.combine(terms, prediction)
             for name, value in terms.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach() / len(batches)
+                self.note(f"loss_{name}", value)
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.gradient_clip)
-        # One transfer from the device a step: losses and the gradient's norm together.
-        losses = dict(zip([*sums, "gradient_norm"], torch.stack([*sums.values(), norm]).tolist(), strict=True))
-        self._check_finite(losses, batches)
+        self.note("gradient_norm", norm)
+        # One transfer from the device a step: all values together.
+        values = torch.stack([torch.stack(notes).mean() for notes in self._notes.values()]).tolist()
+        report = dict(zip(self._notes, values, strict=True))
+        identifiers = {identifier for batch in batches for identifier in batch.identifiers}
+        # float16 steps with an infinite gradient are skipped, by design
+        check_finite(report, self.iteration, identifiers, gradient_too=not self.scaler.is_enabled())
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate_now
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(self.network)
-        return losses
+        return report
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """Report a scalar of the present step: the journal holds its mean over the epoch."""
+        self._notes.setdefault(name, []).append(value.detach().float().reshape(()).to(self.device))
 
     def autocast(self) -> AbstractContextManager:
         """Mixed precision as the settings and the device say."""
@@ -237,21 +249,6 @@ class Trainer(TrainerSettings):
             network = nn.parallel.DistributedDataParallel(network, device_ids=[self.device.index] if on_gpu else None)
         self.parallel_network: Any = network
 
-    def _split(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if self.fold == "all":
-            everything = tuple(self.store.identifiers())
-            return everything, everything
-        if not self.fold.isdigit() or int(self.fold) >= len(self.plans.folds):
-            known = ", ".join([*map(str, range(len(self.plans.folds))), "all"])
-            raise GdmError(
-                f"fold {self.fold} does not exist",
-                found=f"the plans have {len(self.plans.folds)} folds",
-                expected=known,
-                remedy="one case or one patient alone cannot be split: train on fold all",
-            )
-        chosen = self.plans.folds[int(self.fold)]
-        return chosen.training, chosen.validation
-
     def _open_stream(self, workers: int) -> BatchStream:
         world = distributed.world_size()
         if self.configuration.batch_size % world:
@@ -282,7 +279,7 @@ class Trainer(TrainerSettings):
                 waited = time.perf_counter() - asked
                 self.meter.add(self.train_step(batches), waited)
                 self.iteration += 1
-                progress.step(" ".join(f"{name} {value:.4f}" for name, value in self.meter.losses().items()))
+                progress.step(self.meter.losses())
                 self._stop_if_asked(interruption)
                 if time.monotonic() - saved > 60 * self.save_minutes and self.iteration < last:
                     self.save_latest()
@@ -300,8 +297,7 @@ class Trainer(TrainerSettings):
             row = {
                 "epoch": self.epoch_of(self.iteration - 1),
                 "iteration": self.iteration,
-                **meter.losses(),
-                "gradient_norm": meter.mean("gradient_norm"),
+                **meter.means(),
                 "validation_mae": mae,
                 "validation_mae_ema": self.mae_average,
                 "unit": self.unit,
@@ -328,17 +324,3 @@ class Trainer(TrainerSettings):
         if distributed.rank() == 0:
             self.journal.say(f"stopped at iteration {self.iteration}; continue with --c")
         raise KeyboardInterrupt
-
-    def _check_finite(self, losses: dict[str, float], batches: list[Batch]) -> None:
-        if self.scaler.is_enabled():  # float16 steps with an infinite gradient are skipped, by design
-            losses = {name: value for name, value in losses.items() if name != "gradient_norm"}
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
-        if bad:
-            cases = sorted({identifier for batch in batches for identifier in batch.identifiers})
-            raise GdmError(
-                f"the loss is not a number at iteration {self.iteration}: {', '.join(bad)}",
-                case=", ".join(cases),
-                found=losses,
-                remedy="look at these cases; lower the learning rate (--set learning_rate=1e-4) or use "
-                "--set precision=float32. The last checkpoint is untouched: --c continues from it",
-            )
