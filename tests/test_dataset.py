@@ -237,3 +237,16 @@ def test_a_plain_group_is_the_patient_and_a_case_without_group_is_its_own():
     assert groups_of(descriptor, "a") == {"patient": "p1"}
     assert groups_of(descriptor, "b") == {"patient": "p2", "region": "AB"}
     assert Case("c", (), groups=groups_of(descriptor, "c")).patient == "c"
+
+
+def test_every_fold_has_its_share_of_every_region_and_centre():
+    kinds = [("AB", "A")] * 11 + [("AB", "B")] * 7 + [("HN", "A")] * 5 + [("TH", "C")] * 3
+    cases = [Case(f"c{i:02d}", (), groups={"region": r, "centre": c}) for i, (r, c) in enumerate(kinds)]
+    folds = make_folds(cases, 5)
+    for kind in set(kinds):
+        members = {f"c{i:02d}" for i, other in enumerate(kinds) if other == kind}
+        shares = [len(members & set(fold.validation)) for fold in folds]
+        assert sum(shares) == len(members) and max(shares) - min(shares) <= 1
+    sizes = [len(fold.validation) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1
+    assert make_folds(cases[::-1], 5)[0].validation == tuple(sorted(folds[0].validation, reverse=True))

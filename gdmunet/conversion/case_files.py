@@ -37,11 +37,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """The files of one case before they are laid out."""
+    """The files of one case before they are laid out; target None for a test case whose target is unknown."""
 
     identifier: str
     conditions: tuple[Path, ...]
-    target: Path
+    target: Path | None
     mask: Path | None
 
 
@@ -150,7 +150,7 @@ def common_ending(cases: list[CaseFiles]) -> str:
     """The ending that all files share; two endings are an error."""
     first = cases[0].conditions[0]
     for case in cases:
-        for path in (*case.conditions, case.target, *([case.mask] if case.mask else [])):
+        for path in (*case.conditions, *(path for path in (case.target, case.mask) if path)):
             if ending_of(path) != ending_of(first):
                 raise GdmError(
                     "the files have different endings",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +13,9 @@ import SimpleITK as sitk
 
 from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending, ending_of
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
-from gdmunet.dataset import DatasetDescriptor, list_cases
+from gdmunet.dataset import DatasetDescriptor, Split, list_cases
 from gdmunet.errors import GdmError
+from gdmunet.progress import track
 from gdmunet.serialization import save_json
 
 Transfer = Literal["copy", "hardlink", "symlink"]
@@ -60,7 +61,7 @@ def new_dataset(
         The number is taken, an image without target (or mask) or the reverse, duplicate identifiers,
         mixed endings, an unknown test case, or groups that do not fit the cases.
     """
-    destination = _free_folder(Path(raw_folder), number, name)
+    destination = free_folder(Path(raw_folder), number, name)
     cases = collect_cases(sources, len(channels))
     ending = file_ending or common_ending(cases)
     groups = groups or {}
@@ -76,12 +77,36 @@ def new_dataset(
         mask=sources.masks is not None,
         groups={name: groups[name] for name in identifiers} if groups else {},
     )
+    build_dataset(destination, descriptor, cases, held_out, transfer)
+    return destination
+
+
+def build_dataset(
+    destination: Path,
+    descriptor: DatasetDescriptor,
+    cases: Sequence[CaseFiles],
+    held_out: Collection[str],
+    transfer: Transfer = "copy",
+    show_progress: bool = False,
+) -> None:
+    """Lay the cases' files and dataset.json out as a data set that appears whole or not at all.
+
+    Parameters
+    ----------
+    destination
+        The new folder, as `free_folder` gives it.
+    held_out
+        Identifiers of the cases that go to ``imagesTs``.
+    """
     building = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
     try:
-        for case in cases:
-            _lay_out(case, building, "Ts" if case.identifier in held_out else "Tr", ending, transfer)
+        for case in track(f"building {destination.name}", list(cases), show_progress):
+            _lay_out(case, building, "Ts" if case.identifier in held_out else "Tr", descriptor.file_ending, transfer)
         save_json(descriptor, building / "dataset.json")
-        list_cases(building, descriptor)
+        splits: tuple[Split, ...] = ("Tr", "Ts")
+        for split in splits:
+            if (building / f"images{split}").is_dir():
+                list_cases(building, descriptor, split)
         building.rename(destination)
     except OSError as error:
         raise GdmError(
@@ -91,10 +116,10 @@ def new_dataset(
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return destination
 
 
-def _free_folder(raw_folder: Path, number: int, name: str) -> Path:
+def free_folder(raw_folder: Path, number: int, name: str) -> Path:
+    """The folder of a new data set; an error where the number is taken, or number or name cannot be one's."""
     if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise GdmError(
             "not a number and name of a data set",
@@ -114,7 +139,8 @@ def _free_folder(raw_folder: Path, number: int, name: str) -> Path:
 def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: Transfer) -> None:
     for channel, path in enumerate(case.conditions):
         _transfer(path, folder / f"images{split}" / f"{case.identifier}_{channel:04d}{ending}", case, transfer)
-    _transfer(case.target, folder / f"targets{split}" / f"{case.identifier}{ending}", case, transfer)
+    if case.target:
+        _transfer(case.target, folder / f"targets{split}" / f"{case.identifier}{ending}", case, transfer)
     if case.mask:
         _transfer(case.mask, folder / f"masks{split}" / f"{case.identifier}{ending}", case, transfer)
 
