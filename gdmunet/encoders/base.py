@@ -88,7 +88,17 @@ class FrozenEncoder(nn.Module):
     orientation
         Axes that the encoder was trained on, first array axis first, each towards its growing index: ``SPL`` is the
         prepared one, ``RAS`` stands for arrays (x, y, z). Feature maps come back in prepared axes. Ignored in 2D.
+
+    Attributes
+    ----------
+    window
+        Raw intensities that it sees, lowest and highest, for plans.json; None: all.
+    licence
+        Of its weights, where the table of encoders does not say it.
     """
+
+    window: tuple[float, float] | None = None
+    licence: str = "not stated"
 
     def __init__(
         self,

@@ -1,0 +1,282 @@
+"""Every frozen encoder by name, where its weights come from, and how it is loaded.
+
+Families share one builder: ``build(file, units, dimensions, trust_checkpoint) -> FrozenEncoder``, also those that a
+user names as ``package.module:factory`` or ``file.py:factory``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.download import HUB, HubFile, cached_file, check_sha256, download, expected_sha256, file_sha256
+from gdmunet.encoders.weight_files import weights_sha256
+from gdmunet.errors import GdmError
+from gdmunet.plans import EncoderSpec
+
+Builder = Callable[[Path | None, VolumeUnits, int, bool], FrozenEncoder]
+
+_MEDVAE = "041f23d40d9890a3ee0cc1ee56e750e4b81acbe0"
+_MEDVAE_4X = HubFile("stanfordmimi/MedVAE", "model_weights/vae_4x_1c_3D.ckpt", _MEDVAE, 644)
+_MEDVAE_8X = HubFile("stanfordmimi/MedVAE", "model_weights/vae_8x_1c_3D.ckpt", _MEDVAE, 984)
+_CT_FM = HubFile(
+    "project-lighter/ct_fm_feature_extractor", "model.safetensors", "23e05e9c3398ed305339d144e3642bbcf9ccc46f", 311
+)
+_MEDICALNET_10 = HubFile("TencentMedicalNet/MedicalNet-Resnet10", "resnet_10_23dataset.pth", "main", 58)
+_MEDICALNET_50 = HubFile(
+    "TencentMedicalNet/MedicalNet-Resnet50", "resnet_50_23dataset.pth", "02061bf3be4aefd33724688f16dbcc058cdf1f13", 185
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of encoders.
+
+    Attributes
+    ----------
+    name
+        First word of a spec.
+    what
+        In a few words.
+    builder
+        ``module:function`` inside this package; imported when it is needed.
+    modalities
+        Targets it was trained for, upper case; empty: any.
+    dimensions
+        2, 3 or both.
+    licence
+        Of the weights.
+    argument
+        What follows ``name:`` in a spec, or None where nothing does.
+    source
+        Where the weights are downloaded from, or None.
+    """
+
+    name: str
+    what: str
+    builder: str
+    modalities: tuple[str, ...]
+    dimensions: tuple[int, ...]
+    licence: str
+    argument: str | None = None
+    source: HubFile | None = None
+
+
+_ANY: tuple[str, ...] = ()
+_OURS = "Apache-2.0"
+_TABLE = (
+    Family("mini", "small, pretrained, inside the package", "mini:build_mini", _ANY, (2, 3), _OURS),
+    Family("medvae-4x-3d", "MedVAE, 3 levels", "medvae:build_4x", _ANY, (3,), "MIT", source=_MEDVAE_4X),
+    Family("medvae-8x-3d", "MedVAE, 4 levels", "medvae:build_8x", _ANY, (3,), "MIT", source=_MEDVAE_8X),
+    Family("ct-fm", "CT-FM, 5 levels", "ct_fm:build", ("CT", "CBCT"), (3,), "Apache-2.0", source=_CT_FM),
+    Family("medicalnet-10", "MedicalNet ResNet-10", "medicalnet:build_10", _ANY, (3,), "MIT", source=_MEDICALNET_10),
+    Family("medicalnet-50", "MedicalNet ResNet-50", "medicalnet:build_50", _ANY, (3,), "MIT", source=_MEDICALNET_50),
+    Family("nnunet", "encoder of an nnU-Net v2 model", "nnunet:build", _ANY, (2, 3), "the model's", "MODEL_FOLDER"),
+    Family("nnssl", "ResEnc-L, self-supervised", "nnssl:build", _ANY, (3,), "CC BY 4.0", "FILE"),
+    Family("mae", "pretrained on your own volumes", "mini:build_mae", _ANY, (2, 3), "yours", "RUN_FOLDER"),
+    Family("tiny", "small, random: for trials of the plumbing alone", "mini:build_tiny", _ANY, (2, 3), _OURS),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """A parsed spec.
+
+    Attributes
+    ----------
+    family
+        Row of the table, or None for a factory of the user.
+    argument
+        What follows the colon, as an absolute path where it is one.
+    """
+
+    family: Family | None
+    argument: str | None
+
+    @property
+    def spec(self) -> str:
+        """The spec with absolute paths, as plans keep it."""
+        if self.family is None:
+            return str(self.argument)
+        return self.family.name if self.argument is None else f"{self.family.name}:{self.argument}"
+
+
+def parse_spec(spec: str) -> EncoderRequest:
+    """Split and check a spec such as ``mini``, ``nnunet:FOLDER`` or ``file.py:factory``.
+
+    Raises
+    ------
+    GdmError
+        An unknown name, or a missing or surplus argument.
+    """
+    name, colon, argument = spec.partition(":")
+    family = FAMILIES.get(name)
+    if family is None:
+        return EncoderRequest(None, _factory_argument(spec))
+    if family.argument is None and colon:
+        raise GdmError(f"the encoder {name} takes no argument", found=spec, expected=name)
+    if family.argument is not None and not argument:
+        raise GdmError(f"the encoder {name} needs its weights", found=spec, expected=f"{name}:{family.argument}")
+    return EncoderRequest(family, str(Path(argument).resolve()) if argument else None)
+
+
+def load_encoder(
+    spec: EncoderSpec, units: VolumeUnits, cache: Path, *, trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """The encoder that was planned, frozen, in evaluation mode, on the CPU. Never downloads.
+
+    Parameters
+    ----------
+    cache
+        Folder of downloaded weights (`Folders.encoders`).
+
+    Raises
+    ------
+    GdmError
+        The weights are missing or not those that were planned.
+    """
+    request = parse_spec(spec.spec)
+    file = weight_file(request, cache, Path(spec.file) if spec.file else None)
+    if file is None and request.family and request.family.source:
+        raise missing_weights(request.family, cache)
+    encoder = build_encoder(request, file, units, spec.dimensions, trust_checkpoint)
+    check_sha256(
+        file or Path(request.spec),
+        weights_hash(encoder, file),
+        spec.sha256,
+        "put the planned weights back, or plan again: features of other weights do not belong to this training",
+    )
+    if encoder.levels != spec.levels:
+        raise GdmError(
+            f"the encoder {spec.spec} has other levels than the plans say",
+            found=encoder.levels,
+            expected=spec.levels,
+            remedy="plan again",
+        )
+    return encoder
+
+
+def weight_file(request: EncoderRequest, cache: Path, given: Path | None) -> Path | None:
+    """Where the weights of a request lie: the user's file, the argument, the cache; None: the builder's own place."""
+    if given is not None:
+        file = Path(given).resolve()
+        if not file.exists():
+            raise GdmError("the encoder's weights are missing", file=file, remedy="check --encoder-path")
+        return file
+    if request.family is None:
+        return None
+    if request.argument is not None:
+        return Path(request.argument)
+    return cached_file(request.family.source, family_folder(request.family, cache)) if request.family.source else None
+
+
+def build_encoder(
+    request: EncoderRequest, file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """Build and freeze; a cached file must have the hash that was pinned or recorded."""
+    family = request.family
+    if family and dimensions not in family.dimensions:
+        raise GdmError(
+            f"the encoder {family.name} has no {dimensions}D form",
+            found=f"{dimensions}D",
+            expected=" or ".join(f"{n}D" for n in family.dimensions),
+            remedy="choose another encoder (gdm_download_encoder --list), or a trainer without drift: FidelityTrainer",
+        )
+    if family and family.source and file is not None and (wanted := expected_sha256(family.source, file)):
+        check_sha256(file, file_sha256(file), wanted, f"delete {file}, then run gdm_download_encoder {family.name}")
+    builder = _find_builder(request)
+    encoder = builder(file, units, dimensions, trust_checkpoint)
+    if not isinstance(encoder, FrozenEncoder):
+        raise GdmError(
+            f"{request.spec} made no encoder", found=type(encoder).__name__, expected="a gdmunet FrozenEncoder"
+        )
+    if encoder.dimensions != dimensions or not encoder.levels:
+        raise GdmError(
+            f"the encoder {request.spec} does not fit",
+            found=f"{encoder.dimensions}D with {len(encoder.levels)} levels",
+            expected=f"{dimensions}D with at least one level",
+        )
+    return encoder.freeze()
+
+
+def weights_hash(encoder: FrozenEncoder, file: Path | None) -> str:
+    """The sha256 that pins an encoder: of its weight file, else (folder, package, factory) of the weights."""
+    return file_sha256(file) if file is not None and file.is_file() else weights_sha256(encoder)
+
+
+def family_folder(family: Family, cache: Path) -> Path:
+    """Where downloads of a family lie."""
+    return Path(cache) / family.name
+
+
+def missing_weights(family: Family, cache: Path) -> GdmError:
+    """The error that tells how to get the weights of a family."""
+    source, folder = family.source, family_folder(family, cache)
+    return GdmError(
+        f"the weights of the encoder {family.name} are not on this machine",
+        file=folder / source.name if source else folder,
+        remedy=f"with network: gdm_download_encoder {family.name}; without: fetch the file elsewhere and give it with "
+        "--encoder-path FILE",
+    )
+
+
+def fetch_weights(family: Family, cache: Path, *, show_progress: bool = True, hub: str = HUB) -> Path:
+    """Download the weights of a family into the cache, or check those that lie there.
+
+    Raises
+    ------
+    GdmError
+        There is nothing to download, or it fails.
+    """
+    if family.source is None:
+        raise GdmError(
+            f"the encoder {family.name} is not downloaded",
+            found=family.what,
+            expected=", ".join(name for name, known in FAMILIES.items() if known.source),
+            remedy=f"use it as -encoder {_usage(family)}",
+        )
+    return download(family.source, family_folder(family, cache), show_progress=show_progress, hub=hub)
+
+
+def _find_builder(request: EncoderRequest) -> Builder:
+    if request.family is not None:
+        module, _, function = request.family.builder.partition(":")
+        return getattr(importlib.import_module(f"gdmunet.encoders.{module}"), function)
+    return _own_factory(str(request.argument))
+
+
+def _factory_argument(spec: str) -> str:
+    place, colon, factory = spec.rpartition(":")
+    if not (colon and place and factory.isidentifier()):
+        raise GdmError(
+            f"there is no encoder {spec}",
+            expected=", ".join([*map(_usage, FAMILIES.values()), "package.module:factory", "file.py:factory"]),
+        )
+    return f"{Path(place).resolve()}:{factory}" if place.endswith(".py") else spec
+
+
+def _usage(family: Family) -> str:
+    return family.name if family.argument is None else f"{family.name}:{family.argument}"
+
+
+def _own_factory(spec: str) -> Builder:
+    place, _, name = spec.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            found = importlib.util.spec_from_file_location(f"gdmunet_encoder_{Path(place).stem}", place)
+            if found is None or found.loader is None:
+                raise ImportError(f"{place} is no Python file")
+            module = importlib.util.module_from_spec(found)
+            found.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        return getattr(module, name)
+    except (ImportError, AttributeError, FileNotFoundError) as error:
+        raise GdmError(
+            f"the encoder factory {spec} cannot be loaded: {error}", remedy="check its path and name"
+        ) from error

@@ -1,0 +1,134 @@
+"""Foreign weight files: read without running code from them, and put into a network only where they fit whole."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from gdmunet.errors import GdmError
+
+# Keys under which published checkpoints keep their weights.
+_NESTS = ("state_dict", "network_weights", "model_state_dict", "model")
+
+
+def read_weights(file: Path, trust_checkpoint: bool = False) -> dict[str, torch.Tensor]:
+    """Tensors by name from a ``.safetensors`` file or a PyTorch checkpoint.
+
+    Parameters
+    ----------
+    trust_checkpoint
+        Also read a pickle that holds more than tensors and plain values: it may run any code while it is read.
+
+    Raises
+    ------
+    GdmError
+        Missing or damaged file, a pickle that needs trust, or no tensors in it.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise GdmError("the encoder's weight file is missing", file=file, remedy="check the path")
+    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file, trust_checkpoint)
+    tensors = _tensors(content)
+    if not tensors:
+        raise GdmError("the file holds no weights", file=file, found=_describe(content), expected="named tensors")
+    prefix = "module."  # left by DataParallel
+    if all(name.startswith(prefix) for name in tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, prefix: str = "") -> None:
+    """Copy the weights whose names start with `prefix` into `network`; every one of its tensors must be there.
+
+    Further weights of the file (a decoder, a head) are left alone.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if prefix + name not in weights and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise GdmError(
+            f"the file lacks {len(missing)} of {len(own)} weights of this encoder",
+            file=file,
+            found=f"{sorted(weights)[:3]} ...",
+            expected=f"{[prefix + name for name in missing[:3]]} ...",
+            remedy="check that the file belongs to the encoder that was asked for",
+        )
+    for name, tensor in own.items():
+        given = weights.get(prefix + name, tensor)
+        if given.shape != tensor.shape:
+            raise GdmError(
+                f"the weight {prefix + name} has another shape than this encoder's",
+                file=file,
+                found=tuple(given.shape),
+                expected=tuple(tensor.shape),
+                remedy="check that the file belongs to the encoder that was asked for",
+            )
+    network.load_state_dict({name: weights.get(prefix + name, tensor) for name, tensor in own.items()})
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """sha256 over the names, shapes and values of all tensors: the identity of weights that come from no file."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().to("cpu").contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_safetensors(file: Path) -> Any:
+    try:
+        return load_file(str(file), device="cpu")
+    except SafetensorError as error:
+        raise _damaged(file, error) from error
+
+
+def _read_pickle(file: Path, trust_checkpoint: bool) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
+    except pickle.UnpicklingError as error:
+        if trust_checkpoint:
+            raise _damaged(file, error) from error
+        raise GdmError(
+            "the file is a pickle that holds more than weights; reading it can run any code",
+            file=file,
+            found=str(error).splitlines()[0],
+            remedy="give --trust-checkpoint if you trust its source, or convert it to .safetensors",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _tensors(content: Any) -> dict[str, torch.Tensor]:
+    if isinstance(content, nn.Module):
+        return dict(content.state_dict())
+    if not isinstance(content, Mapping):
+        return {}
+    for nest in _NESTS:
+        if isinstance(content.get(nest), Mapping | nn.Module):
+            return _tensors(content[nest])
+    return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def _describe(content: Any) -> str:
+    return (
+        f"{type(content).__name__} with {sorted(map(str, content))[:5]}"
+        if isinstance(content, Mapping)
+        else str(type(content))
+    )
+
+
+def _damaged(file: Path, error: Exception) -> GdmError:
+    return GdmError(
+        "the encoder's weight file cannot be read",
+        file=file,
+        found=(str(error).splitlines() or [type(error).__name__])[0],
+        remedy="copy or download it again",
+    )

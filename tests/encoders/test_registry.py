@@ -1,0 +1,71 @@
+import dataclasses
+
+import pytest
+
+from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.registry import FAMILIES, load_encoder, parse_spec
+from gdmunet.errors import GdmError
+
+
+def plan(spec, units, tmp_path, dimensions=3, **options):
+    return choose_encoder(spec, units, dimensions, tmp_path / "cache", allow_download=False, **options)
+
+
+def test_an_own_factory_is_pinned_and_loads_again(own_encoder, ct_units, tmp_path):
+    spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
+    assert (spec.window, spec.licence, spec.levels[0].channels, spec.file) == ((-500.0, 500.0), "CC0", 4, None)
+    encoder = load_encoder(spec, ct_units, tmp_path / "cache")
+    assert not encoder.training and not any(weight.requires_grad for weight in encoder.parameters())
+
+
+def test_a_relative_factory_file_is_pinned_as_an_absolute_one(own_encoder, ct_units, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert plan(f"{own_encoder.name}:factory", ct_units, tmp_path).spec.spec == f"{own_encoder}:factory"
+
+
+def test_a_factory_in_an_importable_module_loads(own_encoder, ct_units, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(own_encoder.parent))
+    assert plan("own_encoder:factory", ct_units, tmp_path).spec.spec == "own_encoder:factory"
+
+
+def test_other_weights_than_planned_are_refused(own_encoder, ct_units, tmp_path):
+    spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
+    with pytest.raises(GdmError, match="not the expected ones"):
+        load_encoder(dataclasses.replace(spec, spec=f"{own_encoder}:other"), ct_units, tmp_path)
+
+
+def test_other_levels_than_planned_are_refused(own_encoder, ct_units, tmp_path):
+    spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
+    levels = (dataclasses.replace(spec.levels[0], channels=8),)
+    with pytest.raises(GdmError, match="other levels"):
+        load_encoder(dataclasses.replace(spec, levels=levels), ct_units, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("medvae", "there is no encoder"),
+        ("nnunet", "needs its weights"),
+        ("mini:3", "takes no argument"),
+        ("nowhere.py:factory", "cannot be loaded"),
+        ("no_such_package:factory", "cannot be loaded"),
+    ],
+)
+def test_a_wrong_name_says_what_is_wrong(spec, message, ct_units, tmp_path):
+    with pytest.raises(GdmError, match=message):
+        plan(spec, ct_units, tmp_path)
+
+
+def test_a_factory_that_makes_no_encoder_is_refused(own_encoder, ct_units, tmp_path):
+    with pytest.raises(GdmError, match="made no encoder"):
+        plan(f"{own_encoder}:wrong", ct_units, tmp_path)
+
+
+def test_a_3d_encoder_is_refused_for_2d_with_the_way_out(ct_units, tmp_path):
+    with pytest.raises(GdmError, match="FidelityTrainer"):
+        plan("ct-fm", ct_units, tmp_path, dimensions=2)
+
+
+def test_every_family_parses_as_its_own_name():
+    for name, family in FAMILIES.items():
+        assert parse_spec(name if family.argument is None else f"{name}:place").family is family
