@@ -113,6 +113,23 @@ def read_mask(path: Path, identifier: str | None = None) -> Volume:
     return Volume(array, geometry_of(image, path, identifier))
 
 
+def read_labels(path: Path, identifier: str | None = None) -> Volume:
+    """Read a label map as int32; it may be all zero (nothing was found), but values must be whole numbers from 0."""
+    image = _read_image(Path(path), identifier)
+    array = sitk.GetArrayFromImage(image)
+    labels = array.astype(np.int32)
+    if labels.min() < 0 or not np.array_equal(labels, array):
+        raise GdmError(
+            "the label map has values that are no labels",
+            case=identifier,
+            file=path,
+            found=f"{array.min():g} to {array.max():g}, {array.dtype}",
+            expected="whole numbers from 0, one a structure",
+            remedy="give the folder of label maps, not of images or probabilities",
+        )
+    return Volume(labels, geometry_of(image, path, identifier))
+
+
 def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bool = True) -> None:
     """Write an array (z, y, x) with its geometry; the format follows the ending; an old file survives a failure."""
     path = Path(path)

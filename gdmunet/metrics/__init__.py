@@ -10,6 +10,7 @@ from gdmunet.metrics.scores import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores, 
 from gdmunet.metrics.seams import seam_score
 from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.structural import ms_ssim
+from gdmunet.metrics.structures import StructureScores, dice, hd95, score_structures
 
 __all__ = [
     "HIGHER_IS_BETTER",
@@ -18,16 +19,20 @@ __all__ = [
     "METRIC_TEXTS",
     "EvaluationRange",
     "ImageScores",
+    "StructureScores",
     "TissueErrors",
     "ValueRange",
     "bias",
+    "dice",
     "evaluation_range",
+    "hd95",
     "mae",
     "ms_ssim",
     "nmi",
     "psnr",
     "rmse",
     "score_pair",
+    "score_structures",
     "seam_score",
     "ssim",
     "tissue_mae",

@@ -24,8 +24,10 @@ METRIC_TEXTS = {
     "mae_air": "mean absolute error where the target is below -200 HU",
     "mae_soft": "mean absolute error where the target is -200 to 200 HU",
     "mae_bone": "mean absolute error where the target is above 200 HU",
+    "dice": "Dice coefficient, mean over the structures of the reference's label map",
+    "hd95": "95 % Hausdorff distance in mm, mean over the structures of both label maps",
 }
-HIGHER_IS_BETTER = frozenset({"psnr", "ms_ssim", "ssim", "nmi"})
+HIGHER_IS_BETTER = frozenset({"psnr", "ms_ssim", "ssim", "nmi", "dice"})
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class ImageScores:
     values
         Name of the score (a key of `METRIC_TEXTS`) to its value; None where the score has no finite value.
     notes
-        Why a value is None.
+        Why a value is None, or what it leaves out.
     """
 
     values: dict[str, float | None]
@@ -52,7 +54,7 @@ def score_pair(
     *,
     hounsfield: bool = True,
 ) -> ImageScores:
-    """Every score of `METRIC_TEXTS`; the tissue classes only where the values are Hounsfield units.
+    """Every score of images in `METRIC_TEXTS`; the tissue classes only where the values are Hounsfield units.
 
     Parameters
     ----------
