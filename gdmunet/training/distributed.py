@@ -31,6 +31,15 @@ def mean_over_ranks(value: torch.Tensor) -> torch.Tensor:
     return total / world_size()
 
 
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """Sum of a detached tensor over all processes; the same bits on every one."""
+    if world_size() == 1:
+        return value
+    total = value.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """True where any process says so; all processes must ask."""
     if world_size() == 1:
