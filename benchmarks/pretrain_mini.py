@@ -1,0 +1,124 @@
+"""Train `mini`, the encoder inside the package, from plain NIfTI files. The same seed gives the same weights on a CPU.
+
+usage: pretrain_mini.py DATA OUT [--dimensions 2] [--iterations N] [--seed 0]
+
+DATA holds ct/{abdomen,heart,lung}.nii.gz and pairs/mr_to_mr/*.nii.gz; phantoms and random shapes are made on the way.
+Ctrl-C stops it; the same command goes on. OUT/encoder.safetensors becomes gdmunet/encoders/weights/mini_Xd.safetensors.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter, zoom
+
+from gdmunet.conversion.phantoms import make_phantom
+from gdmunet.encoders.mini import squash
+from gdmunet.encoders.pretraining import Pretraining, PretrainingSettings
+from gdmunet.encoders.views import random_window
+from gdmunet.imageio import read_volume
+
+CT = ("ct/abdomen.nii.gz", "ct/heart.nii.gz", "ct/lung.nii.gz")
+MR = (
+    *(f"pairs/mr_to_mr/stroke_{name}.nii.gz" for name in ("T1", "T2", "FLAIR")),
+    *(f"pairs/mr_to_mr/glioma_{name}.nii.gz" for name in ("t1", "t1c", "t2", "flair")),
+)
+# Chance of a window to come from CT, from MR, from phantoms; the rest are random shapes.
+SHARES = (0.42, 0.28, 0.12)
+
+
+def ct_input(hu: np.ndarray) -> torch.Tensor:
+    return squash(torch.from_numpy(np.asarray(hu, np.float32)) / 250)
+
+
+def mr_input(values: np.ndarray) -> torch.Tensor:
+    body = values[values > 0.1 * np.percentile(values, 99)]
+    return squash(2 * torch.from_numpy((values - body.mean()) / body.std()).float())
+
+
+def read_mr(path: Path) -> np.ndarray:
+    volume = read_volume(path)
+    spacing = volume.geometry.spacing
+    # Thick slices are brought to at most three times the in-plane size: nothing to learn in stripes.
+    factors = [max(1.0, s / (3 * min(spacing))) for s in spacing]
+    return zoom(volume.array, factors, order=1) if max(factors) > 1 else volume.array
+
+
+def random_shapes(rng: np.random.Generator, size: int) -> torch.Tensor:
+    """Smooth random fields cut at levels, each region with a value, a texture and a noise of its own."""
+    image = np.full((size,) * 3, rng.uniform(-1, 0.5), np.float32)
+    for _ in range(rng.integers(3, 9)):
+        field = gaussian_filter(rng.normal(size=(size,) * 3).astype(np.float32), rng.uniform(1.5, 8), mode="wrap")
+        where = field > np.quantile(field, rng.uniform(0.5, 0.95))
+        texture = gaussian_filter(rng.normal(size=image.shape).astype(np.float32), rng.uniform(0.4, 2))
+        image[where] = rng.uniform(-1, 1.3) + rng.uniform(0, 0.15) * texture[where] / texture.std()
+    return torch.from_numpy(gaussian_filter(image, rng.uniform(0.3, 0.9)))
+
+
+class Windows:
+    """Windows of an iteration, always the same ones for the same number."""
+
+    def __init__(self, data: Path, settings: PretrainingSettings) -> None:
+        self.settings = settings
+        self.ct = [ct_input(read_volume(data / name).array) for name in CT]
+        self.mr = [mr_input(read_mr(data / name)) for name in MR]
+        heads = [make_phantom(900_000 + k, 96, contrast) for k, contrast in enumerate(("T1", "T2", "PD") * 2)]
+        self.phantoms = [ct_input(head.ct) for head in heads] + [mr_input(head.mr) for head in heads]
+        self.shapes = [random_shapes(np.random.default_rng(700_000 + k), 96) for k in range(24)]
+
+    def __call__(self, iteration: int) -> torch.Tensor:
+        return torch.stack([self.window(iteration, place) for place in range(self.settings.batch_size)])
+
+    def window(self, iteration: int, place: int) -> torch.Tensor:
+        settings = self.settings
+        seed = (settings.seed * 1_000_003 + iteration) * 64 + place
+        generator = torch.Generator().manual_seed(seed)
+        drawn, groups = float(torch.rand((), generator=generator)), (self.ct, self.mr, self.phantoms, self.shapes)
+        group = groups[int(np.searchsorted(np.cumsum(SHARES), drawn))]
+        volume = group[int(torch.randint(0, len(group), (), generator=generator))]
+        limits = (0.6, 1.4)
+        if settings.dimensions == 2:
+            axis = int(torch.randint(0, 5, (), generator=generator)) - 2  # axial three times in five
+            axis = max(axis, 0)
+            low, high = volume.shape[axis] // 10, volume.shape[axis] * 9 // 10
+            volume = volume.select(axis, int(torch.randint(low, high, (), generator=generator)))
+        return random_window(volume, settings.window, generator, limits, air=float(volume.min()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--dimensions", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--iterations", type=int, default=1200)
+    parser.add_argument("--batch", type=int, default=None)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    flat = arguments.dimensions == 2
+    settings = PretrainingSettings(
+        dimensions=arguments.dimensions,
+        iterations=arguments.iterations,
+        crop=96 if flat else 48,
+        batch_size=arguments.batch or (16 if flat else 4),
+        masked_windows=8 if flat else 2,
+        ema_decay=0.99,
+        seed=arguments.seed,
+    )
+    recipe = {"script": "benchmarks/pretrain_mini.py", "data": [*CT, *MR, "phantoms", "random shapes"]}
+    training = Pretraining(settings, Windows(arguments.data, settings), arguments.out, recipe=recipe)
+    started = time.monotonic()
+
+    def report(iteration: int, losses: dict[str, float]) -> None:
+        if iteration % 20 == 0:
+            numbers = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            print(f"{iteration}/{settings.iterations} {time.monotonic() - started:.0f} s {numbers}", flush=True)
+
+    training.run(report=report)
+
+
+if __name__ == "__main__":
+    main()

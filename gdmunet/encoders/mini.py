@@ -1,0 +1,102 @@
+"""`mini`, our own encoder inside the package; `mae:FOLDER`, pretrained on the user's data; `tiny`, to test plumbing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from gdmunet.dataset import HU_MODALITIES
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.residual import ResidualEncoder, load_encoder_file, random_encoder
+from gdmunet.errors import GdmError
+
+WEIGHTS = Path(__file__).parent / "weights"
+_TINY = {"widths": (8, 16, 32, 48), "blocks": (1, 1, 1, 1)}
+# One unit of the squash below in HU: soft tissue is resolved best, air and bone are still told apart.
+_HU_UNIT = 250.0
+
+
+class MiniEncoder(FrozenEncoder):
+    """A `ResidualEncoder` with its way in from raw units.
+
+    Parameters
+    ----------
+    network
+        With weights.
+    units
+        Of the volumes that come in.
+    """
+
+    def __init__(self, network: ResidualEncoder, units: VolumeUnits) -> None:
+        super().__init__(network.levels, units, dimensions=network.dimensions, divisor=network.divisor)
+        self.network = network
+        self.freeze()
+
+    def scale(self, raw: torch.Tensor) -> torch.Tensor:
+        """Raw units to about -1 to 1.5; see `squash`."""
+        if self.units.modality.upper() in HU_MODALITIES:
+            return squash(raw / _HU_UNIT)
+        return squash(2 * (raw - self.units.target.offset) / self.units.target.scale)
+
+    def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
+        """Four maps at strides 2, 4, 8, 16."""
+        return self.network(volume)
+
+
+def squash(values: torch.Tensor) -> torch.Tensor:
+    """asinh(values) / 2: smooth, monotone, never flat.
+
+    A hard window has no gradient outside itself: a generator that leaves it would never be called back. CT comes in
+    as HU / 250: air at -1, water at 0, dense bone at 1.4. Everything else comes in as 2 (x - mean) / SD with the
+    constants of the plans, about -1 to 1.5 inside the body. Statistics of the patch at hand are not used: they would
+    make a voxel's features depend on its whole patch, and explode on flat ones.
+    """
+    return torch.asinh(values) / 2
+
+
+def build_mini(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+    """`mini` from the package, or from `file`; `trust_checkpoint` changes nothing, safetensors hold no code."""
+    return _build(file or mini_file(dimensions), units, dimensions)
+
+
+def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+    """An encoder that `gdm_pretrain_encoder` wrote: its ``encoder.safetensors``, or the run folder that holds it."""
+    if file is None:
+        raise GdmError("mae needs a run folder", expected="mae:FOLDER", remedy="pretrain one: gdm_pretrain_encoder")
+    file = Path(file)
+    return _build(file / "encoder.safetensors" if file.is_dir() else file, units, dimensions)
+
+
+def build_tiny(
+    file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False, *, spec: str = "tiny"
+) -> FrozenEncoder:
+    """0.2 M seeded random weights (``tiny``, ``tiny:7``): for tests of plumbing, never a claim about quality."""
+    match = re.fullmatch(r"tiny(?::(\d+))?", spec)
+    if match is None:
+        raise GdmError("the encoder is unknown", found=spec, expected="tiny, or tiny:SEED with a whole number")
+    return MiniEncoder(random_encoder(dimensions, int(match[1] or 0), **_TINY), units)
+
+
+def random_mini(units: VolumeUnits, dimensions: int, seed: int = 0) -> FrozenEncoder:
+    """The network of `mini` with random weights: the ablation that shows what pretraining gives."""
+    return MiniEncoder(random_encoder(dimensions, seed), units)
+
+
+def mini_file(dimensions: int) -> Path:
+    """Weight file of `mini` inside the package."""
+    return WEIGHTS / f"mini_{dimensions}d.safetensors"
+
+
+def _build(file: Path, units: VolumeUnits, dimensions: int) -> FrozenEncoder:
+    network = load_encoder_file(file)
+    if network.dimensions != dimensions:
+        raise GdmError(
+            "the encoder has another number of dimensions than the plans",
+            file=file,
+            found=f"{network.dimensions}D",
+            expected=f"{dimensions}D",
+            remedy=f"pretrain one with gdm_pretrain_encoder --dimensions {dimensions}, or use mini",
+        )
+    return MiniEncoder(network, units)

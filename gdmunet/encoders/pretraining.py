@@ -1,0 +1,254 @@
+"""Pretraining of our own encoders: masked cells are reconstructed, and a place is recognised in another view.
+
+Masked autoencoding alone (He et al. 2022) leaves the deep levels weak after a short training. The dense contrastive
+term (InfoNCE, van den Oord et al. 2018, place by place) trains directly for what a drift field needs: features of a
+place lie nearer to the same place in a noisy, shifted view than to any other place.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gdmunet.atomic import atomic_path
+from gdmunet.encoders.pretraining_losses import MaskedDecoder, place_contrast, reconstruction_loss
+from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
+from gdmunet.encoders.views import Views, make_views
+from gdmunet.errors import GdmError
+from gdmunet.serialization import to_json
+
+# Windows of encoder input (B, 1, ...) for an iteration, always the same ones for the same number.
+WindowSource = Callable[[int], torch.Tensor]
+RESUME_FILE, ENCODER_FILE = "resume.pt", "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Numbers of a pretraining.
+
+    Attributes
+    ----------
+    crop
+        Voxels a side of a view, a multiple of 16.
+    shift
+        Largest shift between two views in voxels; windows have ``crop + shift`` a side.
+    batch_size
+        Windows an iteration.
+    mask_share
+        Share of the cells that the autoencoder does not see.
+    masked_windows
+        Windows an iteration that the autoencoder looks at.
+    contrast_weight, temperature, places
+        Of the contrastive term; places compared a level and iteration.
+    """
+
+    dimensions: int = 3
+    iterations: int = 20_000
+    crop: int = 48
+    shift: int = 24
+    batch_size: int = 4
+    mask_share: float = 0.6
+    masked_windows: int = 2
+    contrast_weight: float = 1.0
+    temperature: float = 0.1
+    places: int = 384
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    widths: tuple[int, ...] = (24, 48, 96, 128)
+    blocks: tuple[int, ...] = (1, 1, 2, 1)
+
+    @property
+    def window(self) -> int:
+        """Voxels a side of the windows that the source gives."""
+        return self.crop + self.shift
+
+
+@dataclass
+class _State:
+    """What the next iteration builds on."""
+
+    iteration: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+class Pretraining:
+    """One pretraining run; `run` goes on from where the run folder stands.
+
+    Parameters
+    ----------
+    settings
+        Numbers of the run.
+    source
+        Windows by iteration.
+    folder
+        Holds ``resume.pt`` and, in the end, ``encoder.safetensors``.
+    recipe
+        Written into the weight file: data, licences.
+    """
+
+    def __init__(
+        self,
+        settings: PretrainingSettings,
+        source: WindowSource,
+        folder: Path,
+        *,
+        recipe: dict[str, object] | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if settings.crop % 16:
+            raise GdmError("the crop does not fit the encoder", found=settings.crop, expected="a multiple of 16")
+        self.settings, self.source, self.folder = settings, source, Path(folder)
+        self.recipe, self.device = recipe or {}, torch.device(device)
+        encoder = random_encoder(settings.dimensions, settings.seed, widths=settings.widths, blocks=settings.blocks)
+        standardise_weights(encoder)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.decoder = MaskedDecoder(encoder)
+        self.encoder = encoder
+        self.network = nn.ModuleDict({"encoder": encoder, "decoder": self.decoder}).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
+        )
+        self.average = [p.detach().clone() for p in self.network.parameters()]
+        self.state = _State()
+
+    def run(
+        self,
+        *,
+        report: Callable[[int, dict[str, float]], None] = lambda iteration, losses: None,
+        stop: Callable[[], bool] = lambda: False,
+        save_seconds: float = 60.0,
+    ) -> bool:
+        """Train until the last iteration (True) or until `stop` says so (False); both ways the state is saved."""
+        self._load()
+        saved = time.monotonic()
+        while self.state.iteration < self.settings.iterations:
+            if stop():
+                self.save()
+                return False
+            report(self.state.iteration + 1, self.step())
+            if time.monotonic() - saved > save_seconds:
+                self.save()
+                self.export(self.folder / ENCODER_FILE)
+                saved = time.monotonic()
+        self.save()
+        self.export(self.folder / ENCODER_FILE)
+        return True
+
+    def step(self) -> dict[str, float]:
+        """One optimiser step; returns the losses and the share of places found, by level."""
+        settings, iteration = self.settings, self.state.iteration
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + iteration)
+        views = make_views(self.source(iteration), settings.crop, generator)
+        terms, notes = self._losses(views, generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * _rate(iteration, settings)
+        self.optimizer.zero_grad(set_to_none=True)
+        terms.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        self.optimizer.step()
+        self.state.iteration += 1
+        decay = min(settings.ema_decay, (1 + iteration) / (10 + iteration))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [p.detach() for p in self.network.parameters()], 1 - decay)
+        if not math.isfinite(notes["loss"]):
+            raise GdmError("the pretraining diverged", found=f"loss {notes['loss']}", remedy="lower the learning rate")
+        return notes
+
+    def _losses(self, views: Views, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        settings = self.settings
+        encoder, device = self.encoder, self.device
+        first, second = views.first.to(device), views.second.to(device)
+        seen = slice(0, settings.masked_windows)
+        masked = reconstruction_loss(
+            encoder, self.decoder, first[seen], views.clean[seen].to(device), settings.mask_share, generator
+        )
+        maps = encoder.maps(encoder.cells(torch.cat([first, second])))
+        notes = {"masked": float(masked.detach())}
+        contrast = masked.new_zeros(())
+        for level, values in zip(encoder.levels, maps, strict=True):
+            keys, queries = values.split(len(first))
+            loss, found = place_contrast(
+                queries,
+                keys,
+                second,
+                views.shift,
+                level.stride[0],
+                generator,
+                count=settings.places,
+                temperature=settings.temperature,
+            )
+            contrast = contrast + loss / len(maps)
+            notes[level.name] = found
+        total = masked + settings.contrast_weight * contrast
+        return total, {"loss": float(total.detach()), **notes}
+
+    def save(self) -> None:
+        """Write ``resume.pt``: all that continuing exactly needs."""
+        content: dict[str, Any] = {
+            "settings": to_json(self.settings),
+            "iteration": self.state.iteration,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+        }
+        with atomic_path(self.folder / RESUME_FILE) as temporary:
+            torch.save(content, temporary)
+
+    def _load(self) -> None:
+        file = self.folder / RESUME_FILE
+        if not file.is_file():
+            return
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        present = to_json(self.settings)
+        changed = [name for name in present if content["settings"].get(name) != present[name]]
+        if changed:
+            raise GdmError(
+                "the settings have changed since this pretraining began",
+                file=file,
+                found=", ".join(f"{name} was {content['settings'].get(name)}" for name in changed),
+                remedy="use the same settings, or another folder",
+            )
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.average = [value.to(self.device) for value in content["average"]]
+        self.state.iteration = content["iteration"]
+
+    def export(self, file: Path) -> None:
+        """Write the averaged encoder as plain convolutions, every channel calibrated on windows of the source."""
+        own = [p.detach().clone() for p in self.network.parameters()]
+        self._set(self.average)
+        plain = ResidualEncoder(self.settings.dimensions, self.settings.widths, self.settings.blocks)
+        standardise_weights(plain)
+        plain.load_state_dict(self.encoder.state_dict())
+        self._set(own)
+        bake_weights(plain)
+        # Numbers beyond the last iteration: windows that no step has seen in this form.
+        batches = [self.source(self.settings.iterations + k) for k in range(8)]
+        plain.calibrate(torch.cat(batches)[..., : self.settings.crop, : self.settings.crop])
+        made = {**self.recipe, "settings": to_json(self.settings), "iterations_done": self.state.iteration}
+        save_encoder(plain, file, made)
+
+    @torch.no_grad()
+    def _set(self, values: Sequence[torch.Tensor]) -> None:
+        for parameter, value in zip(self.network.parameters(), values, strict=True):
+            parameter.copy_(value)
+
+
+def _rate(iteration: int, settings: PretrainingSettings) -> float:
+    """Linear warm-up, then half a cosine to 1 %."""
+    if iteration < settings.warmup:
+        return (iteration + 1) / settings.warmup
+    share = (iteration - settings.warmup) / max(1, settings.iterations - settings.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))

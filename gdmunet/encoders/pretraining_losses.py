@@ -1,0 +1,116 @@
+"""The two tasks of pretraining: rebuild masked cells, and recognise a place in another view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from gdmunet.encoders.residual import ResidualEncoder
+from gdmunet.encoders.views import random_mask
+
+
+class MaskedDecoder(nn.Module):
+    """Adds all levels at the finest stride and predicts the voxels of every cell."""
+
+    def __init__(self, encoder: ResidualEncoder, width: int = 24) -> None:
+        super().__init__()
+        convolution = nn.Conv3d if encoder.dimensions == 3 else nn.Conv2d
+        self.token = nn.Parameter(torch.zeros(encoder.widths[0], *(1,) * encoder.dimensions))
+        self.laterals = nn.ModuleList(convolution(channels, width, 1) for channels in encoder.widths)
+        self.mix = convolution(width, width, 3, padding=1)
+        self.voxels = convolution(width, 2**encoder.dimensions, 1)
+
+    def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, voxels of a cell, cells ...)."""
+        total = self.laterals[-1](maps[-1])
+        for lateral, values in zip(reversed(self.laterals[:-1]), reversed(maps[:-1]), strict=True):
+            total = functional.interpolate(total, size=values.shape[2:], mode="nearest") + lateral(values)
+        return self.voxels(functional.silu(self.mix(functional.silu(total))))
+
+
+def reconstruction_loss(
+    encoder: ResidualEncoder,
+    decoder: MaskedDecoder,
+    noisy: torch.Tensor,
+    clean: torch.Tensor,
+    mask_share: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Mean squared error on the masked voxels, over the variance of `clean`; images are (B, 1, ...)."""
+    cells = encoder.cells(noisy)
+    mask = random_mask(tuple(cells.shape), mask_share, generator).to(cells.device)
+    predicted = decoder(encoder.maps(torch.where(mask, decoder.token, cells)))
+    wanted = _split_cells(clean)
+    error = ((predicted - wanted).square() * mask).sum() / (mask.sum() * wanted.shape[1]).clamp_min(1)
+    return error / (wanted.var() + 0.01)
+
+
+def place_contrast(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    images: torch.Tensor,
+    shift: torch.Tensor,
+    stride: int,
+    generator: torch.Generator,
+    *,
+    count: int = 384,
+    temperature: float = 0.1,
+) -> tuple[torch.Tensor, float]:
+    """InfoNCE of one level: a place of the shifted view against the same place, and all others, of the first view.
+
+    Parameters
+    ----------
+    queries, keys
+        (B, C, ...) maps of the shifted and of the first view.
+    images
+        (B, 1, ...) the shifted view: places are drawn in proportion to the contrast inside their cell, since flat
+        ones cannot be told apart.
+    shift
+        (B, dimensions) voxels from the first view's corner to the shifted view's.
+    count
+        Places that are compared, all windows together.
+
+    Returns
+    -------
+    tuple of torch.Tensor and float
+        Cross entropy over the logarithm of the number of places; share of places whose best match is right.
+    """
+    dimensions, shape = queries.ndim - 2, queries.shape[2:]
+    cells = torch.stack(torch.meshgrid(*[torch.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, dimensions)
+    places = cells[None] + shift[:, None] / stride
+    inside = ((places > -0.51) & (places < torch.tensor(shape) - 0.49)).all(-1)
+    weights = torch.where(inside, _contrast_in_cells(images, stride).cpu().flatten(1) + 1e-4, 1e-9)
+    chosen = torch.multinomial(weights, min(count // len(keys), len(cells)), generator=generator)
+    kept = inside.gather(1, chosen).to(keys.device)
+    index = chosen.to(keys.device)[:, None].expand(-1, keys.shape[1], -1)
+    left = queries.flatten(2).gather(2, index).transpose(1, 2)[kept]
+    scale = torch.tensor([max(n - 1, 1) for n in shape]).float()
+    points = places.gather(1, chosen[..., None].expand(-1, -1, dimensions)).clamp(
+        min=torch.zeros(dimensions), max=scale
+    )
+    grid = (2 * points / scale - 1).flip(-1).to(keys.device)
+    grid = grid.view(len(keys), -1, *(1,) * (dimensions - 1), dimensions)
+    right = functional.grid_sample(keys, grid, align_corners=True).flatten(2).transpose(1, 2)[kept]
+    centre = right.mean(0, keepdim=True)
+    similar = functional.normalize(left - centre, dim=1) @ functional.normalize(right - centre, dim=1).T
+    wanted = torch.arange(len(left), device=similar.device)
+    loss = functional.cross_entropy(similar / temperature, wanted) / math.log(max(len(left), 2))
+    return loss, float((similar.detach().argmax(1) == wanted).float().mean())
+
+
+def _contrast_in_cells(images: torch.Tensor, stride: int) -> torch.Tensor:
+    """Standard deviation inside every cell, (B, cells ...)."""
+    pool = functional.avg_pool3d if images.ndim == 5 else functional.avg_pool2d
+    return (pool(images.square(), stride) - pool(images, stride).square()).clamp_min(0).sqrt()[:, 0]
+
+
+def _split_cells(volume: torch.Tensor) -> torch.Tensor:
+    """(B, 1, ...) to (B, voxels of a cell of 2 a side, cells ...)."""
+    dimensions = volume.ndim - 2
+    for axis in range(2, 2 + dimensions):
+        volume = volume.unfold(axis, 2, 2)
+    return volume.flatten(2 + dimensions)[:, 0].movedim(-1, 1)
