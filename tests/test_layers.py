@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
     {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device"},
     {"dataset", "plans", "imageio"},
-    {"networks", "metrics", "checkpoint", "encoders", "tomography"},
+    {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},
     {"inference"},
     {"evaluation", "conversion"},
