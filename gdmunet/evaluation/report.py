@@ -134,7 +134,7 @@ def _number(value: float | str | None, metric: str) -> str:
     """Scores of 0 to 2 need their decimals; the others are in the target's unit or in dB."""
     if not isinstance(value, int | float):
         return "-"
-    if metric in ("ms_ssim", "ssim", "nmi"):
+    if metric in ("ms_ssim", "ssim", "nmi", "dice"):
         return f"{value:.4f}"
     return f"{value:.2f}" if metric == "psnr" or abs(value) >= 1 else f"{value:.4g}"
 

@@ -36,6 +36,10 @@ class EvaluationSettings:
         True where the values are Hounsfield units, so that air, soft tissue and bone are scored.
     mask
         ``given``: scored inside the masks of `mask_folder`. ``none``: over the whole volume.
+    fov_folder
+        Where given, scores were taken inside its masks as well: inside body and field of view.
+    label_folders
+        Label maps of references and predictions that Dice and HD95 come from; None: neither was scored.
     checkpoint
         Weights that made the predictions (``best``, ``final``), where the evaluation is a training's validation.
     versions
@@ -49,6 +53,8 @@ class EvaluationSettings:
     reference_folder: str = ""
     prediction_folder: str = ""
     mask_folder: str | None = None
+    fov_folder: str | None = None
+    label_folders: tuple[str, str] | None = None
     checkpoint: str | None = None
     case_ranges: dict[str, ValueRange] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -62,7 +68,9 @@ class EvaluationSettings:
             unit = " HU" if self.hounsfield else ""
             values = f"{low:g} to {high:g}{unit}, dynamic range {high - low:g}"
         name = f"{self.range}: " if self.range in ("2023", "2025") else ""
-        mask = f"masks of {self.mask_folder}" if self.mask == "given" else "no mask, the whole volume"
+        places = [f"masks of {self.mask_folder}"] if self.mask == "given" else []
+        places += [f"fields of view of {self.fov_folder}"] if self.fov_folder else []
+        mask = " and ".join(places) or "no mask, the whole volume"
         return f"range {name}{values}; {mask}"
 
 

@@ -89,7 +89,14 @@ def check_comparable(validations: Sequence[Validation]) -> None:
 
 def _check_settings(first: EvaluationSettings, other: EvaluationSettings, file: Path) -> None:
     def essence(settings: EvaluationSettings) -> tuple[object, ...]:
-        return settings.range, settings.value_range, settings.hounsfield, settings.mask, settings.checkpoint
+        return (
+            settings.range,
+            settings.value_range,
+            settings.hounsfield,
+            settings.mask,
+            settings.fov_folder,
+            settings.checkpoint,
+        )
 
     if essence(first) != essence(other):
         raise GdmError(
