@@ -26,9 +26,19 @@ _MEDVAE_8X = HubFile("stanfordmimi/MedVAE", "model_weights/vae_8x_1c_3D.ckpt", _
 _CT_FM = HubFile(
     "project-lighter/ct_fm_feature_extractor", "model.safetensors", "23e05e9c3398ed305339d144e3642bbcf9ccc46f", 311
 )
-_MEDICALNET_10 = HubFile("TencentMedicalNet/MedicalNet-Resnet10", "resnet_10_23dataset.pth", "main", 58)
+_MEDICALNET_10 = HubFile(
+    "TencentMedicalNet/MedicalNet-Resnet10",
+    "resnet_10_23dataset.pth",
+    "2a0c8cd91b82beb69610b60cb76d9eb8cbf9eac7",
+    57,
+    "afa8055f3e47f4a18239495d92a7abc587902c69c31c743de2b2784653b72605",
+)
 _MEDICALNET_50 = HubFile(
-    "TencentMedicalNet/MedicalNet-Resnet50", "resnet_50_23dataset.pth", "02061bf3be4aefd33724688f16dbcc058cdf1f13", 185
+    "MONAI/checkpoints",
+    "medicalnet/resnet_50_23dataset.pth",
+    "d75b7244bed73a4366c776023ce586123392bb92",
+    185,
+    "ff48a62219073fb977fd3f4ddfb8dc1367f0ec156c8d6f6c37e205bd683a246e",
 )
 
 
@@ -172,13 +182,21 @@ def weight_file(request: EncoderRequest, cache: Path, given: Path | None) -> Pat
         return None
     if request.argument is not None:
         return Path(request.argument)
-    return cached_file(request.family.source, family_folder(request.family, cache)) if request.family.source else None
+    return _cached_weights(request.family, cache)
+
+
+def _cached_weights(family: Family, cache: Path) -> Path | None:
+    """The downloaded file, which must have the hash that was pinned or recorded; a user's own file may be any."""
+    file = cached_file(family.source, family_folder(family, cache)) if family.source else None
+    if family.source and file and (wanted := expected_sha256(family.source, file)):
+        check_sha256(file, file_sha256(file), wanted, f"delete {file}, then run gdm_download_encoder {family.name}")
+    return file
 
 
 def build_encoder(
     request: EncoderRequest, file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False
 ) -> FrozenEncoder:
-    """Build and freeze; a cached file must have the hash that was pinned or recorded."""
+    """Build, check that it fits the volumes, and freeze."""
     family = request.family
     if family and dimensions not in family.dimensions:
         raise GdmError(
@@ -187,8 +205,13 @@ def build_encoder(
             expected=" or ".join(f"{n}D" for n in family.dimensions),
             remedy="choose another encoder (gdm_download_encoder --list), or a trainer without drift: FidelityTrainer",
         )
-    if family and family.source and file is not None and (wanted := expected_sha256(family.source, file)):
-        check_sha256(file, file_sha256(file), wanted, f"delete {file}, then run gdm_download_encoder {family.name}")
+    if family and family.modalities and units.modality.upper() not in family.modalities:
+        raise GdmError(
+            f"the encoder {family.name} was not trained for this target",
+            found=units.modality,
+            expected=" or ".join(family.modalities),
+            remedy="choose another encoder (gdm_download_encoder --list), such as mini",
+        )
     builder = _find_builder(request)
     encoder = builder(file, units, dimensions, trust_checkpoint)
     if not isinstance(encoder, FrozenEncoder):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,6 +16,13 @@ from torch import nn
 
 from gdmunet.errors import GdmError
 
+# Numbers of numpy: nnU-Net keeps its scores so. They hold values alone, under the names of numpy 1 and 2.
+_SCALAR = np.float64(0).__reduce__()[0]
+_PLAIN_NUMPY: list[Any] = [
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")},
+]
 # Keys under which published checkpoints keep their weights.
 _NESTS = ("state_dict", "network_weights", "model_state_dict", "model")
 
@@ -73,6 +81,19 @@ def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, pr
     network.load_state_dict({name: weights.get(prefix + name, tensor) for name, tensor in own.items()})
 
 
+def channels_of(weights: Mapping[str, torch.Tensor], name: str, file: Path) -> int:
+    """Output channels of the convolution `name`, by which an encoder's width is known."""
+    if name not in weights:
+        raise GdmError(
+            "the file does not hold this encoder",
+            file=file,
+            found=f"{sorted(weights)[:3]} ...",
+            expected=name,
+            remedy="check that the file belongs to the encoder that was asked for",
+        )
+    return int(weights[name].shape[0])
+
+
 def weights_sha256(network: nn.Module) -> str:
     """sha256 over the names, shapes and values of all tensors: the identity of weights that come from no file."""
     digest = hashlib.sha256()
@@ -92,7 +113,8 @@ def _read_safetensors(file: Path) -> Any:
 
 def _read_pickle(file: Path, trust_checkpoint: bool) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
+        with torch.serialization.safe_globals(_PLAIN_NUMPY):
+            return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
     except pickle.UnpicklingError as error:
         if trust_checkpoint:
             raise _damaged(file, error) from error

@@ -1,0 +1,201 @@
+"""The encoder of a trained nnU-Net v2 model, such as TotalSegmentator's: plans.json and checkpoint_final.pth."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from torch import nn
+
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.convolutional import ConvolutionalEncoder, RangeEncoder
+from gdmunet.encoders.scaling import is_hounsfield
+from gdmunet.encoders.weight_files import fill, read_weights
+from gdmunet.errors import GdmError
+from gdmunet.serialization import read_json
+
+# The networks of nnU-Net whose encoder is known. ResidualUNet has the same encoder as ResidualEncoderUNet.
+_PLAIN, _RESIDUAL = ("PlainConvUNet",), ("ResidualEncoderUNet", "ResidualUNet")
+_DECODER = ("n_conv_per_stage_decoder", "num_classes", "deep_supervision")
+# nnU-Net learns the axes as its files have them, most often SPL, and mirrors them while training. TotalSegmentator
+# brings files to RAS first and trains without mirroring, so its arrays (z, y, x) run SAR.
+_ORIENTATIONS = {"TotalSegmentator": "SAR"}
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """What an encoder needs of a model folder.
+
+    Attributes
+    ----------
+    network, arguments
+        Class name of the whole network, and what it was built with.
+    transpose
+        Array axis i of the network is axis ``transpose[i]`` of the file's (z, y, x).
+    normalization, intensities
+        Scheme of the only channel, and its statistics in the training data.
+    """
+
+    file: Path
+    network: str
+    arguments: dict[str, Any]
+    transpose: tuple[int, ...]
+    normalization: str
+    intensities: Mapping[str, float]
+    dataset: str
+
+
+def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+    """``nnunet:MODEL_FOLDER``: a folder ``Trainer__Plans__configuration``, or a checkpoint in it; its own stages."""
+    if file is None:
+        raise GdmError("nnunet needs a model folder", expected="nnunet:MODEL_FOLDER")
+    model = read_model_folder(Path(file))
+    strides = model.arguments["strides"]
+    if len(strides[0]) != dimensions:
+        raise GdmError(
+            "the nnU-Net model has another number of dimensions than the plans",
+            file=file,
+            found=f"{len(strides[0])}D",
+            expected=f"{dimensions}D",
+            remedy="name the folder of another configuration of it",
+        )
+    network = _build_network(model)
+    fill(network, read_weights(model.file, trust_checkpoint), model.file, prefix="encoder.")
+    kind, scaling = _scaling(model, units)
+    prepared = next((axes for word, axes in _ORIENTATIONS.items() if word in model.dataset), "SPL")
+    orientation = "".join(prepared[axis] for axis in model.transpose)
+    channels = model.arguments["features_per_stage"]
+    return kind(network, units, channels, strides, orientation=orientation, **scaling)
+
+
+def read_model_folder(place: Path) -> ModelFolder:
+    """Find checkpoint and plans, in the form of any nnU-Net v2 release."""
+    file = _checkpoint(place)
+    folder = file.parent.parent if (file.parent.parent / "plans.json").is_file() else file.parent
+    plans = read_json(folder / "plans.json")
+    try:
+        configuration = _configuration(plans["configurations"], folder.name.split("__")[-1])
+        statistics = plans.get("foreground_intensity_properties_per_channel", {})
+        network, arguments = _network(configuration)
+        return ModelFolder(
+            file=file,
+            network=network,
+            arguments=arguments,
+            transpose=tuple(plans.get("transpose_forward", (0, 1, 2))),
+            normalization=configuration["normalization_schemes"][0],
+            intensities=statistics.get("0", {}),
+            dataset=str(plans.get("dataset_name", "")),
+        )
+    except KeyError as error:
+        raise GdmError(
+            f"plans.json lacks {error.args[0]}", file=folder / "plans.json", expected="a model folder of nnU-Net v2"
+        ) from error
+
+
+def _checkpoint(place: Path) -> Path:
+    if place.is_file():
+        return place
+    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+        found = sorted([*place.glob(f"fold_*/{name}"), *place.glob(name)])
+        if found:
+            return found[0]
+    raise GdmError(
+        "there is no checkpoint in the model folder",
+        file=place,
+        expected="fold_0/checkpoint_final.pth and plans.json",
+        remedy="name the folder nnUNetTrainer__nnUNetPlans__3d_fullres itself",
+    )
+
+
+def _configuration(configurations: dict[str, Any], name: str) -> dict[str, Any]:
+    if name not in configurations:
+        raise GdmError(
+            "the model folder's name does not say which configuration it holds",
+            found=name,
+            expected="Trainer__Plans__ and one of " + ", ".join(configurations),
+            remedy="give the folder its nnU-Net name back",
+        )
+    own = configurations[name]
+    if parent := own.get("inherits_from"):
+        return {**_configuration(configurations, parent), **own}
+    return own
+
+
+def _network(configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Class name and arguments, from the plans of today or those before release 2.4 (TotalSegmentator's)."""
+    if architecture := configuration.get("architecture"):
+        arguments = {
+            key: _import(value) if key in architecture["_kw_requires_import"] and value else value
+            for key, value in architecture["arch_kwargs"].items()
+        }
+        return architecture["network_class_name"].rpartition(".")[2], arguments
+    kernels = configuration["conv_kernel_sizes"]
+    base, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
+    flat = len(kernels[0]) == 2
+    arguments = {
+        "n_stages": len(kernels),
+        "features_per_stage": [min(base * 2**stage, most) for stage in range(len(kernels))],
+        "conv_op": nn.Conv2d if flat else nn.Conv3d,
+        "kernel_sizes": kernels,
+        "strides": configuration["pool_op_kernel_sizes"],
+        "conv_bias": True,
+        "norm_op": nn.InstanceNorm2d if flat else nn.InstanceNorm3d,
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+    }
+    blocks = configuration["n_conv_per_stage_encoder"]
+    name = str(configuration["UNet_class_name"])
+    return name, {**arguments, "n_conv_per_stage" if name in _PLAIN else "n_blocks_per_stage": blocks}
+
+
+def _import(path: str) -> Any:
+    """A layer named in plans.json; of torch alone, for plans may come from anywhere."""
+    module, _, name = path.rpartition(".")
+    if module.partition(".")[0] != "torch":
+        raise GdmError("plans.json names a layer that is not PyTorch's", found=path)
+    return getattr(importlib.import_module(module), name)
+
+
+def _build_network(model: ModelFolder) -> nn.Module:
+    if model.network not in _PLAIN + _RESIDUAL:
+        raise GdmError(
+            "the encoder of this nnU-Net network is not known",
+            file=model.file,
+            found=model.network,
+            expected=", ".join(_PLAIN + _RESIDUAL),
+            remedy="use it through a factory of your own: file.py:factory",
+        )
+    kept = {key: value for key, value in model.arguments.items() if key not in _DECODER}
+    kind = PlainConvEncoder if model.network in _PLAIN else ResidualEncoder
+    return kind(input_channels=1, return_skips=True, **kept)
+
+
+def _scaling(model: ModelFolder, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:
+    """The way in, as the model's normalisation scheme says."""
+    if model.normalization == "CTNormalization":
+        if not is_hounsfield(units):
+            raise GdmError(
+                "the nnU-Net model was trained on CT", file=model.file, found=units.modality, expected="a target in HU"
+            )
+        values = model.intensities
+        clip = (float(values["percentile_00_5"]), float(values["percentile_99_5"]))
+        return ConvolutionalEncoder, {"clip": clip, "mean": float(values["mean"]), "deviation": float(values["std"])}
+    schemes: dict[str, tuple[type[ConvolutionalEncoder], dict[str, Any]]] = {
+        "ZScoreNormalization": (ConvolutionalEncoder, {}),
+        "NoNormalization": (ConvolutionalEncoder, {"mean": 0.0, "deviation": 1.0}),
+        "RescaleTo01Normalization": (RangeEncoder, {}),
+    }
+    if model.normalization not in schemes:
+        raise GdmError(
+            "the nnU-Net model's normalisation is not known",
+            file=model.file,
+            found=model.normalization,
+            expected=", ".join(["CTNormalization", *schemes]),
+        )
+    return schemes[model.normalization]
