@@ -153,11 +153,13 @@ def _transfer(source: HubFile, file: Path, wanted: str | None, show_progress: bo
     partial = file.with_name(f".part-{(wanted or stated or 'unknown')[:16]}-{file.name}")
     known = wanted or stated
     have = partial.stat().st_size if known and partial.is_file() else 0
-    if have:
-        answer.close()
-        answer = _open(url, {"Range": f"bytes={have}-"})
-        have = have if answer.status == 206 else 0
-    _receive(answer, partial, have, source, show_progress)
+    if have != answer.length:
+        if have:
+            answer.close()
+            answer = _open(url, {"Range": f"bytes={have}-"})
+            have = have if answer.status == 206 else 0
+        _receive(answer, partial, have, source, show_progress)
+    answer.close()
     found = file_sha256(partial)
     if known and found != known:
         partial.unlink()
