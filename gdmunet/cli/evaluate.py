@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run_command
+
+if TYPE_CHECKING:
+    from gdmunet.dataset import DatasetDescriptor
 
 
 def parser() -> CommandParser:
@@ -27,16 +32,45 @@ def parser() -> CommandParser:
         help="folder of body masks inside which the scores are taken; default: none, the whole volume",
     )
     command.add_argument(
+        "--fov",
+        type=Path,
+        metavar="DIR",
+        help="folder of masks of the field of view: scores are taken inside body and field of view; default: none",
+    )
+    command.add_argument(
+        "--labels_ref",
+        type=Path,
+        metavar="DIR",
+        help="folder of label maps of the references (a segmentation of each): adds Dice and HD95; default: none",
+    )
+    command.add_argument(
+        "--labels_pred", type=Path, metavar="DIR", help="folder of label maps of the predictions; default: none"
+    )
+    command.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: summary.json in the folder of predictions"
     )
     command.add_argument(
         "-d", "--dataset", help="data set whose dataset.json gives the groups and the target's unit; default: none"
     )
+    command.add_argument(
+        "--groups",
+        type=Path,
+        metavar="CSV",
+        help="table with the header case,patient and further groups (region, ...) to give the scores by; default: "
+        "those of the data set",
+    )
+    command.add_argument(
+        "--synthrad",
+        action="store_true",
+        help="print the table of the SynthRAD challenge: MAE, PSNR, MS-SSIM (2023: SSIM) and, with label maps, Dice "
+        "and HD95 of its structures, by region and over all cases; regions come from -d, --groups or the identifiers",
+    )
     ranges = command.add_mutually_exclusive_group()
     ranges.add_argument(
         "--range",
         choices=("2023", "2025"),
-        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 3000); default: 2025 for CT",
+        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 3000); default: 2025 for CT; "
+        "with --synthrad 2023 where all regions are brain or pelvis",
     )
     ranges.add_argument(
         "--data_range",
@@ -64,15 +98,31 @@ def main(argv: list[str] | None = None) -> int | None:
     from gdmunet.evaluation.evaluate import evaluate_folders
     from gdmunet.evaluation.report import format_table, write_csv, write_html
     from gdmunet.evaluation.summary import save_summary
+    from gdmunet.evaluation.synthrad import (
+        challenge_structures,
+        challenge_table,
+        challenge_year,
+        check_challenge,
+    )
 
     raw = folders_from(arguments).raw
+    descriptor = load_descriptor(find_dataset(raw, arguments.dataset)) if arguments.dataset else None
+    groups = _groups(arguments, descriptor)
+    if arguments.synthrad:
+        given = {"mask": arguments.mask, "fov": arguments.fov, "data_range": arguments.data_range}
+        check_challenge(**{name: value is not None for name, value in given.items()})
+        arguments.range = arguments.range or challenge_year(groups)
     summary = evaluate_folders(
         arguments.reference,
         arguments.prediction,
         arguments.mask,
-        descriptor=load_descriptor(find_dataset(raw, arguments.dataset)) if arguments.dataset else None,
+        descriptor=descriptor,
         range_name=arguments.range,
         data_range=tuple(arguments.data_range) if arguments.data_range else None,
+        groups=groups,
+        fov_folder=arguments.fov,
+        label_folders=(arguments.labels_ref, arguments.labels_pred),
+        structures=challenge_structures(groups) if arguments.synthrad else None,
         allow_missing=arguments.allow_missing,
         processes=arguments.processes,
         show_progress=not arguments.no_pbar,
@@ -83,6 +133,22 @@ def main(argv: list[str] | None = None) -> int | None:
         write_csv(summary, arguments.csv)
     if arguments.html:
         write_html(summary, arguments.html)
-    print(format_table(summary))
+    print(challenge_table(summary) if arguments.synthrad else format_table(summary))
     print(f"wrote {output}")
     return 0
+
+
+def _groups(arguments: argparse.Namespace, descriptor: DatasetDescriptor | None) -> dict[str, dict[str, str]]:
+    """The groups of every reference: of SynthRAD's identifiers, the data set, the table; later ones win."""
+    from gdmunet.conversion.held_out import read_groups
+    from gdmunet.conversion.synthrad_files import challenge_groups
+    from gdmunet.dataset import groups_of
+    from gdmunet.evaluation.volume_files import find_volumes
+
+    table = read_groups(arguments.groups) if arguments.groups else {}
+    names = find_volumes(arguments.reference) if arguments.reference.is_dir() else {}
+    known = challenge_groups(names) if arguments.synthrad else {}
+    return {
+        name: known.get(name, {}) | (groups_of(descriptor, name) if descriptor else {}) | table.get(name, {})
+        for name in names
+    }
