@@ -23,12 +23,18 @@ def parser() -> CommandParser:
         folders=("results",),
     )
     command.add_argument(
-        "-i", "--input", type=Path, required=True, metavar="DIR", help="folder of conditions: CASE_0000.ext, ..."
+        "-i",
+        "--input",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of conditions: CASE_0000.ext, ...; or of a DICOM series; or of a sub-folder of DICOM a case",
     )
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the predictions: CASE.ext"
     )
     _add_model(command)
+    _add_dicom(command)
     command.add_argument(
         "--mask", type=Path, metavar="DIR", help="folder of body masks CASE.ext; default: derived from the conditions"
     )
@@ -109,11 +115,33 @@ def _add_model(command: CommandParser) -> None:
     )
 
 
+def _add_dicom(command: CommandParser) -> None:
+    command.add_argument(
+        "--dicom-out",
+        type=Path,
+        metavar="DIR",
+        help="with DICOM input: also write each predicted CT as a DICOM series into DIR/CASE",
+    )
+    command.add_argument(
+        "--series",
+        nargs="+",
+        default=[],
+        metavar="SERIES",
+        help="with DICOM input: number or UID of the series, one a channel; default: the only one that is a volume",
+    )
+    command.add_argument(
+        "--fix-geometry",
+        action="store_true",
+        help="with DICOM input: resample series with uneven, missing, doubled or tilted slices (default: refuse them)",
+    )
+
+
 @run_command
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_predict``."""
     arguments = parser().parse_args(argv)
     from gdmunet.device import find_device
+    from gdmunet.inference.dicom_cases import open_dicom
     from gdmunet.inference.models import resolve_model
     from gdmunet.inference.predictor import Predictor
     from gdmunet.inference.run import predict_folder
@@ -138,11 +166,13 @@ def main(argv: list[str] | None = None) -> int | None:
         tta=arguments.tta,
         skip_empty=not arguments.predict_empty,
     )
+    dicom = open_dicom(arguments.input, predictor, arguments.series, arguments.fix_geometry, arguments.dicom_out)
     done = predict_folder(
         arguments.input,
         arguments.output,
         predictor,
         mask_folder=arguments.mask,
+        dicom=dicom,
         continue_prediction=arguments.continue_prediction,
         num_parts=arguments.num_parts,
         part_id=arguments.part_id,
@@ -152,6 +182,8 @@ def main(argv: list[str] | None = None) -> int | None:
         uncertainty=arguments.uncertainty,
         show_progress=not arguments.no_pbar,
     )
+    for note in dicom.notes if dicom else ():
+        print(note)
     there = f", {len(done.skipped)} were there already" if done.skipped else ""
     print(f"predicted {len(done.predicted)} cases into {arguments.output}{there}")
     return 0

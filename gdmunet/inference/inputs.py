@@ -1,4 +1,4 @@
-"""What can be predicted: arrays, SimpleITK images and files, as one case on one grid."""
+"""What can be predicted: arrays, SimpleITK images, files and DICOM folders, as one case on one grid."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 
 from gdmunet.dataset import FILE_ENDINGS
+from gdmunet.dicom.reading import read_series
+from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, Volume, check_values, geometry_of, read_mask, read_volume
 
-Source = np.ndarray | sitk.Image | str | Path
+Source = np.ndarray | sitk.Image | Volume | str | Path
 
 
 def gather_case(
@@ -29,7 +31,8 @@ def gather_case(
     Parameters
     ----------
     condition
-        One volume, or one a channel: array (z, y, x), SimpleITK image, or path.
+        One volume, or one a channel: array (z, y, x), SimpleITK image, `Volume`, path of a file, or of a folder
+        that holds one DICOM series.
     channels
         The modality words of the channels that are needed.
     mask
@@ -70,11 +73,16 @@ def gather_case(
 
 def _condition(source: Source, spacing: Sequence[float] | None, name: str) -> Volume:
     if isinstance(source, str | Path):
-        return read_volume(Path(source), name)
+        path = Path(source)
+        return _dicom(path, name) if path.is_dir() else read_volume(path, name)
     volume = _in_memory(source, spacing, name)
     array = volume.array.astype(np.float32, copy=False)
     check_values(array, identifier=name)
     return Volume(array, volume.geometry)
+
+
+def _dicom(folder: Path, name: str) -> Volume:
+    return read_series(choose_series(scan_series(folder, name), folder=folder, case=name), case=name).volume
 
 
 def _mask(source: Source, spacing: Sequence[float] | None, name: str) -> Volume:
@@ -87,7 +95,9 @@ def _mask(source: Source, spacing: Sequence[float] | None, name: str) -> Volume:
     return Volume(body, volume.geometry)
 
 
-def _in_memory(source: np.ndarray | sitk.Image, spacing: Sequence[float] | None, name: str) -> Volume:
+def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float] | None, name: str) -> Volume:
+    if isinstance(source, Volume):
+        return source
     if isinstance(source, sitk.Image):
         if source.GetDimension() != 3 or source.GetNumberOfComponentsPerPixel() != 1:
             raise _not_a_volume(name, f"size {source.GetSize()}, {source.GetNumberOfComponentsPerPixel()} components")
@@ -115,7 +125,7 @@ def _in_memory(source: np.ndarray | sitk.Image, spacing: Sequence[float] | None,
 def _name_of(source: Source) -> str:
     if not isinstance(source, str | Path):
         return "volume"
-    name = Path(source).name
+    name = Path(source).resolve().name
     ending = next((ending for ending in FILE_ENDINGS if name.endswith(ending)), "")
     return name.removesuffix(ending).removesuffix("_0000")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from gdmunet import __version__
 from gdmunet.dataset import Case, list_images
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.imageio import read_case, read_volume
+from gdmunet.imageio import CaseVolumes, read_case, read_volume
+from gdmunet.inference.dicom_cases import DicomCases
 from gdmunet.inference.export import write_prediction, write_uncertainty
 from gdmunet.inference.pipeline import Stage, raise_named
 from gdmunet.inference.prediction import NetworkPrediction
@@ -63,6 +64,7 @@ def predict_folder(
     predictor: Predictor,
     *,
     mask_folder: Path | None = None,
+    dicom: DicomCases | None = None,
     continue_prediction: bool = False,
     num_parts: int = 1,
     part_id: int = 0,
@@ -82,6 +84,8 @@ def predict_folder(
         Gets ``CASE.ext``, ``prediction_settings.json`` and, with `uncertainty`, ``uncertainty/CASE.ext``.
     mask_folder
         Body masks ``CASE.ext``; without it the body is derived from the condition.
+    dicom
+        The cases where they are DICOM series; they are read, and may be written, as it says.
     continue_prediction
         Leave out cases whose prediction is there and can be read.
     num_parts, part_id
@@ -97,10 +101,11 @@ def predict_folder(
     folders = (Path(input_folder), Path(output_folder), Path(mask_folder) if mask_folder else None)
     _check_folders(*folders)
     return predict_cases(
-        _part(_list_cases(folders[0], folders[2], predictor), num_parts, part_id),
+        _part(_list_cases(folders[0], folders[2], predictor, dicom), num_parts, part_id),
         folders[1],
         predictor,
         mask_folder=folders[2],
+        dicom=dicom,
         continue_prediction=continue_prediction,
         preprocess_workers=preprocess_workers,
         export_workers=export_workers,
@@ -116,6 +121,7 @@ def predict_cases(
     predictor: Predictor,
     *,
     mask_folder: Path | None = None,
+    dicom: DicomCases | None = None,
     continue_prediction: bool = False,
     preprocess_workers: int = 1,
     export_workers: int = 1,
@@ -125,22 +131,28 @@ def predict_cases(
 ) -> PredictedFolder:
     """Predict these cases (their targets are not looked at); the rest is as in `predict_folder`."""
     predictor.check_uncertainty(uncertainty)
-    outputs = _Outputs(output_folder, predictor, as_float, uncertainty)
+    outputs = _Outputs(output_folder, predictor, as_float, uncertainty, dicom)
+    if dicom is not None and not continue_prediction:
+        dicom.check_output([case.identifier for case in cases])
     finished = [case.identifier for case in cases if continue_prediction and outputs.has(case.identifier)]
     todo = deque(replace(case, target=None) for case in cases if case.identifier not in finished)
     save_json(_settings(predictor, mask_folder, as_float, uncertainty), output_folder / SETTINGS_FILE)
     reading: Stage[PreparedCase] = Stage(preprocess_workers, "read")
     writing: Stage[None] = Stage(export_workers, "write")
     with reading, writing, Progress("predicting", len(todo), show_progress) as progress:
-        predicted = _run_cases(predictor, todo, outputs, reading, writing, progress)
+        read = dicom.read if dicom else read_case
+        predicted = _run_cases(predictor, todo, read, outputs, reading, writing, progress)
     return PredictedFolder(predicted, tuple(finished))
 
 
 class _Outputs:
     """Where predictions go, and how they get there."""
 
-    def __init__(self, folder: Path, predictor: Predictor, as_float: bool, uncertainty: bool) -> None:
+    def __init__(
+        self, folder: Path, predictor: Predictor, as_float: bool, uncertainty: bool, dicom: DicomCases | None = None
+    ) -> None:
         self.folder, self.predictor, self.as_float, self.uncertainty = folder, predictor, as_float, uncertainty
+        self.dicom = dicom
         self.ending = predictor.descriptor.file_ending
 
     def has(self, identifier: str) -> bool:
@@ -153,7 +165,7 @@ class _Outputs:
                 read_volume(path, identifier)
         except GdmError:
             return False  # missing or cut short: it is predicted again
-        return True
+        return self.dicom is None or self.dicom.has(identifier)
 
     def write(self, raw: list[NetworkPrediction], mask: np.ndarray, properties: CaseProperties) -> None:
         # Taken out of its list, the network's output is let go before the file is written: two volumes less.
@@ -161,12 +173,15 @@ class _Outputs:
         name = f"{properties.identifier}{self.ending}"
         if self.uncertainty:
             write_uncertainty(self.folder / UNCERTAINTY_FOLDER / name, prediction)
+        if self.dicom is not None:
+            self.dicom.write(prediction)
         write_prediction(self.folder / name, prediction, self.as_float)
 
 
 def _run_cases(
     predictor: Predictor,
     todo: deque[Case],
+    read: Callable[[Case], CaseVolumes],
     outputs: _Outputs,
     reading: Stage[PreparedCase],
     writing: Stage[None],
@@ -180,10 +195,10 @@ def _run_cases(
         writing.check()
 
     for _ in range(len(todo)):
-        _read_ahead(reading, todo, predictor)
+        _read_ahead(reading, todo, read, predictor)
         prepared = reading.take()
         if reading.ahead:
-            _read_ahead(reading, todo, predictor)
+            _read_ahead(reading, todo, read, predictor)
         properties, mask = prepared.properties, prepared.mask
         try:
             raw = [predictor.predict_network_units(prepared, uncertainty=outputs.uncertainty, progress=check)]
@@ -200,14 +215,16 @@ def _run_cases(
     return predicted
 
 
-def _read_ahead(reading: Stage[PreparedCase], todo: deque[Case], predictor: Predictor) -> None:
+def _read_ahead(
+    reading: Stage[PreparedCase], todo: deque[Case], read: Callable[[Case], CaseVolumes], predictor: Predictor
+) -> None:
     while todo and not reading.full:
         case = todo.popleft()
-        reading.submit(case.identifier, _read, case, predictor)
+        reading.submit(case.identifier, _read, case, read, predictor)
 
 
-def _read(case: Case, predictor: Predictor) -> PreparedCase:
-    return predictor.prepare(read_case(case))
+def _read(case: Case, read: Callable[[Case], CaseVolumes], predictor: Predictor) -> PreparedCase:
+    return predictor.prepare(read(case))
 
 
 def _check_folders(input_folder: Path, output_folder: Path, mask_folder: Path | None) -> None:
@@ -226,10 +243,13 @@ def _check_folders(input_folder: Path, output_folder: Path, mask_folder: Path | 
             )
 
 
-def _list_cases(input_folder: Path, mask_folder: Path | None, predictor: Predictor) -> list[Case]:
+def _list_cases(
+    input_folder: Path, mask_folder: Path | None, predictor: Predictor, dicom: DicomCases | None
+) -> list[Case]:
     ending = predictor.descriptor.file_ending
+    found = dicom.conditions if dicom else list_images(input_folder, predictor.descriptor)
     cases = []
-    for identifier, paths in list_images(input_folder, predictor.descriptor).items():
+    for identifier, paths in found.items():
         mask = mask_folder / f"{identifier}{ending}" if mask_folder else None
         if mask is not None and not mask.is_file():
             raise GdmError(
