@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from gdmunet.cli import convert_synthrad, demo, evaluate, models, new_dataset, plan, predict, train
+from gdmunet.cli import convert_synthrad, demo, download_encoder, evaluate, models, new_dataset, plan, predict, train
 from gdmunet.cli.arguments import CommandParser, help_text
 
 # Every command of pyproject.toml, in the order in which a user meets them.
@@ -16,6 +16,7 @@ PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_demo": demo.parser,
     "gdm_new_dataset": new_dataset.parser,
     "gdm_convert_synthrad2025": convert_synthrad.parser,
+    "gdm_download_encoder": download_encoder.parser,
     "gdm_plan_and_preprocess": plan.plan_and_preprocess_parser,
     "gdm_extract_fingerprint": plan.extract_fingerprint_parser,
     "gdm_plan_experiment": plan.plan_experiment_parser,

@@ -1,0 +1,70 @@
+import http.server
+import threading
+
+import pytest
+
+from gdmunet.cli.download_encoder import main
+from gdmunet.encoders.registry import FAMILIES
+
+SOURCE = FAMILIES["ct-fm"].source
+
+
+@pytest.fixture
+def hub():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+        def do_GET(self):
+            content = b"weights" if self.path == SOURCE.url(hub="") else b""
+            self.send_response(200 if content else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _online(monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
+def test_the_list_names_every_encoder_and_what_is_at_hand(tmp_path, capsys):
+    (tmp_path / "ct-fm").mkdir()
+    (tmp_path / "ct-fm" / SOURCE.name).touch()
+    assert main(["--list", "-o", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0].split(":")[0] for line in lines[1:-1]] == list(FAMILIES)
+    assert [line.split()[0] for line in lines if "at hand:" in line] == ["ct-fm"]
+
+
+def test_weights_are_fetched_into_the_folder(hub, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GDM_ENCODERS", str(tmp_path))
+    assert main(["ct-fm", "--hub", hub, "--no_pbar"]) == 0
+    assert (tmp_path / "ct-fm" / SOURCE.name).read_bytes() == b"weights"
+    text = capsys.readouterr().out
+    assert "sha256" in text and "licence of the weights: Apache-2.0" in text
+
+
+def test_downloads_that_are_off_are_not_made(hub, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(["ct-fm", "--hub", hub, "-o", str(tmp_path)]) == 1
+    assert "curl -L" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("name", "message"), [("ctfm", "there is no encoder"), ("nnunet", "-encoder nnunet:")])
+def test_what_cannot_be_fetched_says_so(name, message, tmp_path, capsys):
+    assert main([name, "-o", str(tmp_path)]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["ct-fm", "--list"]])
+def test_a_name_or_the_list_is_needed(words):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
