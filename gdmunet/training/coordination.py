@@ -208,21 +208,22 @@ def gramian(
     per_sample: bool = False,
     across_ranks: bool = True,
 ) -> torch.Tensor:
-    """Inner products of the gradients: (m, m), or (B, m, m) per sample; float64 on the CPU, multiplied in float32.
+    """Inner products of the gradients: (m, m), or (B, m, m) per sample; multiplied in float32, float64 on the CPU.
 
     Under several ranks, those of the loss that is averaged over all of them.
     """
     _check_shapes(gradients, mask)
-    count, samples = len(gradients), len(gradients[0])
-    products = torch.zeros(samples, count, count, dtype=torch.float64, device=gradients[0].device)
+    count, first = len(gradients), _wide(gradients[0])
+    products = first.new_zeros(len(first), count, count)
     for i in range(count):
         inside = _wide(gradients[i]) if mask is None else _wide(gradients[i]) * mask
         for j in range(i + 1):
             products[:, i, j] = products[:, j, i] = (inside * _wide(gradients[j])).flatten(1).sum(1)
-    products = products if per_sample else products.sum(0)
-    if across_ranks and world_size() > 1:
-        products = (products if per_sample else sum_over_ranks(products)) / world_size() ** 2
-    return products.cpu()
+    if not per_sample:
+        products = products.sum(0)
+        products = sum_over_ranks(products) if across_ranks else products
+    ranks = world_size() if across_ranks else 1
+    return products.cpu().double() / ranks**2
 
 
 def weights_of(

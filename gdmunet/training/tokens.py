@@ -70,10 +70,8 @@ class LevelPlan:
 
     Attributes
     ----------
-    shape
-        Of the map, in cells.
-    spatial, local
-        Drawn places and windows.
+    shape, spatial, local
+        Of the map in cells; drawn places; drawn windows of each size.
     body
         (B', 1, cells) float32, 1 in the body, of the patches that have some; None: no global tokens are wanted.
     patches
@@ -89,13 +87,7 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """Where the tokens of a batch lie, by level.
-
-    Attributes
-    ----------
-    patches
-        Patches in the batch.
-    """
+    """Where the tokens of a batch of so many patches lie, by level."""
 
     levels: dict[str, LevelPlan]
     patches: int
@@ -254,12 +246,12 @@ def _draw(shares: torch.Tensor, window: int, most: int, generator: torch.Generat
     """Windows of at least half body: at most `most` of a patch, all equally likely."""
     shape = shares.shape[2:]
     counts = [n // window for n in shape]
-    starts = [_randint(n % window + 1, generator) for n in shape]
+    device = "cpu" if generator is None else generator.device
+    starts = [int(torch.randint(n % window + 1, (), generator=generator, device=device)) for n in shape]
     crop = tuple(slice(start, start + count * window) for start, count in zip(starts, counts, strict=True))
     body = (_pool(shares[(slice(None), slice(None), *crop)], (window,) * len(shape)) >= 0.5).flatten(1)
     if aligned:
         body = body.all(0, keepdim=True).expand_as(body)
-    device = "cpu" if generator is None else generator.device
     ranks = torch.rand(1 if aligned else len(body), body.shape[1], generator=generator, device=device)
     ranked = ranks.to(body.device).expand_as(body).masked_fill(~body, -1).topk(min(most, body.shape[1]), dim=1)
     valid = (ranked.values >= 0).flatten()
@@ -275,13 +267,6 @@ def _cells_of_windows(
     for axis, (start, count) in enumerate(zip(starts, counts, strict=True)):
         cells = cells.narrow(axis, start, count * window).unfold(axis, window, window)
     return cells.reshape(math.prod(counts), window ** len(shape))
-
-
-def _randint(end: int, generator: torch.Generator | None) -> int:
-    if end == 1:
-        return 0
-    device = "cpu" if generator is None else generator.device
-    return int(torch.randint(end, (), generator=generator, device=device))
 
 
 def _global_body(shares: torch.Tensor, aligned: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -303,11 +288,8 @@ def _gather(flat: torch.Tensor, picks: Picks) -> torch.Tensor:
 
 def _mean_and_std(values: torch.Tensor, weights: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Over the last axis of (S, C, cells), where the weights (S, 1, cells) are 1; both (S, C)."""
-    if weights is None:
-        weights = torch.ones_like(values[:1, :1])
-    else:
-        weights = weights.to(values.device)
-        values = values * weights
+    weights = torch.ones_like(values[:1, :1]) if weights is None else weights.to(values.device)
+    values = values * weights
     count = weights.sum(2)
     mean = values.sum(2) / count
     # Two passes: no cancellation. The variance does not change with the mean to first order, hence detached.
