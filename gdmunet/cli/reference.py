@@ -8,13 +8,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from gdmunet.cli import convert_synthrad, demo, download_encoder, evaluate, models, new_dataset, plan, predict, train
+from gdmunet.cli import (
+    convert_dicom,
+    convert_synthrad,
+    demo,
+    download_encoder,
+    evaluate,
+    models,
+    new_dataset,
+    plan,
+    predict,
+    train,
+)
 from gdmunet.cli.arguments import CommandParser, help_text
 
 # Every command of pyproject.toml, in the order in which a user meets them.
 PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_demo": demo.parser,
     "gdm_new_dataset": new_dataset.parser,
+    "gdm_convert_dicom": convert_dicom.parser,
     "gdm_convert_synthrad2025": convert_synthrad.parser,
     "gdm_download_encoder": download_encoder.parser,
     "gdm_plan_and_preprocess": plan.plan_and_preprocess_parser,
@@ -24,6 +36,8 @@ PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_train": train.parser,
     "gdm_predict": predict.parser,
     "gdm_evaluate": evaluate.parser,
+    "gdm_report": report.parser,
+    "gdm_view": report.view_parser,
     "gdm_find_best_configuration": models.find_best_configuration_parser,
     "gdm_ensemble": models.ensemble_parser,
     "gdm_export_model": models.export_model_parser,
