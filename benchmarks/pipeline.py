@@ -39,9 +39,9 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
     plans = f"gdmPlans_{arguments.preset}"
     steps = {
         "plan": (plan.plan_and_preprocess_main,
-                 ["-d", number, "-c", "3d_fullres", "-pl", arguments.preset, *spacing, *raw, *preprocessed]),
+                 ["-d", number, "-c", "3d_fullres", "-tr", "FidelityTrainer", "-pl", arguments.preset, *spacing, *raw, *preprocessed]),
         "train": (train.main,
-                  [number, "3d_fullres", "all", "-p", plans, "--iterations", str(arguments.iterations), "--overwrite",
+                  [number, "3d_fullres", "all", "-tr", "FidelityTrainer", "-p", plans, "--iterations", str(arguments.iterations), "--overwrite",
                    "--set", "iterations_per_epoch=50", "learning_rate=0.002", *raw, *preprocessed, *results]),
         "predict": (predict.main,
                     ["-i", str(dataset / "imagesTs"), "-o", str(predictions), "-d", number, "-chk", "final", *masks,

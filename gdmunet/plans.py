@@ -62,18 +62,26 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class MemoryFootprint:
-    """Predicted peak bytes of one training step, by part. The parts add up to the peak."""
+    """Predicted peak bytes of one training step, by part. The parts add up to the peak.
+
+    `encoder` holds a frozen encoder's weights and activations, `bank` the features it keeps from step to step,
+    `output_gradients` the gradients that are coordinated; all 0 for trainers without an encoder.
+    """
 
     parameters: int
     gradients: int
     optimizer: int
     ema: int
     activations: int
+    encoder: int = 0
+    bank: int = 0
+    output_gradients: int = 0
 
     @property
     def total(self) -> int:
         """Bytes at the peak."""
-        return self.parameters + self.gradients + self.optimizer + self.ema + self.activations
+        generator = self.parameters + self.gradients + self.optimizer + self.ema + self.activations
+        return generator + self.encoder + self.bank + self.output_gradients
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,8 @@ class Configuration:
         Spline order of resampling along finely sampled axes; 1 is used across thick slices.
     predicted_memory
         For the trainer and precision that the plans were made for.
+    encoder
+        Frozen encoder of trainers that use one; None: planned for a trainer without.
     """
 
     name: str
@@ -150,6 +160,7 @@ class Configuration:
     order: int
     network: NetworkSpec
     predicted_memory: MemoryFootprint
+    encoder: EncoderSpec | None = None
 
     @property
     def dimensions(self) -> int:

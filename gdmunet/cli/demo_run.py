@@ -24,6 +24,8 @@ from gdmunet.serialization import save_json
 
 PRESET = "tiny"
 CONFIGURATION = "3d_fullres"
+# Fidelity alone: a drift needs more minutes than a demonstration has.
+TRAINER = "FidelityTrainer"
 SVCT_EPOCHS = 5
 SVCT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
 MR2CT_EPOCHS = 4
@@ -165,12 +167,24 @@ def _commands(
         (
             "fingerprint, plan and preprocess",
             plan.plan_and_preprocess_main,
-            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET] + [*raw, *preprocessed],
+            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET, "-tr", TRAINER]
+            + [*raw, *preprocessed],
         ),
         (
             "train on all training cases",
             train.main,
-            ["gdm_train", number, CONFIGURATION, "all", "-p", plans, "--epochs", str(epochs or task.epochs)]
+            [
+                "gdm_train",
+                number,
+                CONFIGURATION,
+                "all",
+                "-tr",
+                TRAINER,
+                "-p",
+                plans,
+                "--epochs",
+                str(epochs or task.epochs),
+            ]
             + ["--set", *task.settings, "-np", str(LOADER_WORKERS), *raw, *preprocessed, *results],
         ),
         (

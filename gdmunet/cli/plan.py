@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.cli.arguments import CommandParser, folders_from, positive_float, positive_int, run_command
 
 if TYPE_CHECKING:
     from gdmunet.plans import Plans
+    from gdmunet.preprocessing.planned_encoder import EncoderWish
 
 _CONFIGURATIONS = ("3d_fullres", "3d_lowres", "2d")
 _PRESETS = ("plain", "M", "L", "XL", "tiny")
@@ -143,6 +145,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         folders.preprocessed / dataset_folder.name,
         preset=arguments.planner,
         footprint=trainer.footprint,
+        choose=_encoder_wish(arguments) if trainer.uses_encoder else None,
         trainer=trainer.__name__,
         precision=trainer.precision_on(device),
         memory_budget_gb=arguments.gpu_memory_target or budget,
@@ -154,6 +157,20 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         f"{plans.dataset_name}: plans {plans.name} with {', '.join(plans.configurations)}\n\n{format_reasons(plans)}\n"
     )
     return plans
+
+
+def _encoder_wish(arguments: argparse.Namespace) -> EncoderWish:
+    from gdmunet.paths import downloads_allowed
+    from gdmunet.preprocessing.planned_encoder import EncoderWish
+
+    return EncoderWish(
+        arguments.encoder,
+        folders_from(arguments).encoders,
+        arguments.encoder_path,
+        allow_download=downloads_allowed(),
+        trust_checkpoint=arguments.trust_checkpoint,
+        show_progress=not arguments.no_pbar,
+    )
 
 
 def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) -> None:
@@ -195,7 +212,7 @@ def _add_planning(command: CommandParser) -> None:
         "-pl", "--planner", choices=_PRESETS, default="plain", help="network family; tiny is for CPUs and teaching"
     )
     command.add_argument(
-        "-tr", "--trainer", default="FidelityTrainer", help="trainer whose memory the plans must fit: name, "
+        "-tr", "--trainer", default="GDMTrainer", help="trainer whose memory the plans must fit: name, "
         "file.py:Class or package.module:Class",
     )  # fmt: skip
     command.add_argument(
@@ -205,6 +222,25 @@ def _add_planning(command: CommandParser) -> None:
         metavar="GB",
         help="memory of one training step in GB (1e9 bytes); default: plain: the GPU's free memory, 8 without a GPU; "
         "M 8, L 24, XL 40, tiny 2",
+    )
+    command.add_argument(
+        "-encoder",
+        "--encoder",
+        default="auto",
+        metavar="NAME",
+        help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
+        "file.py:factory; auto: the best whose weights are at hand or can be downloaded, else the built-in mini; "
+        "unused by trainers without an encoder",
+    )
+    command.add_argument(
+        "-encoder_path", "--encoder_path", "--encoder-path", type=Path, metavar="FILE",
+        help="weights of that encoder, for machines without network; default: the cache, else a download",
+    )  # fmt: skip
+    command.add_argument(
+        "--trust_checkpoint",
+        "--trust-checkpoint",
+        action="store_true",
+        help="read encoder weights from a pickle that may run code; only for files that you trust",
     )
     command.add_argument(
         "-overwrite_target_spacing",

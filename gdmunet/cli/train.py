@@ -23,7 +23,7 @@ def parser() -> CommandParser:
     command.add_argument(
         "-tr",
         "--trainer",
-        default="FidelityTrainer",
+        default="GDMTrainer",
         help="trainer by name, or a class of your own as file.py:Class or package.module:Class",
     )
     command.add_argument("-p", "--plans", default="gdmPlans", help="name of the plans")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.fingerprint import FINGERPRINT_FILE, Fingerprint
+from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.presets import PRESETS, PresetName
 from gdmunet.serialization import load_json, read_json, save_json
@@ -27,9 +27,10 @@ def run_planning(
     preprocessed_dataset_folder: Path,
     *,
     preset: PresetName,
-    footprint: Callable[[NetworkSpec, tuple[int, ...], int, Precision], MemoryFootprint],
+    footprint: TrainerFootprint,
     trainer: str,
     precision: Precision,
+    choose: ChooseEncoder | None = None,
     memory_budget_gb: float | None = None,
     plans_name: str | None = None,
     configurations: Sequence[str] | None = None,
@@ -42,7 +43,9 @@ def run_planning(
     dataset_folder, preprocessed_dataset_folder
         ``DatasetXXX_Name`` in the raw and in the preprocessed folder; the latter holds the fingerprint.
     footprint
-        The trainer's prediction of its peak memory: (network, patch size, batch size, precision).
+        The trainer's prediction of its peak memory: (network, patch size, batch size, precision, encoder).
+    choose
+        Chooses the frozen encoder; None: the trainer uses none.
     memory_budget_gb, plans_name
         None: the preset's own.
 
@@ -67,7 +70,8 @@ def run_planning(
         make_folds(cases),
         preset=preset,
         name=name,
-        footprint=functools.partial(_with_precision, footprint, precision),
+        footprint=footprint,
+        choose=choose,
         trainer=trainer,
         precision=precision,
         memory_budget_gb=PRESETS[preset].default_budget_gb if memory_budget_gb is None else memory_budget_gb,
@@ -77,16 +81,6 @@ def run_planning(
     )
     save_json(plans, destination)
     return plans
-
-
-def _with_precision(
-    footprint: Callable[[NetworkSpec, tuple[int, ...], int, Precision], MemoryFootprint],
-    precision: Precision,
-    network: NetworkSpec,
-    patch_size: tuple[int, ...],
-    batch_size: int,
-) -> MemoryFootprint:
-    return footprint(network, patch_size, batch_size, precision)
 
 
 def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Fingerprint:

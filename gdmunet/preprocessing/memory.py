@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,6 +121,7 @@ def training_footprint(
     ema: bool = True,
     state_bytes: int = 0,
     linear: bool = True,
+    divisor: int = 1,
 ) -> MemoryFootprint:
     """Peak bytes of one training step in the steady state (the optimiser's moments exist), by part.
 
@@ -142,6 +144,8 @@ def training_footprint(
         operation are such a sum as well, two small counts give both numbers, and the peak of any patch and batch size
         is their exact maximum (but for a few bytes a channel and sample). Pass False where it does not hold, such as
         for a matrix of all pairs in a batch: each size is then counted by itself.
+    divisor
+        The small counts use patches that it divides, for steps that would pad others.
 
     Notes
     -----
@@ -149,7 +153,7 @@ def training_footprint(
     """
     spec = _StepSpec(network, precision, step, build, ema)
     if linear:
-        trace = _linear_trace(spec, _smallest_patch(network))
+        trace = _linear_trace(spec, _smallest_patch(network, divisor))
         voxels = batch_size * int(np.prod(patch_size))
         peak = int(np.max(trace.constant + trace.per_voxel * voxels))
         resident = trace.resident
@@ -195,9 +199,9 @@ class _LinearTrace:
     resident: _Resident
 
 
-def _smallest_patch(network: NetworkSpec) -> tuple[int, ...]:
+def _smallest_patch(network: NetworkSpec, divisor: int) -> tuple[int, ...]:
     """A patch whose bottleneck has two voxels a side: the least that every normalisation accepts."""
-    return tuple(int(2 * n) for n in np.prod(network.strides, axis=0))
+    return tuple(math.lcm(int(2 * n), 2 * divisor) for n in np.prod(network.strides, axis=0))
 
 
 @functools.lru_cache(maxsize=1024)

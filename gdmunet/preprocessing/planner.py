@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.device import Precision
+from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Plans, Reason
+from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
+from gdmunet.preprocessing.planned_encoder import ChooseEncoder, PlannedEncoder, TrainerFootprint
 from gdmunet.preprocessing.presets import PRESETS, PresetName
 from gdmunet.preprocessing.reasons import format_reasons
 from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, fit_batch, fit_patch
@@ -40,6 +42,7 @@ class _Task:
     median_shape: tuple[int, int, int]
     intensities: IntensityPlan
     problem: SizingProblem
+    encoders: dict[int, PlannedEncoder]
 
 
 def plan_experiment(
@@ -50,10 +53,11 @@ def plan_experiment(
     *,
     preset: PresetName,
     name: str,
-    footprint: Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint],
+    footprint: TrainerFootprint,
     trainer: str,
     precision: Precision,
     memory_budget_gb: float,
+    choose: ChooseEncoder | None = None,
     configurations: Sequence[str] | None = None,
     target_spacing: Sequence[float] | None = None,
     fingerprint_hash: str = "",
@@ -63,9 +67,11 @@ def plan_experiment(
     Parameters
     ----------
     footprint
-        The trainer's prediction of its peak memory in `precision`: (network, patch size, batch size).
+        The trainer's prediction of its peak memory: (network, patch size, batch size, precision, encoder).
     memory_budget_gb
         GB of 1e9 bytes that one training step may use. Kernel workspaces and the device's own context come on top.
+    choose
+        Chooses the frozen encoder for 2 or 3 dimensions; None: the trainer uses none.
     configurations
         Which of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
     target_spacing
@@ -81,12 +87,16 @@ def plan_experiment(
     spacing, spacing_reason = _target_spacing(fingerprint, target_spacing)
     transpose = _axis_order(spacing)
     intensities = plan_intensities(fingerprint, descriptor)
+    encoders = _choose_encoders(choose, wanted, VolumeUnits(
+        intensities.target, intensities.background, descriptor.target_name, transpose
+    ))  # fmt: skip
+    modules = {dimensions: planned.module for dimensions, planned in encoders.items()}
     problem = SizingProblem(
         PRESETS[preset],
         len(descriptor.channels),
         intensities.residual_channel,
         round(memory_budget_gb * 1e9),
-        footprint,
+        lambda network, patch, batch: footprint(network, patch, batch, precision, modules.get(network.dimensions)),
     )
     task = _Task(
         fingerprint,
@@ -95,6 +105,7 @@ def plan_experiment(
         _median_shape(fingerprint, spacing, transpose),
         intensities,
         problem,
+        encoders,
     )
     planned, size_reasons = _plan_configurations(task, wanted)
     return Plans(
@@ -113,11 +124,21 @@ def plan_experiment(
             words.axis_order(transpose, spacing),
             words.body(descriptor, fingerprint),
             *intensities.reasons,
+            *(planned_encoder.reason for planned_encoder in encoders.values()),
             words.memory(trainer, precision, memory_budget_gb, preset),
             *size_reasons,
             words.folds(folds, len(fingerprint.cases)),
         ),
     )
+
+
+def _choose_encoders(
+    choose: ChooseEncoder | None, wanted: tuple[str, ...], units: VolumeUnits
+) -> dict[int, PlannedEncoder]:
+    """By dimensions, for the wanted configurations."""
+    if choose is None:
+        return {}
+    return {number: choose(units, number) for number in sorted({2 if name == "2d" else 3 for name in wanted})}
 
 
 def _check_configurations(configurations: Sequence[str] | None) -> tuple[str, ...]:
@@ -227,6 +248,7 @@ def _add(
         order=RESAMPLING_ORDER,
         network=network,
         predicted_memory=memory,
+        encoder=task.encoders[network.dimensions].spec if network.dimensions in task.encoders else None,
     )
     reasons += words.sizes(planned[name], fitted, task.problem, voxels)
 

@@ -66,7 +66,23 @@ def sizes(configuration: Configuration, fitted: FittedPatch, problem: SizingProb
         _patch(configuration, fitted, problem),
         Reason(f"{configuration.name} network", _network(configuration), "as deep as the patch can be halved"),
         _batch(configuration, fitted, problem, voxels),
+        *_memory_shares(configuration),
     ]
+
+
+def _memory_shares(configuration: Configuration) -> list[Reason]:
+    """What the encoder takes of the memory; nothing for trainers without one."""
+    memory = configuration.predicted_memory
+    if not memory.encoder:
+        return []
+    parts = {
+        "generator": memory.total - memory.encoder - memory.bank - memory.output_gradients,
+        "encoder": memory.encoder,
+        "feature bank": memory.bank,
+        "output gradients": memory.output_gradients,
+    }
+    shares = ", ".join(f"{name} {100 * size / memory.total:.0f} %" for name, size in parts.items())
+    return [Reason(f"{configuration.name} memory", f"{memory.total / 1e9:.3g} GB", f"predicted peak: {shares}")]
 
 
 def lowres(share: float, seen: float, gain: float, *, needed: bool, kept: bool, spacing: tuple[float, ...]) -> Reason:

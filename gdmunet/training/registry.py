@@ -8,12 +8,22 @@ import sys
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+from gdmunet.training import variants
 from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.gdm import DriftTrainer, GDMTrainer
+from gdmunet.training.perceptual import PerceptualTrainer
 from gdmunet.training.settings import near
 from gdmunet.training.trainer import Trainer
 
-TRAINERS: dict[str, type[Trainer]] = {trainer.__name__: trainer for trainer in (FidelityTrainer,)}
-DEFAULT_TRAINER = FidelityTrainer.__name__
+_ALL: tuple[type[Trainer], ...] = (
+    GDMTrainer,
+    DriftTrainer,
+    PerceptualTrainer,
+    FidelityTrainer,
+    *variants.VARIANTS,
+)
+TRAINERS: dict[str, type[Trainer]] = {trainer.__name__: trainer for trainer in _ALL}
+DEFAULT_TRAINER = GDMTrainer.__name__
 
 
 def find_trainer(name: str) -> type[Trainer]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
 from torch import nn
 
 from gdmunet.dataset import HU_MODALITIES
 from gdmunet.device import Precision, default_precision, peak_memory_mb
+from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, checkpoint_stages
 from gdmunet.paths import Folders
@@ -50,6 +51,8 @@ class Trainer(TrainerSettings):
     A subclass overrides settings (bare names) and any of: `build_network`, `build_optimizer`, `generate`,
     `loss_terms`, `combine`, `augmentation`. `train_step` is written once.
     """
+
+    uses_encoder: ClassVar[bool] = False
 
     def __init__(
         self, plans: Plans, configuration: str, fold: int | str, folders: Folders, device: torch.device
@@ -109,9 +112,14 @@ class Trainer(TrainerSettings):
 
     @classmethod
     def footprint(
-        cls, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, precision: Precision
+        cls,
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
     ) -> MemoryFootprint:
-        """Predicted peak memory of this trainer's step, before anything is allocated."""
+        """Predicted peak memory of this trainer's step, before anything is allocated; here without the encoder."""
         if cls.activation_checkpointing:
             # What is computed anew cannot be counted in mixed precision: float32 is an upper bound.
             return training_footprint(network, patch_size, batch_size, "float32", build=build_checkpointed_network)
@@ -212,6 +220,10 @@ class Trainer(TrainerSettings):
         """Unit of the errors that are reported: that of the target."""
         return "HU" if self.plans.dataset.target_name in HU_MODALITIES else f"{self.plans.dataset.target_name} units"
 
+    def description(self) -> str:
+        """What a subclass has to say before training starts, beside its settings; may be empty."""
+        return ""
+
     def extra_state(self) -> dict[str, Any]:
         """What a subclass adds to the resume state: tensors and plain values."""
         return {}
@@ -229,6 +241,17 @@ class Trainer(TrainerSettings):
         """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
         if distributed.rank() == 0:
             state.save_weights_of(self, name)
+
+    def patch_source(self, cases: tuple[str, ...], seed: int) -> PatchSource:
+        """Where patches of those cases come from; `seed` names the stream."""
+        return PatchSource(
+            self.store, cases, self.configuration.window_size, self.configuration.dimensions,
+            self.configuration.background, self.body_share, seed,
+        )  # fmt: skip
+
+    def batch_of(self, loader: PatchLoader) -> Batch:
+        """The next batch of a loader that works in this process, on the device."""
+        return Batch.from_arrays(loader.generate_train_batch()).to(self.device)
 
     # ---- its parts --------------------------------------------------------------------------------------------
 
@@ -254,10 +277,7 @@ class Trainer(TrainerSettings):
         if self.configuration.batch_size % world:
             raise GdmError(f"a batch of {self.configuration.batch_size} cannot be shared by {world} processes")
         share = self.configuration.batch_size // world
-        source = PatchSource(
-            self.store, self.training_cases, self.configuration.window_size, self.configuration.dimensions,
-            self.configuration.background, self.body_share, self.seed,
-        )  # fmt: skip
+        source = self.patch_source(self.training_cases, self.seed)
         start, place = self.iteration * self.accumulation, distributed.rank() * share
         loader = PatchLoader(source, self.augmentation(), share, workers, start, place)
         return BatchStream(loader, workers, pin_memory=self.device.type == "cuda")

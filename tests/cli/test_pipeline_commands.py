@@ -24,11 +24,13 @@ class Workplace:
 
     def plan(self, *words):
         folders = ["--raw", str(self.raw), "--preprocessed", str(self.preprocessed)]
-        return plan.plan_and_preprocess_main(["-np", "1", "--no_pbar", "-device", "cpu", *folders, *words])
+        return plan.plan_and_preprocess_main(
+            ["-np", "1", "--no_pbar", "-device", "cpu", "-tr", "FidelityTrainer", *folders, *words]
+        )
 
     def train(self, *words):
         folders = ["--raw", str(self.raw), "--preprocessed", str(self.preprocessed), "--results", str(self.results)]
-        return train.main([*words, "--no_pbar", *folders])
+        return train.main(["-tr", "FidelityTrainer", *words, "--no_pbar", *folders])
 
     def predict(self, *words):
         return predict.main([*map(str, words), "--no_pbar", "-device", "cpu", "--results", str(self.results)])
@@ -218,3 +220,22 @@ def test_the_best_configuration_and_an_ensemble(trained, tmp_path, capsys):
     assert models.ensemble_main(words) == 0
     mean, first = (read_volume(f / "head_003.nii.gz").array for f in (tmp_path / "mean", tmp_path / "a"))
     assert np.array_equal(mean, first)
+
+
+def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so(tmp_path, capsys):
+    work = Workplace(tmp_path)
+    make_phantom_demo(work.raw, cases=4, size=32, show_progress=False)
+    folders = ["--raw", str(work.raw), "--preprocessed", str(work.preprocessed), "--no_pbar"]
+    planning = ["-d", "502", "-c", "3d_fullres", "-pl", "tiny", "-np", "1", "-device", "cpu"]
+    assert plan.plan_and_preprocess_main([*planning, *folders]) == 0
+    text = capsys.readouterr().out
+    assert "encoder (3D)" in text and "mini (built in)" in text and "downloads are off" in text
+    plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
+    assert plans["trainer"] == "GDMTrainer"
+    assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini"
+    short = ["--iterations", "2", "--set", "iterations_per_epoch=2", "feature_start=0.5", "bank_patches=4",
+             "validation_patches=2", "-np", "0", "-device", "cpu"]  # fmt: skip
+    words = ["502", "3d_fullres", "0", "-p", PLANS, "--results", str(work.results), *short]
+    assert train.main([*words, *folders]) == 0
+    text = capsys.readouterr().out
+    assert "GDMTrainer" in text and "encoder mini" in text and "joins at iteration 1 of 2" in text

@@ -21,7 +21,7 @@ SHORT = (("epochs", "1"), ("iterations_per_epoch", "3"), ("validation_patches", 
 def request(**changes) -> TrainingRequest:
     return TrainingRequest(
         **{"dataset": "901", "configuration": "3d_fullres", "overrides": SHORT, "device": "cpu", "loader_workers": 0,
-           "show_progress": False} | changes
+           "trainer": "FidelityTrainer", "show_progress": False} | changes
     )  # fmt: skip
 
 

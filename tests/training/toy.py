@@ -1,10 +1,14 @@
 """A tiny prepared data set with a learnable relation: target = condition smoothed and scaled, in HU."""
 
+from pathlib import Path
+
 import numpy as np
 
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.choice import choose_encoder
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
 
 DATASET = "Dataset901_Toy"
 HU = NormalizationSpec("affine", (-1024.0, 3071.0), offset=0.0, scale=500.0)
@@ -13,6 +17,14 @@ HU = NormalizationSpec("affine", (-1024.0, 3071.0), offset=0.0, scale=500.0)
 def toy_network(dimensions: int = 3) -> NetworkSpec:
     ones, twos, threes = ((n,) * dimensions for n in (1, 2, 3))
     return NetworkSpec(1, 1, (8, 16), (ones, twos), (threes, threes), (1, 1), (1,), "plain", "instance")
+
+
+def tiny_encoder(dimensions: int = 3) -> EncoderSpec:
+    """The seeded random encoder, pinned as planning pins it."""
+    units = VolumeUnits(HU, -1024.0, "CT")
+    spec = choose_encoder("tiny", units, dimensions, Path("no cache"), allow_download=False).spec
+    assert spec is not None
+    return spec
 
 
 def toy_configuration(name: str = "3d_fullres") -> Configuration:
@@ -30,6 +42,7 @@ def toy_configuration(name: str = "3d_fullres") -> Configuration:
         order=3,
         network=toy_network(dimensions),
         predicted_memory=MemoryFootprint(0, 0, 0, 0, 0),
+        encoder=tiny_encoder(dimensions),
     )
 
 

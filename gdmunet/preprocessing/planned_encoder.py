@@ -1,0 +1,90 @@
+"""The frozen encoder of a plan, and the functions through which the planner learns of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from gdmunet.device import Precision
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import choose_encoder
+from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec, Reason
+
+
+class TrainerFootprint(Protocol):
+    """A trainer's prediction of its peak memory."""
+
+    def __call__(
+        self,
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
+    ) -> MemoryFootprint: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class PlannedEncoder:
+    """What was chosen for 2 or 3 dimensions.
+
+    Attributes
+    ----------
+    spec, module
+        None where no encoder of that dimension exists.
+    reason
+        Which, and why, in words.
+    """
+
+    spec: EncoderSpec | None
+    module: FrozenEncoder | None
+    reason: Reason
+
+
+ChooseEncoder = Callable[[VolumeUnits, int], PlannedEncoder]
+
+
+@dataclass(frozen=True)
+class EncoderWish:
+    """What the user asked for; calling it chooses.
+
+    Attributes
+    ----------
+    name
+        ``auto``, or an encoder of the table, or ``package.module:factory``.
+    cache
+        Folder of downloaded weights.
+    file
+        Weights that the user gave.
+    """
+
+    name: str
+    cache: Path
+    file: Path | None = None
+    allow_download: bool = True
+    trust_checkpoint: bool = False
+    show_progress: bool = True
+
+    def __call__(self, units: VolumeUnits, dimensions: int) -> PlannedEncoder:
+        """Choose for volumes of those units; downloads happen here, and only here."""
+        choice = choose_encoder(
+            self.name,
+            units,
+            dimensions,
+            self.cache,
+            file=self.file,
+            allow_download=self.allow_download,
+            trust_checkpoint=self.trust_checkpoint,
+            show_progress=self.show_progress,
+        )
+        title = f"encoder ({dimensions}D)"
+        if choice.spec is None:
+            return PlannedEncoder(None, None, Reason(title, "none", choice.because))
+        spec = choice.spec
+        module = load_encoder(spec, units, self.cache, trust_checkpoint=self.trust_checkpoint)
+        levels = ", ".join(f"{level.channels}@{'x'.join(map(str, level.stride))}" for level in spec.levels)
+        because = f"{choice.because}; levels (channels@stride) {levels}; licence {spec.licence}"
+        return PlannedEncoder(spec, module, Reason(title, f"{spec.spec} {spec.sha256[:12]}", because))

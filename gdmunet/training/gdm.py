@@ -1,0 +1,173 @@
+"""Generative drifting: fidelity ties the output to this patient, the drift pulls features onto real ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.training import distributed
+from gdmunet.training.drift import DriftField, drift_loss
+from gdmunet.training.drift_settings import DriftSettings
+from gdmunet.training.encoder_trainer import EncoderTrainer, Weighting
+from gdmunet.training.feature_bank import FeatureBank, bank_bytes, rank_capacity
+from gdmunet.training.patches import PatchLoader
+from gdmunet.training.tokens import extract_tokens, plan_tokens, token_sets
+
+if TYPE_CHECKING:
+    from gdmunet.encoders.base import FrozenEncoder
+    from gdmunet.plans import EncoderLevel
+    from gdmunet.training.batch import Batch
+
+
+class DriftTrainer(DriftSettings, EncoderTrainer):
+    """Fidelity and, once the encoder has joined, the drift over its multi-level features; plain sum of both.
+
+    Source: generative drifting, arXiv 2602.04770, pooled over the places of a batch because a condition has one output
+    (documentation/explanation/drift.md).
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.levels = chosen_levels(self.encoder.levels, self.drift_levels)
+        patch = self.configuration.patch_size
+        sets = token_sets(self.levels, patch, self.families, self.tokens_per_patch)
+        self.bank: FeatureBank | None = None
+        if self.bank_patches:
+            self.bank = FeatureBank(sets, rank_capacity(self.bank_patches), self.device)
+        self._force_averages: dict[str, torch.Tensor] = {}
+        self._draws = (-1, torch.Generator())
+        self._said_few: set[str] = set()
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One drift term a level: the mean over its token sets, times `drift_weight`."""
+        self._fill_bank()
+        plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, self._generator())
+        with torch.no_grad():
+            real = extract_tokens(self.feature_maps(batch, batch.target), plan)
+        generated = extract_tokens(self.feature_maps(batch, prediction), plan)
+        positives = self._positives(real)
+        terms: dict[str, torch.Tensor] = {}
+        enough = self._large_enough(generated)
+        for level in self.levels:
+            keys = [key for key in enough if key.split("/")[0] == level.name]
+            losses = [self._drift(key, generated[key], positives[key]) for key in keys]
+            if losses:
+                terms[f"drift_{level.name}"] = self.drift_weight * torch.stack(losses).mean()
+        if self.bank is not None:
+            self.bank.add(real, len(batch.mask))
+        # A batch with hardly any body has no tokens; fidelity alone then.
+        return terms or {"drift_none": 0.0 * prediction.sum()}
+
+    def extra_state(self) -> dict[str, Any]:
+        """The bank and the drift's averages besides."""
+        bank = self.bank.state() if self.bank is not None and self.features_joined else None
+        return super().extra_state() | {"bank": bank, "force_averages": self._force_averages}
+
+    def load_extra_state(self, extra: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        super().load_extra_state(extra)
+        if self.bank is not None and extra["bank"] is not None:
+            self.bank.load_state(extra["bank"])
+        self._force_averages = {key: value.to(self.device) for key, value in extra["force_averages"].items()}
+
+    @classmethod
+    def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
+        """Bytes of the feature bank."""
+        levels = chosen_levels(encoder.levels, cls.drift_levels)
+        return bank_bytes(levels, patch_size, cls.families, cls.tokens_per_patch, cls.bank_patches)
+
+    # ---- its parts --------------------------------------------------------------------------------------------
+
+    def _drift(self, key: str, generated: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+        loss, field = drift_loss(
+            generated[None],
+            positives[None],
+            temperatures=self.temperatures,
+            field=self.field,
+            kernel=self.kernel,
+            affinity_floor=self.affinity_floor,
+            normalisation=self.drift_normalisation,
+            force_average=self._force_averages.get(key),
+            mask_self=self.mask_self,
+            across_ranks=distributed.world_size() > 1,
+        )
+        if self.drift_normalisation == "ema":
+            self._force_averages[key] = field.force_average
+        self._note(key.split("/")[0], field)
+        return loss.mean()
+
+    def _note(self, level: str, field: DriftField) -> None:
+        self.note(f"scale_{level}", field.scale)
+        for temperature, force, size in zip(
+            self.temperatures, field.raw_force, field.effective_sample_size, strict=True
+        ):
+            self.note(f"force_{level}_{temperature:g}", force)
+            self.note(f"ess_{level}_{temperature:g}", size)
+
+    def _positives(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The batch's own real tokens, and tokens of earlier patches."""
+        if self.bank is None:
+            return real
+        sizes = self.bank.sizes
+        drawn = self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self._generator())
+        return {key: torch.cat([tokens, drawn[key]]) for key, tokens in real.items()}
+
+    def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
+        """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out."""
+        sizes = {key: len(values) * distributed.world_size() for key, values in tokens.items()}
+        few = {key: size for key, size in sizes.items() if size < self.minimum_tokens}
+        if not few.keys() <= self._said_few:
+            self._said_few |= few.keys()
+            self.journal.say(
+                f"left out of the drift, with fewer than minimum_tokens={self.minimum_tokens} tokens a step: "
+                + ", ".join(f"{key} ({size})" for key, size in few.items())
+                + "; larger patches or batches bring them back"
+            )
+        return [key for key in tokens if key not in few]
+
+    def _fill_bank(self) -> None:
+        """Before the first drift step: real patches of the training cases, drawn as training draws them."""
+        if self.bank is None or self.bank.full or any(self.bank.sizes.values()):
+            return
+        share = self.configuration.batch_size // distributed.world_size()
+        source = self.patch_source(self.training_cases, self.seed + 2)
+        loader = PatchLoader(source, self.augmentation(), share, 0, first_place=distributed.rank() * share)
+        generator = torch.Generator().manual_seed(self.seed + 2)
+        if distributed.rank() == 0:
+            self.journal.say(f"filling the feature bank with {self.bank_patches} patches of the training cases")
+        for _ in range(-(-rank_capacity(self.bank_patches) // share)):
+            batch = self.batch_of(loader)
+            plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator)
+            with torch.no_grad():
+                self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
+
+    def _generator(self) -> torch.Generator:
+        """Source of this step's draws: a function of seed, iteration and rank, so that resuming repeats them."""
+        if self._draws[0] != self.iteration:
+            seed = (self.seed * 1_000_003 + self.iteration) * 64 + distributed.rank()
+            self._draws = (self.iteration, torch.Generator().manual_seed(seed % 2**63))
+        return self._draws[1]
+
+
+class GDMTrainer(DriftTrainer):
+    """Fidelity and drift, their gradients coordinated in the output space: the method, and what gdm_train runs."""
+
+    weighting: Weighting = "adaptive"
+
+
+def chosen_levels(levels: tuple[EncoderLevel, ...], names: tuple[str, ...] | None) -> tuple[EncoderLevel, ...]:
+    """The levels of those names, all where none are named; an unknown name is an error."""
+    if names is None:
+        return levels
+    known = {level.name: level for level in levels}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise GdmError(
+            "the encoder has no such level" if unknown else "no level of the encoder is chosen",
+            found=", ".join(unknown),
+            expected=", ".join(known),
+            remedy="correct drift_levels",
+        )
+    return tuple(known[name] for name in names)
