@@ -26,6 +26,8 @@ from gdmunet.inference.seams import offset_difference, prediction_seam_score
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.preprocessor import prepare_case
 
+TRAINER = "FidelityTrainer"
+
 
 def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, float]]:
     """Plan, train, predict and evaluate; returns the model folder and the seconds of every step."""
@@ -39,9 +41,11 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
     plans = f"gdmPlans_{arguments.preset}"
     steps = {
         "plan": (plan.plan_and_preprocess_main,
-                 ["-d", number, "-c", "3d_fullres", "-tr", "FidelityTrainer", "-pl", arguments.preset, *spacing, *raw, *preprocessed]),
+                 ["-d", number, "-c", "3d_fullres", "-tr", TRAINER, "-pl", arguments.preset, *spacing, *raw,
+                  *preprocessed]),
         "train": (train.main,
-                  [number, "3d_fullres", "all", "-tr", "FidelityTrainer", "-p", plans, "--iterations", str(arguments.iterations), "--overwrite",
+                  [number, "3d_fullres", "all", "-tr", TRAINER, "-p", plans, "--overwrite",
+                   "--iterations", str(arguments.iterations),
                    "--set", "iterations_per_epoch=50", "learning_rate=0.002", *raw, *preprocessed, *results]),
         "predict": (predict.main,
                     ["-i", str(dataset / "imagesTs"), "-o", str(predictions), "-d", number, "-chk", "final", *masks,

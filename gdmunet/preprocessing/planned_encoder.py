@@ -9,8 +9,8 @@ from typing import Protocol
 
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.registry import load_encoder
 from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.registry import load_encoder
 from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec, Reason
 
 
@@ -24,7 +24,9 @@ class TrainerFootprint(Protocol):
         batch_size: int,
         precision: Precision,
         encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint: ...  # noqa: D102
+    ) -> MemoryFootprint:
+        """Peak bytes of one training step, by part; `encoder` is the frozen one that the trainer would use."""
+        ...
 
 
 @dataclass(frozen=True)
