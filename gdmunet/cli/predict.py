@@ -120,7 +120,7 @@ def _add_dicom(command: CommandParser) -> None:
         "--dicom-out",
         type=Path,
         metavar="DIR",
-        help="with DICOM input: also write each predicted CT as a DICOM series into DIR/CASE",
+        help="with DICOM input: also write each predicted CT as a DICOM series into DIR/CASE; default: no",
     )
     command.add_argument(
         "--series",

@@ -18,6 +18,7 @@ from gdmunet.cli import (
     new_dataset,
     plan,
     predict,
+    report,
     train,
 )
 from gdmunet.cli.arguments import CommandParser, help_text

@@ -1,0 +1,201 @@
+"""A raw data set from DICOM: one folder a case, in it one folder a channel and one for the target."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+
+from gdmunet.conversion.case_files import Sources
+from gdmunet.conversion.dicom_volumes import write_exactly
+from gdmunet.conversion.folders import free_folder, new_dataset
+from gdmunet.conversion.held_out import Groups
+from gdmunet.dataset import HU_MODALITIES
+from gdmunet.dicom.reading import DicomVolume, read_series
+from gdmunet.dicom.series import choose_series, scan_series
+from gdmunet.errors import GdmError
+from gdmunet.geometry import Geometry
+from gdmunet.imageio import Volume, to_image
+from gdmunet.workers import run_in_workers
+
+_ENDING = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class DicomLayout:
+    """How the series of each case lie: ``ROOT/CASE/<condition>/...`` for every channel, ``ROOT/CASE/<target>/...``."""
+
+    root: Path
+    conditions: tuple[str, ...] = ("condition",)
+    target: str = "target"
+
+
+@dataclass(frozen=True)
+class DicomDataset:
+    """The new folder, its cases, and what was resampled in which case."""
+
+    folder: Path
+    cases: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Converted:
+    patient: str
+    notes: tuple[str, ...]
+
+
+def convert_dicom_dataset(
+    layout: DicomLayout,
+    raw_folder: Path,
+    number: int,
+    name: str,
+    *,
+    channels: Sequence[str],
+    target: str,
+    test: Sequence[str] = (),
+    groups: Groups | None = None,
+    fix_geometry: bool = False,
+    resample: bool = False,
+    seed: int = 12345,
+    processes: int = 1,
+    show_progress: bool = False,
+) -> DicomDataset:
+    """Build ``DatasetXXX_Name`` of NIfTI files; it appears whole or not at all.
+
+    Parameters
+    ----------
+    channels, target
+        Modality words of the condition channels, in the order of `layout.conditions`, and of the target.
+    groups
+        Case to its groups. None: cases of one patient ID are one patient, called ``patient_001`` and so on; no ID
+        is written anywhere.
+    fix_geometry
+        Resample series that are no regular grid.
+    resample
+        Interpolate the target, and further channels, linearly onto the grid of the first channel; False: refuse a
+        case of several grids.
+
+    Raises
+    ------
+    GdmError
+        Names the case: no or several series in a folder, different grids, different frames of reference.
+    """
+    if len(channels) != len(layout.conditions):
+        raise GdmError(
+            "every channel needs its folder",
+            found=f"{len(channels)} channels, {len(layout.conditions)} condition folders",
+            remedy="give --channel and --condition_folder the same number of values",
+        )
+    raw_folder = Path(raw_folder)
+    free_folder(raw_folder, number, name)
+    names = _case_names(layout)
+    building = raw_folder / f".tmp-{uuid.uuid4().hex[:8]}-volumes"
+    try:
+        jobs = [(case, (case, layout, (*channels, target), building, fix_geometry, resample)) for case in names]
+        converted = run_in_workers(_convert_case, jobs, processes, show_progress, "reading DICOM")
+        sources = Sources(tuple(building / str(i) for i in range(len(channels))), building / "target")
+        folder = new_dataset(
+            raw_folder,
+            number,
+            name,
+            sources,
+            channels=channels,
+            target=target,
+            test=test,
+            groups=groups or _groups(names, [one.patient for one in converted]),
+            seed=seed,
+        )
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return DicomDataset(folder, tuple(names), tuple(note for one in converted for note in one.notes))
+
+
+def _case_names(layout: DicomLayout) -> list[str]:
+    root = Path(layout.root)
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
+    if not names:
+        raise GdmError(
+            "there are no folders of cases",
+            file=root,
+            expected=f"CASE/{layout.conditions[0]} and CASE/{layout.target}, one folder a case",
+            remedy="check -i",
+        )
+    return names
+
+
+def _convert_case(
+    case: str, layout: DicomLayout, modalities: tuple[str, ...], building: Path, fix_geometry: bool, resample: bool
+) -> _Converted:
+    folders = [Path(layout.root) / case / part for part in (*layout.conditions, layout.target)]
+    places = [*map(str, range(len(layout.conditions))), "target"]
+    notes: list[str] = []
+    first: DicomVolume | None = None
+    for folder, place, modality in zip(folders, places, modalities, strict=True):
+        read = read_series(choose_series(scan_series(folder, case), folder=folder, case=case), fix_geometry, case)
+        notes += [f"{case}/{folder.name}: resampled onto a regular grid; {repair}" for repair in read.repairs]
+        volume = read.volume
+        first = first or read
+        difference = volume.geometry.difference(first.volume.geometry)
+        if difference:
+            _check_onto(read, first, difference, folder, case, resample)
+            volume = _onto(volume, first.volume.geometry, modality)
+            notes.append(f"{case}/{folder.name}: resampled onto the grid of {folders[0].name}; {difference}")
+        write_exactly(building / place / f"{case}{_ENDING}", volume)
+    assert first is not None
+    header = pydicom.dcmread(first.series.files[0], stop_before_pixels=True, specific_tags=["PatientID"])
+    return _Converted(str(header.get("PatientID") or ""), tuple(notes))
+
+
+def _check_onto(
+    read: DicomVolume, first: DicomVolume, difference: str, folder: Path, case: str, resample: bool
+) -> None:
+    if not resample:
+        raise GdmError(
+            "the series of a case lie on different grids",
+            case=case,
+            file=folder,
+            found=difference,
+            expected="one grid",
+            remedy="add --resample: further series are then interpolated onto the grid of the first channel",
+        )
+    if read.series.frame_of_reference != first.series.frame_of_reference:
+        raise GdmError(
+            "the series of a case have different frames of reference: their positions cannot be compared",
+            case=case,
+            file=folder,
+            found=f"another frame of reference UID than {first.series.description or 'the first channel'} has",
+            expected="series of one frame of reference, or on one grid",
+            remedy="register the two first, and export the moved series in the other's frame of reference",
+        )
+
+
+def _onto(volume: Volume, geometry: Geometry, modality: str) -> Volume:
+    """The volume on another grid by linear interpolation; air (the lowest value, where it is no CT) beyond it."""
+    fill = -1024.0 if modality in HU_MODALITIES else float(volume.array.min())
+    grid = sitk.Image(geometry.shape[::-1], sitk.sitkUInt8)
+    grid.SetSpacing(geometry.spacing[::-1])
+    grid.SetOrigin(geometry.origin)
+    grid.SetDirection(geometry.direction)
+    moved = sitk.Resample(
+        to_image(volume.array, volume.geometry), grid, sitk.Transform(), sitk.sitkLinear, fill, sitk.sitkFloat32
+    )
+    array = sitk.GetArrayFromImage(moved)
+    # CT is stored in whole HU; half a unit is far below what interpolation itself changes.
+    return Volume(np.rint(array) if modality in HU_MODALITIES else array, geometry)
+
+
+def _groups(names: Sequence[str], patients: Sequence[str]) -> Groups | None:
+    """Cases of one patient ID as one patient; nothing where no two cases share an ID, or all do (a placeholder)."""
+    known = sorted({patient for patient in patients if patient})
+    shared = len(known) < sum(1 for patient in patients if patient)
+    if not shared or len(known) == 1 and all(patients):
+        return None
+    labels = {patient: f"patient_{index:03d}" for index, patient in enumerate(known, start=1)}
+    return {name: {"patient": labels.get(patient, name)} for name, patient in zip(names, patients, strict=True)}
