@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
-    {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device"},
+    {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device", "scan"},
     {"dataset", "plans", "imageio"},
     {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},

@@ -1,1 +1,1 @@
-"""Computed tomography in torch: projectors, filtered back-projection, HU and attenuation."""
+"""Projectors, filtered back-projection, CT values and attenuation."""
