@@ -62,7 +62,9 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     def extra_state(self) -> dict[str, Any]:
         """The bank and the drift's averages besides."""
-        bank = self.bank.state() if self.bank is not None and self.features_joined else None
+        # Several ranks hold a share each, and one of them writes: they fill their banks anew when they continue.
+        kept = self.bank is not None and self.features_joined and distributed.world_size() == 1
+        bank = self.bank.state() if self.bank is not None and kept else None
         return super().extra_state() | {"bank": bank, "force_averages": self._force_averages}
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:

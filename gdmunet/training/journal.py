@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdmunet.atomic import atomic_path
+from gdmunet.training.progress_figure import draw_progress
 
 
 class Journal:
@@ -68,33 +69,8 @@ class Journal:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
     def draw(self) -> None:
-        """Draw progress.png: losses, validation MAE, learning rate, seconds an epoch."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+        """Draw progress.png from the rows so far."""
         rows = self.rows()
-        if not rows:
-            return
-        epochs = [row["epoch"] + 1 for row in rows]
-        figure = Figure(figsize=(11, 8), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(2, 2)
-        for name in dict.fromkeys(key for row in rows for key in row if key.startswith("loss_")):
-            axes[0, 0].plot(epochs, [row.get(name) for row in rows], label=name)
-        axes[0, 0].set(title="training loss (network units)", xlabel="epoch")
-        axes[0, 0].legend()
-        unit = rows[0].get("unit", "")
-        axes[0, 1].plot(epochs, [row["validation_mae"] for row in rows], alpha=0.5, label="validation MAE")
-        axes[0, 1].plot(epochs, [row["validation_mae_ema"] for row in rows], label="its moving average")
-        axes[0, 1].set(title=f"validation patches, body MAE ({unit})", xlabel="epoch")
-        axes[0, 1].legend()
-        axes[1, 0].plot(epochs, [row["learning_rate"] for row in rows])
-        axes[1, 0].set(title="learning rate", xlabel="epoch")
-        axes[1, 1].plot(epochs, [row["seconds"] for row in rows], label="epoch")
-        axes[1, 1].plot(epochs, [row["wait_share"] * row["seconds"] for row in rows], label="waiting for patches")
-        axes[1, 1].set(title="seconds", xlabel="epoch", ylim=(0, None))
-        axes[1, 1].legend()
-        for axis in axes.flat:
-            axis.grid(alpha=0.3)
-        with atomic_path(self.folder / "progress.png") as temporary:
-            figure.savefig(temporary, dpi=90, format="png")
+        if rows:
+            with atomic_path(self.folder / "progress.png") as temporary:
+                draw_progress(rows).savefig(temporary, dpi=90, format="png")

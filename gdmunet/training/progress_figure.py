@@ -1,0 +1,84 @@
+"""progress.png: how a training goes; with an encoder also what the drift does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+Rows = Sequence[dict[str, Any]]
+
+
+def draw_progress(rows: Rows) -> Figure:
+    """Losses, validation MAE, learning rate, seconds an epoch; four panels more once an encoder has joined."""
+    drifting = any("cosine" in row for row in rows)
+    figure = Figure(figsize=(11, 14 if drifting else 8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(4 if drifting else 2, 2)
+    _draw_training(axes, rows)
+    if drifting:
+        _draw_drift(axes, rows)
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+        axis.set_xlabel("epoch")
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(fontsize=6 if len(axis.lines) > 6 else 8, ncols=1 + len(axis.lines) // 8)
+    return figure
+
+
+def _draw_training(axes: Any, rows: Rows) -> None:
+    for name in _names(rows, "loss_"):
+        _plot(axes[0, 0], rows, name, name.removeprefix("loss_"))
+    axes[0, 0].set(title="training loss (a drift's value says nothing about convergence)")
+    unit = rows[0].get("unit", "")
+    _plot(axes[0, 1], rows, "validation_mae", "validation MAE", alpha=0.5)
+    _plot(axes[0, 1], rows, "validation_mae_ema", "its moving average")
+    axes[0, 1].set(title=f"validation patches, body MAE ({unit})")
+    _plot(axes[1, 0], rows, "learning_rate")
+    axes[1, 0].set(title="learning rate")
+    epochs = [row["epoch"] + 1 for row in rows]
+    _plot(axes[1, 1], rows, "seconds", "epoch")
+    axes[1, 1].plot(epochs, [row["wait_share"] * row["seconds"] for row in rows], label="waiting for patches")
+    axes[1, 1].set(title="seconds", ylim=(0, None))
+
+
+def _draw_drift(axes: Any, rows: Rows) -> None:
+    for axis, prefix, title in (
+        (axes[2, 0], "scale_", "mean distance of features (should fall, then stay)"),
+        (axes[2, 1], "force_", "raw force, mean square (falls as the distributions meet)"),
+        (axes[3, 0], "ess_", "effective sample size of the positives"),
+    ):
+        for name in _names(rows, prefix):
+            level, _, temperature = name.removeprefix(prefix).rpartition("_")
+            _plot(
+                axis,
+                rows,
+                name,
+                f"{level}, temperature {temperature}" if prefix != "scale_" else f"{level}_{temperature}",
+            )
+        axis.set(title=title)
+        if axis.get_legend_handles_labels()[1]:
+            axis.set_yscale("log")
+    axis, ratio = axes[3, 1], axes[3, 1].twinx()
+    _plot(axis, rows, "cosine", "cosine of the gradients")
+    _plot(axis, rows, "lambda", "lambda: fidelity's share of the step")
+    axis.set(title="gradients in the output space", ylim=(-1.05, 1.05))
+    epochs = [row["epoch"] + 1 for row in rows]
+    ratio.plot(epochs, [_ratio(row) for row in rows], color="tab:red", linestyle=":")
+    ratio.set_ylabel("norm of the features' gradient / fidelity's (dotted)")
+
+
+def _names(rows: Rows, prefix: str) -> list[str]:
+    return list(dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)))
+
+
+def _plot(axis: Axes, rows: Rows, name: str, label: str | None = None, alpha: float = 1.0) -> None:
+    axis.plot([row["epoch"] + 1 for row in rows], [row.get(name) for row in rows], label=label, alpha=alpha)
+
+
+def _ratio(row: dict[str, Any]) -> float | None:
+    first, second = row.get("norm_fidelity"), row.get("norm_features")
+    return second / first if first and second is not None else None
