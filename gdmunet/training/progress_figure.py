@@ -30,9 +30,10 @@ def draw_progress(rows: Rows) -> Figure:
 
 
 def _draw_training(axes: Any, rows: Rows) -> None:
-    for name in _names(rows, "loss_"):
+    # A drift's value is nearly constant and says nothing: it stays in the journal.
+    for name in [name for name in _names(rows, "loss_") if not name.startswith("loss_drift_")]:
         _plot(axes[0, 0], rows, name, name.removeprefix("loss_"))
-    axes[0, 0].set(title="training loss (a drift's value says nothing about convergence)")
+    axes[0, 0].set(title="training loss (network units)")
     unit = rows[0].get("unit", "")
     _plot(axes[0, 1], rows, "validation_mae", "validation MAE", alpha=0.5)
     _plot(axes[0, 1], rows, "validation_mae_ema", "its moving average")
