@@ -1,8 +1,11 @@
 import dataclasses
+import shutil
 
 import pytest
+import torch
 
 from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.mini import mini_file
 from gdmunet.encoders.registry import FAMILIES, load_encoder, parse_spec
 from gdmunet.errors import GdmError
 
@@ -69,3 +72,21 @@ def test_a_3d_encoder_is_refused_for_2d_with_the_way_out(ct_units, tmp_path):
 def test_every_family_parses_as_its_own_name():
     for name, family in FAMILIES.items():
         assert parse_spec(name if family.argument is None else f"{name}:place").family is family
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("spec", ["mini", "tiny", "mae"])
+def test_built_in_encoders_give_the_declared_maps(spec, dimensions, ct_units, tmp_path):
+    if spec == "mae":  # a run folder of gdm_pretrain_encoder holds a file of the same form
+        shutil.copy(mini_file(dimensions), tmp_path / "encoder.safetensors")
+        spec = f"mae:{tmp_path}"
+    planned = plan(spec, ct_units, tmp_path, dimensions).spec
+    encoder = load_encoder(planned, ct_units, tmp_path)
+    volume = torch.randn(1, 1, *(18, 21, 20)[:dimensions], requires_grad=True)
+    maps = encoder(volume)
+    for level, found in zip(planned.levels, maps, strict=True):
+        places = tuple(-(-n // s) for n, s in zip(volume.shape[2:], level.stride, strict=True))
+        assert found.values.shape == (1, level.channels, *places)
+        gradient = torch.autograd.grad(found.values.square().mean(), volume, retain_graph=True)[0]
+        assert gradient.isfinite().all() and gradient.abs().sum() > 0
+    assert not any(weight.requires_grad for weight in encoder.parameters())
