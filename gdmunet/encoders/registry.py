@@ -7,18 +7,15 @@ user names as ``package.module:factory`` or ``file.py:factory``.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.download import HUB, HubFile, cached_file, check_sha256, download, expected_sha256, file_sha256
+from gdmunet.encoders.factories import Builder, own_factory
 from gdmunet.encoders.weight_files import weights_sha256
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderSpec
-
-Builder = Callable[[Path | None, VolumeUnits, int, bool], FrozenEncoder]
 
 _MEDVAE = "041f23d40d9890a3ee0cc1ee56e750e4b81acbe0"
 _MEDVAE_4X = HubFile("stanfordmimi/MedVAE", "model_weights/vae_4x_1c_3D.ckpt", _MEDVAE, 644)
@@ -270,7 +267,7 @@ def _find_builder(request: EncoderRequest) -> Builder:
     if request.family is not None:
         module, _, function = request.family.builder.partition(":")
         return getattr(importlib.import_module(f"gdmunet.encoders.{module}"), function)
-    return _own_factory(str(request.argument))
+    return own_factory(str(request.argument))
 
 
 def _factory_argument(spec: str) -> str:
@@ -285,21 +282,3 @@ def _factory_argument(spec: str) -> str:
 
 def _usage(family: Family) -> str:
     return family.name if family.argument is None else f"{family.name}:{family.argument}"
-
-
-def _own_factory(spec: str) -> Builder:
-    place, _, name = spec.rpartition(":")
-    try:
-        if place.endswith(".py"):
-            found = importlib.util.spec_from_file_location(f"gdmunet_encoder_{Path(place).stem}", place)
-            if found is None or found.loader is None:
-                raise ImportError(f"{place} is no Python file")
-            module = importlib.util.module_from_spec(found)
-            found.loader.exec_module(module)
-        else:
-            module = importlib.import_module(place)
-        return getattr(module, name)
-    except (ImportError, AttributeError, FileNotFoundError) as error:
-        raise GdmError(
-            f"the encoder factory {spec} cannot be loaded: {error}", remedy="check its path and name"
-        ) from error

@@ -1,0 +1,33 @@
+"""Encoders that a user writes: a factory named as ``package.module:factory`` or ``file.py:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.errors import GdmError
+
+# build(weight file or None, units of the volumes, 2 or 3, whether pickles are trusted)
+Builder = Callable[[Path | None, VolumeUnits, int, bool], FrozenEncoder]
+
+
+def own_factory(spec: str) -> Builder:
+    """Import the function that `spec` names; a file is run, so it must be one that the user trusts."""
+    place, _, name = spec.rpartition(":")
+    try:
+        if place.endswith(".py"):
+            found = importlib.util.spec_from_file_location(f"gdmunet_encoder_{Path(place).stem}", place)
+            if found is None or found.loader is None:
+                raise ImportError(f"{place} is no Python file")
+            module = importlib.util.module_from_spec(found)
+            found.loader.exec_module(module)
+        else:
+            module = importlib.import_module(place)
+        return getattr(module, name)
+    except (ImportError, AttributeError, FileNotFoundError) as error:
+        raise GdmError(
+            f"the encoder factory {spec} cannot be loaded: {error}", remedy="check its path and name"
+        ) from error
