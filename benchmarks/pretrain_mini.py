@@ -92,8 +92,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=3)
-    parser.add_argument("--iterations", type=int, default=1200)
-    parser.add_argument("--batch", type=int, default=None)
+    parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -103,8 +102,10 @@ def main() -> None:
         dimensions=arguments.dimensions,
         iterations=arguments.iterations,
         crop=96 if flat else 48,
-        batch_size=arguments.batch or (16 if flat else 4),
-        masked_windows=8 if flat else 2,
+        batch_size=12 if flat else 3,
+        masked_windows=4 if flat else 1,
+        blurred_windows=4 if flat else 1,
+        warmup=40,
         ema_decay=0.99,
         seed=arguments.seed,
     )

@@ -20,7 +20,7 @@ from torch import nn
 from gdmunet.atomic import atomic_path
 from gdmunet.encoders.pretraining_losses import MaskedDecoder, place_contrast, reconstruction_loss
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
-from gdmunet.encoders.views import Views, make_views
+from gdmunet.encoders.views import Views, blur, make_views
 from gdmunet.errors import GdmError
 from gdmunet.serialization import to_json
 
@@ -45,6 +45,8 @@ class PretrainingSettings:
         Share of the cells that the autoencoder does not see.
     masked_windows
         Windows an iteration that the autoencoder looks at.
+    blurred_windows
+        Windows an iteration whose blurred form is a decoy in the contrastive term.
     contrast_weight, temperature, places
         Of the contrastive term; places compared a level and iteration.
     """
@@ -56,6 +58,7 @@ class PretrainingSettings:
     batch_size: int = 4
     mask_share: float = 0.6
     masked_windows: int = 2
+    blurred_windows: int = 2
     contrast_weight: float = 1.0
     temperature: float = 0.1
     places: int = 384
@@ -65,7 +68,7 @@ class PretrainingSettings:
     clip: float = 1.0
     ema_decay: float = 0.999
     seed: int = 0
-    widths: tuple[int, ...] = (24, 48, 96, 128)
+    widths: tuple[int, ...] = (16, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 2, 1)
 
     @property
@@ -137,7 +140,8 @@ class Pretraining:
             if stop():
                 self.save()
                 return False
-            report(self.state.iteration + 1, self.step())
+            losses = self.step()
+            report(self.state.iteration, losses)
             if time.monotonic() - saved > save_seconds:
                 self.save()
                 self.export(self.folder / ENCODER_FILE)
@@ -174,14 +178,16 @@ class Pretraining:
         masked = reconstruction_loss(
             encoder, self.decoder, first[seen], views.clean[seen].to(device), settings.mask_share, generator
         )
-        maps = encoder.maps(encoder.cells(torch.cat([first, second])))
+        blurred = blur(first[: settings.blurred_windows], generator)
+        maps = encoder.maps(encoder.cells(torch.cat([first, second, blurred])))
         notes = {"masked": float(masked.detach())}
         contrast = masked.new_zeros(())
         for level, values in zip(encoder.levels, maps, strict=True):
-            keys, queries = values.split(len(first))
+            keys, queries, decoys = values.tensor_split([len(first), 2 * len(first)])
             loss, found = place_contrast(
                 queries,
                 keys,
+                decoys,
                 second,
                 views.shift,
                 level.stride[0],

@@ -52,6 +52,7 @@ def reconstruction_loss(
 def place_contrast(
     queries: torch.Tensor,
     keys: torch.Tensor,
+    decoys: torch.Tensor,
     images: torch.Tensor,
     shift: torch.Tensor,
     stride: int,
@@ -66,6 +67,8 @@ def place_contrast(
     ----------
     queries, keys
         (B, C, ...) maps of the shifted and of the first view.
+    decoys
+        (b, C, ...) maps of the first b of the first views, blurred: more wrong answers, so that sharpness is seen.
     images
         (B, 1, ...) the shifted view: places are drawn in proportion to the contrast inside their cell, since flat
         ones cannot be told apart.
@@ -94,12 +97,19 @@ def place_contrast(
     )
     grid = (2 * points / scale - 1).flip(-1).to(keys.device)
     grid = grid.view(len(keys), -1, *(1,) * (dimensions - 1), dimensions)
-    right = functional.grid_sample(keys, grid, align_corners=True).flatten(2).transpose(1, 2)[kept]
+    right = _sample(keys, grid)[kept]
+    wrong = _sample(decoys, grid[: len(decoys)])[kept[: len(decoys)]]
+    answers = torch.cat([right, wrong])
     centre = right.mean(0, keepdim=True)
-    similar = functional.normalize(left - centre, dim=1) @ functional.normalize(right - centre, dim=1).T
+    similar = functional.normalize(left - centre, dim=1) @ functional.normalize(answers - centre, dim=1).T
     wanted = torch.arange(len(left), device=similar.device)
-    loss = functional.cross_entropy(similar / temperature, wanted) / math.log(max(len(left), 2))
+    loss = functional.cross_entropy(similar / temperature, wanted) / math.log(max(len(answers), 2))
     return loss, float((similar.detach().argmax(1) == wanted).float().mean())
+
+
+def _sample(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """(B, C, ...) at points (B, N, 1, ..., dimensions), as (B, N, C)."""
+    return functional.grid_sample(maps, grid, align_corners=True).flatten(2).transpose(1, 2)
 
 
 def _contrast_in_cells(images: torch.Tensor, stride: int) -> torch.Tensor:

@@ -65,7 +65,7 @@ class ResidualEncoder(nn.Module):
     """
 
     def __init__(
-        self, dimensions: int = 3, widths: Sequence[int] = (24, 48, 96, 128), blocks: Sequence[int] = (1, 1, 2, 1)
+        self, dimensions: int = 3, widths: Sequence[int] = (16, 48, 96, 128), blocks: Sequence[int] = (1, 1, 2, 1)
     ) -> None:
         super().__init__()
         convolution = nn.Conv3d if dimensions == 3 else nn.Conv2d

@@ -101,6 +101,19 @@ def make_views(windows: torch.Tensor, crop: int, generator: torch.Generator) -> 
     )
 
 
+def blur(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Gaussian blur of (B, 1, ...), 0.7 to 1.5 voxels."""
+    sigma = _uniform(generator, 0.7, 1.5)
+    line = torch.exp(-0.5 * (torch.arange(-4, 5, device=images.device) / sigma) ** 2)
+    convolve = functional.conv3d if images.ndim == 5 else functional.conv2d
+    for axis in range(2, images.ndim):
+        pads = [0, 0] * (images.ndim - 2)
+        pads[2 * (images.ndim - 1 - axis)] = pads[2 * (images.ndim - 1 - axis) + 1] = 4
+        kernel = (line / line.sum()).view(1, 1, *(9 if a == axis else 1 for a in range(2, images.ndim)))
+        images = convolve(functional.pad(images, pads, mode="replicate"), kernel)
+    return images
+
+
 def random_mask(shape: tuple[int, ...], share: float, generator: torch.Generator) -> torch.Tensor:
     """True where a cell is masked: (B, 1, cells ...); blocks of 1, 2 or 4 cells a side, `share` of them."""
     block = 2 ** int(torch.randint(0, 3, (), generator=generator))
@@ -128,7 +141,7 @@ def _recolour(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 def _disturb(crops: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     shape = (len(crops), *(1,) * (crops.ndim - 1))
-    noise = 0.15 * torch.rand(shape, generator=generator).square()
+    noise = 0.3 * torch.rand(shape, generator=generator) ** 1.5
     gain = 1 + 0.03 * torch.randn(shape, generator=generator)
     offset = 0.02 * torch.randn(shape, generator=generator)
     return crops * gain + offset + noise * torch.randn(crops.shape, generator=generator)
