@@ -35,23 +35,30 @@ class MiniEncoder(FrozenEncoder):
         self.freeze()
 
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
-        """Raw units to about -1 to 1.5; see `squash`."""
-        if self.units.modality.upper() in HU_MODALITIES:
-            return squash(raw / _HU_UNIT)
-        return squash(2 * (raw - self.units.target.offset) / self.units.target.scale)
+        """Raw units to about -1 to 1.5; see `network_input`."""
+        return network_input(raw, self.units)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """Four maps at strides 2, 4, 8, 16."""
         return self.network(volume)
 
 
+def network_input(raw: torch.Tensor, units: VolumeUnits) -> torch.Tensor:
+    """Raw units to what our networks see: asinh of HU / 250, or of 2 (x - mean) / SD, half of it each.
+
+    CT: air lies at -1, water at 0, dense bone at 1.4. Everything else uses the constants of the plans, about -1 to 1.5
+    inside the body. Statistics of the patch at hand are not used: they would make a voxel's features depend on its
+    whole patch, and explode on flat ones.
+    """
+    if units.modality.upper() in HU_MODALITIES:
+        return squash(raw / _HU_UNIT)
+    return squash(2 * (raw - units.target.offset) / units.target.scale)
+
+
 def squash(values: torch.Tensor) -> torch.Tensor:
     """asinh(values) / 2: smooth, monotone, never flat.
 
-    A hard window has no gradient outside itself: a generator that leaves it would never be called back. CT comes in
-    as HU / 250: air at -1, water at 0, dense bone at 1.4. Everything else comes in as 2 (x - mean) / SD with the
-    constants of the plans, about -1 to 1.5 inside the body. Statistics of the patch at hand are not used: they would
-    make a voxel's features depend on its whole patch, and explode on flat ones.
+    A hard window has no gradient outside itself: a generator that leaves it would never be called back.
     """
     return torch.asinh(values) / 2
 

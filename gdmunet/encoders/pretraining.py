@@ -155,7 +155,8 @@ class Pretraining:
         settings, iteration = self.settings, self.state.iteration
         generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + iteration)
         views = make_views(self.source(iteration), settings.crop, generator)
-        terms, notes = self._losses(views, generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            terms, notes = self._losses(views, generator)
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * _rate(iteration, settings)
         self.optimizer.zero_grad(set_to_none=True)

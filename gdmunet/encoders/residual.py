@@ -87,6 +87,13 @@ class ResidualEncoder(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def reset_parameters(self) -> None:
+        """What is not the convolutions' own: gains and the constants of `calibrate`."""
+        for name, value in [*self.named_parameters(), *self.named_buffers()]:
+            fill = 0.7 if name.endswith(".gain") else 0.0 if name.startswith("mean_") else 1.0
+            if name.endswith(".gain") or name.startswith(("mean_", "scale_")):
+                value.data.fill_(fill)
+
     @property
     def levels(self) -> tuple[EncoderLevel, ...]:
         """Name, channels and stride of every map, finest first."""

@@ -1,0 +1,106 @@
+"""Target volumes of prepared cases, as pretraining and audits of encoders read them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.mini import network_input
+from gdmunet.encoders.views import random_window
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders
+from gdmunet.plans import Configuration, Fold, Plans
+from gdmunet.preprocessing.casestore import CaseStore, StoredCase, store_folder
+
+# Window voxels to volume voxels; what is read around a body voxel must hold the widest window.
+_ZOOM = (0.7, 1.4)
+_REACH = 1.6
+
+
+@dataclass(frozen=True)
+class TargetSource:
+    """The prepared targets of one configuration and fold."""
+
+    plans: Plans
+    configuration: Configuration
+    store: CaseStore
+    fold: Fold
+
+    @classmethod
+    def find(cls, plans: Plans, configuration: str, fold: str, folders: Folders) -> TargetSource:
+        """`fold` is a number or ``all``: every case trains, and every case is held out.
+
+        Raises
+        ------
+        GdmError
+            Unknown configuration or fold, or no prepared cases.
+        """
+        store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
+        found = store.identifiers()
+        chosen = plans.configuration(configuration)
+        if not found:
+            raise GdmError("no case is prepared", file=store.folder, remedy="run gdm_preprocess")
+        if fold == "all":
+            return cls(plans, chosen, store, Fold(tuple(found), tuple(found)))
+        if not fold.isdigit() or int(fold) >= len(plans.folds):
+            known = ", ".join([*map(str, range(len(plans.folds))), "all"])
+            raise GdmError(f"fold {fold} is not in the plans", found=fold, expected=known, remedy="choose one of these")
+        return cls(plans, chosen, store, plans.folds[int(fold)])
+
+    @property
+    def units(self) -> VolumeUnits:
+        """Of the targets."""
+        return VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
+
+    def held_out(self, count: int) -> dict[str, np.ndarray]:
+        """The first `count` validation targets (z, y, x) in network units by case."""
+        return {name: np.asarray(_target(self.store.open(name), name)[0]) for name in self.fold.validation[:count]}
+
+
+class TargetWindows:
+    """Windows of training targets: a pure function of (seed, iteration).
+
+    Parameters
+    ----------
+    source
+        Where they come from.
+    dimensions
+        2 (slices of the first axis) or 3.
+    size, count
+        Voxels a side; windows an iteration.
+    """
+
+    def __init__(self, source: TargetSource, dimensions: int, size: int, count: int, seed: int) -> None:
+        self.source, self.dimensions, self.size, self.count, self.seed = source, dimensions, size, count, seed
+        self._cases: dict[str, StoredCase] = {}
+
+    def __call__(self, iteration: int) -> torch.Tensor:
+        """(count, 1, size, ...) encoder input."""
+        return torch.stack([self._draw(iteration, place) for place in range(self.count)])
+
+    def _draw(self, iteration: int, place: int) -> torch.Tensor:
+        seed = np.random.SeedSequence((self.seed, iteration, place))
+        rng, units = np.random.default_rng(seed), self.source.units
+        names = self.source.fold.training
+        name = names[rng.integers(len(names))]
+        case = self._cases.setdefault(name, self.source.store.open(name))
+        centre = case.body_voxels[rng.integers(len(case.body_voxels))]
+        half = math.ceil(self.size * _REACH / 2)
+        box = [slice(max(0, c - half), min(n, c + half)) for c, n in zip(centre, case.mask.shape, strict=True)]
+        if self.dimensions == 2:
+            box[0] = slice(centre[0], centre[0] + 1)
+        block = torch.from_numpy(np.asarray(_target(case, name)[(slice(0, 1), *box)]))[0]
+        block = block[0] if self.dimensions == 2 else block
+        air = float(network_input(torch.tensor(float(self.source.configuration.background)), units))
+        generator = torch.Generator().manual_seed(int(seed.generate_state(1)[0]))
+        return random_window(network_input(units.to_raw(block), units), self.size, generator, _ZOOM, air)
+
+
+def _target(case: StoredCase, name: str) -> np.ndarray:
+    if case.target is None:
+        raise GdmError("the case has no target", case=name, remedy="add it to targetsTr, then run gdm_preprocess")
+    return case.target  # type: ignore[return-value]
