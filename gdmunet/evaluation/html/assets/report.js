@@ -338,7 +338,7 @@ function makeControls() {
   bar.append(element("label", {}, element("input", { type: "checkbox", checked: true,
     onchange: (event) => { WINDOW.masked = event.target.checked; repaint(); } }), "error inside the mask only"));
   if (REPORT.labels.length > 1) {
-    const select = element("select", { onchange: (event) => {
+    const select = element("select", { "aria-label": "trainer", onchange: (event) => {
       WINDOW.label = +event.target.value;
       repaint();
       if (typeof reopenViewer === "function") reopenViewer();
