@@ -1,5 +1,8 @@
 """Series of scanners become volumes: values, order, geometry; what is no regular grid is refused or resampled."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
@@ -227,6 +230,34 @@ def compress(file, compressor):
     image.file_meta.TransferSyntaxUID = other.file_meta.TransferSyntaxUID
     image.BitsStored, image.HighBit = other.BitsStored, other.HighBit
     image.save_as(file)
+
+
+VARIANTS = ("RLE", "bigendian", "expb", "implicit", "jp2klossless", "jpeg_ls_lossless")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("plugins", [True, False])
+def test_one_scanner_image_is_the_same_in_every_encoding(tmp_path, monkeypatch, variant, plugins):
+    """The MR image that pydicom brings along, uncompressed and in six other transfer syntaxes."""
+    files = Path(pydicom.__file__).parent / "data" / "test_files"
+    if not plugins:
+        monkeypatch.setattr("gdmunet.dicom.reading.get_decoder", lambda _: type("None", (), {"is_available": False}))
+    for name in ("MR_small.dcm", f"MR_small_{variant}.dcm"):
+        (tmp_path / name).mkdir()
+        shutil.copy(files / name, tmp_path / name)
+    plain, other = (read(folder).volume for folder in sorted(tmp_path.iterdir()))
+    assert np.array_equal(plain.array, other.array) and plain.geometry == other.geometry
+
+
+def test_a_compressed_multi_frame_file_needs_the_plugins_and_says_so(tmp_path, monkeypatch):
+    make_enhanced(tmp_path / "all.dcm", make_stored((3, 16, 16)))
+    image = pydicom.dcmread(tmp_path / "all.dcm")
+    image.compress(pydicom.uid.RLELossless)
+    image.save_as(tmp_path / "all.dcm")
+    assert read(tmp_path).volume.geometry.shape == (3, 16, 16)
+    monkeypatch.setattr("gdmunet.dicom.reading.get_decoder", lambda _: type("None", (), {"is_available": False}))
+    with pytest.raises(GdmError, match=r"compression[\s\S]*RLE[\s\S]*gdmunet\[dicom\]"):
+        read(tmp_path)
 
 
 def test_damage_names_the_file_and_nothing_of_the_patient(tmp_path, recwarn):

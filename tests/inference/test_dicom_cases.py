@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
-from prediction_samples import SPACING, make_configuration, make_descriptor, make_head
+from prediction_samples import SPACING, make_configuration, make_descriptor, make_head, make_model
 
+from gdmunet.cli.predict import main
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
@@ -122,3 +123,22 @@ def test_a_predictor_takes_the_folder_of_a_series(tmp_path):
     start = make_series(tmp_path / "p1")
     found = predictor().predict(tmp_path / "p1")
     assert found.identifier == "p1" and found.geometry.difference(start.geometry) is None
+
+
+def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, capsys):
+    make_series(tmp_path / "in" / "p1")
+    (tmp_path / "in" / "p1" / "CT_0004.dcm").unlink()
+    model = make_model(tmp_path / "results", folds=("0",))
+    words = ["-i", tmp_path / "in", "-o", tmp_path / "out", "-m", model, "--dicom-out", tmp_path / "dicom"]
+    words = [*map(str, words), "-device", "cpu", "--no_pbar"]
+    assert main(words) == 1
+    refused = capsys.readouterr()
+    assert "missing slices: 1" in refused.err and "case: p1" in refused.err
+    assert main([*words, "--fix-geometry"]) == 0
+    printed = capsys.readouterr()
+    assert "p1: resampled onto a regular grid; missing slices: 1" in printed.out
+    [series] = scan_series(tmp_path / "dicom" / "p1")
+    assert series.images == 20
+    header = pydicom.dcmread(series.files[0])
+    assert header.ManufacturerModelName == "Dataset999_Test" and "Dataset999_Test" in header.DerivationDescription
+    assert "SECRET" not in refused.out + refused.err + printed.out + printed.err
