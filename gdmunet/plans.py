@@ -41,6 +41,9 @@ class NetworkSpec:
         Normalisation layer after a convolution. Instance norm makes a prediction depend on where the windows lie.
     residual_channel
         Condition channel that is added to the output (network units), or None: the network then predicts a change.
+    takes_state
+        True where the network works step by step: its last two input channels are then the state of the sample and a
+        plane that holds the time, 0 to 1. Its output is the target either way.
     """
 
     in_channels: int
@@ -53,11 +56,17 @@ class NetworkSpec:
     block: Literal["plain", "residual"]
     norm: Literal["batch", "instance", "none"]
     residual_channel: int | None = None
+    takes_state: bool = False
 
     @property
     def dimensions(self) -> int:
         """2 or 3."""
         return len(self.strides[0])
+
+    @property
+    def condition_channels(self) -> int:
+        """Input channels that are the condition."""
+        return self.in_channels - (2 if self.takes_state else 0)
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,9 @@ class EncoderSpec:
         Of the weights.
     file
         Weight file that the user gave; None: the encoder's own place (package, cache).
+    trusted
+        The user said when planning that a pickle which may run code is read (``--trust_checkpoint``); it must still have
+        the hash.
     """
 
     spec: str
@@ -120,6 +132,7 @@ class EncoderSpec:
     levels: tuple[EncoderLevel, ...]
     licence: str
     file: str | None = None
+    trusted: bool = False
 
 
 @dataclass(frozen=True)

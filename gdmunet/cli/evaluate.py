@@ -10,6 +10,7 @@ from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run
 
 if TYPE_CHECKING:
     from gdmunet.dataset import DatasetDescriptor
+    from gdmunet.evaluation.judge import JudgeWish
 
 
 def parser() -> CommandParser:
@@ -64,6 +65,15 @@ def parser() -> CommandParser:
         action="store_true",
         help="print the table of the SynthRAD challenge: MAE, PSNR, MS-SSIM (2023: SSIM) and, with label maps, Dice "
         "and HD95 of its structures, by region and over all cases; regions come from -d, --groups or the identifiers",
+    )
+    command.add_argument(
+        "--judge",
+        metavar="ENCODER",
+        help="also compare predictions and references as distributions (Frechet distance, MMD) in the features of this "
+        "encoder, which must not be the one that the generator was trained with; names as for planning; default: none",
+    )
+    command.add_argument(
+        "--judge_path", type=Path, metavar="FILE", help="weights of that encoder; default: package or cache"
     )
     ranges = command.add_mutually_exclusive_group()
     ranges.add_argument(
@@ -123,6 +133,7 @@ def main(argv: list[str] | None = None) -> int | None:
         fov_folder=arguments.fov,
         label_folders=(arguments.labels_ref, arguments.labels_pred),
         structures=challenge_structures(groups) if arguments.synthrad else None,
+        judge=_judge(arguments),
         allow_missing=arguments.allow_missing,
         processes=arguments.processes,
         show_progress=not arguments.no_pbar,
@@ -136,6 +147,16 @@ def main(argv: list[str] | None = None) -> int | None:
     print(challenge_table(summary) if arguments.synthrad else format_table(summary))
     print(f"wrote {output}")
     return 0
+
+
+def _judge(arguments: argparse.Namespace) -> JudgeWish | None:
+    from gdmunet.evaluation.judge import JudgeWish
+    from gdmunet.paths import downloads_allowed
+
+    if arguments.judge is None:
+        return None
+    cache = folders_from(arguments).encoders
+    return JudgeWish(arguments.judge, cache, arguments.judge_path, allow_download=downloads_allowed())
 
 
 def _groups(arguments: argparse.Namespace, descriptor: DatasetDescriptor | None) -> dict[str, dict[str, str]]:

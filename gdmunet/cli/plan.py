@@ -145,7 +145,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         folders.preprocessed / dataset_folder.name,
         preset=arguments.planner,
         footprint=trainer.footprint,
-        choose=_encoder_wish(arguments) if trainer.uses_encoder else None,
+        choose=_encoder_wish(arguments, device.type) if trainer.uses_encoder else None,
         trainer=trainer.__name__,
         precision=trainer.precision_on(device),
         memory_budget_gb=arguments.gpu_memory_target or budget,
@@ -159,7 +159,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     return plans
 
 
-def _encoder_wish(arguments: argparse.Namespace) -> EncoderWish:
+def _encoder_wish(arguments: argparse.Namespace, device: str) -> EncoderWish:
     from gdmunet.paths import downloads_allowed
     from gdmunet.preprocessing.planned_encoder import EncoderWish
 
@@ -168,6 +168,7 @@ def _encoder_wish(arguments: argparse.Namespace) -> EncoderWish:
         folders_from(arguments).encoders,
         arguments.encoder_path,
         allow_download=downloads_allowed(),
+        allow_large=device != "cpu",
         trust_checkpoint=arguments.trust_checkpoint,
         show_progress=not arguments.no_pbar,
     )
@@ -229,8 +230,8 @@ def _add_planning(command: CommandParser) -> None:
         default="auto",
         metavar="NAME",
         help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
-        "file.py:factory; auto: the best whose weights are at hand or can be downloaded, else the built-in mini; "
-        "unused by trainers without an encoder",
+        "file.py:factory; auto: with a GPU the best whose weights are at hand or can be downloaded, else the built-in "
+        "mini; unused by trainers without an encoder",
     )
     command.add_argument(
         "-encoder_path", "--encoder_path", "--encoder-path", type=Path, metavar="FILE",

@@ -62,6 +62,7 @@ def choose_encoder(
     *,
     file: Path | None = None,
     allow_download: bool,
+    allow_large: bool = True,
     trust_checkpoint: bool = False,
     show_progress: bool = True,
     hub: str = HUB,
@@ -79,6 +80,8 @@ def choose_encoder(
     allow_download
         False (``HF_HUB_OFFLINE``): nothing is fetched. `auto` fetches its first candidate only, says so before, and
         goes on without it where that fails.
+    allow_large
+        False (no GPU): `auto` takes the built-in encoder, since the others are far too slow on a CPU.
     hub
         Base address of the downloads.
 
@@ -96,6 +99,8 @@ def choose_encoder(
             file=file,
             remedy="give it with -encoder, such as -encoder medvae-4x-3d",
         )
+    if not allow_large:
+        return _built_in(search, "the larger ones are too slow without a GPU; -encoder NAME takes one all the same")
     return _choose_best(search)
 
 
@@ -123,6 +128,7 @@ class _Search:
             levels=encoder.levels,
             licence=request.family.licence if request.family else encoder.licence,
             file=str(found) if given else None,
+            trusted=self.trust_checkpoint,
         )
         return EncoderChoice(spec, because)
 

@@ -149,21 +149,3 @@ def pooled_distances(
         name: distribution_distance(np.concatenate(blocks), np.concatenate(real[name]))
         for name, blocks in generated.items()
     }
-
-
-def high_frequency_ratio(generated: np.ndarray, real: np.ndarray, mask: np.ndarray) -> float:
-    """Energy of fine detail of a volume over that of the real one: below 1 where it is blurred.
-
-    Fine detail is the volume less its mean over 3^3 voxels, inside the body and one voxel away from its rim.
-    """
-    from scipy import ndimage
-
-    inner = ndimage.binary_erosion(mask)
-    if not inner.any():
-        raise GdmError("the body is too thin for a score of fine detail", found=f"{int(mask.sum())} voxels")
-
-    def energy(volume: np.ndarray) -> float:
-        detail = volume.astype(np.float64) - ndimage.uniform_filter(volume.astype(np.float64), 3)
-        return float(np.square(detail[inner]).mean())
-
-    return energy(generated) / max(energy(real), 1e-12)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor, groups_of
 from gdmunet.evaluation.case_scores import score_case
+from gdmunet.evaluation.judge import JudgeWish, judge_files
 from gdmunet.evaluation.range_choice import choose_range
 from gdmunet.evaluation.summary import EvaluationSettings, Summary, package_versions, summarize
 from gdmunet.evaluation.volume_files import EvaluationFolders, find_volumes, match_files, missing_error
@@ -29,6 +31,7 @@ def evaluate_folders(
     fov_folder: Path | None = None,
     label_folders: tuple[Path | None, Path | None] = (None, None),
     structures: Mapping[str, Collection[int]] | None = None,
+    judge: JudgeWish | None = None,
     checkpoint: str | None = None,
     allow_missing: bool = False,
     processes: int = 1,
@@ -52,6 +55,8 @@ def evaluate_folders(
         Label maps of references and of predictions (a segmentation of either): adds Dice and HD95.
     structures
         Identifier to the labels that count there; None, or a case that is not named: all of its reference's.
+    judge
+        The encoder whose features compare predictions and references as distributions; None: no such comparison.
     checkpoint
         Name of the weights that made the predictions; only recorded.
     allow_missing
@@ -94,4 +99,9 @@ def evaluate_folders(
     )
     if groups is None and descriptor is not None:
         groups = {name: groups_of(descriptor, name) for name in matched.names}
-    return summarize(matched.problems | {name: case.scores for name, case in found.items()}, settings, groups)
+    summary = summarize(matched.problems | {name: case.scores for name, case in found.items()}, settings, groups)
+    if judge is None:
+        return summary
+    scored_files = [files for files in matched.complete if "error" not in summary.cases[files.identifier]]
+    modality = descriptor.target_name if descriptor else "CT" if choice.hounsfield else "other"
+    return replace(summary, distribution=judge_files(scored_files, judge, modality, show_progress=show_progress))

@@ -45,6 +45,10 @@ def format_table(summary: Summary, most: int = 40) -> str:
     for row in rows:
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
         lines.append("  ".join([(row[0] if row else "").ljust(widths[0]), *cells]).rstrip())
+    if summary.distribution is not None:
+        found = summary.distribution
+        lines += ["", f"as distributions, in the features of {found.encoder} ({found.sha256[:12]}): "
+                  f"Frechet {found.frechet:.4g}, MMD {found.mmd:.4g}"]  # fmt: skip
     if summary.failed:
         lines += ["", f"{summary.failed} of {len(names)} cases have no scores and are in no mean:"]
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]

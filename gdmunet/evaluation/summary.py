@@ -12,6 +12,7 @@ import numpy as np
 
 from gdmunet import __version__
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.judge import Judgement
 from gdmunet.metrics import METRIC_TEXTS, ImageScores, ValueRange
 from gdmunet.serialization import load_json, save_json
 
@@ -114,6 +115,8 @@ class Summary:
         Kind of group (such as ``region``) to group to statistics.
     notes
         Identifier to metric to the reason why it has no value.
+    distribution
+        All predictions against all references in the features of an encoder; None: not asked for.
     """
 
     cases: dict[str, CaseRow]
@@ -128,6 +131,7 @@ class Summary:
     groups: dict[str, dict[str, Statistics]]
     notes: dict[str, dict[str, str]]
     settings: EvaluationSettings
+    distribution: Judgement | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:

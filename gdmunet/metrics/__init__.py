@@ -4,6 +4,7 @@ All arithmetic is float64, whatever the arrays' type. The three scores of SynthR
 its public evaluator. Values outside the mask never matter, not even NaN.
 """
 
+from gdmunet.metrics.detail import detail_ratio
 from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
 from gdmunet.metrics.scores import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores, score_pair
@@ -23,6 +24,7 @@ __all__ = [
     "TissueErrors",
     "ValueRange",
     "bias",
+    "detail_ratio",
     "dice",
     "evaluation_range",
     "hd95",

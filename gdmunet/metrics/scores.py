@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gdmunet.metrics.detail import detail_ratio
 from gdmunet.metrics.pointwise import bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import ValueRange, values_inside
 from gdmunet.metrics.similarity import nmi, ssim
@@ -21,6 +22,7 @@ METRIC_TEXTS = {
     "rmse": "root mean squared error in the mask, not clipped",
     "bias": "mean of prediction - target in the mask, not clipped",
     "nmi": "normalised mutual information, 1 (none) to 2",
+    "detail": "energy of fine detail (volume less its 3^3 mean) over the target's: 1 is right, less is blurred",
     "mae_air": "mean absolute error where the target is below -200 HU",
     "mae_soft": "mean absolute error where the target is -200 to 200 HU",
     "mae_bone": "mean absolute error where the target is above 200 HU",
@@ -77,12 +79,14 @@ def score_pair(
         "rmse": rmse(target, prediction, mask),
         "bias": bias(target, prediction, mask),
         "nmi": nmi(target, prediction, value_range, mask),
+        "detail": detail_ratio(target, prediction, mask),
     }
     reasons = {
         "psnr": "infinite: the images are identical in the mask once clipped to the range",
         "ms_ssim": "undefined: no voxel of the mask is left at the coarsest level, away from the volume's border",
         "ssim": "undefined: the mask lies within three voxels of the volume's border",
         "nmi": "undefined: both images are constant in the mask",
+        "detail": "undefined: the mask is less than three voxels thick, or the target is constant",
     }
     if hounsfield:
         tissue = tissue_mae(target, prediction, mask)

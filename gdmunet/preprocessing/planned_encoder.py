@@ -67,6 +67,7 @@ class EncoderWish:
     cache: Path
     file: Path | None = None
     allow_download: bool = True
+    allow_large: bool = True
     trust_checkpoint: bool = False
     show_progress: bool = True
 
@@ -79,6 +80,7 @@ class EncoderWish:
             self.cache,
             file=self.file,
             allow_download=self.allow_download,
+            allow_large=self.allow_large,
             trust_checkpoint=self.trust_checkpoint,
             show_progress=self.show_progress,
         )

@@ -68,7 +68,8 @@ def _draw_drift(axes: Any, rows: Rows) -> None:
     _plot(axis, rows, "lambda", "lambda: fidelity's share of the step")
     axis.set(title="gradients in the output space", ylim=(-1.05, 1.05))
     epochs = [row["epoch"] + 1 for row in rows]
-    ratio.plot(epochs, [_ratio(row) for row in rows], color="tab:red", linestyle=":")
+    ratios: list[Any] = [_ratio(row) for row in rows]
+    ratio.plot(epochs, ratios, color="tab:red", linestyle=":")
     ratio.set_ylabel("norm of the features' gradient / fidelity's (dotted)")
 
 

@@ -11,10 +11,10 @@ from gdmunet.evaluation.distribution import (
     body_features,
     distribution_distance,
     frechet_distance,
-    high_frequency_ratio,
     pooled_distances,
     squared_mmd,
 )
+from gdmunet.metrics import detail_ratio
 from gdmunet.plans import NormalizationSpec
 
 RNG = np.random.default_rng(0)
@@ -95,7 +95,9 @@ def test_what_lies_outside_the_body_does_not_count(encoder):
 
 def test_fine_detail_is_one_for_the_same_volume_and_falls_with_blur():
     mask, real = np.ones((24, 24, 24), dtype=bool), textured(4)[:24, :24, :24]
-    assert high_frequency_ratio(real, real, mask) == pytest.approx(1)
-    assert high_frequency_ratio(ndimage.gaussian_filter(real, 1), real, mask) < 0.5
-    with pytest.raises(GdmError, match="too thin"):
-        high_frequency_ratio(real, real, np.zeros_like(mask))
+    assert detail_ratio(real, real, mask) == pytest.approx(1)
+    assert detail_ratio(real, 2 * real, mask) == pytest.approx(4)
+    assert detail_ratio(real, ndimage.gaussian_filter(real, 1), mask) < 0.5
+    assert detail_ratio(real, real, np.zeros_like(mask)) is None
+    mask[12:] = False
+    assert detail_ratio(real, np.where(mask, real, np.nan), mask) == pytest.approx(1)
