@@ -50,14 +50,16 @@ def label_of(metric: str, hounsfield: bool) -> str:
 
 
 def number(value: float | None, metric: str = "") -> str:
-    """A score as people read it: four decimals for ratios, two for dB, one for errors from 10 on."""
+    """A score as people read it: four decimals for ratios, two for dB, one for errors from 10 on, two from 1 on."""
     if value is None:
         return "-"
     if metric in _RATIOS:
         return f"{value:.4f}"
     if metric == "psnr":
         return f"{value:.2f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def cases_csv(comparison: Comparison) -> str:
@@ -108,10 +110,10 @@ def table_columns(comparison: Comparison, metrics: Sequence[str] = MAIN_METRICS)
             found = [comparison.statistics.get(row.trainer) for row in rows]
             values = [entry.mean.get(metric) if entry else None for entry in found]
             texts = [mean_and_spread(entry, metric) for entry in found]
-            columns.append(_column(label_of(metric, hounsfield), values, texts, metric in HIGHER_IS_BETTER))
+            columns.append(_column(label_of(metric, hounsfield), values, texts, _score_to_beat(metric)))
     for name in comparison.distances:
         values = [row.distances.get(name) for row in rows]
-        columns.append(_column(name, values, [number(value) for value in values], False))
+        columns.append(_column(name, values, [number(value) for value in values]))
     costs: tuple[tuple[str, Callable[[TrainerRow], float | None], str], ...] = (
         ("network passes", lambda row: row.cost.network_passes, "{:g}"),
         ("s per volume", lambda row: row.cost.seconds, "{:.2f}"),
@@ -122,7 +124,7 @@ def table_columns(comparison: Comparison, metrics: Sequence[str] = MAIN_METRICS)
     for head, value_of, form in costs:
         values = [value_of(row) for row in rows]
         texts = ["-" if value is None else form.format(value) for value in values]
-        columns.append(_column(head, values, texts, False))
+        columns.append(_column(head, values, texts))
     return tuple(column for column in columns if any(value is not None for value in column.values))
 
 
@@ -161,9 +163,18 @@ def explanation(comparison: Comparison) -> str:
     )
 
 
-def _column(head: str, values: Sequence[float | None], texts: Sequence[str], higher_is_better: bool) -> Column:
+def _score_to_beat(metric: str) -> Callable[[float], float]:
+    """What is smallest for the best value: an error itself, a bias without its sign, a similarity negated."""
+    if metric in HIGHER_IS_BETTER:
+        return lambda value: -value
+    return abs
+
+
+def _column(
+    head: str, values: Sequence[float | None], texts: Sequence[str], rank: Callable[[float], float] = abs
+) -> Column:
     known = [value for value in values if value is not None]
-    best = (max if higher_is_better else min)(known) if len(known) > 1 else None
+    best = min(known, key=rank) if len(known) > 1 else None
     return Column(head, tuple(values), tuple(texts), best)
 
 

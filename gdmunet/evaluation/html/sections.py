@@ -137,6 +137,10 @@ def _evaluation(summary: Summary) -> str:
 def _comparison(comparison: Comparison) -> str:
     metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
     parts = [f"<p>{_text(explanation(comparison))}</p>", trainer_table(comparison)]
+    further = [metric for metric in comparison.metrics if metric not in metrics]
+    if further:
+        table = group_table("trainer", comparison.statistics, further, comparison.settings.hounsfield)
+        parts.append(f"<h3>Further scores</h3>{table}")
     failures = [f"{row.trainer}: {row.failure}" for row in comparison.rows if row.failure]
     if failures:
         parts.append(f"<h3>Failed</h3>{_list(failures)}")

@@ -69,12 +69,12 @@ def group_table(kind: str, groups: Mapping[str, Statistics], metrics: Sequence[s
         [Cell(name), *(Cell(mean_and_spread(found, m), found.mean.get(m)) for m in metrics)]
         for name, found in groups.items()
     ]
-    return table(heads, rows, f"By {kind}: mean ± standard deviation (cases)")
+    return table(heads, rows, f"Mean ± standard deviation (cases) by {kind}")
 
 
 def trainer_table(comparison: Comparison) -> str:
-    """One line a trainer: scores, distances, costs; the best of each column is bold."""
-    columns = table_columns(comparison, comparison.metrics)
+    """One line a trainer: main scores, distances, costs; the best of each column is bold."""
+    columns = table_columns(comparison)
     rows = []
     for position, row in enumerate(comparison.rows):
         cells = [Cell(row.trainer)]
