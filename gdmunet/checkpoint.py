@@ -28,6 +28,46 @@ _HEADER_KEY = "gdmunet"
 
 
 @dataclass(frozen=True)
+class SamplerSpec:
+    """How a prediction is drawn in several passes of a network that takes a state.
+
+    Attributes
+    ----------
+    name
+        ``euler`` and ``heun`` follow the path without noise; ``bridge_deterministic`` is the mean of the bridge's
+        steps, ``bridge_stochastic`` draws them.
+    steps
+        From the source to the prediction.
+    source_channel
+        Condition channel that the path starts from; None: standard normal noise.
+    noise
+        Standard deviation of the bridge, in network units times the square root of its time.
+    """
+
+    name: Literal["euler", "heun", "bridge_deterministic", "bridge_stochastic"]
+    steps: int
+    source_channel: int | None = None
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise GdmError("a sampler needs at least one step", found=self.steps)
+
+    @property
+    def passes(self) -> int:
+        """Passes of the network: Heun takes two a step, but for the last one."""
+        return 2 * self.steps - 1 if self.name == "heun" else self.steps
+
+    @property
+    def random(self) -> bool:
+        """Whether two draws differ."""
+        return self.source_channel is None or (self.name == "bridge_stochastic" and self.noise > 0)
+
+
+Sampler = SamplerSpec | Literal["one_step"]
+
+
+@dataclass(frozen=True)
 class CheckpointMetadata:
     """Where weights come from.
 
@@ -42,7 +82,7 @@ class CheckpointMetadata:
     validation_mae
         Mean absolute error on the validation patches in the target's unit, or None where it was not measured.
     sampler
-        How a prediction is drawn: one pass of the network.
+        How a prediction is drawn: in one pass of the network, or in several.
     """
 
     trainer: str
@@ -54,7 +94,7 @@ class CheckpointMetadata:
     settings: dict[str, Any] = field(default_factory=dict)
     validation_mae: float | None = None
     gdmunet_version: str = __version__
-    sampler: Literal["one_step"] = "one_step"
+    sampler: Sampler = "one_step"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Generator(nn.Module):
     Notes
     -----
     forward: condition (B, C, z, y, x) or (B, C, y, x) -> prediction (B, out_channels, ...), both in network units.
+    Where `spec.takes_state` the input is that of `stepwise_input`, and the output an estimate of the target.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -44,6 +45,16 @@ class Generator(nn.Module):
             return change
         channel = self.spec.residual_channel
         return condition[:, channel : channel + 1] + change
+
+
+def stepwise_input(condition: torch.Tensor, state: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """Input of a network that takes a state: condition (B, C, ...), state (B, 1, ...), time (B,) in 0 to 1.
+
+    The time is a plane beside the images, so the network stays a function of one tensor: windows, flips, batches and
+    compilation work as for every other network.
+    """
+    plane = time.to(state).reshape(-1, *[1] * (state.ndim - 1)).expand_as(state)
+    return torch.cat([condition, state, plane], dim=1)
 
 
 def build_network(spec: NetworkSpec) -> Generator:

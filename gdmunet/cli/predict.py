@@ -50,8 +50,22 @@ def parser() -> CommandParser:
     command.add_argument(
         "--uncertainty",
         action="store_true",
-        help="also write the voxelwise standard deviation over folds and mirrored inputs",
+        help="also write the voxelwise standard deviation over folds, mirrored inputs and samples",
     )
+    command.add_argument(
+        "--steps",
+        type=positive_int,
+        metavar="N",
+        help="steps of a model that is drawn from in several; default: as many as its trainer chose",
+    )
+    command.add_argument(
+        "--samples",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="draws of a model with noise: writes their mean, and from 2 on their standard deviation as --uncertainty",
+    )
+    command.add_argument("--seed", type=natural_int, default=0, metavar="N", help="seed of the draws' noise")
     command.add_argument("--float", action="store_true", help="write float32 also where integers would do (CT)")
     command.add_argument(
         "--predict_empty", action="store_true", help="run the network in windows without body too (default: air there)"
@@ -165,6 +179,9 @@ def main(argv: list[str] | None = None) -> int | None:
         step_size=arguments.step_size,
         tta=arguments.tta,
         skip_empty=not arguments.predict_empty,
+        steps=arguments.steps,
+        samples=arguments.samples,
+        seed=arguments.seed,
     )
     dicom = open_dicom(arguments.input, predictor, arguments.series, arguments.fix_geometry, arguments.dicom_out)
     done = predict_folder(
@@ -179,7 +196,7 @@ def main(argv: list[str] | None = None) -> int | None:
         preprocess_workers=arguments.reading_processes,
         export_workers=arguments.saving_processes,
         as_float=arguments.float,
-        uncertainty=arguments.uncertainty,
+        uncertainty=arguments.uncertainty or arguments.samples > 1,
         show_progress=not arguments.no_pbar,
     )
     for note in dicom.notes if dicom else ():

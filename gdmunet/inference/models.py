@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from gdmunet.checkpoint import Checkpoint, load_network, load_weights
+from gdmunet.checkpoint import Checkpoint, Sampler, load_network, load_weights
 from gdmunet.errors import GdmError
 from gdmunet.networks import Generator
 from gdmunet.plans import Plans, load_plans
@@ -38,12 +38,13 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Networks of one model folder, one a fold, and the plans that they were trained with."""
+    """Networks of one model folder, one a fold, the plans that they were trained with, and how they are sampled."""
 
     networks: list[Generator]
     plans: Plans
     configuration: str
     folds: tuple[str, ...]
+    sampler: Sampler = "one_step"
 
 
 def checkpoint_file(model_folder: Path, fold: str, checkpoint: CheckpointName) -> Path:
@@ -154,9 +155,18 @@ def load_model(
     files = [checkpoint_file(model_folder, fold, checkpoint) for fold in chosen]
     checkpoints = [load_weights(file) for file in files]
     name = checkpoints[0].metadata.configuration
+    sampler = checkpoints[0].metadata.sampler
     for file, loaded in zip(files, checkpoints, strict=True):
         _check_fits(loaded, plans, name, file)
-    return LoadedModel([load_network(loaded) for loaded in checkpoints], plans, name, chosen)
+        if loaded.metadata.sampler != sampler:
+            raise GdmError(
+                "the folds are sampled in different ways",
+                file=file,
+                found=loaded.metadata.sampler,
+                expected=sampler,
+                remedy="predict these folds one by one (-f)",
+            )
+    return LoadedModel([load_network(loaded) for loaded in checkpoints], plans, name, chosen, sampler)
 
 
 def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: Path) -> None:
@@ -164,7 +174,7 @@ def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: 
     facts = {
         "plans": (metadata.plans, plans.name),
         "configuration": (metadata.configuration, configuration),
-        "condition channels": (checkpoint.network.in_channels, len(plans.dataset.channels)),
+        "condition channels": (checkpoint.network.condition_channels, len(plans.dataset.channels)),
         "dimensions": (checkpoint.network.dimensions, plans.configuration(configuration).dimensions),
     }
     for what, (found, expected) in facts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gdmunet.checkpoint import Sampler
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.device import Precision, default_precision, find_device
 from gdmunet.errors import GdmError
@@ -18,6 +20,7 @@ from gdmunet.inference.inputs import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.models import CheckpointName, load_model
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
+from gdmunet.inference.samplers import check_samples, sample_volume, with_steps
 from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
@@ -61,6 +64,12 @@ class Predictor:
         Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
     skip_empty
         Fill windows that hold no body voxel with the background and do not run the networks on them.
+    sampler
+        How the networks are drawn from: in one pass, or in several as their checkpoints say.
+    samples
+        Draws a prediction is the mean of; more than one needs a sampler that draws noise.
+    seed
+        Of that noise.
     """
 
     def __init__(
@@ -76,10 +85,15 @@ class Predictor:
         batch_size: int | None = None,
         skip_empty: bool = True,
         source: ModelSource | None = None,
+        sampler: Sampler = "one_step",
+        samples: int = 1,
+        seed: int = 0,
     ) -> None:
         if not networks:
             raise GdmError("a prediction needs a network", found="none")
         self.configuration, self.descriptor, self.source = configuration, descriptor, source
+        self.sampler, self.samples, self.seed = sampler, samples, seed
+        check_samples(sampler, samples)
         self.device = find_device(device)
         self.step_size, self.tta, self.skip_empty = step_size, tta, skip_empty
         self.precision = precision or default_precision(self.device)
@@ -104,6 +118,9 @@ class Predictor:
         precision: Precision | None = None,
         batch_size: int | None = None,
         skip_empty: bool = True,
+        steps: int | None = None,
+        samples: int = 1,
+        seed: int = 0,
     ) -> Predictor:
         """Load a trained model; nothing but its folder is read.
 
@@ -115,11 +132,14 @@ class Predictor:
             Such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
         checkpoint
             ``best``, ``final`` or ``latest``.
+        steps
+            Of a model that is drawn from in several; None: as many as its trainer chose.
 
         Raises
         ------
         GdmError
-            Plans of another version, a missing fold or checkpoint, or one that does not fit the plans.
+            Plans of another version, a missing fold or checkpoint, or one that does not fit the plans; steps or samples
+            for a model of one pass.
         """
         model = load_model(Path(model_folder), folds, checkpoint)
         return cls(
@@ -133,6 +153,9 @@ class Predictor:
             batch_size=batch_size,
             skip_empty=skip_empty,
             source=ModelSource(Path(model_folder), model.folds, checkpoint),
+            sampler=with_steps(model.sampler, steps),
+            samples=samples,
+            seed=seed,
         )
 
     def predict(
@@ -192,19 +215,21 @@ class Predictor:
 
         `offset` shifts the grid of windows by so many voxels.
         """
-        if not uncertainty:
-            network = MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]
-            array, count = self._run(network, prepared, self.mirror_axes, progress, offset)
-            return NetworkPrediction(array, None, count)
         self.check_uncertainty(uncertainty)
+        members, mirror_axes = flip_members(self.networks, self.mirror_axes), self.mirror_axes[:0]
+        if not uncertainty:
+            members = [MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]]
+            mirror_axes = self.mirror_axes
+        if len(members) * self.samples == 1:
+            array, count = self._run(members[0], prepared, mirror_axes, progress, offset, 0)
+            return NetworkPrediction(array, None, count)
         moments, total = RunningMoments(), WindowCount(0, 0, 0)
-        for member in flip_members(self.networks, self.mirror_axes):
-            array, count = self._run(member, prepared, (), progress, offset)
-            moments.add(array)
-            total = WindowCount(
-                total.total + count.total, total.predicted + count.predicted, total.skipped + count.skipped
-            )
-        return NetworkPrediction(moments.mean, moments.deviation(), total)
+        for draw in range(self.samples):
+            for member in members:
+                array, count = self._run(member, prepared, mirror_axes, progress, offset, draw)
+                moments.add(array)
+                total = total + count
+        return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
 
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
@@ -222,11 +247,11 @@ class Predictor:
 
     def check_uncertainty(self, wanted: bool) -> None:
         """Refuse an uncertainty map where there is only one opinion."""
-        if wanted and len(self.networks) == 1 and not self.mirror_axes:
+        if wanted and len(self.networks) == 1 and not self.mirror_axes and self.samples == 1:
             raise GdmError(
                 "the uncertainty of one network in one pass cannot be measured",
-                found="one fold, no mirroring",
-                expected="several folds, or --tta",
+                found="one fold, no mirroring, one draw",
+                expected="several folds, --tta, or several --samples of a model that draws noise",
                 remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
             )
 
@@ -248,23 +273,24 @@ class Predictor:
         mirror_axes: tuple[int, ...],
         progress: ProgressCallback | None,
         offset: Shape,
+        draw: int,
     ) -> tuple[np.ndarray, WindowCount]:
-        count = WindowCount(0, 0, 0)
+        """One draw of one network; the windows of all its passes are counted."""
+        finished = current = WindowCount(0, 0, 0)
 
         def note(now: WindowCount) -> None:
-            nonlocal count
-            count = now
+            nonlocal current
+            current = now
             if progress is not None:
-                progress(now)
+                progress(finished + now)
 
-        background = prepared.properties.target_map.apply(np.array(self.configuration.background))
-        array = predict_volume(
-            network,
-            prepared.condition,
-            self.configuration.window_size,
+        background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
+        padding, window = border_values(prepared.properties), self.configuration.window_size
+        run_windows = functools.partial(
+            predict_volume,
+            window_size=window,
             step_size=self.step_size,
-            mask=prepared.mask,
-            background_value=float(background),
+            background_value=background,
             device=self.device,
             batch_size=self.batch_size,
             mirror_axes=mirror_axes,
@@ -272,6 +298,18 @@ class Predictor:
             progress=note,
             skip_empty=self.skip_empty,
             offset=offset,
-            padding=border_values(prepared.properties),
         )
-        return array, count
+        if self.sampler == "one_step":
+            return run_windows(network, prepared.condition, mask=prepared.mask, padding=padding), current
+
+        def predict(timed: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:
+            nonlocal finished
+            estimate = run_windows(timed, condition, mask=mask, padding=around)
+            finished = finished + current
+            return estimate
+
+        array = sample_volume(
+            self.sampler, network, predict, prepared.condition, prepared.mask,
+            padding=padding, background=background, window=window, seed=(self.seed, draw),
+        )  # fmt: skip
+        return array, finished

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet import __version__
+from gdmunet.checkpoint import Sampler
 from gdmunet.dataset import Case, list_images
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
@@ -47,6 +48,9 @@ class PredictionSettings:
     mask_folder: str | None
     as_float: bool
     uncertainty: bool
+    sampler: Sampler = "one_step"
+    samples: int = 1
+    seed: int = 0
     gdmunet_version: str = __version__
 
 
@@ -285,4 +289,7 @@ def _settings(predictor: Predictor, mask_folder: Path | None, as_float: bool, un
         mask_folder=str(mask_folder) if mask_folder else None,
         as_float=as_float,
         uncertainty=uncertainty,
+        sampler=predictor.sampler,
+        samples=predictor.samples,
+        seed=predictor.seed,
     )

@@ -54,6 +54,9 @@ class WindowCount:
     predicted: int
     skipped: int
 
+    def __add__(self, other: WindowCount) -> WindowCount:
+        return WindowCount(self.total + other.total, self.predicted + other.predicted, self.skipped + other.skipped)
+
 
 def window_starts(shape: Sequence[int], window: Sequence[int], step_size: float) -> tuple[tuple[int, ...], ...]:
     """First voxel of the windows along each axis, evenly spread, at most ``step_size * window`` voxels apart.

@@ -29,9 +29,10 @@ def save_weights_of(trainer: Trainer, name: Literal["latest", "best", "final"]) 
         iteration=trainer.iteration,
         settings=to_json(trainer.settings()),
         validation_mae=trainer.mae_average,
+        sampler=trainer.sampler,
     )
     file = trainer.fold_folder / f"checkpoint_{name}.safetensors"
-    save_weights(file, trainer.average.state, trainer.configuration.network, metadata)
+    save_weights(file, trainer.average.state, trainer.network_spec, metadata)
 
 
 def save_resume_state(trainer: Trainer) -> None:

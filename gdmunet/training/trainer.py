@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import torch
 from torch import nn
 
+from gdmunet.checkpoint import Sampler
 from gdmunet.dataset import HU_MODALITIES
 from gdmunet.device import Precision, default_precision, peak_memory_mb
 from gdmunet.encoders.base import FrozenEncoder
@@ -48,8 +49,8 @@ class Trainer(TrainerSettings):
 
     Notes
     -----
-    A subclass overrides settings (bare names) and any of: `build_network`, `build_optimizer`, `generate`,
-    `loss_terms`, `combine`, `augmentation`. `train_step` is written once.
+    A subclass overrides settings (bare names) and any of: `network_spec`, `sampler`, `build_network`,
+    `build_optimizer`, `generate`, `loss_terms`, `combine`, `augmentation`. `train_step` is written once.
     """
 
     uses_encoder: ClassVar[bool] = False
@@ -76,9 +77,19 @@ class Trainer(TrainerSettings):
 
     # ---- what a subclass may override -------------------------------------------------------------------------
 
+    @property
+    def network_spec(self) -> NetworkSpec:
+        """The generator in numbers: the planned one; it is stored with the weights."""
+        return self.configuration.network
+
+    @property
+    def sampler(self) -> Sampler:
+        """How predictions are drawn from the trained network; it is stored with the weights."""
+        return "one_step"
+
     def build_network(self) -> nn.Module:
         """The generator with fresh weights."""
-        return build_network(self.configuration.network)
+        return build_network(self.network_spec)
 
     def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """AdamW; no weight decay on biases and norms, as usual."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.encoders.base import VolumeUnits
 from gdmunet.evaluation.evaluate import evaluate_folders
 from gdmunet.evaluation.summary import Summary, save_summary
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.run import predict_cases
+from gdmunet.inference.samplers import sample_patches
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
 from gdmunet.training.batch import Batch
 from gdmunet.training.patches import PatchLoader, PatchSource
@@ -28,13 +30,17 @@ def patch_mae(trainer: Trainer) -> float:
         configuration.background, body_share=1.0, seed=trainer.seed + 1,
     )  # fmt: skip
     loader = PatchLoader(source, None, configuration.batch_size, workers=0)
+    background = VolumeUnits.of(configuration, trainer.plans.dataset.target_name).network_background
+    noise = torch.Generator().manual_seed(trainer.seed)
     error = voxels = 0.0
     with trainer.average.applied(trainer.network):
         for _ in range(-(-trainer.validation_patches // configuration.batch_size)):
             batch = Batch.from_arrays(loader.generate_train_batch()).to(trainer.device)
             with trainer.autocast():
-                prediction = trainer.network(batch.condition)
-            difference = (prediction.float() - batch.target).abs() * batch.mask
+                prediction = sample_patches(
+                    trainer.sampler, trainer.network, batch.condition, batch.mask, background, noise
+                )
+            difference = (prediction - batch.target).abs() * batch.mask
             error += difference.sum().item()
             voxels += batch.mask.sum().item()
     return error / max(voxels, 1.0) * configuration.target_normalization.scale
