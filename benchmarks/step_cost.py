@@ -1,0 +1,190 @@
+"""Where the time and memory of a training step go: fidelity alone against the method, part by part.
+
+usage: python benchmarks/step_cost.py [--patch 48] [--batch 2] [--preset tiny] [--encoder mini] [--device cpu]
+           [--rounds 7] [--precision auto]
+
+Both steps run alternately in one process; medians. Parts are timed inside the method's step.
+"""
+
+import argparse
+import statistics
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from gdmunet.device import find_device
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.registry import load_encoder
+from gdmunet.networks import build_network
+from gdmunet.plans import NetworkSpec, NormalizationSpec
+from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.preprocessing.topology import plan_topology
+from gdmunet.training.coordination import Coordinator
+from gdmunet.training.drift import drift_loss
+from gdmunet.training.feature_bank import FeatureBank
+from gdmunet.training.gdm import GDMTrainer
+from gdmunet.training.tokens import extract_tokens, plan_tokens, token_sets
+from gdmunet.training.weightings import WeightingOptions
+
+
+class Clock:
+    """Seconds by part; waits for the device before and after."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.parts = device, {}
+
+    @contextmanager
+    def part(self, name: str):
+        self._wait()
+        started = time.perf_counter()
+        yield
+        self._wait()
+        self.parts.setdefault(name, []).append(time.perf_counter() - started)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+class Bench:
+    """A generator, an encoder, a full bank and one batch."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.device = find_device(arguments.device)
+        patch = (arguments.patch,) * 3
+        preset = PRESETS[arguments.preset]
+        topology = plan_topology((1.0,) * 3, patch, preset.max_poolings)
+        self.spec: NetworkSpec = preset.network(topology, 1, 0)
+        torch.manual_seed(0)
+        self.network = build_network(self.spec).to(self.device)
+        units = VolumeUnits(NormalizationSpec("affine", (-1024.0, 3071.0), -80.0, 360.0), -1024.0, "CT")
+        chosen = choose_encoder(arguments.encoder, units, 3, Path("encoders"), allow_download=False).spec
+        self.encoder = load_encoder(chosen, units, Path("encoders")).to(self.device)
+        shape = (arguments.batch, 1, *patch)
+        self.condition, self.target = (torch.randn(shape, device=self.device) for _ in range(2))
+        self.mask = torch.ones(shape, device=self.device)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        self.coordinator = Coordinator("adaptive", "none", options=WeightingOptions(beta=0.3))
+        sets = token_sets(self.encoder.levels, patch, GDMTrainer.families, GDMTrainer.tokens_per_patch)
+        self.bank = FeatureBank(sets, GDMTrainer.bank_patches, self.device)
+        self.precision = GDMTrainer.precision_on(self.device) if arguments.precision == "auto" else arguments.precision
+        with torch.no_grad():
+            real = extract_tokens(self.encoder(self.target), self.plan())
+        while min(self.bank.sizes[k] for k in real) < 512 and not self.bank.full:
+            self.bank.add(real, arguments.batch)
+
+    def plan(self):
+        return plan_tokens(self.mask, self.encoder.levels, GDMTrainer.families, GDMTrainer.tokens_per_patch)
+
+    def autocast(self):
+        dtype = getattr(torch, self.precision)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision != "float32")
+
+    def fidelity_step(self, clock: Clock) -> None:
+        with clock.part("fidelity step, all of it"):
+            self.optimizer.zero_grad(set_to_none=True)
+            with self.autocast():
+                prediction = self.network(self.condition)
+            (prediction.float() - self.target).abs().mean().backward()
+            self.optimizer.step()
+
+    def method_step(self, clock: Clock) -> None:
+        with clock.part("method step, all of it"):
+            self.optimizer.zero_grad(set_to_none=True)
+            with clock.part("generator forward"), self.autocast():
+                prediction = self.network(self.condition)
+            (first,) = torch.autograd.grad((prediction.float() - self.target).abs().mean(), prediction)
+            with clock.part("encoder forward, real"), torch.no_grad(), self.autocast():
+                maps = self.encoder(self.target)
+            with clock.part("tokens and bank"):
+                plan = self.plan()
+                real = extract_tokens(maps, plan)
+            with clock.part("encoder forward, generated"), self.autocast():
+                leaf = prediction.detach().float().requires_grad_()
+                maps = self.encoder(leaf)
+            with clock.part("tokens and bank"):
+                generated = extract_tokens(maps, plan)
+                sizes = self.bank.sizes
+                drawn = self.bank.sample({k: min(GDMTrainer.bank_tokens, sizes[k]) for k in real})
+            with clock.part("drift"):
+                losses = [
+                    drift_loss(tokens[None], torch.cat([real[key], drawn[key]])[None])[0].mean()
+                    for key, tokens in generated.items()
+                    if len(tokens) >= GDMTrainer.minimum_tokens
+                ]
+                loss = torch.stack(losses).mean()
+                keys = list(generated)
+                wanted = torch.autograd.grad(loss, [generated[k] for k in keys], allow_unused=True, retain_graph=True)
+            with clock.part("encoder backward"):
+                pairs = [(generated[k], g) for k, g in zip(keys, wanted, strict=True) if g is not None]
+                (second,) = torch.autograd.grad([t for t, _ in pairs], leaf, [g for _, g in pairs])
+            with clock.part("coordination"):
+                direction = self.coordinator.combine([first.float(), second]).direction
+            self.bank.add(real, len(self.mask))
+            with clock.part("generator backward"):
+                prediction.backward(gradient=direction.to(prediction.dtype))
+            self.optimizer.step()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--preset", default="tiny", choices=sorted(PRESETS))
+    parser.add_argument("--encoder", default="mini")
+    parser.add_argument("--device")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1 if find_device(arguments.device).type == "cpu" else torch.get_num_threads())
+    bench = Bench(arguments)
+    clock = Clock(bench.device)
+    for number in range(arguments.rounds + 1):
+        bench.fidelity_step(clock)
+        bench.method_step(clock)
+        if number == 0:
+            clock.parts.clear()  # warm-up
+    parts = {}
+    for name, seconds in clock.parts.items():
+        calls = len(seconds) // arguments.rounds
+        parts[name] = statistics.median(sum(seconds[i : i + calls]) for i in range(0, len(seconds), calls))
+    whole = parts["method step, all of it"]
+    print(f"{bench.device}, {bench.precision}, patch {arguments.patch}^3, batch {arguments.batch}, {arguments.preset}")
+    for name, seconds in parts.items():
+        print(f"| {name} | {1000 * seconds:.1f} ms | {100 * seconds / whole:.0f} % |")
+    print(f"method / fidelity: {whole / parts['fidelity step, all of it']:.2f}")
+    patch = (arguments.patch,) * 3
+    predicted = {
+        "fidelity": GDMTrainer.footprint(bench.spec, patch, arguments.batch, bench.precision),
+        "method": GDMTrainer.footprint(bench.spec, patch, arguments.batch, bench.precision, bench.encoder),
+    }
+    for name, step in (("fidelity", bench.fidelity_step), ("method", bench.method_step)):
+        measured = _peak(bench, step)
+        # The loop keeps averaged weights besides, which this bench does not.
+        wanted = predicted[name].total - predicted[name].ema
+        print(f"| {name} | {measured / 1e6:.1f} MB measured | {wanted / 1e6:.1f} MB predicted | "
+              f"{100 * (wanted / measured - 1):+.1f} % |")  # fmt: skip
+
+
+def _peak(bench: Bench, step) -> float:
+    if bench.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(bench.device)
+        step(Clock(bench.device))
+        return torch.cuda.max_memory_allocated(bench.device)
+    with LiveBytes() as live:
+        live.track([list(bench.network.parameters()), list(bench.network.buffers())])
+        live.track(list(bench.optimizer.state.values()))
+        live.track([bench.condition, bench.target, bench.mask])
+        if step == bench.method_step:
+            live.track([list(bench.encoder.parameters()), list(bench.encoder.buffers())])
+            live.track(list(bench.bank._buffers.values()))
+        step(Clock(bench.device))
+    return live.peak
+
+
+if __name__ == "__main__":
+    main()
