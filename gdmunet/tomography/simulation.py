@@ -1,0 +1,102 @@
+"""From a CT to what a scan with few views would have shown: projection, noise, filtered back-projection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.geometry import AxisMap, Geometry, canonical_axes
+from gdmunet.imageio import Volume
+from gdmunet.scan import ScanSettings
+from gdmunet.tomography.attenuation import hu_to_mu, mu_to_hu
+from gdmunet.tomography.backends import Backend, make_backend
+from gdmunet.tomography.geometry import ScanGeometry, plan_geometry
+from gdmunet.tomography.noise import add_noise
+from gdmunet.tomography.sinogram import ScanHeader, Sinogram
+
+# What a scanner stores: 12 bits from -1024 HU on.
+STORED_HU = (-1024.0, 3071.0)
+
+
+@dataclass(frozen=True)
+class SimulatedScan:
+    """A simulated scan; arrays (z, y, x) on the grid of the CT.
+
+    Attributes
+    ----------
+    sinogram
+        Noisy where the settings ask for noise.
+    reconstruction
+        float32 in HU, clipped to what a scanner stores; -1000 outside the field of view.
+    field_of_view
+        bool.
+    """
+
+    sinogram: Sinogram
+    reconstruction: np.ndarray
+    field_of_view: np.ndarray
+
+
+def simulate_scan(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> SimulatedScan:
+    """Scan a CT in HU. Slices are axial, whatever the axes of the file; lengths are mm.
+
+    Raises
+    ------
+    GdmError
+        Axial pixels that are not square, a source inside the patient, or a back end that cannot do it.
+    """
+    sinogram = project_volume(ct, settings, identifier, device)
+    noisy = Sinogram(sinogram.header, add_noise(sinogram.projections, settings, identifier))
+    return SimulatedScan(noisy, reconstruct_volume(noisy, device), field_of_view_of(noisy.header))
+
+
+def project_volume(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> Sinogram:
+    """Line integrals of a CT in HU, without noise; outside a declared field of view there is vacuum."""
+    axes, grid = _canonical(ct.geometry)
+    scan = plan_geometry(settings, grid.shape[1:], grid.spacing, identifier)
+    backend = make_backend(settings, scan, grid.shape[0], grid.spacing[0], device)
+    attenuation = hu_to_mu(torch.from_numpy(np.ascontiguousarray(axes.apply(ct.array), np.float32)), settings.mu_water)
+    projections = backend.project(attenuation * scan.inside() if scan.field_of_view else attenuation)
+    return Sinogram(ScanHeader(settings, scan, ct.geometry), projections)
+
+
+def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:
+    """Filtered back-projection (z, y, x) in HU, float32, on the sinogram's grid."""
+    header = sinogram.header
+    axes, grid = _canonical(header.grid)
+    backend = _backend_of(header, grid, device)
+    if header.scan.beam != "cone" and len(sinogram.projections) != grid.shape[0]:
+        raise GdmError(
+            "the sinogram has another number of slices than its grid",
+            found=len(sinogram.projections),
+            expected=grid.shape[0],
+        )
+    hu = mu_to_hu(backend.reconstruct(sinogram.projections), header.settings.mu_water)
+    return np.ascontiguousarray(axes.inverse().apply(hu.clip(*STORED_HU).numpy()))
+
+
+def field_of_view_of(header: ScanHeader) -> np.ndarray:
+    """bool (z, y, x) on the grid of the volume."""
+    axes, grid = _canonical(header.grid)
+    inside = np.broadcast_to(header.scan.inside().numpy(), grid.shape)
+    return np.ascontiguousarray(axes.inverse().apply(inside))
+
+
+def canonical_attenuation(array: np.ndarray, header: ScanHeader) -> torch.Tensor:
+    """Attenuation in 1/mm (slices, y, x) as the scan sees it, of a volume in HU on the header's grid."""
+    axes, _ = _canonical(header.grid)
+    mu = hu_to_mu(torch.from_numpy(np.ascontiguousarray(axes.apply(array), np.float32)), header.settings.mu_water)
+    return mu * header.scan.inside()
+
+
+def _canonical(geometry: Geometry) -> tuple[AxisMap, Geometry]:
+    axes = canonical_axes(geometry)
+    return axes, axes.apply_to_geometry(geometry)
+
+
+def _backend_of(header: ScanHeader, grid: Geometry, device: str) -> Backend:
+    scan: ScanGeometry = header.scan
+    return make_backend(header.settings, scan, grid.shape[0], grid.spacing[0], device)
