@@ -118,7 +118,7 @@ def pretrain_main(argv: list[str] | None = None) -> int | None:
 def audit_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_audit_encoder``."""
     arguments = audit_parser().parse_args(argv)
-    from gdmunet.encoders.audit_report import audit_table
+    from gdmunet.encoders.audit_report import audit_table, plain_numbers
     from gdmunet.paths import downloads_allowed
     from gdmunet.serialization import save_json
     from gdmunet.training.encoder_audit import AuditRequest, run_audit
@@ -146,7 +146,8 @@ def audit_main(argv: list[str] | None = None) -> int | None:
     print(f"{result.audit.encoder} on {', '.join(result.audit.volumes)}\n")
     print(audit_table(result.audit, result.random))
     if arguments.json:
-        save_json(result, arguments.json)
+        found = {"audit": result.audit, "random": result.random}
+        save_json({name: plain_numbers(audit) for name, audit in found.items() if audit}, arguments.json)
     return 0
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 # What a verdict needs.
 GOOD_RETRIEVAL, WEAK_RETRIEVAL = 0.7, 0.35
@@ -69,12 +70,26 @@ def audit_table(audit: EncoderAudit, other: EncoderAudit | None = None) -> str:
     return "\n".join(lines)
 
 
+def plain_numbers(audit: EncoderAudit) -> dict[str, Any]:
+    """The audit as JSON values; what is not finite, or was not measured, is None."""
+    levels = [
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(level).items()
+        }
+        for level in audit.levels
+    ]
+    return {"encoder": audit.encoder, "volumes": list(audit.volumes), "levels": levels}
+
+
 def verdict(retrieval: float, ratio: float, dead: float, flat: float, image: float) -> str:
     """``good``, ``weak`` or ``unfit`` in words, from the numbers of a `LevelAudit`."""
     if not (math.isfinite(flat) and math.isfinite(image)):
         return "unfit: input gradients are not finite"
     if flat > STEEPEST_FLAT * image:
         return f"unfit: gradients on flat patches are {flat / image:.0f} times those on images"
+    if math.isnan(retrieval):
+        return "not measured: crops hold one cell, or nothing but flat ones"
     if not retrieval >= WEAK_RETRIEVAL:
         return "unfit: places look alike"
     weak = []
