@@ -55,12 +55,13 @@ def write_dataset(work: Path, data: Path, chest: Path) -> None:
     import numpy as np
     import SimpleITK as sitk
 
-    from gdmunet.conversion.sparse_view import sparse_view_volume
     from gdmunet.dataset import DatasetDescriptor
     from gdmunet.geometry import Geometry
-    from gdmunet.imageio import write_volume
+    from gdmunet.imageio import Volume, write_volume
     from gdmunet.preprocessing.body import derive_body_mask
+    from gdmunet.scan import ScanSettings
     from gdmunet.serialization import save_json
+    from gdmunet.tomography.simulation import simulate_scan
 
     folder = work / "gdm_raw" / DATASET
     if (folder / "dataset.json").exists():
@@ -83,7 +84,8 @@ def write_dataset(work: Path, data: Path, chest: Path) -> None:
             -1000,
         )
         target = np.clip(sitk.GetArrayFromImage(image), -1000, 3071).astype(np.float32)
-        condition = sparse_view_volume(target, VIEWS)
+        whole = Volume(target, Geometry(target.shape, (SPACING,) * 3))
+        condition = simulate_scan(whole, ScanSettings(views=VIEWS), name).reconstruction
         mask = derive_body_mask(target[None], ("CT",), (SPACING,) * 3)
         test = name in ("chest", "cranium")
         if test:
@@ -182,7 +184,7 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
     predictor = Predictor.from_folder(model, ("all",), "final")
     units = VolumeUnits.of(predictor.configuration, "CT")
     judges = {}
-    for spec in (judge, "mini"):
+    for spec in (judge, "tiny", "mini"):
         chosen = choose_encoder(spec, units, 3, work / "encoders", allow_download=False).spec
         judges[spec] = load_encoder(chosen, units, work / "encoders")
     dataset = work / "gdm_raw" / DATASET
@@ -197,7 +199,7 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
         for spec, encoder in judges.items():
             pairs[spec].append(tuple(body_features(encoder, array, volumes.mask) for array in both))
     row = {key: float(np.mean([one[key] for one in scores])) for key in scores[0]}
-    for spec, prefix in ((judge, ""), ("mini", "mini_")):
+    for spec, prefix in ((judge, ""), ("tiny", "random_"), ("mini", "mini_")):
         distances = pooled_distances(pairs[spec])
         row[f"{prefix}frechet"] = float(np.mean([d.frechet for d in distances.values()]))
         row[f"{prefix}mmd"] = float(np.mean([d.mmd for d in distances.values()]))
@@ -212,9 +214,18 @@ def table(work: Path) -> str:
     """Mean and spread over the seeds, as Markdown."""
     import statistics
 
-    columns = {"mae": "MAE HU", "psnr": "PSNR dB", "ms_ssim": "MS-SSIM", "detail": "fine detail", "frechet": "Frechet",
-               "mmd": "MMD", "mini_frechet": "Frechet (mini)", "seconds_per_iteration": "s / iteration",
-               "peak_memory_mb": "MB"}  # fmt: skip
+    columns = {
+        "mae": "MAE HU",
+        "psnr": "PSNR dB",
+        "ms_ssim": "MS-SSIM",
+        "detail": "fine detail",
+        "frechet": "Frechet",
+        "mmd": "MMD",
+        "random_frechet": "Frechet (random)",
+        "mini_frechet": "Frechet (mini)",
+        "seconds_per_iteration": "s / iteration",
+        "peak_memory_mb": "MB",
+    }
     lines = [f"| arm | seeds | {' | '.join(columns.values())} |", "|" + " --- |" * (len(columns) + 2)]
     for name in ARMS:
         rows = [json.loads(f.read_text()) for f in (work / "rows").glob("*.json")]
@@ -240,10 +251,12 @@ def main() -> None:
     parser.add_argument("--pretraining", type=int, default=600)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--judge", default="tiny", help="encoder of the distances, which no arm trains with")
+    parser.add_argument("--judge", default="tests/encoders/deepbet_encoder.py:factory",
+                        help="encoder of the distances, which no arm trains with; default: deepbet's (pip install "
+                        "--no-deps deepbet==1.0.2)")  # fmt: skip
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    work = arguments.work.resolve()
+    work, judge = arguments.work.resolve(), arguments.judge
     write_dataset(work, arguments.data, arguments.chest)
     plan(work)
     context = multiprocessing.get_context("spawn")
@@ -251,7 +264,7 @@ def main() -> None:
         for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in arguments.seeds]):
             print(job.result(), flush=True)
         jobs = [
-            pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, arguments.judge)
+            pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, judge)
             for seed in arguments.seeds for name in arguments.arms
         ]  # fmt: skip
         for job in as_completed(jobs):

@@ -13,7 +13,7 @@ class DriftSettings(Settings):
     families: tuple[str, ...] = ("spatial", "local", "global")
     drift_levels: tuple[str, ...] | None = None
     """Names of the encoder's levels to use; none: all."""
-    tokens_per_patch: int = 256
+    tokens_per_patch: int = 128
     minimum_tokens: int = 32
     """A token set with fewer generated tokens a step is left out: its field would be noise."""
     bank_patches: int = 256

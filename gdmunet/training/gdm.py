@@ -117,16 +117,20 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return {key: torch.cat([tokens, drawn[key]]) for key, tokens in real.items()}
 
     def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
-        """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out."""
-        sizes = {key: len(values) * distributed.world_size() for key, values in tokens.items()}
-        few = {key: size for key, size in sizes.items() if size < self.minimum_tokens}
-        if not few.keys() <= self._said_few:
-            self._said_few |= few.keys()
+        """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.
+
+        All ranks decide alike, since a drift problem spans them; one without any token of a set cannot take part.
+        """
+        counts = torch.tensor([[len(values), len(values) == 0] for values in tokens.values()], device=self.device)
+        sizes = dict(zip(tokens, distributed.sum_over_ranks(counts).tolist(), strict=True))
+        few = {key: size for key, (size, without) in sizes.items() if size < self.minimum_tokens or without}
+        if not few.keys() <= self._said_few and distributed.rank() == 0:
             self.journal.say(
                 f"left out of the drift, with fewer than minimum_tokens={self.minimum_tokens} tokens a step: "
                 + ", ".join(f"{key} ({size})" for key, size in few.items())
                 + "; larger patches or batches bring them back"
             )
+        self._said_few |= few.keys()
         return [key for key in tokens if key not in few]
 
     def _fill_bank(self) -> None:

@@ -1,5 +1,6 @@
 """gdm_train's function: what it refuses, what it leaves behind, and several processes."""
 
+import dataclasses
 import json
 import os
 
@@ -117,3 +118,18 @@ def test_two_processes_train_as_one(folders):
     shared = load_weights(one / "fold_all" / "checkpoint_final.safetensors").state_dict
     for name, value in alone.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_method_to_its_end_and_continue(folders):
+    """Drift over both ranks' tokens, coordination of summed Gramians; the bank is filled anew when they continue."""
+    settings = (("iterations", "4"), ("iterations_per_epoch", "2"), ("validation_patches", "2"),
+                ("feature_start", "0.5"), ("bank_patches", "4"), ("minimum_tokens", "8"))  # fmt: skip
+    wish = request(fold="all", num_gpus=2, trainer="GDMTrainer", overrides=settings)
+    model = run_training(wish, folders)
+    rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
+    assert "cosine" not in rows[0]
+    assert rows[1]["norm_features"] > 0 and 0 < rows[1]["lambda"] <= 1
+    assert all(torch.isfinite(v).all() for v in load_weights(
+        model / "fold_all" / "checkpoint_final.safetensors").state_dict.values())  # fmt: skip
+    run_training(dataclasses.replace(wish, continue_training=True), folders)
