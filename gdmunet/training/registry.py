@@ -9,6 +9,9 @@ from pathlib import Path
 
 from gdmunet.errors import GdmError
 from gdmunet.training import variants
+from gdmunet.training.baselines.adversarial import AdversarialTrainer
+from gdmunet.training.baselines.bridge import BridgeTrainer
+from gdmunet.training.baselines.flow_matching import FlowMatchingTrainer
 from gdmunet.training.fidelity import FidelityTrainer
 from gdmunet.training.gdm import DriftTrainer, GDMTrainer
 from gdmunet.training.perceptual import PerceptualTrainer
@@ -20,6 +23,9 @@ _ALL: tuple[type[Trainer], ...] = (
     DriftTrainer,
     PerceptualTrainer,
     FidelityTrainer,
+    AdversarialTrainer,
+    FlowMatchingTrainer,
+    BridgeTrainer,
     *variants.VARIANTS,
 )
 TRAINERS: dict[str, type[Trainer]] = {trainer.__name__: trainer for trainer in _ALL}
