@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.conversion.demo_data import body_of_crop
 from gdmunet.conversion.phantoms import make_phantom
-from gdmunet.conversion.sparse_view import sparse_view_volume
+from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, read_mask, read_volume, write_volume
-from gdmunet.progress import Progress
+from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
 
 ENDING = ".nii.gz"
@@ -54,14 +53,9 @@ class Writer:
 
 
 def sparse_view(data: Path, raw: Path) -> None:
-    writer = Writer(raw / "Dataset511_SparseCT")
-    for name in ("abdomen", "heart", "cranium", "lung"):
-        ct = read_volume(data / "ct" / f"{name}{ENDING}")
-        with Progress(f"{name}: 36 views", len(ct.array)) as progress:
-            condition = sparse_view_volume(ct.array, 36, 2, progress.step)
-        integers = [np.rint(array).astype(np.int16) for array in (condition, ct.array)]
-        writer.add(name, integers[:1], integers[1], body_of_crop(ct), ct.geometry, name == "lung")
-    writer.finish(["CT"], "CT", mask=True)
+    cts = {name: data / "ct" / f"{name}{ENDING}" for name in ("abdomen", "heart", "cranium", "lung")}
+    options = SparseViewOptions(convex_body=True)
+    make_sparse_view_dataset(raw, 511, "SparseCT", cts, ScanSettings(views=36), options, test=("lung",))
 
 
 def pseudo_pairs(data: Path, raw: Path) -> None:

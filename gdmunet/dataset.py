@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
@@ -47,6 +48,8 @@ class DatasetDescriptor:
     background
         Value of the target where there is no body, in its own unit; None: -1024 for CT and CBCT, else the
         smallest value that the training targets hold.
+    simulation
+        How the conditions were computed from the targets, for sparse-view CT; None for everything else.
     info
         Anything else that is worth keeping (licence, source, how it was simulated); not interpreted.
     """
@@ -60,6 +63,7 @@ class DatasetDescriptor:
     groups: dict[str, str | dict[str, str]] = field(default_factory=dict)
     overwrite_image_reader_writer: Literal["SimpleITK"] = "SimpleITK"
     background: float | None = None
+    simulation: ScanSettings | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from gdmunet.cli import (
     plan,
     predict,
     report,
+    simulate_svct,
     train,
 )
 from gdmunet.cli.arguments import CommandParser, help_text
@@ -31,6 +32,7 @@ PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_convert_dicom": convert_dicom.parser,
     "gdm_convert_synthrad2025": convert_synthrad.parser,
     "gdm_download_encoder": download_encoder.parser,
+    "gdm_simulate_svct": simulate_svct.parser,
     "gdm_plan_and_preprocess": plan.plan_and_preprocess_parser,
     "gdm_extract_fingerprint": plan.extract_fingerprint_parser,
     "gdm_plan_experiment": plan.plan_experiment_parser,

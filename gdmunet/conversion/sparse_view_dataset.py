@@ -1,0 +1,254 @@
+"""From CT volumes to a data set of sparse-view CT: what ``gdm_simulate_svct`` does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from skimage.morphology import convex_hull_image
+
+from gdmunet.conversion.case_files import ending_of
+from gdmunet.conversion.held_out import Groups, check_groups, choose_test
+from gdmunet.dataset import FILE_ENDINGS, Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.geometry import canonical_axes
+from gdmunet.imageio import CaseVolumes, Volume, read_case, read_volume, write_volume
+from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.scan import ScanSettings
+from gdmunet.serialization import save_json
+from gdmunet.tomography.simulation import STORED_HU, simulate_scan
+from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
+from gdmunet.workers import run_in_workers
+
+VOLUME_ENDING = ".nii.gz"
+SINOGRAMS = "sinograms"
+
+
+@dataclass(frozen=True)
+class SparseViewOptions:
+    """What is written beside condition and target.
+
+    Attributes
+    ----------
+    convex_body
+        The body mask is the convex hull in every axial slice: for crops whose field of view cuts the patient, where
+        lungs are not enclosed by tissue.
+    save_sinograms
+        Also write ``sinogramsTr/CASE.npz``.
+    device
+        Where the back end torch computes.
+    """
+
+    convex_body: bool = False
+    save_sinograms: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class SparseViewDataset:
+    """The data set's folder, the cases that were made, and those that were there already."""
+
+    folder: Path
+    made: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
+    """Identifier to file, for CT files and the volumes of folders; the identifier is the name without its ending.
+
+    Raises
+    ------
+    GdmError
+        A missing path, a file of an unknown ending, two files of one identifier, or no file at all.
+    """
+    found: dict[str, Path] = {}
+    for path in inputs:
+        if not path.exists():
+            raise GdmError("the input is missing", file=path, remedy="check the path")
+        files = sorted(p for p in path.iterdir() if ending_of(p) and p.name[0] != ".") if path.is_dir() else [path]
+        for file in files:
+            ending = ending_of(file)
+            if ending is None:
+                raise GdmError("not a volume", file=file, expected=" ".join(FILE_ENDINGS))
+            identifier = file.name.removesuffix(ending)
+            clash = next((known for known in found if known.lower() == identifier.lower()), None)
+            if clash is not None:
+                raise GdmError(
+                    "two files have one identifier",
+                    case=identifier,
+                    file=file,
+                    found=f"{found[clash]} and {file}",
+                    remedy="rename or leave out one",
+                )
+            found[identifier] = file
+    if not found:
+        raise GdmError(
+            "there are no CT volumes",
+            file=inputs[0] if inputs else None,
+            expected="files that end in " + " ".join(FILE_ENDINGS),
+            remedy="convert DICOM series first (gdm_convert_dicom)",
+        )
+    return dict(sorted(found.items()))
+
+
+def make_sparse_view_dataset(
+    raw_folder: Path,
+    number: int,
+    name: str,
+    cts: Mapping[str, Path],
+    settings: ScanSettings,
+    options: SparseViewOptions | None = None,
+    *,
+    test: Sequence[str] = (),
+    groups: Groups | None = None,
+    seed: int = 12345,
+    processes: int = 1,
+    show_progress: bool = True,
+) -> SparseViewDataset:
+    """Write ``DatasetXXX_Name``: condition few-view reconstruction, target the CT, mask the body in the field of view.
+
+    Every file is written whole or not at all, the condition of a case last. Run again after an interruption, cases
+    that are complete and belong to their CT are kept.
+
+    Parameters
+    ----------
+    cts
+        Identifier to CT volume in HU (see `find_ct_files`).
+    test, groups, seed
+        Which cases are held out, as for `new_dataset`.
+    processes
+        Cases that are worked on at once.
+
+    Raises
+    ------
+    GdmError
+        The folder holds another data set, a CT that cannot be used or scanned; names the case.
+    """
+    options, groups = options or SparseViewOptions(), groups or {}
+    check_groups(groups, list(cts))
+    held_out = choose_test(list(cts), test, groups, seed)
+    descriptor = DatasetDescriptor(
+        channel_names={"0": "CT"},
+        target_name="CT",
+        file_ending=VOLUME_ENDING,
+        numTraining=len(cts) - len(held_out),
+        name=name,
+        mask=True,
+        groups={identifier: groups[identifier] for identifier in cts} if groups else {},
+        simulation=settings,
+        info=_information(settings, options),
+    )
+    folder = _folder(Path(raw_folder), number, name)
+    _claim(folder, descriptor)
+    items = [
+        (case, (case, path, folder, "Ts" if case in held_out else "Tr", settings, options))
+        for case, path in cts.items()
+    ]
+    title = f"{settings.views} views, {settings.beam} beam"
+    made = run_in_workers(_make_case, items, processes, show_progress, title)
+    list_cases(folder, descriptor)
+    return SparseViewDataset(
+        folder,
+        tuple(case for case, new in zip(cts, made, strict=True) if new),
+        tuple(case for case, new in zip(cts, made, strict=True) if not new),
+    )
+
+
+def body_of_ct(ct: Volume, convex: bool = False) -> np.ndarray:
+    """Body (bool) on the grid of a CT in HU; `convex`: the hull of what can be told to be body in every axial slice."""
+    axes = canonical_axes(ct.geometry)
+    grid = axes.apply_to_geometry(ct.geometry)
+    body = derive_body_mask(axes.apply(ct.array)[None], ("CT",), grid.spacing)
+    if convex:
+        body = np.stack([convex_hull_image(part) if part.any() else part for part in body])
+    return np.ascontiguousarray(axes.inverse().apply(body))
+
+
+def _make_case(
+    identifier: str, source: Path, folder: Path, split: Split, settings: ScanSettings, options: SparseViewOptions
+) -> bool:
+    """Make one case; False where it is there and right."""
+    read = read_volume(source, identifier)
+    ct = Volume(np.rint(read.array.clip(*STORED_HU)).astype(np.int16), read.geometry)
+    case = Case(
+        identifier,
+        (folder / f"images{split}" / f"{identifier}_0000{VOLUME_ENDING}",),
+        folder / f"targets{split}" / f"{identifier}{VOLUME_ENDING}",
+        folder / f"masks{split}" / f"{identifier}{VOLUME_ENDING}",
+    )
+    sinogram = folder / f"{SINOGRAMS}{split}" / f"{identifier}{ENDING}"
+    if _is_finished(case, ct, sinogram if options.save_sinograms else None):
+        return False
+    scan = simulate_scan(ct, settings, identifier, options.device)
+    mask = body_of_ct(ct, options.convex_body) & scan.field_of_view
+    if not mask.any():
+        raise GdmError(
+            "no body lies inside the field of view",
+            case=identifier,
+            file=source,
+            found=f"a circle of {settings.field_of_view:g} mm about the middle of the slices",
+            remedy="give a larger --field-of-view, or leave the case out",
+        )
+    assert case.target is not None and case.mask is not None
+    write_volume(case.target, ct.array, ct.geometry)
+    write_volume(case.mask, mask, ct.geometry)
+    if options.save_sinograms:
+        write_sinogram(sinogram, scan.sinogram)
+    write_volume(case.conditions[0], np.rint(scan.reconstruction).astype(np.int16), ct.geometry)
+    return True
+
+
+def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:
+    """All files are there and whole, on the CT's grid, and the target is this CT."""
+    try:
+        volumes: CaseVolumes = read_case(case)
+        if sinogram is not None:
+            read_sinogram(sinogram)
+    except GdmError:
+        return False
+    same_grid = volumes.geometry.difference(ct.geometry) is None
+    return same_grid and volumes.target is not None and np.array_equal(volumes.target, ct.array)
+
+
+def _folder(raw_folder: Path, number: int, name: str) -> Path:
+    if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise GdmError(
+            "not a number and name of a data set",
+            found=f"{number} and {name!r}",
+            expected="1 to 999, and letters, digits, _ and -",
+        )
+    folder = raw_folder / f"Dataset{number:03d}_{name}"
+    others = [path for path in sorted(raw_folder.glob(f"Dataset{number:03d}_*")) if path != folder]
+    if others:
+        raise GdmError(
+            f"data set {number} is there already",
+            file=others[0],
+            remedy="choose another number, or the same --name to go on with it",
+        )
+    return folder
+
+
+def _claim(folder: Path, descriptor: DatasetDescriptor) -> None:
+    """Write dataset.json, or check that the one that is there says the same."""
+    if not folder.exists():
+        save_json(descriptor, folder / "dataset.json")
+        return
+    if load_descriptor(folder) != descriptor:
+        raise GdmError(
+            "the folder holds a data set of other cases or settings",
+            file=folder / "dataset.json",
+            expected="the same cases, held-out cases and flags as before, to go on with it",
+            remedy="choose another number or name, or remove the folder",
+        )
+
+
+def _information(settings: ScanSettings, options: SparseViewOptions) -> dict[str, str]:
+    body = "convex hull, in each axial slice, of the body" if options.convex_body else "body"
+    return {
+        "condition": f"filtered back-projection ({settings.filter} filter) of {settings.views} {settings.beam} views "
+        f"over {settings.range_degrees:g} degrees, clipped to [{STORED_HU[0]:g}, {STORED_HU[1]:g}] HU",
+        "mask": f"{body} derived from the target, inside the field of view",
+    }
