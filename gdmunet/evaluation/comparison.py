@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -182,13 +182,6 @@ def compare(
         raise GdmError("a comparison needs trainers of different names", found=", ".join(names) or "none")
     members = _members(groups or {})
     resampling = resampling or Resampling()
-    differences: list[PairedDifference] = []
-    for row in rows[1:]:
-        for metric in _metrics(rows):
-            for kind, group, cases in [(None, None, None), *members]:
-                found = _paired(rows[0], row, metric, cases, resampling)
-                if found is not None:
-                    differences.append(replace(found, kind=kind, group=group))
     by_group: dict[str, dict[str, dict[str, Statistics]]] = {}
     for kind, group, cases in members:
         by_group.setdefault(kind, {})[group] = _statistics(rows, cases)
@@ -197,7 +190,7 @@ def compare(
         rows=tuple(rows),
         statistics=_statistics(rows, None),
         groups=by_group,
-        differences=tuple(differences),
+        differences=tuple(_differences(rows, members, resampling)),
         settings=replace(settings, prediction_folder=""),
         resampling=resampling,
     )
@@ -253,6 +246,17 @@ def _statistics(rows: Sequence[TrainerRow], cases: frozenset[str] | None) -> dic
         if scored:
             found[row.trainer] = statistics(scored)
     return found
+
+
+def _differences(
+    rows: Sequence[TrainerRow], members: Sequence[tuple[str, str, frozenset[str]]], resampling: Resampling
+) -> Iterator[PairedDifference]:
+    for row in rows[1:]:
+        for metric in _metrics(rows):
+            for kind, group, cases in [(None, None, None), *members]:
+                found = _paired(rows[0], row, metric, cases, resampling)
+                if found is not None:
+                    yield replace(found, kind=kind, group=group)
 
 
 def _paired(

@@ -28,7 +28,7 @@ class Watched:
 
     def __init__(self, browser, address: str, **options):
         self.page = browser.new_page(viewport={"width": 1000, "height": 700}, **options)
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(120_000)  # WebGL in software on a busy machine takes its time
         self.problems: list[str] = []
         self.page.on("console", lambda message: self.problems.append(f"{message.type}: {message.text}"))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
@@ -77,7 +77,7 @@ def check_grey(found: np.ndarray, values: np.ndarray, low: float, high: float) -
 @pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=120_000)
         yield found
         found.close()
 
@@ -193,7 +193,7 @@ def look_around(opened: Watched, number: int) -> None:
     """Open a case in the viewer and move: all four crosshairs and values go along."""
     page = opened.page
     page.locator("article.case").nth(number).get_by_role("button", name="Open in the viewer").click()
-    page.locator("#viewer [role=status]").filter(has_text="MAE").wait_for(timeout=120_000)
+    page.locator("#viewer [role=status]").filter(has_text="MAE").wait_for()
     page.get_by_role("slider", name="axial slice").fill("4")
     page.locator("#viewer canvas").nth(2).press("ArrowUp")
     page.locator("#viewer canvas").nth(1).press("PageUp")
