@@ -97,6 +97,7 @@ def plan_experiment(
         intensities.residual_channel,
         round(memory_budget_gb * 1e9),
         lambda network, patch, batch: footprint(network, patch, batch, precision, modules.get(network.dimensions)),
+        slice_axis=None if descriptor.simulation is None else transpose.index(0),
     )
     task = _Task(
         fingerprint,
@@ -126,6 +127,7 @@ def plan_experiment(
             *intensities.reasons,
             *(planned_encoder.reason for planned_encoder in encoders.values()),
             words.memory(trainer, precision, memory_budget_gb, preset),
+            *words.simulation(descriptor),
             *size_reasons,
             words.folds(folds, len(fingerprint.cases)),
         ),

@@ -9,7 +9,7 @@ import numpy as np
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing.fingerprint import Fingerprint
-from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, batch_limit
+from gdmunet.preprocessing.sizing import FEWEST_SLICES, FittedPatch, SizingProblem, batch_limit
 
 _AXES = "zyx"
 
@@ -47,6 +47,21 @@ def body(descriptor: DatasetDescriptor, fingerprint: Fingerprint) -> Reason:
         "body mask",
         "derived",
         f"no masks are given: thresholds of the condition find the body, {100 * share:.0f} % of the crop",
+    )
+
+
+def simulation(descriptor: DatasetDescriptor) -> tuple[Reason, ...]:
+    """Why patches in 3D keep the slices whole, where the conditions were simulated."""
+    scan = descriptor.simulation
+    if scan is None:
+        return ()
+    return (
+        Reason(
+            "3D patches",
+            "slices whole first",
+            f"the streaks of {scan.views} views span the slice: a patch keeps its extent in the slice and gives up "
+            f"slices, down to {FEWEST_SLICES}",
+        ),
     )
 
 

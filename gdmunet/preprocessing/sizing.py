@@ -14,19 +14,25 @@ from gdmunet.preprocessing.topology import SMALLEST_EDGE, Topology, plan_topolog
 
 Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
 
+# A patch of few-view slices keeps its extent in the slice and gives up slices, down to this number.
+FEWEST_SLICES = 16
 # Two different patches a step are the least that averages a gradient at all.
 MIN_BATCH = 2
 
 
 @dataclass(frozen=True)
 class SizingProblem:
-    """What a patch must fit: the network family, its channels, and the memory of one training step in bytes."""
+    """What a patch must fit: the network family, its channels, and the memory of one training step in bytes.
+
+    `slice_axis` is the axis across the slices where patches in 3D shall keep the slices whole, else None.
+    """
 
     preset: Preset
     in_channels: int
     residual_channel: int | None
     budget: int
     footprint: Footprint
+    slice_axis: int | None = None
 
     def network(self, topology: Topology) -> NetworkSpec:
         """The network for a topology."""
@@ -75,21 +81,40 @@ def first_patch(spacing: tuple[float, ...], median_shape: tuple[int, ...], prese
     return tuple(patch)
 
 
+def whole_slices(patch: tuple[int, ...], median_shape: tuple[int, ...], slice_axis: int) -> tuple[int, ...]:
+    """As many voxels as `patch` has, as wide in the slice as the data and as many slices as that leaves.
+
+    At least `FEWEST_SLICES` slices: where the whole slice leaves fewer, its two axes shrink alike.
+    """
+    voxels = float(np.prod(patch))
+    slices = median_shape[slice_axis]
+    area = float(np.prod(median_shape)) / slices
+    thick = min(slices, max(FEWEST_SLICES, round(voxels / area)))
+    share = min(1.0, voxels / (area * thick)) ** 0.5
+    wide = [max(min(n, 2 * SMALLEST_EDGE), round(share * n)) for n in median_shape]
+    return _replace(tuple(wide), slice_axis, max(thick, min(patch[slice_axis], 2 * SMALLEST_EDGE)))
+
+
 def fit_patch(
     spacing: tuple[float, ...], median_shape: tuple[int, ...], problem: SizingProblem, configuration: str
 ) -> FittedPatch:
     """Shrink the first patch until a step with two of them fits the budget.
 
-    The axis whose patch is the largest share of the median shape gives way first, by one divisor at a time.
+    The axis whose patch is the largest share of the median shape gives way first, by one divisor at a time; slices
+    before all else where slices shall stay whole.
 
     Raises
     ------
     GdmError
         Not even the smallest patch fits.
     """
-    topology = problem.topology(spacing, first_patch(spacing, median_shape, problem.preset))
+    patch = first_patch(spacing, median_shape, problem.preset)
+    slice_axis = problem.slice_axis if len(spacing) == 3 else None
+    if slice_axis is not None:
+        patch = whole_slices(patch, median_shape, slice_axis)
+    topology = problem.topology(spacing, patch)
     start, shrunk = topology.patch_size, [0] * len(spacing)
-    floor = tuple(min(2 * SMALLEST_EDGE, n) for n in start)
+    floor = tuple(min(FEWEST_SLICES if a == slice_axis else 2 * SMALLEST_EDGE, n) for a, n in enumerate(start))
     while (needed := problem.bytes_of(topology, _least_batch(problem.preset))) > problem.budget:
         step = _shrink(spacing, topology, median_shape, floor, problem)
         if step is None:
@@ -115,7 +140,8 @@ def _shrink(
     """The next smaller patch and the axis that gave way; None where none may."""
     patch = topology.patch_size
     ratios = [n / size for n, size in zip(patch, median_shape, strict=True)]
-    for axis in sorted(range(len(patch)), key=lambda axis: -ratios[axis]):
+    slice_axis = problem.slice_axis if len(patch) == 3 else None
+    for axis in sorted(range(len(patch)), key=lambda axis: (axis != slice_axis, -ratios[axis])):
         # The divisor is that of the smaller patch, else valid sizes are skipped: 256 less 64 would jump over 224.
         smaller = _replace(patch, axis, max(1, patch[axis] - topology.divisors[axis]))
         divisor = problem.topology(spacing, smaller).divisors[axis]

@@ -1,7 +1,5 @@
 """Plans for all kinds of data sets: sizes that fit, sensible intensities, reasons in words."""
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, Inte
 from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.scan import ScanSettings
 from gdmunet.serialization import from_json, save_json, to_json
 
 
@@ -49,7 +48,7 @@ def descriptor(channels=("MR",), target="CT", cases=3, **others):
     return DatasetDescriptor(names, target, ".nii.gz", cases, **others)
 
 
-def rough_footprint(network, patch_size, batch_size):
+def rough_footprint(network, patch_size, batch_size, *_):
     """A quick stand-in for the exact count: feature maps of the first stage, and parameters."""
     parameters = 4 * 27 * sum(a * b for a, b in zip(network.features, network.features[1:], strict=False))
     maps = 12 * network.features[0] * sum(network.encoder_blocks[:2]) * batch_size * int(np.prod(patch_size))
@@ -126,9 +125,10 @@ def test_odd_volumes_just_work(shape, spacing, preset):
 
 
 def test_exact_count_is_kept_to():
-    footprint = functools.partial(training_footprint, precision="bfloat16")
     prints = fingerprint([(96, 160, 160)] * 4, [(1.5, 1.0, 1.0)] * 4)
-    plans = plan(prints, preset="tiny", footprint=footprint, memory_budget_gb=0.15, configurations=["3d_fullres"])
+    plans = plan(
+        prints, preset="tiny", footprint=training_footprint, memory_budget_gb=0.15, configurations=["3d_fullres"]
+    )
     configuration = plans.configurations["3d_fullres"]
     assert 0.05e9 < configuration.predicted_memory.total <= 0.15e9
     again = training_footprint(configuration.network, configuration.patch_size, 2, "bfloat16")
@@ -194,6 +194,36 @@ def test_low_resolution_only_where_a_patch_sees_too_little():
     assert np.prod(full.median_shape) / np.prod(low.median_shape) >= 2
     with pytest.raises(GdmError, match="needs no 3d_lowres"):
         plan(fingerprint([(64, 64, 64)] * 3, [(1, 1, 1)] * 3), configurations=["3d_lowres"])
+
+
+@pytest.mark.parametrize("slices_first", [True, False])
+def test_patches_of_few_view_ct_keep_the_slice_whole(slices_first):
+    # Thin slices, or slices that run along another array axis: thick axes are handled first.
+    shape, spacing = ((133, 512, 512), (2.5, 0.7, 0.7)) if slices_first else ((200, 300, 180), (1.0, 1.0, 1.5))
+    prints = fingerprint([shape] * 5, [spacing] * 5)
+    usual = plan(prints, descriptor(("CT",)), memory_budget_gb=20)
+    few = plan(prints, descriptor(("CT",), simulation=ScanSettings(views=36)), memory_budget_gb=20)
+    for plans in (usual, few):
+        check_sizes(plans, "plain")
+    configuration = few.configurations["3d_fullres"]
+    in_plane = [n for n, axis in zip(configuration.patch_size, configuration.transpose, strict=True) if axis != 0]
+    before = [n for n, axis in zip(usual.configurations["3d_fullres"].patch_size, configuration.transpose, strict=True)
+              if axis != 0]  # fmt: skip
+    whole = [n for n, axis in zip(configuration.median_shape, configuration.transpose, strict=True) if axis != 0]
+    assert all(n >= m for n, m in zip(in_plane, whole, strict=True))
+    assert np.prod(in_plane) > np.prod(before)
+    assert configuration.patch_size[configuration.transpose.index(0)] >= 16
+    assert "36 views" in reason(few, "3D patches").because
+    assert not any(r.choice == "3D patches" for r in usual.reasons)
+    assert few.configurations["2d"] == usual.configurations["2d"]
+
+
+def test_where_whole_slices_do_not_fit_sixteen_of_them_remain():
+    prints = fingerprint([(133, 512, 512)] * 5, [(2.5, 0.7, 0.7)] * 5)
+    scanned = descriptor(("CT",), simulation=ScanSettings())
+    for options in ({"memory_budget_gb": 3}, {"preset": "tiny", "memory_budget_gb": 2}):
+        patch = plan(prints, scanned, **options).configurations["3d_fullres"].patch_size
+        assert patch[0] == 16 and abs(patch[1] - patch[2]) <= 64 and max(patch) < 512
 
 
 def test_unknown_configuration_lists_the_known():
@@ -305,7 +335,7 @@ def folders(tmp_path):
 
 
 def run(folders, **options):
-    def footprint(network, patch_size, batch_size, precision):
+    def footprint(network, patch_size, batch_size, precision, *_):
         assert precision == "float32"
         return rough_footprint(network, patch_size, batch_size)
 
