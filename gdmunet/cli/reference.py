@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable
 
 from gdmunet.cli import (
+    compare,
     convert_dicom,
     convert_synthrad,
     demo,
@@ -42,6 +43,7 @@ PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_train": train.parser,
     "gdm_predict": predict.parser,
     "gdm_evaluate": evaluate.parser,
+    "gdm_compare": compare.parser,
     "gdm_report": report.parser,
     "gdm_view": report.view_parser,
     "gdm_find_best_configuration": models.find_best_configuration_parser,

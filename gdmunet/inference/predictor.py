@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from gdmunet.checkpoint import Sampler
 from gdmunet.dataset import DatasetDescriptor
@@ -244,6 +245,12 @@ class Predictor:
         return Prediction(
             properties.identifier, array, properties.geometry, self.descriptor.target_name, uncertainty, raw.windows
         )
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all networks that are torch modules."""
+        modules = [getattr(network, "network", network) for network in self.networks]
+        return sum(p.numel() for module in modules if isinstance(module, nn.Module) for p in module.parameters())
 
     def check_uncertainty(self, wanted: bool) -> None:
         """Refuse an uncertainty map where there is only one opinion."""

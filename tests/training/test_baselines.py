@@ -54,7 +54,7 @@ def weights(trainer):
 
 
 @pytest.mark.parametrize("kind", RIVALS, ids=lambda k: k.__name__)
-@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+@pytest.mark.parametrize("configuration", [pytest.param("3d_fullres", marks=pytest.mark.slow), "2d"])
 def test_training_lowers_the_validation_error(toy, kind, configuration):
     trainer = trainer_of(toy, short(kind, epochs=5, iterations_per_epoch=10, learning_rate=4e-3), configuration)
     trainer.train(0, show_progress=False)

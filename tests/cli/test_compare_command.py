@@ -1,0 +1,144 @@
+"""gdm_compare on small phantoms: what it trains, keeps, writes and says of failures."""
+
+import json
+
+import pytest
+
+from gdmunet.cli import compare, compare_run, plan
+from gdmunet.cli.compare_prediction import predict_measured
+from gdmunet.conversion.phantoms import make_phantom_demo
+from gdmunet.encoders.registry import FAMILIES
+
+SHORT = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2"]
+BROKEN = """
+from gdmunet.errors import GdmError
+from gdmunet.training.fidelity import FidelityTrainer
+
+
+class Broken(FidelityTrainer):
+    def loss_terms(self, batch, prediction):
+        raise GdmError("no loss today", remedy="wait | for tomorrow")
+"""
+
+
+class Workplace:
+    """Planned and preprocessed phantoms, and the command on them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.words = []
+        for name in ("raw", "preprocessed", "results"):
+            self.words += [f"--{name}", str(folder / name)]
+        make_phantom_demo(folder / "raw", cases=4, size=16, show_progress=False)
+        words = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--no_pbar", "-device", "cpu"]
+        assert plan.plan_and_preprocess_main([*words, "-tr", "FidelityTrainer", *self.words[:4]]) == 0
+        self.results = folder / "results" / "Dataset502_DemoPhantoms"
+        self.output = self.results / "comparisons" / "gdmPlans_tiny__3d_fullres"
+
+    def compare(self, *words):
+        common = ["-p", "gdmPlans_tiny", "-device", "cpu", "-np", "0", "--no_pbar", *SHORT, *self.words]
+        return compare.main(["502", "3d_fullres", *words, *common])
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    return Workplace(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """A new process takes seconds to start; the slow test has one."""
+    monkeypatch.setattr(compare_run, "measure_in_new_process", predict_measured)
+
+
+def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_process, capsys, monkeypatch):
+    (work.folder / "broken.py").write_text(BROKEN)
+    broken = f"{work.folder / 'broken.py'}:Broken"
+    flow = "FlowMatchingTrainer"
+    assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
+    printed = capsys.readouterr().out
+    assert "no loss today" in printed and "judged by the encoder mini" in printed
+    found = json.loads((work.output / "comparison.json").read_text())
+    fidelity, flow_row, broken_row = found["rows"]
+    assert broken_row["failure"].startswith("no loss today") and not broken_row["cases"]
+    assert fidelity["cases"].keys() == flow_row["cases"].keys()
+    assert (fidelity["cost"]["network_passes"], flow_row["cost"]["network_passes"]) == (1, 10)
+    assert flow_row["distances"].keys() == {"Frechet (mini)", "MMD (mini)"}
+    for name in ("seconds", "peak_memory_mb", "training_seconds", "parameters"):
+        assert flow_row["cost"][name] > 0
+    assert found["differences"][0]["trainer"].startswith(flow)
+    for name in ("comparison.csv", "comparison.md", "comparison.tex", "comparison_cases.csv", "report.html"):
+        assert (work.output / name).stat().st_size > 100, name
+
+    # Again: nothing is trained or predicted anew, and the failed one is tried again.
+    monkeypatch.setattr(compare_run, "measure_in_new_process", None)
+    times = {file: file.stat().st_mtime_ns for file in work.results.rglob("checkpoint_final.safetensors")}
+    assert len(times) == 2
+    assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
+    assert times == {file: file.stat().st_mtime_ns for file in work.results.rglob("checkpoint_final.safetensors")}
+
+
+def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
+    from gdmunet.training.trainer import Trainer
+
+    save = Trainer.save
+
+    def stop_once(self, name):
+        save(self, name)
+        if name == "latest":
+            monkeypatch.setattr(Trainer, "save", save)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "save", stop_once)
+    words = ("-tr", "FidelityTrainer", "--iterations", "4")
+    assert work.compare(*words) == 130
+    (fold,) = work.results.glob("*iterations=4*/fold_*")
+    assert not (fold / "checkpoint_final.safetensors").exists()
+    assert work.compare(*words) == 0
+    iterations = [json.loads(line)["iteration"] for line in (fold / "journal.jsonl").read_text().splitlines()]
+    assert iterations == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-tr", "Fidelity"], "did you mean FidelityTrainer"),
+        (["-tr", "FidelityTrainer", "-f", "all"], "holds no case out"),
+        (["-tr", "FidelityTrainer", "FidelityTrainer"], "different names"),
+        (["-tr", "FidelityTrainer", "--set", "epoch=3"], "did you mean epochs"),
+    ],
+)
+def test_typing_errors_are_found_before_anything_is_trained(work, capsys, monkeypatch, words, message):
+    monkeypatch.setattr(compare_run, "run_training", None)
+    assert work.compare(*words) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
+    from gdmunet.plans import load_plans
+    from gdmunet.training.registry import find_trainer
+
+    plans = load_plans(work.folder / "preprocessed" / "Dataset502_DemoPhantoms" / "gdmPlans_tiny.json")
+    spec = type("Spec", (), {"spec": "mini"})()
+    planned = type(
+        "Plans", (), {"name": plans.name, "configuration": lambda self, name: type("C", (), {"encoder": spec})}
+    )()
+    request = compare_run.ComparisonRequest("502", "3d_fullres", ())
+    gdm, fidelity = find_trainer("GDMTrainer"), find_trainer("FidelityTrainer")
+    assert compare_run.choose_judge(request, planned, [gdm]) == "tiny"
+    assert compare_run.choose_judge(request, planned, [fidelity]) == "mini"
+    assert compare_run.choose_judge(request, plans, [fidelity]) == "mini"
+    assert set(compare_run.DEFAULT_JUDGES) <= FAMILIES.keys()
+    wish = compare_run.ComparisonRequest("502", "3d_fullres", (), judge="mini")
+    with pytest.raises(compare_run.GdmError, match="cannot judge it"):
+        compare_run.choose_judge(wish, planned, [gdm])
+
+
+@pytest.mark.slow
+def test_all_rivals_in_processes_of_their_own(work):
+    trainers = ["FidelityTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer"]
+    assert work.compare("-tr", *trainers, "-f", "0", "1", "--judge", "tiny") == 0
+    found = json.loads((work.output / "comparison.json").read_text())
+    assert [row["failure"] for row in found["rows"]] == [None] * 4
+    assert all(len(row["cases"]) >= 2 for row in found["rows"])
+    assert all(20 < row["cost"]["peak_memory_mb"] < 20_000 for row in found["rows"])
