@@ -89,8 +89,8 @@ def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenCompa
     check_folds(plans, request.folds)
     trainers = [find_trainer(name).derive(dict(request.overrides)) for name in request.trainers]
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
-        found = ", ".join(trainer.__name__ for trainer in trainers)
-        raise GdmError("a comparison needs trainers of different names", found=found)
+        names = ", ".join(trainer.__name__ for trainer in trainers)
+        raise GdmError("a comparison needs trainers of different names", found=names)
     judge = choose_judge(request, plans, trainers)
     raw = find_dataset(folders.raw, plans.dataset_name)
     descriptor = load_descriptor(raw)
