@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdmunet.cli.arguments import (
     CommandParser,
@@ -12,6 +14,12 @@ from gdmunet.cli.arguments import (
     run_command,
     share,
 )
+from gdmunet.errors import GdmError
+
+if TYPE_CHECKING:
+    from gdmunet.inference.predictor import Predictor
+
+_SCANS_ONLY = "give --consistency together with --sinogram or --simulate"
 
 
 def parser() -> CommandParser:
@@ -35,6 +43,7 @@ def parser() -> CommandParser:
     )
     _add_model(command)
     _add_dicom(command)
+    _add_scans(command)
     command.add_argument(
         "--mask", type=Path, metavar="DIR", help="folder of body masks CASE.ext; default: derived from the conditions"
     )
@@ -150,6 +159,27 @@ def _add_dicom(command: CommandParser) -> None:
     )
 
 
+def _add_scans(command: CommandParser) -> None:
+    kinds = command.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--sinogram",
+        action="store_true",
+        help="-i is a folder of sinograms CASE.npz; their reconstructions are written to conditions/ and predicted",
+    )
+    kinds.add_argument(
+        "--simulate",
+        action="store_true",
+        help="-i is a folder of whole CTs CASE.ext, which are scanned as the model's training cases were",
+    )
+    command.add_argument(
+        "--consistency",
+        type=natural_int,
+        default=0,
+        metavar="N",
+        help="with --sinogram or --simulate: N steps that bring the prediction nearer to the measured projections",
+    )
+
+
 @run_command
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_predict``."""
@@ -183,6 +213,10 @@ def main(argv: list[str] | None = None) -> int | None:
         samples=arguments.samples,
         seed=arguments.seed,
     )
+    if arguments.sinogram or arguments.simulate:
+        return _predict_scans(arguments, predictor)
+    if arguments.consistency:
+        raise GdmError("without projections there is nothing to be consistent with", remedy=_SCANS_ONLY)
     dicom = open_dicom(arguments.input, predictor, arguments.series, arguments.fix_geometry, arguments.dicom_out)
     done = predict_folder(
         arguments.input,
@@ -201,6 +235,53 @@ def main(argv: list[str] | None = None) -> int | None:
     )
     for note in dicom.notes if dicom else ():
         print(note)
+    there = f", {len(done.skipped)} were there already" if done.skipped else ""
+    print(f"predicted {len(done.predicted)} cases into {arguments.output}{there}")
+    return 0
+
+
+def _predict_scans(arguments: Namespace, predictor: Predictor) -> int:
+    """Prepare conditions from scans, predict them, compare the projections."""
+    from gdmunet.inference.run import predict_cases
+    from gdmunet.inference.scans import check_predictions, differing_settings, prepare_scans
+
+    if arguments.dicom_out or arguments.series or arguments.fix_geometry:
+        raise GdmError("sinograms and simulated scans are no DICOM input", remedy="leave the DICOM flags out")
+    show = not arguments.no_pbar
+    scanned = prepare_scans(
+        arguments.input,
+        "sinogram" if arguments.sinogram else "simulate",
+        arguments.output,
+        predictor,
+        mask_folder=arguments.mask,
+        num_parts=arguments.num_parts,
+        part_id=arguments.part_id,
+        show_progress=show,
+    )
+    for line in differing_settings(scanned, predictor):
+        print(line)
+    done = predict_cases(
+        [one.case for one in scanned],
+        arguments.output,
+        predictor,
+        mask_folder=arguments.mask,
+        continue_prediction=arguments.continue_prediction,
+        preprocess_workers=arguments.reading_processes,
+        export_workers=arguments.saving_processes,
+        as_float=arguments.float,
+        uncertainty=arguments.uncertainty or arguments.samples > 1,
+        show_progress=show,
+    )
+    report = check_predictions(
+        scanned,
+        arguments.output,
+        predictor,
+        steps=arguments.consistency,
+        predicted=list(done.predicted),
+        as_float=arguments.float,
+        show_progress=show,
+    )
+    print(report.table())
     there = f", {len(done.skipped)} were there already" if done.skipped else ""
     print(f"predicted {len(done.predicted)} cases into {arguments.output}{there}")
     return 0

@@ -66,7 +66,7 @@ def project_volume(ct: Volume, settings: ScanSettings, identifier: str, device: 
 def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:
     """Filtered back-projection (z, y, x) in HU, float32, on the sinogram's grid."""
     header = sinogram.header
-    axes, grid = _canonical(header.grid)
+    _, grid = _canonical(header.grid)
     backend = _backend_of(header, grid, device)
     if header.scan.beam != "cone" and len(sinogram.projections) != grid.shape[0]:
         raise GdmError(
@@ -74,8 +74,7 @@ def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:
             found=len(sinogram.projections),
             expected=grid.shape[0],
         )
-    hu = mu_to_hu(backend.reconstruct(sinogram.projections), header.settings.mu_water)
-    return np.ascontiguousarray(axes.inverse().apply(hu.clip(*STORED_HU).numpy()))
+    return hu_of(backend.reconstruct(sinogram.projections), header)
 
 
 def field_of_view_of(header: ScanHeader) -> np.ndarray:
@@ -85,11 +84,22 @@ def field_of_view_of(header: ScanHeader) -> np.ndarray:
     return np.ascontiguousarray(axes.inverse().apply(inside))
 
 
-def canonical_attenuation(array: np.ndarray, header: ScanHeader) -> torch.Tensor:
-    """Attenuation in 1/mm (slices, y, x) as the scan sees it, of a volume in HU on the header's grid."""
+def attenuation_of(hu: np.ndarray, header: ScanHeader) -> torch.Tensor:
+    """Attenuation in 1/mm (slices, y, x) as the scan sees it, of a volume (z, y, x) in HU on the header's grid."""
+    return hu_to_mu(slices_of(hu.astype(np.float32), header), header.settings.mu_water) * header.scan.inside()
+
+
+def slices_of(array: np.ndarray, header: ScanHeader) -> torch.Tensor:
+    """The axial slices (slices, y, x) of a volume (z, y, x) on the header's grid."""
     axes, _ = _canonical(header.grid)
-    mu = hu_to_mu(torch.from_numpy(np.ascontiguousarray(axes.apply(array), np.float32)), header.settings.mu_water)
-    return mu * header.scan.inside()
+    return torch.from_numpy(np.ascontiguousarray(axes.apply(array)))
+
+
+def hu_of(attenuation: torch.Tensor, header: ScanHeader) -> np.ndarray:
+    """The inverse of `attenuation_of`: HU (z, y, x) float32, clipped to what a scanner stores."""
+    axes, _ = _canonical(header.grid)
+    hu = mu_to_hu(attenuation, header.settings.mu_water).clip(*STORED_HU)
+    return np.ascontiguousarray(axes.inverse().apply(hu.numpy()))
 
 
 def _canonical(geometry: Geometry) -> tuple[AxisMap, Geometry]:

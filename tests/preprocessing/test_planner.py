@@ -126,9 +126,11 @@ def test_odd_volumes_just_work(shape, spacing, preset):
 
 def test_exact_count_is_kept_to():
     prints = fingerprint([(96, 160, 160)] * 4, [(1.5, 1.0, 1.0)] * 4)
-    plans = plan(
-        prints, preset="tiny", footprint=training_footprint, memory_budget_gb=0.15, configurations=["3d_fullres"]
-    )
+
+    def footprint(network, patch_size, batch_size, precision, _encoder):
+        return training_footprint(network, patch_size, batch_size, precision)
+
+    plans = plan(prints, preset="tiny", footprint=footprint, memory_budget_gb=0.15, configurations=["3d_fullres"])
     configuration = plans.configurations["3d_fullres"]
     assert 0.05e9 < configuration.predicted_memory.total <= 0.15e9
     again = training_footprint(configuration.network, configuration.patch_size, 2, "bfloat16")
