@@ -10,6 +10,7 @@ iterations, patches and learning rate. Stops and goes on where it stood; WORK/ab
 """
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -38,10 +39,15 @@ ARMS = {
     "fidelity": Arm("FidelityTrainer"),
     "perceptual": Arm("PerceptualTrainer"),
     "drift, plain sum": Arm("DriftTrainer"),
-    "GDM, adaptive 0.3": Arm("GDMTrainer"),
+    "GDM": Arm("GDMTrainer"),
     "GDM, adaptive 0.1": Arm("GDMTrainer", (("adaptive_weight", "0.1"),)),
+    "GDM, adaptive 0.3": Arm("GDMTrainer", (("adaptive_weight", "0.3"),)),
     "GDM, adaptive 1": Arm("GDMTrainer", (("adaptive_weight", "1"),)),
     "GDM, MGDA": Arm("GDMTrainerMGDA"),
+    "GDM, pairs kept": Arm("GDMTrainer", (("pairs", "kept"),)),
+    "GDM, pairs kept, adaptive 1": Arm("GDMTrainer", (("pairs", "kept"), ("adaptive_weight", "1"))),
+    "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
+    "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
     "GDM, spatial only": Arm("GDMTrainerSpatial"),
     "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, global only": Arm("GDMTrainerGlobal"),
@@ -185,7 +191,9 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
     units = VolumeUnits.of(predictor.configuration, "CT")
     judges = {}
     for spec in (judge, "tiny", "mini"):
-        chosen = choose_encoder(spec, units, 3, work / "encoders", allow_download=False).spec
+        name, _, file = spec.partition("@")
+        weights = Path(file) if file else None
+        chosen = choose_encoder(name, units, 3, work / "encoders", file=weights, allow_download=False).spec
         judges[spec] = load_encoder(chosen, units, work / "encoders")
     dataset = work / "gdm_raw" / DATASET
     scores, pairs = [], {spec: [] for spec in judges}
@@ -204,6 +212,14 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
         row[f"{prefix}frechet"] = float(np.mean([d.frechet for d in distances.values()]))
         row[f"{prefix}mmd"] = float(np.mean([d.mmd for d in distances.values()]))
     return row
+
+
+def deepbet_weights() -> Path:
+    """Beside the installed package, which need not be importable."""
+    found = importlib.util.find_spec("deepbet")
+    if found is None or found.origin is None:
+        return Path("deepbet-is-not-installed")
+    return Path(found.origin).parents[1] / "data" / "models" / "model.pt"
 
 
 def row_file(work: Path, seed: int, name: str) -> Path:
@@ -251,9 +267,12 @@ def main() -> None:
     parser.add_argument("--pretraining", type=int, default=600)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--judge", default="tests/encoders/deepbet_encoder.py:factory",
-                        help="encoder of the distances, which no arm trains with; default: deepbet's (pip install "
-                        "--no-deps deepbet==1.0.2)")  # fmt: skip
+    parser.add_argument(
+        "--judge",
+        default=f"tests/encoders/deepbet_encoder.py:factory@{deepbet_weights()}",
+        help="encoder of the distances that no arm trains with, as SPEC or SPEC@FILE; default: deepbet's "
+        "(pip install --no-deps deepbet==1.0.2)",
+    )
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     work, judge = arguments.work.resolve(), arguments.judge
@@ -268,7 +287,8 @@ def main() -> None:
             for seed in arguments.seeds for name in arguments.arms
         ]  # fmt: skip
         for job in as_completed(jobs):
-            print(job.result(), flush=True)
+            # One arm that fails does not end the others; its row is missing and a further call tries it again.
+            print(job.exception() or job.result(), flush=True)
             (work / "ablation.md").write_text(table(work))
     print(table(work))
 

@@ -65,6 +65,7 @@ def drift_loss(
     force_decay: float = 0.99,
     force_floor: float = 0.1,
     mask_self: bool = True,
+    mask_twins: bool = False,
     sinkhorn_iterations: int = 3,
     block_elements: int = 2**24,
     across_ranks: bool = False,
@@ -102,6 +103,9 @@ def drift_loss(
         ``floored``, its root mean square but at least `force_floor`: a force below it, mostly noise, stays small.
     mask_self
         A generated sample does not repel itself.
+    mask_twins
+        The first G positives are the real samples at the places of the generated ones, and none attracts its own twin:
+        without a self that repels, a twin that attracts would unbalance equal sets, and the samples would spread.
     block_elements
         Most distances held at once in a buffer, of which there are about three. Numbers do not depend on it.
     across_ranks
@@ -127,6 +131,12 @@ def drift_loss(
     ``official`` is the loss of Deng et al., arXiv 2602.04770, and equals their public code.
     """
     _check_samples(generated, positives, negatives, negative_weights)
+    if mask_twins and positives.shape[1] < generated.shape[1]:
+        raise GdmError(
+            "every generated sample needs a twin among the first positives",
+            found=f"{positives.shape[1]} positives",
+            expected=f"{generated.shape[1]} or more",
+        )
     _check_options(temperatures, field, kernel, normalisation, sinkhorn_iterations, affinity_floor)
     if force_average is not None and force_average.shape != (len(temperatures),):
         raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape))
@@ -134,7 +144,9 @@ def drift_loss(
     ranks = RankGroup.of(across_ranks)
     with _full_precision(generated.device):
         with torch.no_grad():
-            problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, block_elements)
+            problem, centre = _pose(
+                generated, positives, negatives, negative_weights, ranks, block_elements, mask_twins
+            )
             scale = _mean_distance(problem)
             problem.distances.normalise(scale.clamp(min=LEAST_UNIT), mask_self)
             unit = (scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
@@ -162,6 +174,7 @@ def _pose(
     negative_weights: torch.Tensor | None,
     ranks: RankGroup,
     block_elements: int,
+    mask_twins: bool,
 ) -> tuple[Problem, torch.Tensor]:
     """The problem over all processes, in float32, and the offset (B, 1, D) that was taken off its samples.
 
@@ -180,7 +193,8 @@ def _pose(
         weights = torch.cat([generated_weights, weights, positive_weights], dim=1)
     repelling = parts[0].shape[1] + parts[1].shape[1]
     first_self = ranks.first(queries.shape[1], queries.device)
-    distances = Distances(queries, targets, first_self, block_elements)
+    first_twin = repelling + ranks.first(positives.shape[1], queries.device) if mask_twins else None
+    distances = Distances(queries, targets, first_self, block_elements, first_twin)
     return Problem(queries, targets, weights, repelling, parts[0].shape[1], distances, ranks), centre
 
 

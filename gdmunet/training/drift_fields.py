@@ -187,7 +187,8 @@ def _side(problem: Problem, part: slice, rows: slice, distances: torch.Tensor, m
     count = targets.new_full((1, 1, 1), targets.shape[1]) if weights is None else weights.sum(-1, keepdim=True)
     first, second = (problem.distances.scratch(number, rows)[..., part] for number in (0, 1))
     selves = problem.distances.selves(first, rows.start) if repels else None
-    return Side(targets, distances[..., part], weights, count - float(repels and mask_self), (first, second), selves)
+    left_out = mask_self if repels else problem.distances.first_twin is not None
+    return Side(targets, distances[..., part], weights, count - float(left_out), (first, second), selves)
 
 
 @dataclass(frozen=True)

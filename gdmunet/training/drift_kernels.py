@@ -37,12 +37,16 @@ class Distances:
         Target `first_self + i` is query i itself.
     budget
         Most distances to keep.
+    first_twin
+        Target `first_twin + i` is the real sample at the place of query i; None: there are no twins, or they count.
     """
 
-    def __init__(self, queries: torch.Tensor, targets: torch.Tensor, first_self: int, budget: int) -> None:
+    def __init__(
+        self, queries: torch.Tensor, targets: torch.Tensor, first_self: int, budget: int, first_twin: int | None = None
+    ) -> None:
         problems, self.count, _ = queries.shape
         width = targets.shape[1]
-        self.queries, self.targets, self.first_self = queries, targets, first_self
+        self.queries, self.targets, self.first_self, self.first_twin = queries, targets, first_self, first_twin
         self.query_squares = queries.square().sum(-1, keepdim=True)
         self.target_squares = targets.square().sum(-1)[:, None, :]
         size = budget if queries.is_cuda else min(budget, CACHED_ELEMENTS)
@@ -65,7 +69,10 @@ class Distances:
         return torch.stack(parts).sum()
 
     def normalise(self, unit: torch.Tensor, mask_self: bool) -> None:
-        """From now on distances are in units of `unit`, those from a sample to itself larger by 100 if masked."""
+        """From now on distances are in units of `unit`, those from a sample to itself larger by 100 if masked.
+
+        Those to its twin are larger by as much, where there are twins.
+        """
         self.unit, self.self_distance = unit, SELF_DISTANCE if mask_self else 0.0
         if self._kept is not None and self._filled:
             self._to_units(self._kept, unit, 0)
@@ -91,6 +98,8 @@ class Distances:
         block.mul_(1.0 / unit)  # cheaper than dividing
         if self.self_distance:
             self.selves(block, start).add_(self.self_distance)
+        if self.first_twin is not None:
+            block.diagonal(self.first_twin + start, 1, 2).add_(SELF_DISTANCE)
 
     def selves(self, block: torch.Tensor, start: int) -> torch.Tensor:
         """View (B, rows) of the places of a block starting at query `start` where queries meet themselves."""

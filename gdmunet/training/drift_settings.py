@@ -20,11 +20,16 @@ class DriftSettings(Settings):
     """Patches whose real tokens the feature bank holds; 0: no bank."""
     bank_tokens: int = 512
     """Real tokens of earlier patches that join the batch's own as positives, for every token set."""
+    bank_side: Literal["both", "positives"] = "both"
+    """Banked tokens stand for the rest of the data set: on both sides they cancel where a batch is real already, among
+    the positives alone they pull each patch towards the average one."""
+    pairs: Literal["masked", "kept", "unmatched"] = "masked"
+    """A generated token and the real one at its place. ``masked``: neither repels itself nor is attracted by its twin;
+    ``kept``: both count; ``unmatched``: itself is left out, its twin is not, as for independent samples."""
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     field: Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"] = "official"
     kernel: Literal["laplace", "gaussian"] = "laplace"
     affinity_floor: float = 1e-6
     drift_normalisation: Literal["batch", "ema", "floored"] = "batch"
     """Bring each temperature's force to unit size by the batch's own, by a moving average, or not beyond a floor."""
-    mask_self: bool = True
     drift_weight: float = 1.0

@@ -47,12 +47,12 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
-        positives = self._positives(real)
+        banked = self._banked(real)
         terms: dict[str, torch.Tensor] = {}
         enough = self._large_enough(generated)
         for level in self.levels:
             keys = [key for key in enough if key.split("/")[0] == level.name]
-            losses = [self._drift(key, generated[key], positives[key]) for key in keys]
+            losses = [self._drift(key, generated[key], real[key], banked[key]) for key in keys]
             if losses:
                 terms[f"drift_{level.name}"] = self.drift_weight * torch.stack(losses).mean()
         if self.bank is not None:
@@ -82,17 +82,19 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     # ---- its parts --------------------------------------------------------------------------------------------
 
-    def _drift(self, key: str, generated: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    def _drift(self, key: str, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor) -> torch.Tensor:
         loss, field = drift_loss(
             generated[None],
-            positives[None],
+            torch.cat([real, banked])[None],
+            banked[None] if self.bank_side == "both" else None,
             temperatures=self.temperatures,
             field=self.field,
             kernel=self.kernel,
             affinity_floor=self.affinity_floor,
             normalisation=self.drift_normalisation,
             force_average=self._force_averages.get(key),
-            mask_self=self.mask_self,
+            mask_self=self.pairs != "kept",
+            mask_twins=self.pairs == "masked",
             across_ranks=distributed.world_size() > 1,
         )
         if self.drift_normalisation == "ema":
@@ -108,13 +110,12 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.note(f"force_{level}_{temperature:g}", force)
             self.note(f"ess_{level}_{temperature:g}", size)
 
-    def _positives(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The batch's own real tokens, and tokens of earlier patches."""
+    def _banked(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Real tokens of earlier patches."""
         if self.bank is None:
-            return real
+            return {key: tokens[:0] for key, tokens in real.items()}
         sizes = self.bank.sizes
-        drawn = self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self._generator())
-        return {key: torch.cat([tokens, drawn[key]]) for key, tokens in real.items()}
+        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self._generator())
 
     def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
         """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from gdmunet.errors import GdmError
 from gdmunet.training import drift_kernels
 from gdmunet.training.drift import drift_loss
 from gdmunet.training.drift_fields import FieldOptions, Problem, balance, find_force
@@ -234,3 +235,30 @@ def test_the_order_of_blocks_on_a_cpu_changes_nothing(monkeypatch):
     monkeypatch.setattr(drift_kernels, "CACHED_ELEMENTS", 90 * 7)
     _, blocks = drift_loss(x, y)
     torch.testing.assert_close(blocks.direction, whole.direction, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("field", ["official", "sharp", "score", "sinkhorn", "mmd", "logkde"])
+@pytest.mark.parametrize("masks", [{"mask_self": True, "mask_twins": True}, {"mask_self": False}])
+def test_no_force_where_every_sample_equals_its_twin_and_extras_stand_on_both_sides(field, masks):
+    """The balance that independent samples have on average, paired ones have exactly."""
+    x, extra = points(5, 2, 24, 4), points(6, 2, 17, 4)
+    _, found = drift_loss(x, torch.cat([x, extra], dim=1), extra, field=field, **masks)
+    # Kept pairs: a twin's distance has the round-off of a difference of squares, that from itself is exact.
+    assert found.raw_force.max() < (1e-9 if masks["mask_self"] else 1e-4)
+
+
+def test_without_twins_masked_paired_samples_spread():
+    """Why pairs are masked: a twin among the positives hides the attraction, and repulsion wins."""
+    x = points(7, 1, 64, 4)
+    radius = (x - x.mean(1, keepdim=True)).square().sum(-1)
+    outward = {}
+    for masked in (True, False):
+        _, found = drift_loss(x, x.clone(), mask_twins=masked, normalisation="floored")
+        outward[masked] = float((found.direction * (x - x.mean(1, keepdim=True))).sum(-1).div(radius).mean())
+    assert abs(outward[True]) < 1e-6
+    assert outward[False] > 1e-3
+
+
+def test_twins_need_a_positive_each():
+    with pytest.raises(GdmError, match="twin"):
+        drift_loss(points(1, 1, 5, 3), points(2, 1, 4, 3), mask_twins=True)
