@@ -29,7 +29,8 @@ class DriftSettings(Settings):
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     field: Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"] = "official"
     kernel: Literal["laplace", "gaussian"] = "laplace"
-    affinity_floor: float = 1e-6
+    affinity_floor: float = 0.0
+    """Least affinity of the drift; the authors' 1e-6 swamps the affinities of sets as large as pooled tokens are."""
     drift_normalisation: Literal["batch", "ema", "floored"] = "batch"
     """Bring each temperature's force to unit size by the batch's own, by a moving average, or not beyond a floor."""
     drift_weight: float = 1.0
