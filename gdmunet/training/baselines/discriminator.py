@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from gdmunet.plans import NetworkSpec
 
@@ -39,6 +39,38 @@ class DiscriminatorSpec:
         return cls(network.condition_channels + 1, width, network.strides[1 : 1 + layers])
 
 
+class SpectralNorm(nn.Module):
+    """Divides a convolution's weight by its largest singular value: one power iteration a pass in training.
+
+    torch's own fails in mixed precision (a product of a float32 and a bfloat16 vector). Products and sums element by
+    element stay in float32 there.
+    """
+
+    left: torch.Tensor
+    right: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        matrix = weight.detach().flatten(1)
+        self.register_buffer("left", functional.normalize(torch.randn(len(matrix)), dim=0))
+        self.register_buffer("right", torch.zeros(matrix.shape[1]))
+        for _ in range(15):
+            self._iterate(matrix)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        """The weight at unit norm."""
+        matrix = weight.flatten(1)
+        if self.training:
+            self._iterate(matrix.detach())
+        # Copies: the next pass moves the vectors before this one's gradient is taken.
+        return weight / ((matrix * self.right.clone()).sum(dim=1) * self.left.clone()).sum()
+
+    @torch.no_grad()
+    def _iterate(self, matrix: torch.Tensor) -> None:
+        self.right.copy_(functional.normalize((matrix * self.left[:, None]).sum(dim=0), dim=0))
+        self.left.copy_(functional.normalize((matrix * self.right).sum(dim=1), dim=0))
+
+
 class PatchDiscriminator(nn.Module):
     """Judges every place of an image by its surroundings, given the condition.
 
@@ -56,12 +88,12 @@ class PatchDiscriminator(nn.Module):
             width = spec.width * min(2**number, 8)
             # Four voxels where the stride is two, so that every voxel counts as often as its neighbours.
             kernel = tuple(4 if step > 1 else 3 for step in stride)
-            layers.append(spectral_norm(conv(channels, width, kernel, stride, padding=1)))
+            layers.append(_at_unit_norm(conv(channels, width, kernel, stride, padding=1)))
             channels = width
         width = spec.width * min(2 ** len(spec.strides), 8)
-        layers.append(spectral_norm(conv(channels, width, 3, padding=1)))
+        layers.append(_at_unit_norm(conv(channels, width, 3, padding=1)))
         self.layers = nn.ModuleList(layers)
-        self.head = spectral_norm(conv(width, 1, 3, padding=1))
+        self.head = _at_unit_norm(conv(width, 1, 3, padding=1))
 
     def forward(self, condition: torch.Tensor, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, C, ...) and (B, 1, ...) -> the features of every layer, and last the judgement (B, 1, ...)."""
@@ -70,6 +102,10 @@ class PatchDiscriminator(nn.Module):
             values = functional.leaky_relu(layer(values), 0.2)
             found.append(values)
         return [*found, self.head(values)]
+
+
+def _at_unit_norm(convolution: nn.Conv2d | nn.Conv3d) -> nn.Module:
+    return register_parametrization(convolution, "weight", SpectralNorm(convolution.weight))
 
 
 def discriminator_loss(
