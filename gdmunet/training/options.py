@@ -36,3 +36,17 @@ class TrainerSettings(Settings):
     validation_patches: int = 16
     save_minutes: float = 10.0
     seed: int = 12345
+
+    @property
+    def total_iterations(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.iterations or self.epochs * self.iterations_per_epoch
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs of the whole training; the last may be shorter."""
+        return -(-self.total_iterations // self.iterations_per_epoch)
+
+    def epoch_of(self, iteration: int) -> int:
+        """0-based number of the epoch that an iteration belongs to."""
+        return iteration // self.iterations_per_epoch

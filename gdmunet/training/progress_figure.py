@@ -78,7 +78,8 @@ def _names(rows: Rows, prefix: str) -> list[str]:
 
 
 def _plot(axis: Axes, rows: Rows, name: str, label: str | None = None, alpha: float = 1.0) -> None:
-    axis.plot([row["epoch"] + 1 for row in rows], [row.get(name) for row in rows], label=label, alpha=alpha)
+    values: list[Any] = [row.get(name) for row in rows]
+    axis.plot([row["epoch"] + 1 for row in rows], values, label=label, alpha=alpha)
 
 
 def _ratio(row: dict[str, Any]) -> float | None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from gdmunet.checkpoint import Sampler
 from gdmunet.dataset import HU_MODALITIES
-from gdmunet.device import Precision, default_precision, peak_memory_mb
+from gdmunet.device import Precision, default_precision
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, checkpoint_stages
@@ -20,11 +20,12 @@ from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
 from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.progress import Progress
-from gdmunet.training import distributed, state, validation
+from gdmunet.training import distributed, state
 from gdmunet.training.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.batch import Batch
 from gdmunet.training.ema import WeightAverage
-from gdmunet.training.epoch import EpochMeter, check_finite, describe_epoch
+from gdmunet.training.epoch import EpochMeter, check_finite
+from gdmunet.training.epoch_end import finish_epoch
 from gdmunet.training.fold import cases_of_fold
 from gdmunet.training.interruption import Interruption
 from gdmunet.training.journal import Journal
@@ -202,23 +203,9 @@ class Trainer(TrainerSettings):
         return default_precision(device) if cls.precision == "auto" else cls.precision
 
     @property
-    def total_iterations(self) -> int:
-        """Optimiser steps of the whole training."""
-        return self.iterations or self.epochs * self.iterations_per_epoch
-
-    @property
-    def total_epochs(self) -> int:
-        """Epochs of the whole training; the last may be shorter."""
-        return -(-self.total_iterations // self.iterations_per_epoch)
-
-    @property
     def epoch(self) -> int:
         """0-based number of the present epoch."""
         return self.epoch_of(self.iteration)
-
-    def epoch_of(self, iteration: int) -> int:
-        """0-based number of the epoch that an iteration belongs to."""
-        return iteration // self.iterations_per_epoch
 
     @property
     def learning_rate_now(self) -> float:
@@ -315,36 +302,7 @@ class Trainer(TrainerSettings):
                 if time.monotonic() - saved > 60 * self.save_minutes and self.iteration < last:
                     self.save_latest()
                     saved = time.monotonic()
-        self._finish_epoch()
-
-    def _finish_epoch(self) -> None:
-        meter, self.meter = self.meter, EpochMeter()
-        seconds, wait_share = meter.seconds, meter.wait_share
-        mae = validation.patch_mae(self) if distributed.rank() == 0 else 0.0
-        self.mae_average = mae if self.mae_average is None else 0.9 * self.mae_average + 0.1 * mae
-        improved = self.mae_average < self.best_mae
-        self.best_mae = min(self.best_mae, self.mae_average)
-        if distributed.rank() == 0:
-            row = {
-                "epoch": self.epoch_of(self.iteration - 1),
-                "iteration": self.iteration,
-                **meter.means(),
-                "validation_mae": mae,
-                "validation_mae_ema": self.mae_average,
-                "unit": self.unit,
-                "learning_rate": self.optimizer.param_groups[0]["lr"],
-                "seconds": seconds,
-                "validation_seconds": meter.seconds - seconds,
-                "wait_share": wait_share,
-                "peak_memory_mb": peak_memory_mb(self.device),
-            }
-            self.journal.record(row)
-            self.journal.draw()
-            self.journal.say(describe_epoch(row, self.total_epochs))
-            if improved:
-                self.save("best")
-        self.save_latest()
-        distributed.barrier()
+        finish_epoch(self)
 
     def _stop_if_asked(self, interruption: Interruption) -> None:
         if distributed.any_rank(interruption.requested is not None, self.device):
