@@ -37,7 +37,7 @@ class EncoderTrainer(FidelityTrainer):
     """How the two gradients become one."""
     normalise: Literal["l2", "none"] = "none"
     """Bring the gradients to unit length before they are weighted."""
-    adaptive_weight: float = 0.3
+    adaptive_weight: float = 1.0
     """Strength of the feature term under the weighting ``adaptive``."""
     objectives: Literal["two", "levels"] = "two"
     """Coordinate fidelity with the sum of the feature terms, or with each of them."""
