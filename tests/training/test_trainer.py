@@ -219,6 +219,8 @@ def test_no_thread_outlives_the_loader(toy):
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 def test_every_trainer_takes_steps_that_change_its_weights(toy, name, configuration):
     overrides = {"iterations": "2", "iterations_per_epoch": "2", "validation_patches": "2"}
+    if TRAINERS[name].settings().get("bank_patches"):
+        overrides["bank_patches"] = "2"
     trainer = trainer_of(toy, TRAINERS[name].derive(overrides), configuration)
     before = weights(trainer)
     trainer.train(0, show_progress=False)
