@@ -5,6 +5,8 @@ All slices of a volume share them, so a projection of many slices is one sparse 
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from gdmunet.tomography.geometry import ScanGeometry
@@ -37,7 +39,7 @@ def ray_weights(geometry: ScanGeometry, views: slice, device: torch.device, dtyp
     starts = torch.zeros(len(angle) + 1, dtype=torch.int32, device=device)
     starts[1:] = torch.bincount(ray, minlength=len(angle)).cumsum(0)
     height, width = geometry.slice_shape
-    return torch.sparse_csr_tensor(starts, pixel, value.to(dtype) * geometry.pixel, (len(angle), height * width))
+    return _compressed(starts, pixel, value.to(dtype) * geometry.pixel, (len(angle), height * width))
 
 
 def _crossings(
@@ -101,7 +103,7 @@ def pixel_weights(geometry: ScanGeometry, views: slice, device: torch.device, dt
     pixels, each = x.numel(), 2 * angle.numel()
     starts = torch.arange(pixels + 1, dtype=torch.int32, device=device) * each
     size = (pixels, angle.numel() * geometry.bins)
-    return torch.sparse_csr_tensor(starts, columns.flatten(), weights.flatten().to(dtype), size)
+    return _compressed(starts, columns.flatten(), weights.flatten().to(dtype), size)
 
 
 def _rays(geometry: ScanGeometry, views: slice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,3 +116,12 @@ def _rays(geometry: ScanGeometry, views: slice) -> tuple[torch.Tensor, torch.Ten
         turned = torch.atan(position / geometry.source_to_axis)
     foot = position * torch.cos(turned) / geometry.pixel
     return (angle + turned).flatten(), foot.expand(angle.numel(), -1).flatten()
+
+
+def _compressed(
+    starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """A CSR matrix, without notes that such matrices are in beta and unchecked: ours are right by construction."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse ")
+        return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)
