@@ -121,8 +121,8 @@ class EncoderSpec:
     file
         Weight file that the user gave; None: the encoder's own place (package, cache).
     trusted
-        The user said when planning that a pickle which may run code is read (``--trust_checkpoint``); it must still have
-        the hash.
+        The user said when planning (``--trust_checkpoint``) that a pickle which may run code is read; it must still
+        have the hash.
     """
 
     spec: str
