@@ -14,8 +14,9 @@ from gdmunet.preprocessing.topology import SMALLEST_EDGE, Topology, plan_topolog
 
 Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
 
-# A patch of few-view slices keeps its extent in the slice and gives up slices, down to this number.
-FEWEST_SLICES = 16
+# A patch of few-view slices keeps its extent in the slice and gives up slices, down to this number: with 16 the
+# context across slices is missed more than the extent in the slice helps (documentation/benchmarks.md).
+FEWEST_SLICES = 32
 # Two different patches a step are the least that averages a gradient at all.
 MIN_BATCH = 2
 
