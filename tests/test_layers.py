@@ -7,8 +7,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
-    {"errors", "atomic", "serialization", "geometry", "paths", "progress", "workers", "nifti", "device", "scan"},
-    {"dataset", "plans", "imageio"},
+    {
+        "errors",
+        "atomic",
+        "serialization",
+        "geometry",
+        "paths",
+        "progress",
+        "workers",
+        "nifti",
+        "device",
+        "peak_memory",
+        "scan",
+    },
+    {"dataset", "plans", "imageio", "volume_folders"},
     {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},
     {"inference"},

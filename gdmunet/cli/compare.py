@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.cli.arguments import CommandParser, folders_from, name_and_value, natural_int, positive_int, run_command
+from gdmunet.cli.arguments import CommandParser, folders_from, run_command
+from gdmunet.cli.training_flags import add_machine_flags, add_settings_flags, overrides_of
 
 
 def parser() -> CommandParser:
@@ -30,24 +31,7 @@ def parser() -> CommandParser:
     command.add_argument(
         "-f", "--folds", nargs="+", default=["0"], metavar="FOLD", help="numbered folds to compare on (default: 0)"
     )
-    command.add_argument(
-        "--epochs", type=positive_int, metavar="N", help="epochs of every trainer; default: each one's setting"
-    )
-    command.add_argument(
-        "--iterations",
-        type=positive_int,
-        metavar="N",
-        help="optimiser steps in total of every trainer; default: each one's setting",
-    )
-    command.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        type=name_and_value,
-        default=[],
-        metavar="NAME=VALUE",
-        help="override settings of every trainer; default: none",
-    )
+    add_settings_flags(command)
     command.add_argument(
         "--judge",
         metavar="ENCODER",
@@ -64,19 +48,7 @@ def parser() -> CommandParser:
         metavar="DIR",
         help="default: comparisons/<plans>__<configuration> in the data set's results folder",
     )
-    command.add_argument(
-        "-device",
-        "--device",
-        choices=("cuda", "cpu", "mps"),
-        help="default: cuda where there is one, else mps, else cpu",
-    )
-    command.add_argument(
-        "-np",
-        "--processes",
-        type=natural_int,
-        metavar="N",
-        help="background processes that load patches, 0: none; default: chosen from device and processor cores",
-    )
+    add_machine_flags(command)
     return command
 
 
@@ -84,14 +56,10 @@ def parser() -> CommandParser:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_compare``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.cli.compare_run import ComparisonRequest, run_comparison
     from gdmunet.evaluation.comparison_files import format_markdown
     from gdmunet.paths import downloads_allowed
+    from gdmunet.training.comparison_run import ComparisonRequest, run_comparison
 
-    overrides = dict(arguments.set)
-    for name in ("epochs", "iterations"):
-        if getattr(arguments, name) is not None:
-            overrides[name] = str(getattr(arguments, name))
     written = run_comparison(
         ComparisonRequest(
             dataset=arguments.dataset,
@@ -99,7 +67,7 @@ def main(argv: list[str] | None = None) -> int | None:
             trainers=tuple(arguments.trainers),
             folds=tuple(arguments.folds),
             plans_name=arguments.plans,
-            overrides=tuple(overrides.items()),
+            overrides=overrides_of(arguments),
             judge=arguments.judge,
             judge_file=arguments.judge_path,
             allow_download=downloads_allowed(),

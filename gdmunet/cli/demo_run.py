@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gdmunet.cli import evaluate, plan, predict, train
 from gdmunet.cli.arguments import INTERRUPTED
-from gdmunet.cli.peak_memory import PeakMemory
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
@@ -20,6 +19,7 @@ from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.references import ReferenceCase, score_references
 from gdmunet.evaluation.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
+from gdmunet.peak_memory import PeakMemory
 from gdmunet.serialization import save_json
 
 PRESET = "tiny"

@@ -164,7 +164,7 @@ def _groups(arguments: argparse.Namespace, descriptor: DatasetDescriptor | None)
     from gdmunet.conversion.held_out import read_groups
     from gdmunet.conversion.synthrad_files import challenge_groups
     from gdmunet.dataset import groups_of
-    from gdmunet.evaluation.volume_files import find_volumes
+    from gdmunet.volume_folders import find_volumes
 
     table = read_groups(arguments.groups) if arguments.groups else {}
     names = find_volumes(arguments.reference) if arguments.reference.is_dir() else {}

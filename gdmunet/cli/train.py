@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.cli.arguments import CommandParser, folders_from, name_and_value, natural_int, positive_int, run_command
+from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run_command
+from gdmunet.cli.training_flags import add_machine_flags, add_settings_flags, overrides_of
 
 
 def parser() -> CommandParser:
@@ -27,22 +28,7 @@ def parser() -> CommandParser:
         help="trainer by name, or a class of your own as file.py:Class or package.module:Class",
     )
     command.add_argument("-p", "--plans", default="gdmPlans", help="name of the plans")
-    command.add_argument("--epochs", type=positive_int, metavar="N", help="epochs; default: the trainer's setting")
-    command.add_argument(
-        "--iterations",
-        type=positive_int,
-        metavar="N",
-        help="optimiser steps in total, over all epochs; default: the trainer's setting",
-    )
-    command.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        type=name_and_value,
-        default=[],
-        metavar="NAME=VALUE",
-        help="override settings of the trainer; default: none",
-    )
+    add_settings_flags(command)
     ways = command.add_mutually_exclusive_group()
     ways.add_argument("--c", "--continue", dest="c", action="store_true", help="continue from the latest checkpoint")
     ways.add_argument("--overwrite", action="store_true", help="start over, although this fold was trained before")
@@ -55,20 +41,8 @@ def parser() -> CommandParser:
         metavar="FILE",
         help="checkpoint (.safetensors) of the same network to start from; default: fresh weights",
     )
-    command.add_argument(
-        "-device",
-        "--device",
-        choices=("cuda", "cpu", "mps"),
-        help="default: cuda where there is one, else mps, else cpu",
-    )
     command.add_argument("-num_gpus", "--num_gpus", type=positive_int, default=1, metavar="N", help="GPUs to train on")
-    command.add_argument(
-        "-np",
-        "--processes",
-        type=natural_int,
-        metavar="N",
-        help="background processes that load patches, 0: none; default: chosen from device and processor cores",
-    )
+    add_machine_flags(command)
     return command
 
 
@@ -78,17 +52,13 @@ def main(argv: list[str] | None = None) -> int | None:
     arguments = parser().parse_args(argv)
     from gdmunet.training.run import TrainingRequest, run_training
 
-    overrides = dict(arguments.set)
-    for name in ("epochs", "iterations"):
-        if getattr(arguments, name) is not None:
-            overrides[name] = str(getattr(arguments, name))
     request = TrainingRequest(
         dataset=arguments.dataset,
         configuration=arguments.configuration,
         fold=arguments.fold,
         trainer=arguments.trainer,
         plans_name=arguments.plans,
-        overrides=tuple(overrides.items()),
+        overrides=overrides_of(arguments),
         continue_training=arguments.c,
         overwrite=arguments.overwrite,
         validate="best" if arguments.val_best else "final" if arguments.val else None,

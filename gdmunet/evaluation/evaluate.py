@@ -11,11 +11,11 @@ from gdmunet.evaluation.case_scores import score_case
 from gdmunet.evaluation.judge import JudgeWish, judge_files
 from gdmunet.evaluation.range_choice import choose_range
 from gdmunet.evaluation.summary import EvaluationSettings, Summary, package_versions, summarize
-from gdmunet.evaluation.volume_files import EvaluationFolders, find_volumes, match_files, missing_error
+from gdmunet.evaluation.volume_files import EvaluationFolders, match_files, missing_error
 from gdmunet.metrics import EvaluationRange
 from gdmunet.workers import run_in_workers
 
-__all__ = ["choose_range", "evaluate_folders", "find_volumes"]
+__all__ = ["choose_range", "evaluate_folders"]
 
 
 def evaluate_folders(

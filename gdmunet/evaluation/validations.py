@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.evaluate import find_volumes
 from gdmunet.evaluation.summary import CaseRow, EvaluationSettings, load_summary
 from gdmunet.inference.models import ModelFolder
+from gdmunet.volume_folders import find_volumes
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.errors import GdmError
+from gdmunet.volume_folders import find_volumes
 
 # Field of the two classes below to what a case lacks without it.
 _NAMES = {
@@ -125,32 +125,6 @@ def missing_error(matched: MatchedFiles, prediction_folder: Path) -> GdmError:
         expected="a reference, a prediction and one file of every further folder (masks, ...) for every case",
         remedy="predict the missing cases, remove the surplus ones, or score the rest with --allow-missing",
     )
-
-
-def find_volumes(folder: Path) -> dict[str, Path]:
-    """Identifier (name without ending) to file, for every volume of a folder; files of other kinds are not seen.
-
-    Raises
-    ------
-    GdmError
-        Two files of one identifier.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        ending = next((known for known in FILE_ENDINGS if path.name.endswith(known)), None)
-        if ending is None or path.name.startswith(".") or not path.is_file():
-            continue
-        name = path.name.removesuffix(ending)
-        if name in found:
-            raise GdmError(
-                "two files have one identifier",
-                case=name,
-                file=path,
-                found=f"{found[name].name} and {path.name}",
-                remedy="remove the one that is not meant",
-            )
-        found[name] = path
-    return found
 
 
 def _missing_file(name: str, volumes: Mapping[str, Mapping[str, Path]]) -> str | None:

@@ -16,6 +16,7 @@ from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
+from gdmunet.volume_folders import find_volumes
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,7 @@ def _check(inputs: list[Path], output: Path) -> None:
 
 def _list_predictions(folder: Path) -> dict[str, Path]:
     """Identifier to file; what is no volume (settings, summaries) is left aside."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)
-        if ending is None or path.name.startswith("."):
-            continue
-        identifier = path.name.removesuffix(ending)
-        if identifier in found:
-            raise GdmError("two files have one identifier", case=identifier, file=path, found=found[identifier].name)
-        found[identifier] = path
+    found = find_volumes(folder)
     if not found:
         raise GdmError("there are no predictions", file=folder, expected=f"files that end in {', '.join(FILE_ENDINGS)}")
     return found

@@ -28,6 +28,7 @@ from gdmunet.tomography.simulation import (
     slices_of,
 )
 from gdmunet.tomography.sinogram import ENDING, Sinogram, read_sinogram, write_sinogram
+from gdmunet.volume_folders import find_volumes
 
 ScanInput = Literal["sinogram", "simulate"]
 CONDITIONS = "conditions"
@@ -237,15 +238,7 @@ def _settings_of(predictor: Predictor) -> ScanSettings:
 def _list_inputs(folder: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
     if not folder.is_dir():
         raise GdmError("the input folder is not there", file=folder, remedy="check the path")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in endings if path.name.endswith(ending)), None)
-        if ending is None or path.name.startswith("."):
-            continue
-        identifier = path.name.removesuffix(ending)
-        if identifier in found:
-            raise GdmError("two files have one identifier", case=identifier, file=path, found=found[identifier].name)
-        found[identifier] = path
+    found = find_volumes(folder, endings)
     if not found:
         raise GdmError("there are no cases", file=folder, expected=" ".join(f"CASE{ending}" for ending in endings))
     return list(found.items())

@@ -37,13 +37,12 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         if self.bank_patches:
             self.bank = FeatureBank(sets, rank_capacity(self.bank_patches), self.device)
         self._force_averages: dict[str, torch.Tensor] = {}
-        self._draws = (-1, torch.Generator())
         self._said_few: set[str] = set()
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
         """One drift term a level: the mean over its token sets, times `drift_weight`."""
         self._fill_bank()
-        plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, self._generator())
+        plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, self.step_generator())
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
@@ -115,7 +114,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         if self.bank is None:
             return {key: tokens[:0] for key, tokens in real.items()}
         sizes = self.bank.sizes
-        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self._generator())
+        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step_generator())
 
     def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
         """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.
@@ -149,13 +148,6 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator)
             with torch.no_grad():
                 self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
-
-    def _generator(self) -> torch.Generator:
-        """Source of this step's draws: a function of seed, iteration and rank, so that resuming repeats them."""
-        if self._draws[0] != self.iteration:
-            seed = (self.seed * 1_000_003 + self.iteration) * 64 + distributed.rank()
-            self._draws = (self.iteration, torch.Generator().manual_seed(seed % 2**63))
-        return self._draws[1]
 
 
 class GDMTrainer(DriftTrainer):

@@ -72,6 +72,7 @@ class Trainer(TrainerSettings):
         self.best_mae = float("inf")
         self.mae_average: float | None = None
         self.meter = EpochMeter()
+        self._draws = (-1, torch.Generator())
         self._notes: dict[str, list[torch.Tensor]] = {}
         self.journal = Journal(self.fold_folder, speak=distributed.rank() == 0)
         self._prepare_network()
@@ -239,6 +240,13 @@ class Trainer(TrainerSettings):
         """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
         if distributed.rank() == 0:
             state.save_weights_of(self, name)
+
+    def step_generator(self) -> torch.Generator:
+        """Source of this step's draws: a function of seed, iteration and rank, so that resuming repeats them."""
+        if self._draws[0] != self.iteration:
+            seed = (self.seed * 1_000_003 + self.iteration) * 64 + distributed.rank()
+            self._draws = (self.iteration, torch.Generator().manual_seed(seed % 2**63))
+        return self._draws[1]
 
     def patch_source(self, cases: tuple[str, ...], seed: int) -> PatchSource:
         """Where patches of those cases come from; `seed` names the stream."""

@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from gdmunet.cli import compare, compare_run, plan
-from gdmunet.cli.compare_prediction import predict_measured
+from gdmunet.cli import compare, plan
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
+from gdmunet.training import comparison_run
+from gdmunet.training.comparison_prediction import predict_measured
 
 SHORT = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2"]
 BROKEN = """
@@ -48,7 +49,7 @@ def work(tmp_path_factory):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """A new process takes seconds to start; the slow test has one."""
-    monkeypatch.setattr(compare_run, "measure_in_new_process", predict_measured)
+    monkeypatch.setattr(comparison_run, "measure_in_new_process", predict_measured)
 
 
 def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_process, capsys, monkeypatch):
@@ -71,7 +72,7 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_pro
         assert (work.output / name).stat().st_size > 100, name
 
     # Again: nothing is trained or predicted anew, and the failed one is tried again.
-    monkeypatch.setattr(compare_run, "measure_in_new_process", None)
+    monkeypatch.setattr(comparison_run, "measure_in_new_process", None)
     times = {file: file.stat().st_mtime_ns for file in work.results.rglob("checkpoint_final.safetensors")}
     assert len(times) == 2
     assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
@@ -109,7 +110,7 @@ def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
     ],
 )
 def test_typing_errors_are_found_before_anything_is_trained(work, capsys, monkeypatch, words, message):
-    monkeypatch.setattr(compare_run, "run_training", None)
+    monkeypatch.setattr(comparison_run, "run_training", None)
     assert work.compare(*words) == 1
     assert message in capsys.readouterr().err
 
@@ -123,15 +124,15 @@ def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
     planned = type(
         "Plans", (), {"name": plans.name, "configuration": lambda self, name: type("C", (), {"encoder": spec})}
     )()
-    request = compare_run.ComparisonRequest("502", "3d_fullres", ())
+    request = comparison_run.ComparisonRequest("502", "3d_fullres", ())
     gdm, fidelity = find_trainer("GDMTrainer"), find_trainer("FidelityTrainer")
-    assert compare_run.choose_judge(request, planned, [gdm]) == "tiny"
-    assert compare_run.choose_judge(request, planned, [fidelity]) == "mini"
-    assert compare_run.choose_judge(request, plans, [fidelity]) == "mini"
-    assert set(compare_run.DEFAULT_JUDGES) <= FAMILIES.keys()
-    wish = compare_run.ComparisonRequest("502", "3d_fullres", (), judge="mini")
-    with pytest.raises(compare_run.GdmError, match="cannot judge it"):
-        compare_run.choose_judge(wish, planned, [gdm])
+    assert comparison_run.choose_judge(request, planned, [gdm]) == "tiny"
+    assert comparison_run.choose_judge(request, planned, [fidelity]) == "mini"
+    assert comparison_run.choose_judge(request, plans, [fidelity]) == "mini"
+    assert set(comparison_run.DEFAULT_JUDGES) <= FAMILIES.keys()
+    wish = comparison_run.ComparisonRequest("502", "3d_fullres", (), judge="mini")
+    with pytest.raises(comparison_run.GdmError, match="cannot judge it"):
+        comparison_run.choose_judge(wish, planned, [gdm])
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import pytest
 from gdmunet.cli import demo_run
 from gdmunet.cli.demo import main
 from gdmunet.cli.demo_run import TASKS, DemoSummary
-from gdmunet.cli.peak_memory import PeakMemory
 from gdmunet.errors import GdmError
+from gdmunet.peak_memory import PeakMemory
 
 
 class StoppedError(Exception):

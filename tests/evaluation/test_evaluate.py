@@ -6,10 +6,11 @@ import pytest
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.evaluate import choose_range, evaluate_folders, find_volumes
+from gdmunet.evaluation.evaluate import choose_range, evaluate_folders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.metrics import HU_2025, ValueRange, score_pair
+from gdmunet.volume_folders import find_volumes
 
 SHAPE = (10, 12, 14)
 GRID = Geometry(SHAPE, (2.0, 1.0, 1.0), (5.0, 6.0, 7.0))

@@ -11,11 +11,11 @@ from typing import Any, Literal
 from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison import COMPARISON_FILE, Comparison, load_comparison
-from gdmunet.evaluation.evaluate import find_volumes
 from gdmunet.evaluation.html.cases import CaseFiles
 from gdmunet.evaluation.summary import CaseRow, EvaluationSettings, Summary, load_summary
 from gdmunet.metrics import HIGHER_IS_BETTER
 from gdmunet.serialization import read_json
+from gdmunet.volume_folders import find_volumes
 
 _PREDICTION = "prediction"
 

@@ -15,7 +15,6 @@ from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, stepwise_input
 from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
-from gdmunet.training import distributed
 from gdmunet.training.fidelity import masked_mean
 from gdmunet.training.trainer import Trainer
 
@@ -47,7 +46,6 @@ class StepwiseTrainer(Trainer):
         units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
         self._background = units.network_background
         self._time = torch.zeros(0)
-        self._draws = (-1, torch.Generator())
         channel = self.path.source_channel
         if channel is not None and not 0 <= channel < self.configuration.network.in_channels:
             raise GdmError(
@@ -87,7 +85,7 @@ class StepwiseTrainer(Trainer):
 
     def generate(self, batch: Batch) -> torch.Tensor:
         """Estimate of the target at random times of the path."""
-        draws = self._generator()
+        draws = self.step_generator()
         self._time = torch.rand(len(batch.mask), generator=draws).to(self.device)
         target = torch.lerp(batch.target.new_tensor(self._background), batch.target, batch.mask)
         path, time = self.path, self._time.reshape(-1, *[1] * (target.ndim - 1))
@@ -117,13 +115,6 @@ class StepwiseTrainer(Trainer):
         build = _StepwiseNetwork(cls.activation_checkpointing)
         counted: Precision = "float32" if cls.activation_checkpointing else precision
         return training_footprint(network, patch_size, batch_size, counted, step=path_step, build=build)
-
-    def _generator(self) -> torch.Generator:
-        """Source of this step's draws: a function of seed, iteration and rank, so that resuming repeats them."""
-        if self._draws[0] != self.iteration:
-            seed = (self.seed * 1_000_003 + self.iteration) * 64 + distributed.rank()
-            self._draws = (self.iteration, torch.Generator().manual_seed(seed % 2**63))
-        return self._draws[1]
 
     def _noise(self, like: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         return torch.randn(like.shape, generator=draws).to(self.device, non_blocking=True)

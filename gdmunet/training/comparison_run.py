@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet.cli.compare_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison import Comparison, Cost, TrainerRow, compare, row_from_summary
@@ -21,6 +20,7 @@ from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
 from gdmunet.serialization import load_json
+from gdmunet.training.comparison_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
 from gdmunet.training.registry import find_trainer
 from gdmunet.training.run import TrainingRequest, run_training
 from gdmunet.training.trainer import Trainer

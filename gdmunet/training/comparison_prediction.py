@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from gdmunet.cli.peak_memory import PeakMemory
 from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.device import find_device, peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.inference.models import checkpoint_file
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.run import predict_cases
+from gdmunet.peak_memory import PeakMemory
 from gdmunet.plans import load_plans
 from gdmunet.serialization import save_json
 

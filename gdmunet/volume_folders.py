@@ -1,0 +1,34 @@
+"""Which volume files a folder holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.dataset import FILE_ENDINGS
+from gdmunet.errors import GdmError
+
+
+def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[str, Path]:
+    """Identifier (name without ending) to file, by name; files of other kinds and hidden ones are not seen.
+
+    Raises
+    ------
+    GdmError
+        Two files of one identifier.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).iterdir()):
+        ending = next((known for known in endings if path.name.endswith(known)), None)
+        if ending is None or path.name.startswith(".") or not path.is_file():
+            continue
+        name = path.name.removesuffix(ending)
+        if name in found:
+            raise GdmError(
+                "two files have one identifier",
+                case=name,
+                file=path,
+                found=f"{found[name].name} and {path.name}",
+                remedy="remove the one that is not meant",
+            )
+        found[name] = path
+    return found
