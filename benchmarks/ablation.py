@@ -182,7 +182,7 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
     from gdmunet.encoders.base import VolumeUnits
     from gdmunet.encoders.choice import choose_encoder
     from gdmunet.encoders.registry import load_encoder
-    from gdmunet.evaluation.distribution import body_features, pooled_distances
+    from gdmunet.evaluation.distribution import body_features, mean_distances, pooled_distances
     from gdmunet.imageio import read_case
     from gdmunet.inference import Predictor
     from gdmunet.metrics import HU_2025, score_pair
@@ -209,8 +209,7 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
     row = {key: float(np.mean([one[key] for one in scores])) for key in scores[0]}
     for spec, prefix in ((judge, ""), ("tiny", "random_"), ("mini", "mini_")):
         distances = pooled_distances(pairs[spec])
-        row[f"{prefix}frechet"] = float(np.mean([d.frechet for d in distances.values()]))
-        row[f"{prefix}mmd"] = float(np.mean([d.mmd for d in distances.values()]))
+        row[f"{prefix}frechet"], row[f"{prefix}mmd"] = mean_distances(distances)
     return row
 
 

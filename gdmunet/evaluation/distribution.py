@@ -6,7 +6,7 @@ and an encoder that a generator was trained with must not judge it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +35,22 @@ class DistributionDistance:
         Squared maximum mean discrepancy, unbiased, with a mixture of Gaussian kernels around the median distance.
     places
         Features of the smaller set.
+    channels
+        Numbers a feature.
     """
 
     frechet: float
     mmd: float
     places: int
+    channels: int
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a covariance can be estimated: ten places a channel.
+
+        With fewer, the distance of two sets of the same places measures how far the pairs are, not the distributions.
+        """
+        return self.places >= 10 * self.channels
 
 
 @torch.no_grad()
@@ -96,7 +107,10 @@ def distribution_distance(generated: np.ndarray, real: np.ndarray, *, seed: int 
             expected="two or more of both",
         )
     return DistributionDistance(
-        frechet_distance(generated, real), squared_mmd(generated, real, seed), min(len(generated), len(real))
+        frechet_distance(generated, real),
+        squared_mmd(generated, real, seed),
+        min(len(generated), len(real)),
+        real.shape[1],
     )
 
 
@@ -118,21 +132,27 @@ def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
 def squared_mmd(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> float:
     """Unbiased squared MMD with the mean of Gaussian kernels at 1/2, 1 and 2 times the median real distance.
 
-    Source: Gretton et al., JMLR 13 (2012), equation 3. At most 2048 places of each set, drawn with `seed`.
+    Source: Gretton et al., JMLR 13 (2012), equations 3 and, for sets of one size, 4: a feature does not meet its
+    partner, which lies at the same place of the same patient and is no independent sample. At most 2048 places of each
+    set, drawn with `seed`.
     """
-    rng = np.random.default_rng(seed)
-    a, b = (torch.from_numpy(x[rng.permutation(len(x))[:_MMD_PLACES]]).double() for x in (generated, real))
+    paired = len(generated) == len(real)
+    # Sets of one size are drawn alike, so that partners stay partners.
+    draws = [np.random.default_rng(seed + (0 if paired else n)).permutation(len(x))[:_MMD_PLACES]
+             for n, x in enumerate((generated, real))]  # fmt: skip
+    a, b = (torch.from_numpy(x[draw]).double() for x, draw in zip((generated, real), draws, strict=True))
     between_real = torch.cdist(b, b)
     median = between_real[~torch.eye(len(b), dtype=torch.bool)].median().clamp(min=1e-12)
 
     def kernel(distance: torch.Tensor) -> torch.Tensor:
         return torch.stack([torch.exp(-0.5 * (distance / (median * w)).square()) for w in (0.5, 1.0, 2.0)]).mean(0)
 
-    def within(distance: torch.Tensor) -> torch.Tensor:
-        matrix, n = kernel(distance), len(distance)
-        return (matrix.sum() - matrix.diagonal().sum()) / (n * (n - 1))
+    def off_diagonal(matrix: torch.Tensor) -> torch.Tensor:
+        return (matrix.sum() - matrix.diagonal().sum()) / (len(matrix) * (len(matrix) - 1))
 
-    return float(within(torch.cdist(a, a)) + within(between_real) - 2 * kernel(torch.cdist(a, b)).mean())
+    cross = kernel(torch.cdist(a, b))
+    within = off_diagonal(kernel(torch.cdist(a, a))) + off_diagonal(kernel(between_real))
+    return float(within - 2 * (off_diagonal(cross) if paired else cross.mean()))
 
 
 def pooled_distances(
@@ -149,3 +169,9 @@ def pooled_distances(
         name: distribution_distance(np.concatenate(blocks), np.concatenate(real[name]))
         for name, blocks in generated.items()
     }
+
+
+def mean_distances(levels: Mapping[str, DistributionDistance]) -> tuple[float, float]:
+    """Frechet distance and MMD, means over the levels with enough places; over all where no level has enough."""
+    used = [one for one in levels.values() if one.sampled] or list(levels.values())
+    return float(np.mean([one.frechet for one in used])), float(np.mean([one.mmd for one in used]))

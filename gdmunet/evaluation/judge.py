@@ -13,7 +13,7 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import choose_encoder
 from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.distribution import DistributionDistance, body_features, pooled_distances
+from gdmunet.evaluation.distribution import DistributionDistance, body_features, mean_distances, pooled_distances
 from gdmunet.evaluation.volume_files import ScoredFiles
 from gdmunet.geometry import canonical_axes
 from gdmunet.imageio import read_mask, read_volume
@@ -34,7 +34,7 @@ class Judgement:
         Which encoder; figures of different encoders cannot be compared. One that a generator was trained with must
         not judge it.
     frechet, mmd
-        Means over the levels.
+        Means over the levels with ten places or more a channel; over all where no level has them.
     levels
         Level to its distances.
     """
@@ -84,8 +84,7 @@ def judge_files(
     network = load_encoder(choice.spec, units, judge.cache)
     with Progress(f"judging with {judge.encoder}", len(files), show_progress) as progress:
         levels = pooled_distances(_features(files, network, progress))
-    frechet, mmd = (float(np.mean([getattr(d, name) for d in levels.values()])) for name in ("frechet", "mmd"))
-    return Judgement(choice.spec.spec, choice.spec.sha256, frechet, mmd, levels)
+    return Judgement(choice.spec.spec, choice.spec.sha256, *mean_distances(levels), levels)
 
 
 def _features(

@@ -8,9 +8,11 @@ from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import build_tiny
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distribution import (
+    DistributionDistance,
     body_features,
     distribution_distance,
     frechet_distance,
+    mean_distances,
     pooled_distances,
     squared_mmd,
 )
@@ -55,6 +57,21 @@ def test_mmd_is_the_slow_loop():
     )
     # torch takes the lower of two middle values, hence the tolerance
     assert squared_mmd(a, b) == pytest.approx(expected, rel=0.05)
+
+
+def test_partners_at_one_place_do_not_make_a_distance_look_small():
+    # The same places of the same patients: with partners counted, a perfect copy would be below zero.
+    real = RNG.normal(size=(60, 4))
+    assert squared_mmd(real, real) == pytest.approx(0, abs=1e-12)
+    near = [squared_mmd(x + RNG.normal(size=x.shape) * 0.01, x) for x in RNG.normal(size=(50, 60, 4))]
+    assert abs(np.mean(near)) < 1e-4
+
+
+def test_levels_with_too_few_places_for_a_covariance_are_not_averaged():
+    fine, deep = DistributionDistance(0.1, 0.01, 400, 16), DistributionDistance(0.9, 0.05, 54, 128)
+    assert fine.sampled and not deep.sampled
+    assert mean_distances({"fine": fine, "deep": deep}) == (0.1, 0.01)
+    assert mean_distances({"deep": deep}) == (0.9, 0.05)
 
 
 def test_too_few_features_are_an_error():
