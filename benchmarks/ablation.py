@@ -35,21 +35,23 @@ class Arm:
     settings: tuple[tuple[str, str], ...] = ()
 
 
+ALL_LEVELS = (("drift_levels", "stride_2,stride_4,stride_8,stride_16"),)
 ARMS = {
     "fidelity": Arm("FidelityTrainer"),
     "perceptual": Arm("PerceptualTrainer"),
     "drift, plain sum": Arm("DriftTrainer"),
     "GDM": Arm("GDMTrainer"),
-    "GDM, adaptive 0.1": Arm("GDMTrainer", (("adaptive_weight", "0.1"),)),
-    "GDM, adaptive 0.3": Arm("GDMTrainer", (("adaptive_weight", "0.3"),)),
+    "GDM, all levels": Arm("GDMTrainer", ALL_LEVELS),
+    "GDM, spatial only": Arm("GDMTrainerSpatial"),
+    "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, adaptive 3": Arm("GDMTrainer", (("adaptive_weight", "3"),)),
+    "GDM, all levels, adaptive 3": Arm("GDMTrainer", (*ALL_LEVELS, ("adaptive_weight", "3"))),
     "GDM, MGDA": Arm("GDMTrainerMGDA"),
+    "GDM, temperatures 0.05 0.2 1": Arm("GDMTrainer", (("temperatures", "0.05,0.2,1.0"),)),
     "GDM, floor 1e-6": Arm("GDMTrainer", (("affinity_floor", "1e-6"),)),
     "GDM, pairs kept": Arm("GDMTrainer", (("pairs", "kept"),)),
     "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
     "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
-    "GDM, spatial only": Arm("GDMTrainerSpatial"),
-    "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, global only": Arm("GDMTrainerGlobal"),
     "GDM, no bank": Arm("GDMTrainerNoBank"),
     "GDM, random encoder": Arm("GDMTrainerRandomEncoder"),
@@ -174,8 +176,11 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     return f"{name}, seed {seed}: MAE {row['mae']:.1f} HU, judge {row['frechet']:.4f}, detail {row['detail']:.2f}"
 
 
-def score(work: Path, model: Path, judge: str) -> dict[str, float]:
-    """Means over the held-out regions; distances in an encoder that no arm was trained with."""
+def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> dict[str, float]:  # noqa: ANN001
+    """Means over the held-out regions; distances in encoders that no arm was trained with, and in the arms' own.
+
+    `change` is applied to every predicted volume.
+    """
     import numpy as np
 
     from gdmunet.dataset import list_cases, load_descriptor
@@ -199,7 +204,7 @@ def score(work: Path, model: Path, judge: str) -> dict[str, float]:
     scores, pairs = [], {spec: [] for spec in judges}
     for case in list_cases(dataset, load_descriptor(dataset), "Ts"):
         volumes = read_case(case)
-        predicted = predictor.predict_case(volumes).array
+        predicted = change(predictor.predict_case(volumes).array)
         found = score_pair(volumes.target, predicted, HU_2025, volumes.mask)
         scores.append({key: float(found.values[key]) for key in ("mae", "psnr", "ms_ssim", "detail")})
         normal = predictor.configuration.target_normalization

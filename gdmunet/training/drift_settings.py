@@ -12,7 +12,9 @@ class DriftSettings(Settings):
 
     families: tuple[str, ...] = ("spatial", "local", "global")
     drift_levels: tuple[str, ...] | None = None
-    """Names of the encoder's levels to use; none: all."""
+    """Names of the encoder's levels to use; none named: those that `drift_stride` lets in."""
+    drift_stride: int = 4
+    """Largest distance in voxels between two places of a level that drifts; 64: all levels."""
     tokens_per_patch: int = 128
     minimum_tokens: int = 32
     """A token set with fewer generated tokens a step is left out: its field would be noise."""

@@ -30,7 +30,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.levels = chosen_levels(self.encoder.levels, self.drift_levels)
+        self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
         patch = self.configuration.patch_size
         sets = token_sets(self.levels, patch, self.families, self.tokens_per_patch)
         self.bank: FeatureBank | None = None
@@ -76,7 +76,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
     @classmethod
     def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
         """Bytes of the feature bank."""
-        levels = chosen_levels(encoder.levels, cls.drift_levels)
+        levels = chosen_levels(encoder.levels, cls.drift_levels, cls.drift_stride)
         return bank_bytes(levels, patch_size, cls.families, cls.tokens_per_patch, cls.bank_patches)
 
     # ---- its parts --------------------------------------------------------------------------------------------
@@ -156,10 +156,22 @@ class GDMTrainer(DriftTrainer):
     weighting: Weighting = "adaptive"
 
 
-def chosen_levels(levels: tuple[EncoderLevel, ...], names: tuple[str, ...] | None) -> tuple[EncoderLevel, ...]:
-    """The levels of those names, all where none are named; an unknown name is an error."""
+def chosen_levels(
+    levels: tuple[EncoderLevel, ...], names: tuple[str, ...] | None, stride: int
+) -> tuple[EncoderLevel, ...]:
+    """The levels of those names; without names those of at most that stride, or the finest.
+
+    Deep levels have a hundred channels and few places a patch: a token has one or two neighbours, and the field,
+    brought to unit size, is noise that takes strength from the fine levels (benchmarks/drift_direction.py).
+
+    Raises
+    ------
+    GdmError
+        A name that the encoder does not have, or none at all.
+    """
     if names is None:
-        return levels
+        finest = min(max(level.stride) for level in levels)
+        return tuple(level for level in levels if max(level.stride) <= max(stride, finest))
     known = {level.name: level for level in levels}
     unknown = [name for name in names if name not in known]
     if unknown or not names:

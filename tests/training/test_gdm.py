@@ -168,6 +168,18 @@ def test_token_sets_that_are_too_small_are_left_out_and_the_log_says_so(toy):
     assert any(name.startswith("loss_drift_") for name in report)
 
 
+def test_fine_levels_drift_unless_others_are_asked_for(toy):
+    def levels(**changes):
+        return [level.name for level in trainer_of(toy, short(GDMTrainer, **changes)).levels]
+
+    strides = [max(level.stride) for level in trainer_of(toy, short(GDMTrainer)).encoder.levels]
+    assert max(strides) > 4  # else nothing is left out
+    assert levels() == [f"stride_{stride}" for stride in strides if stride <= 4]
+    assert levels(drift_stride=64) == [f"stride_{stride}" for stride in strides]
+    assert levels(drift_stride=1) == [f"stride_{min(strides)}"]
+    assert levels(drift_levels=(f"stride_{max(strides)}",)) == [f"stride_{max(strides)}"]
+
+
 def test_an_unknown_level_is_refused(toy):
     with pytest.raises(GdmError, match="no such level"):
         trainer_of(toy, short(GDMTrainer, drift_levels=("level9",)))
