@@ -1,0 +1,73 @@
+"""All trainers on one data set with one budget, through gdm_compare; then what each gains over the naive references.
+
+usage: python benchmarks/rivals.py WORK DATASET [--epochs 8] [--folds 0] [--preset tiny] [--trainers NAME ...]
+
+WORK holds ``gdm_raw`` (see make_datasets.py; svct_leave_one_out.py prepares its own). Trained folds are not trained
+again. Prints the comparison's table, the error of the references on the same cases, and the cost of a prediction
+against the first trainer's.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from pipeline import reference_cases
+
+from gdmunet.cli import compare, plan
+from gdmunet.dataset import find_dataset
+from gdmunet.evaluation.references import ReferenceErrors, score_references
+
+TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
+
+
+def held_out_references(dataset: Path, held_out: set[str]) -> ReferenceErrors:
+    cases = reference_cases(dataset, "Tr")
+    training = [case for case in cases if case.identifier not in held_out]
+    return score_references(training, [case for case in cases if case.identifier in held_out]).mean
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("dataset")
+    parser.add_argument("--epochs", default="8")
+    parser.add_argument("--folds", nargs="+", default=["0"])
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--trainers", nargs="+", default=list(TRAINERS))
+    parser.add_argument("--set", nargs="+", default=["iterations_per_epoch=50", "learning_rate=0.002"])
+    arguments = parser.parse_args()
+    work: Path = arguments.work
+    raw, preprocessed, results = ([f"--{n}", str(work / f"gdm_{n}")] for n in ("raw", "preprocessed", "results"))
+    dataset = find_dataset(work / "gdm_raw", arguments.dataset)
+    plans = f"gdmPlans_{arguments.preset}"
+    if not (work / "gdm_preprocessed" / dataset.name / f"{plans}.json").exists():
+        words = ["-d", arguments.dataset, "-c", "3d_fullres", "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
+        if plan.plan_and_preprocess_main([*words, *raw, *preprocessed]):
+            raise SystemExit("planning failed")
+    words = [arguments.dataset, "3d_fullres", "-tr", *arguments.trainers, "-p", plans, "-f", *arguments.folds]
+    words += ["--epochs", arguments.epochs, "--set", *arguments.set, "-np", "0"]
+    if compare.main([*words, *raw, *preprocessed, *results]):
+        raise SystemExit("the comparison failed")
+    folder = work / "gdm_results" / dataset.name / "comparisons" / f"{plans}__3d_fullres"
+    print((folder / "comparison.md").read_text())
+    rows = json.loads((folder / "comparison.json").read_text())["trainers"]
+    references = held_out_references(dataset, {name for row in rows for name in row["cases"]})
+    print(f"references: {references}\n\n| trainer | MAE | mapping | mean target | passes | seconds, times the first |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    first = next(row["cost"]["seconds"] for row in rows if row["cases"])
+    for row in rows:
+        if not row["cases"]:
+            continue
+        error = float(np.mean([case["mae"] for case in row["cases"].values()]))
+        gains = " | ".join(
+            f"{100 * (error / naive - 1):+.0f} %" for naive in (references.mapping, references.mean_target)
+        )
+        cost = row["cost"]
+        print(
+            f"| {row['trainer']} | {error:.1f} | {gains} | {cost['network_passes']:g} | {cost['seconds'] / first:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
