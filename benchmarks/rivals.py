@@ -8,14 +8,14 @@ against the first trainer's.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 from pipeline import reference_cases
 
 from gdmunet.cli import compare, plan
-from gdmunet.dataset import find_dataset
+from gdmunet.dataset import find_dataset, load_descriptor
+from gdmunet.evaluation.comparison import load_comparison
 from gdmunet.evaluation.references import ReferenceErrors, score_references
 
 TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
@@ -24,7 +24,9 @@ TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatching
 def held_out_references(dataset: Path, held_out: set[str]) -> ReferenceErrors:
     cases = reference_cases(dataset, "Tr")
     training = [case for case in cases if case.identifier not in held_out]
-    return score_references(training, [case for case in cases if case.identifier in held_out]).mean
+    test = [case for case in cases if case.identifier in held_out]
+    descriptor = load_descriptor(dataset)
+    return score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
 
 
 def main() -> None:
@@ -51,22 +53,17 @@ def main() -> None:
         raise SystemExit("the comparison failed")
     folder = work / "gdm_results" / dataset.name / "comparisons" / f"{plans}__3d_fullres"
     print((folder / "comparison.md").read_text())
-    rows = json.loads((folder / "comparison.json").read_text())["trainers"]
-    references = held_out_references(dataset, {name for row in rows for name in row["cases"]})
+    rows = [row for row in load_comparison(folder / "comparison.json").rows if row.cases]
+    references = held_out_references(dataset, {name for row in rows for name in row.cases})
     print(f"references: {references}\n\n| trainer | MAE | mapping | mean target | passes | seconds, times the first |")
     print("| --- | --- | --- | --- | --- | --- |")
-    first = next(row["cost"]["seconds"] for row in rows if row["cases"])
     for row in rows:
-        if not row["cases"]:
-            continue
-        error = float(np.mean([case["mae"] for case in row["cases"].values()]))
+        error = float(np.mean([case["mae"] for case in row.cases.values()]))
         gains = " | ".join(
             f"{100 * (error / naive - 1):+.0f} %" for naive in (references.mapping, references.mean_target)
         )
-        cost = row["cost"]
-        print(
-            f"| {row['trainer']} | {error:.1f} | {gains} | {cost['network_passes']:g} | {cost['seconds'] / first:.2f} |"
-        )
+        ratio = row.cost.seconds / rows[0].cost.seconds
+        print(f"| {row.trainer} | {error:.1f} | {gains} | {row.cost.network_passes:g} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
