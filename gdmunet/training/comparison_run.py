@@ -87,7 +87,7 @@ def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenCompa
     plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
     plans.configuration(request.configuration)
     check_folds(plans, request.folds)
-    trainers = [find_trainer(name).derive(dict(request.overrides)) for name in request.trainers]
+    trainers = [find_trainer(name) for name in request.trainers]
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
         names = ", ".join(trainer.__name__ for trainer in trainers)
         raise GdmError("a comparison needs trainers of different names", found=names)
@@ -106,6 +106,7 @@ def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenCompa
         reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
         raise GdmError("no trainer could be scored", found=reasons, remedy="run the first of them with gdm_train")
     title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
+    title += "".join(f", {name}={value}" for name, value in request.overrides)
     groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
     comparison = compare(rows, settings, groups, title=title)
     files = write_comparison(comparison, output)
@@ -153,8 +154,11 @@ class _Run:
     judge: str
 
     def row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSettings | None]:
-        """A trainer's row, and how it was scored; any failure but the user's own end of the run is a row as well."""
-        label = trainer.__name__
+        """A trainer's row, and how it was scored; any failure but the user's own end of the run is a row as well.
+
+        The settings that all trainers share are in the names of the folders and in the title, not in every row.
+        """
+        shown, label = trainer.__name__, trainer.derive(dict(self.request.overrides)).__name__
         try:
             for fold in self.request.folds:
                 self._train(name, label, fold)
@@ -163,11 +167,11 @@ class _Run:
         except Exception as error:
             text = str(error) or type(error).__name__
             failure = text if isinstance(error, GdmError) else f"{type(error).__name__}: {text}"
-            return TrainerRow(label, failure=failure), None
+            return TrainerRow(shown, failure=failure), None
         distances = {}
         if (found := summary.distribution) is not None:
             distances = {f"Frechet ({found.encoder})": found.frechet, f"MMD ({found.encoder})": found.mmd}
-        return row_from_summary(label, summary, self._cost(label, measured), distances), summary.settings
+        return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
 
     def _train(self, name: str, label: str, fold: str) -> None:
         model = self._model(label)
