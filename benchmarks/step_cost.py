@@ -26,7 +26,7 @@ from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.training.coordination import Coordinator
 from gdmunet.training.drift import drift_loss
 from gdmunet.training.feature_bank import FeatureBank
-from gdmunet.training.gdm import GDMTrainer
+from gdmunet.training.gdm import GDMTrainer, chosen_levels
 from gdmunet.training.tokens import extract_tokens, plan_tokens, token_sets
 from gdmunet.training.weightings import WeightingOptions
 
@@ -68,8 +68,9 @@ class Bench:
         self.condition, self.target = (torch.randn(shape, device=self.device) for _ in range(2))
         self.mask = torch.ones(shape, device=self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
-        self.coordinator = Coordinator("adaptive", "none", options=WeightingOptions(beta=0.3))
-        sets = token_sets(self.encoder.levels, patch, GDMTrainer.families, GDMTrainer.tokens_per_patch)
+        self.coordinator = Coordinator("adaptive", "none", options=WeightingOptions(beta=GDMTrainer.adaptive_weight))
+        self.levels = chosen_levels(self.encoder.levels, GDMTrainer.drift_levels, GDMTrainer.drift_stride)
+        sets = token_sets(self.levels, patch, GDMTrainer.families, GDMTrainer.tokens_per_patch)
         self.bank = FeatureBank(sets, GDMTrainer.bank_patches, self.device)
         self.precision = GDMTrainer.precision_on(self.device) if arguments.precision == "auto" else arguments.precision
         with torch.no_grad():
@@ -78,7 +79,13 @@ class Bench:
             self.bank.add(real, arguments.batch)
 
     def plan(self):
-        return plan_tokens(self.mask, self.encoder.levels, GDMTrainer.families, GDMTrainer.tokens_per_patch)
+        return plan_tokens(self.mask, self.levels, GDMTrainer.families, GDMTrainer.tokens_per_patch)
+
+    def drift(self, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor) -> torch.Tensor:
+        """As the trainer's defaults: the bank on both sides, neither twins nor the tokens themselves."""
+        positives = torch.cat([real, banked])[None]
+        options = {"affinity_floor": GDMTrainer.affinity_floor, "mask_self": True, "mask_twins": True}
+        return drift_loss(generated[None], positives, banked[None], temperatures=GDMTrainer.temperatures, **options)[0]
 
     def autocast(self):
         dtype = getattr(torch, self.precision)
@@ -111,12 +118,9 @@ class Bench:
                 sizes = self.bank.sizes
                 drawn = self.bank.sample({k: min(GDMTrainer.bank_tokens, sizes[k]) for k in real})
             with clock.part("drift"):
-                losses = [
-                    drift_loss(tokens[None], torch.cat([real[key], drawn[key]])[None])[0].mean()
-                    for key, tokens in generated.items()
-                    if len(tokens) >= GDMTrainer.minimum_tokens
-                ]
-                loss = torch.stack(losses).mean()
+                losses = [self.drift(tokens, real[key], drawn[key]) for key, tokens in generated.items()
+                          if len(tokens) >= GDMTrainer.minimum_tokens]  # fmt: skip
+                loss = torch.cat(losses).mean()
                 keys = list(generated)
                 wanted = torch.autograd.grad(loss, [generated[k] for k in keys], allow_unused=True, retain_graph=True)
             with clock.part("encoder backward"):
