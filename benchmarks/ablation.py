@@ -14,6 +14,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -230,35 +231,48 @@ def row_file(work: Path, seed: int, name: str) -> Path:
     return work / "rows" / f"{''.join(c if c.isalnum() else '_' for c in name)}-{seed}.json"
 
 
-def table(work: Path) -> str:
-    """Mean and spread over the seeds, as Markdown."""
-    import statistics
+COLUMNS = {
+    "mae": "MAE HU",
+    "psnr": "PSNR dB",
+    "ms_ssim": "MS-SSIM",
+    "detail": "fine detail",
+    "frechet": "Frechet",
+    "mmd": "MMD",
+    "random_frechet": "Frechet (random)",
+    "random_mmd": "MMD (random)",
+    "mini_frechet": "Frechet (mini)",
+    "seconds_per_iteration": "s / iteration",
+    "peak_memory_mb": "MB",
+}
+RELATIVE = ("mae", "detail", "frechet", "mmd", "random_frechet", "random_mmd", "mini_frechet")
 
-    columns = {
-        "mae": "MAE HU",
-        "psnr": "PSNR dB",
-        "ms_ssim": "MS-SSIM",
-        "detail": "fine detail",
-        "frechet": "Frechet",
-        "mmd": "MMD",
-        "random_frechet": "Frechet (random)",
-        "mini_frechet": "Frechet (mini)",
-        "seconds_per_iteration": "s / iteration",
-        "peak_memory_mb": "MB",
-    }
-    lines = [f"| arm | seeds | {' | '.join(columns.values())} |", "|" + " --- |" * (len(columns) + 2)]
-    for name in ARMS:
-        rows = [json.loads(f.read_text()) for f in (work / "rows").glob("*.json")]
-        rows = [row for row in rows if row["arm"] == name]
-        if not rows:
-            continue
-        cells = []
-        for key in columns:
-            values = [row[key] for row in rows]
-            spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-            cells.append(f"{statistics.mean(values):.4g}{spread}")
-        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
+
+def table(work: Path) -> str:
+    """Mean and spread over the seeds, and the changes against fidelity alone of the same seed, as Markdown."""
+    rows = {(row["arm"], row["seed"]): row for row in map(json.loads, (f.read_text() for f in rows_of(work)))}
+    found = [(name, [row for (arm, _), row in rows.items() if arm == name]) for name in ARMS]
+    found = [(name, of_arm) for name, of_arm in found if of_arm]
+    heads = ["arm", "seeds", *COLUMNS.values()]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for name, of_arm in found:
+        cells = [mean_and_spread([row[key] for row in of_arm], ".4g") for key in COLUMNS]
+        lines.append(f"| {name} | {len(of_arm)} | {' | '.join(cells)} |")
+    heads = ["change in % against fidelity of the same seed", "seeds", *(COLUMNS[key] for key in RELATIVE)]
+    lines += ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for name, of_arm in found[1:] if ("fidelity", 1) in rows else []:
+        pairs = [(row, rows["fidelity", row["seed"]]) for row in of_arm if ("fidelity", row["seed"]) in rows]
+        cells = [mean_and_spread([100 * (a[key] / b[key] - 1) for a, b in pairs], "+.1f") for key in RELATIVE]
+        lines.append(f"| {name} | {len(pairs)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def rows_of(work: Path) -> list[Path]:
+    return sorted((work / "rows").glob("*.json"))
+
+
+def mean_and_spread(values: list[float], form: str) -> str:
+    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{spread}" if values else ""
 
 
 def main() -> None:
