@@ -142,5 +142,10 @@ def main(argv: list[str] | None = None) -> int | None:
     )
     there = f", {len(made.kept)} were there already" if made.kept else ""
     print(f"wrote {made.folder}: {len(made.made)} cases{there}")
+    if made.cut:
+        print(
+            f"note: the patient is cut by the edge of the slices in {', '.join(made.cut)}. A straight cut makes "
+            "streaks along it that no scan has: use whole slices if there are some, or --field_of_view MM, a round cut"
+        )
     print(f"next: gdm_plan_and_preprocess -d {arguments.dataset} --verify_dataset_integrity")
     return 0

@@ -15,7 +15,7 @@ from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import FILE_ENDINGS, Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
-from gdmunet.imageio import CaseVolumes, Volume, read_case, read_volume, write_volume
+from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
@@ -25,6 +25,8 @@ from gdmunet.workers import run_in_workers
 
 VOLUME_ENDING = ".nii.gz"
 SINOGRAMS = "sinograms"
+CUT_SHARE = 0.05
+"""A patient is cut where more of the slices' edge than this is body."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,15 @@ class SparseViewOptions:
 
 @dataclass(frozen=True)
 class SparseViewDataset:
-    """The data set's folder, the cases that were made, and those that were there already."""
+    """The data set's folder, the cases that were made, those that were there already, and those with a cut patient.
+
+    `cut` holds cases whose body reaches the edge of the slices inside the field of view (see `edge_share`).
+    """
 
     folder: Path
     made: tuple[str, ...]
     kept: tuple[str, ...]
+    cut: tuple[str, ...]
 
 
 def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
@@ -152,8 +158,9 @@ def make_sparse_view_dataset(
     list_cases(folder, descriptor)
     return SparseViewDataset(
         folder,
-        tuple(case for case, new in zip(cts, made, strict=True) if new),
-        tuple(case for case, new in zip(cts, made, strict=True) if not new),
+        tuple(case for case, (new, _) in zip(cts, made, strict=True) if new),
+        tuple(case for case, (new, _) in zip(cts, made, strict=True) if not new),
+        tuple(case for case, (_, share) in zip(cts, made, strict=True) if share > CUT_SHARE),
     )
 
 
@@ -167,10 +174,22 @@ def body_of_ct(ct: Volume, convex: bool = False) -> np.ndarray:
     return np.ascontiguousarray(axes.inverse().apply(body))
 
 
+def edge_share(body: Volume) -> float:
+    """Share of the edge of the axial slices that is body.
+
+    A patient who is cut straight along the edge has, in the views along it, a step in every projection; few views leave
+    it as an error of a thousand HU and more along that edge, which no scanner shows.
+    """
+    slices = canonical_axes(body.geometry).apply(body.array > 0)
+    edge = np.ones(slices.shape[1:], dtype=bool)
+    edge[1:-1, 1:-1] = False
+    return float(slices[:, edge].mean())
+
+
 def _make_case(
     identifier: str, source: Path, folder: Path, split: Split, settings: ScanSettings, options: SparseViewOptions
-) -> bool:
-    """Make one case; False where it is there and right."""
+) -> tuple[bool, float]:
+    """Make one case; whether it had to be made, and `edge_share` of its mask."""
     read = read_volume(source, identifier)
     ct = Volume(np.rint(read.array.clip(*STORED_HU)).astype(np.int16), read.geometry)
     case = Case(
@@ -179,9 +198,10 @@ def _make_case(
         folder / f"targets{split}" / f"{identifier}{VOLUME_ENDING}",
         folder / f"masks{split}" / f"{identifier}{VOLUME_ENDING}",
     )
+    assert case.target is not None and case.mask is not None
     sinogram = folder / f"{SINOGRAMS}{split}" / f"{identifier}{ENDING}"
     if _is_finished(case, ct, sinogram if options.save_sinograms else None):
-        return False
+        return False, edge_share(read_mask(case.mask, identifier))
     scan = simulate_scan(ct, settings, identifier, options.device)
     mask = body_of_ct(ct, options.convex_body) & scan.field_of_view
     if not mask.any():
@@ -192,13 +212,12 @@ def _make_case(
             found=f"a circle of {settings.field_of_view:g} mm about the middle of the slices",
             remedy="give a larger --field-of-view, or leave the case out",
         )
-    assert case.target is not None and case.mask is not None
     write_volume(case.target, ct.array, ct.geometry)
     write_volume(case.mask, mask, ct.geometry)
     if options.save_sinograms:
         write_sinogram(sinogram, scan.sinogram)
     write_volume(case.conditions[0], np.rint(scan.reconstruction).astype(np.int16), ct.geometry)
-    return True
+    return True, edge_share(Volume(mask, ct.geometry))
 
 
 def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:

@@ -76,6 +76,18 @@ def test_a_second_run_keeps_what_is_whole_and_mends_the_rest(cts, tmp_path):
     assert make(cts, tmp_path / "raw").kept == ("a", "b", "c")
 
 
+def test_patients_who_are_cut_by_the_edge_are_named(cts, tmp_path, capsys):
+    cropped = read_volume(cts / "b.nii.gz").array[:, 6:19, 6:21]
+    write_volume(cts / "b.nii.gz", np.ascontiguousarray(cropped), Geometry(cropped.shape, (4.0, 4.0, 4.0)))
+    for _ in range(2):  # made, then kept
+        assert make(cts, tmp_path / "raw").cut == ("b",)
+    flags = ["-i", str(cts), "--raw", str(tmp_path), "--no_pbar", "-np", "1", "--views", "8"]
+    assert main([*flags, "-d", "502"]) == 0
+    assert "the patient is cut by the edge of the slices in b." in capsys.readouterr().out
+    assert main([*flags, "-d", "503", "--field_of_view", "44"]) == 0
+    assert "is cut" not in capsys.readouterr().out
+
+
 def test_an_interrupted_run_goes_on(cts, tmp_path, monkeypatch):
     whole = sparse_view_dataset.simulate_scan
 
