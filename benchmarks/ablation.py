@@ -128,13 +128,28 @@ def plan(work: Path) -> None:
         raise SystemExit("planning failed")
 
 
-def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
-    """Train on all cases, or continue; returns the model folder."""
+def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> Path:
     from gdmunet.training.registry import find_trainer
-    from gdmunet.training.run import TrainingRequest, run_training
 
     name = find_trainer(trainer).derive(settings).__name__
-    fold = work / "gdm_results" / DATASET / f"{name}__{PLANS}__{CONFIGURATION}" / "fold_all"
+    return work / "gdm_results" / DATASET / f"{name}__{PLANS}__{CONFIGURATION}"
+
+
+def shared_settings(seed: int) -> dict[str, str]:
+    """Of every arm; the learning rate is that of the fidelity training before."""
+    return {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.002", "ema_decay": "0.99"}
+
+
+def continued_settings(seed: int, iterations: int) -> dict[str, str]:
+    """Of every arm after that training."""
+    return shared_settings(seed) | {"learning_rate": "0.001", "iterations": str(iterations)}
+
+
+def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
+    """Train on all cases, or continue; returns the model folder."""
+    from gdmunet.training.run import TrainingRequest, run_training
+
+    fold = model_folder(work, trainer, settings) / "fold_all"
     if not (fold / "checkpoint_final.safetensors").exists():
         request = TrainingRequest(
             DATASET, CONFIGURATION, "all", trainer, PLANS, tuple(settings.items()),
@@ -146,8 +161,7 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
 
 
 def run_seed(work: Path, seed: int, pretraining: int) -> str:
-    shared = {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.002", "iterations": str(pretraining)}
-    train(work, "FidelityTrainer", shared | {"ema_decay": "0.99"}, None)
+    train(work, "FidelityTrainer", shared_settings(seed) | {"iterations": str(pretraining)}, None)
     return f"seed {seed}: fidelity alone is trained"
 
 
@@ -160,9 +174,8 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     if file.exists():
         return f"{name}, seed {seed}: there already"
     arm = ARMS[name]
-    shared = {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.002", "ema_decay": "0.99"}
-    first = train(work, "FidelityTrainer", shared | {"iterations": str(pretraining)}, None)
-    settings = shared | {"learning_rate": "0.001", "iterations": str(iterations)} | dict(arm.settings)
+    first = train(work, "FidelityTrainer", shared_settings(seed) | {"iterations": str(pretraining)}, None)
+    settings = continued_settings(seed, iterations) | dict(arm.settings)
     if arm.trainer != "FidelityTrainer":
         settings["feature_start"] = "0"
     started = time.monotonic()

@@ -46,9 +46,7 @@ CHOICES: dict[str, dict[str, str]] = {
 
 
 def fidelity_model(work: Path, seed: int) -> Path:
-    shared = {"seed": str(seed), "iterations_per_epoch": "50", "learning_rate": "0.001", "ema_decay": "0.99"}
-    name = find_trainer("FidelityTrainer").derive(shared | {"iterations": "200"}).__name__
-    return work / "gdm_results" / ablation.DATASET / f"{name}__{ablation.PLANS}__{ablation.CONFIGURATION}"
+    return ablation.model_folder(work, "FidelityTrainer", ablation.continued_settings(seed, 200))
 
 
 def blur(volume: torch.Tensor) -> torch.Tensor:

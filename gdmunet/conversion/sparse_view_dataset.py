@@ -21,6 +21,7 @@ from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import STORED_HU, simulate_scan
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
+from gdmunet.volume_folders import find_volumes
 from gdmunet.workers import run_in_workers
 
 VOLUME_ENDING = ".nii.gz"
@@ -74,7 +75,7 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
     for path in inputs:
         if not path.exists():
             raise GdmError("the input is missing", file=path, remedy="check the path")
-        files = sorted(p for p in path.iterdir() if ending_of(p) and p.name[0] != ".") if path.is_dir() else [path]
+        files = list(find_volumes(path).values()) if path.is_dir() else [path]
         for file in files:
             ending = ending_of(file)
             if ending is None:

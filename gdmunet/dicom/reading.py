@@ -118,31 +118,36 @@ def _open(file: Path, case: str | None) -> Dataset:
 
 def _stored(image: Dataset, one: Slice, case: str | None) -> np.ndarray:
     """Stored numbers (rows, columns) as float64."""
-    syntax = image.file_meta.TransferSyntaxUID
     try:
-        # pydicom reads what is not compressed and RLE by itself, other compressions where its plug-ins are.
-        if not syntax.is_compressed or get_decoder(syntax).is_available:
-            plane = pixel_array(image, index=one.frame or 0)
-        elif one.frame is None:
-            plane = _decode_with_itk(image)
-        else:
-            raise NotImplementedError
-    except NotImplementedError:
+        plane = _decode(image, one)
+    except Exception:
+        raise _damaged(one.file, case) from None
+    if plane is None:
         raise GdmError(
             "the compression of the DICOM file cannot be read here",
             case=case,
             file=one.file,
-            found=syntax.name,
+            found=image.file_meta.TransferSyntaxUID.name,
             remedy='pip install "gdmunet[dicom]" reads more compressions; or export the series uncompressed',
-        ) from None
-    except Exception:
-        raise _damaged(one.file, case) from None
+        )
     if plane.shape != one.shape:
         raise _damaged(one.file, case)
     return plane.astype(np.float64)
 
 
-def _decode_with_itk(image: Dataset) -> np.ndarray:
+def _decode(image: Dataset, one: Slice) -> np.ndarray | None:
+    """Stored numbers; None where nothing here reads the compression."""
+    syntax = image.file_meta.TransferSyntaxUID
+    try:
+        # pydicom reads what is not compressed and RLE by itself, other compressions where its plug-ins are.
+        if not syntax.is_compressed or get_decoder(syntax).is_available:
+            return pixel_array(image, index=one.frame or 0)
+    except NotImplementedError:  # pydicom has never heard of the compression
+        return None
+    return _decode_with_itk(image) if one.frame is None else None
+
+
+def _decode_with_itk(image: Dataset) -> np.ndarray | None:
     """Stored numbers by the decoders in SimpleITK, from a copy that has no rescaling: ITK would apply it."""
     bare = Dataset()
     bare.file_meta = image.file_meta
@@ -155,7 +160,7 @@ def _decode_with_itk(image: Dataset) -> np.ndarray:
         try:
             read = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
         except RuntimeError:
-            raise NotImplementedError from None
+            return None
     return read.reshape(read.shape[-2:])
 
 

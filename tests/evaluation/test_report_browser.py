@@ -189,7 +189,7 @@ def test_a_training_opens_without_a_problem(browser, tmp_path):
     opened.page.close()
 
 
-def look_around(opened: Watched, number: int) -> None:
+def check_viewer(opened: Watched, number: int) -> None:
     """Open a case in the viewer and move: all four crosshairs and values go along."""
     page = opened.page
     page.locator("article.case").nth(number).get_by_role("button", name="Open in the viewer").click()
@@ -213,7 +213,7 @@ def look_around(opened: Watched, number: int) -> None:
 
 def test_the_viewer_of_the_page_links_four_volumes(opened):
     opened.wait_for_slices()
-    look_around(opened, 0)
+    check_viewer(opened, 0)
 
 
 @pytest.mark.slow
@@ -222,6 +222,6 @@ def test_the_viewer_of_the_server_links_four_volumes(browser, folder):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         opened = Watched(browser, server.address)
         opened.wait_for_slices()
-        look_around(opened, 0)
+        check_viewer(opened, 0)
         opened.page.close()
         server.shutdown()
