@@ -156,8 +156,9 @@ def check_predictions(
 ) -> ResidualReport:
     """Compare the projections of every prediction with the measured ones; take consistency steps where asked for.
 
-    A prediction has air outside the body, where a scan has a table: there the reconstruction stands in for it, in the
-    residuals as in the steps, and only the body changes. What the network gave is kept in ``before_consistency/``.
+    A prediction has air outside the body, where a scan has a table: there the reconstruction stands in for it. The
+    steps take of it only what is denser than half of water, since its streaks there would be moved into the body, and
+    only the body changes. What the network gave is kept in ``before_consistency/``.
     Writes projection_residuals.json. Cone beams are left out, for which there is no projector of our own.
 
     Parameters
@@ -184,7 +185,7 @@ def check_predictions(
         final, before = output_folder / name, output_folder / BEFORE_CONSISTENCY / name
         is_new = predicted is None or one.case.identifier in predicted
         source = read_volume(before if before.is_file() and not is_new else final, one.case.identifier)
-        residual, volume = _compare(source.array, sinogram, predictor, steps)
+        residual, volume = make_consistent(source.array, sinogram, predictor.configuration.background, steps)
         residuals[one.case.identifier] = residual
         if volume is not None:
             write_volume(before, source.array if as_float else whole_numbers(source.array), source.geometry)
@@ -192,11 +193,17 @@ def check_predictions(
     return _write_report(output_folder / RESIDUALS_FILE, ResidualReport(steps, residuals))
 
 
-def _compare(
-    prediction: np.ndarray, sinogram: Sinogram, predictor: Predictor, steps: int
+def make_consistent(
+    prediction: np.ndarray, sinogram: Sinogram, background: float, steps: int
 ) -> tuple[CaseResidual, np.ndarray | None]:
+    """Residuals of a prediction in HU, whose voxels of the value `background` are outside the body, and its better.
+
+    Returns
+    -------
+    residuals, volume
+        The prediction after the steps, in HU on its own grid; None without steps.
+    """
     header, measured = sinogram.header, sinogram.projections
-    background = predictor.configuration.background
     projector = Projector(header.scan)
     reconstruction = filtered_back_projection(measured, projector, header.settings.filter)
     outside = prediction == np.float32(background)
@@ -209,6 +216,7 @@ def _compare(
     )
     if not steps:
         return found, None
+    start[elsewhere & (start < 0.5 * header.settings.mu_water)] = 0
     better = consistency_steps(start, measured, projector, steps)
     after = projection_residual(better, measured, projector).relative
     volume = np.where(outside, np.float32(background), hu_of(better, header))

@@ -26,19 +26,21 @@ def projection_residual(attenuation: torch.Tensor, measured: torch.Tensor, proje
 def consistency_steps(
     attenuation: torch.Tensor, measured: torch.Tensor, projector: Projector, steps: int
 ) -> torch.Tensor:
-    """Gradient descent on the weighted squared residual, from `attenuation` (slices, y, x) in 1/mm on.
+    """Projected gradient descent on the weighted squared residual, from `attenuation` (slices, y, x) in 1/mm on.
 
-    One step is ``y + C A' R (p - A y)`` with R and C one over the row and column sums of A: the simultaneous iterative
-    reconstruction technique, whose weights make the step size 1 converge for every geometry (Gregor and Benson, IEEE
-    Transactions on Medical Imaging 27, 2008). A few steps bring back what the network invented or lost along measured
-    lines; many fit the noise.
+    One step is ``max(0, y + C A' R (p - A y))`` with R and C one over the row and column sums of A: the simultaneous
+    iterative reconstruction technique, whose weights make the step size 1 converge for every geometry (Gregor and
+    Benson, IEEE Transactions on Medical Imaging 27, 2008). Nothing attenuates less than vacuum; without that bound few
+    views are explained by negative air around the body, and the body pays for it. A few steps bring back what the
+    network invented or lost along measured lines; many fit the noise.
     """
     with torch.no_grad():
         one = attenuation.new_ones(1, *attenuation.shape[1:])
         rows = _inverse(projector.project(one))
         columns = _inverse(projector.adjoint(torch.ones_like(rows)))
         for _ in range(steps):
-            attenuation = attenuation + columns * projector.adjoint(rows * (measured - projector.project(attenuation)))
+            step = columns * projector.adjoint(rows * (measured - projector.project(attenuation)))
+            attenuation = (attenuation + step).clamp(min=0)
     return attenuation
 
 
