@@ -17,6 +17,7 @@ import argparse
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,6 +31,14 @@ from gdmunet.metrics import HU_2025, score_pair
 
 NUMBER, NAME = "521", "Dataset521_FewViewCT"
 COLUMNS = ("mae", "psnr", "ms_ssim", "detail")
+
+
+class Folders(NamedTuple):
+    """The flags that name the three folders."""
+
+    raw: list[str]
+    preprocessed: list[str]
+    results: list[str]
 
 
 def prepare(work: Path, data: Path, chest: Path) -> Path:
@@ -102,6 +111,34 @@ def table(rows: list[tuple[str, dict, dict, dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
+    """Simulate the scans and plan, once; the name of the plans."""
+    volumes = prepare(arguments.work, arguments.data, arguments.chest)
+    if not (arguments.work / "gdm_raw" / NAME / "dataset.json").exists():
+        words = ["-i", str(volumes), "-d", NUMBER, "-n", "FewViewCT", "--views", arguments.views, "--convex_body"]
+        run(simulate_svct.main, [*words, *folders.raw])
+    plans = f"gdmPlans_{arguments.preset}"
+    if not (arguments.work / "gdm_preprocessed" / NAME / f"{plans}.json").exists():
+        # One plan for all trainers: that of the default, which has an encoder.
+        words = ["-d", NUMBER, "-c", arguments.configuration, "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
+        if float(arguments.spacing[0]):
+            words += ["-overwrite_target_spacing", *arguments.spacing]
+        run(plan.plan_and_preprocess_main, [*words, *folders.raw, *folders.preprocessed])
+    return plans
+
+
+def train_fold(arguments: argparse.Namespace, folders: Folders, plans: str, fold: str) -> None:
+    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}*/fold_{fold}"))
+    if any((one / "validation" / "summary.json").exists() for one in runs):
+        return
+    started = any((one / "resume.pt").exists() for one in runs)
+    words = [NUMBER, arguments.configuration, fold, "-tr", arguments.trainer, "-p", plans]
+    words += ["--epochs", arguments.epochs, "-np", "0", "--set", *arguments.set, *(["--c"] if started else [])]
+    before = time.monotonic()
+    run(train.main, [*words, *folders.raw, *folders.preprocessed, *folders.results])
+    print(f"fold {fold}: {(time.monotonic() - before) / 60:.1f} minutes", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
@@ -118,29 +155,10 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=["iterations_per_epoch=100", "learning_rate=0.002"])
     arguments = parser.parse_args()
     work: Path = arguments.work
-    raw, preprocessed, results = ([f"--{n}", str(work / f"gdm_{n}")] for n in ("raw", "preprocessed", "results"))
-    volumes = prepare(work, arguments.data, arguments.chest)
-    if not (work / "gdm_raw" / NAME / "dataset.json").exists():
-        run(
-            simulate_svct.main,
-            ["-i", str(volumes), "-d", NUMBER, "-n", "FewViewCT", "--views", arguments.views, "--convex_body", *raw],
-        )
-    plans = f"gdmPlans_{arguments.preset}"
-    if not (work / "gdm_preprocessed" / NAME / f"{plans}.json").exists():
-        # One plan for all trainers: that of the default, which has an encoder.
-        words = ["-d", NUMBER, "-c", arguments.configuration, "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
-        if float(arguments.spacing[0]):
-            words += ["-overwrite_target_spacing", *arguments.spacing]
-        run(plan.plan_and_preprocess_main, [*words, *raw, *preprocessed])
+    folders = Folders(*([f"--{name}", str(work / f"gdm_{name}")] for name in Folders._fields))
+    plans = prepare_dataset(arguments, folders)
     for fold in arguments.folds:
-        if list((work / "gdm_results" / NAME).glob(f"{arguments.trainer}*/fold_{fold}/validation/summary.json")):
-            continue
-        started = list((work / "gdm_results" / NAME).glob(f"{arguments.trainer}*/fold_{fold}/resume.pt"))
-        words = [NUMBER, arguments.configuration, fold, "-tr", arguments.trainer, "-p", plans]
-        words += ["--epochs", arguments.epochs, "-np", "0", "--set", *arguments.set, *(["--c"] if started else [])]
-        before = time.monotonic()
-        run(train.main, [*words, *raw, *preprocessed, *results])
-        print(f"fold {fold}: {(time.monotonic() - before) / 60:.1f} minutes", flush=True)
+        train_fold(arguments, folders, plans, fold)
     model = next((work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
     text = table(rows_of(work, model, arguments.consistency))
     (work / f"{arguments.trainer}.md").write_text(text)
