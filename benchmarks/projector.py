@@ -3,18 +3,21 @@
 usage: python benchmarks/projector.py CT.nii.gz [--views 18 36 72 720] [--slice K] [--picture FILE.png] [--volume]
 
 Every measurement runs in a process of its own with one thread, so that the peak of its memory is its own. ``--volume``
-also times the whole volume at 36 views. ASTRA is measured where it is installed (pip install astra-toolbox).
+also times the whole volume at 36 views, and ``gdm_simulate_svct`` with reading, masks and writing. ASTRA is measured
+where it is installed (pip install astra-toolbox).
 """
 
 import argparse
 import multiprocessing
 import resource
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from gdmunet.cli import simulate_svct
 from gdmunet.geometry import Geometry, canonical_axes
 from gdmunet.imageio import Volume, read_volume
 from gdmunet.preprocessing.body import derive_body_mask
@@ -53,6 +56,7 @@ def main() -> None:
         image, first, later, peak = alone(measure, ct, ScanSettings())
         print(f"whole volume {ct.array.shape}, 36 views: {first:.1f} s, again {later:.1f} s, peak {peak:.0f} MB, "
               f"body MAE {np.abs(image - ct.array)[body].mean():.1f} HU")  # fmt: skip
+        print(f"gdm_simulate_svct: {alone(simulate_seconds, arguments.ct):.1f} s by the clock")
     if arguments.picture:
         draw(part, body[index], arguments.picture)
 
@@ -80,6 +84,15 @@ def measure(ct: Volume, settings: ScanSettings) -> tuple[np.ndarray, float, floa
         times.append(time.process_time() - started)
     make_backend.cache_clear()
     return image, times[0], times[1], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+
+
+def simulate_seconds(ct: Path) -> float:
+    """Of the command, sinograms included."""
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        if simulate_svct.main(["-i", str(ct), "-d", "999", "--save_sinograms", "--raw", folder, "--no_pbar"]):
+            raise SystemExit("gdm_simulate_svct failed")
+        return time.monotonic() - started
 
 
 def alone(function, *arguments):  # noqa: ANN001, ANN002, ANN201
