@@ -2,8 +2,8 @@
 
 usage: python benchmarks/consistency.py CT MASK PREDICTION [--views 36] [--steps 0 5 20 50] [--photons 0 1e5 1e4]
 
-PREDICTION is what the network gave (``before_consistency/CASE.nii.gz`` of gdm_predict), air outside the body. It was
-made from the scan without noise; only the steps use the noisy projections. Photons 0: no noise.
+PREDICTION is what the network gave (``before_consistency/CASE.nii.gz`` of gdm_predict with this MASK), air outside the
+body. It was made from the scan without noise; only the steps use the noisy projections. Photons 0: no noise.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--photons", type=float, nargs="+", default=[0, 1e5, 1e4])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ct, inside = read_volume(arguments.ct), read_volume(arguments.mask).array > 0
+    ct, body = read_volume(arguments.ct), read_volume(arguments.mask).array > 0
     prediction = read_volume(arguments.prediction).array
     scans = [
         simulate_scan(ct, ScanSettings(views=arguments.views, photons=p or None), "case") for p in arguments.photons
@@ -41,9 +41,9 @@ def main() -> None:
         cells = []
         for scan in scans:
             errors = []
-            for start in (prediction, np.where(prediction == AIR, AIR, scan.reconstruction).astype(np.float32)):
-                _, better = make_consistent(start, scan.sinogram, AIR, steps)
-                errors.append(float(np.abs((start if better is None else better) - ct.array)[inside].mean()))
+            for start in (prediction, np.where(body, scan.reconstruction, AIR).astype(np.float32)):
+                _, better = make_consistent(start, scan.sinogram, body, steps)
+                errors.append(float(np.abs((start if better is None else better) - ct.array)[body].mean()))
             cells.append(f"{errors[0]:.1f} ({errors[1]:.1f})")
         print(f"| {steps} | {' | '.join(cells)} |", flush=True)
 

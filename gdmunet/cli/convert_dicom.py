@@ -53,7 +53,7 @@ def _add_writing(command: CommandParser) -> None:
         "study and frame of reference are kept; default: a new study, with the file's name as patient ID",
     )
     command.add_argument(
-        "--description", metavar="TEXT", help="with -i FILE: series description; default: Synthetic CT"
+        "--description", metavar="TEXT", help="with -i FILE: series description, marked as synthetic; default: Synthetic CT"
     )
 
 
@@ -125,11 +125,14 @@ def main(argv: list[str] | None = None) -> int | None:
 
 def _list(arguments: argparse.Namespace) -> None:
     from gdmunet.dicom.series import scan_series
+    from gdmunet.dicom.slices import count_other_files
 
     found = scan_series(arguments.input)
     print(f"{len(found)} series in {arguments.input}: number, modality, images, description, UID")
     for series in found:
         print(series)
+    if others := count_other_files(arguments.input):
+        print(f"other files, left out: {others} (they do not begin as DICOM files do: 128 bytes, then DICM)")
 
 
 def _to_volume(arguments: argparse.Namespace) -> None:

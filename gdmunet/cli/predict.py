@@ -19,6 +19,10 @@ from gdmunet.errors import GdmError
 if TYPE_CHECKING:
     from gdmunet.inference.predictor import Predictor
 
+_NO_MASKS = (
+    "note: the model was trained with given body masks; without --mask the body is derived from the condition, "
+    "and outside it is air"
+)
 _SCANS_ONLY = "give --consistency together with --sinogram or --simulate"
 
 
@@ -213,6 +217,8 @@ def main(argv: list[str] | None = None) -> int | None:
         samples=arguments.samples,
         seed=arguments.seed,
     )
+    if predictor.descriptor.mask and arguments.mask is None:
+        print(_NO_MASKS)
     if arguments.sinogram or arguments.simulate:
         return _predict_scans(arguments, predictor)
     if arguments.consistency:

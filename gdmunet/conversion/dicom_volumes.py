@@ -72,11 +72,13 @@ def volume_to_series(
     series
         UID or number of the reference series; None: the only one that is a volume.
     description
-        What the series says about itself; None: that it is a synthetic CT.
+        What viewers list, after "Synthetic:" where it does not say so itself; None: Synthetic CT.
     """
     volume = read_volume(file)
     source = choose_series(scan_series(reference), series, folder=reference) if reference else None
     text = description or "Synthetic CT"
+    if "synthetic" not in text.lower():
+        text = f"Synthetic: {text}"  # no list of series may show it as an acquired one
     label = SeriesLabel(text, f"{text}: written from a volume file by gdmunet {__version__}, not by a scanner.")
     identifier = file.name.removesuffix(ending_of(file) or "")
     uid = write_ct_series(folder, volume, label, reference=source, patient_id=identifier)

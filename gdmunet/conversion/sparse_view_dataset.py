@@ -19,7 +19,7 @@ from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volu
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
-from gdmunet.tomography.simulation import STORED_HU, simulate_scan
+from gdmunet.tomography.simulation import STORED_HU, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
 from gdmunet.workers import run_in_workers
@@ -191,8 +191,7 @@ def _make_case(
     identifier: str, source: Path, folder: Path, split: Split, settings: ScanSettings, options: SparseViewOptions
 ) -> tuple[bool, float]:
     """Make one case; whether it had to be made, and `edge_share` of its mask."""
-    read = read_volume(source, identifier)
-    ct = Volume(np.rint(read.array.clip(*STORED_HU)).astype(np.int16), read.geometry)
+    ct = stored_ct(read_volume(source, identifier))
     case = Case(
         identifier,
         (folder / f"images{split}" / f"{identifier}_0000{VOLUME_ENDING}",),

@@ -77,7 +77,7 @@ def scan_series(folder: Path, case: str | None = None) -> tuple[Series, ...]:
             case=case,
             file=folder,
             found=f"{sum(1 for _ in folder.rglob('*'))} entries, none of them a DICOM file with an image",
-            expected="files of a CT or MR series, in the folder or in folders in it",
+            expected="DICOM files (128 bytes, then DICM) of a CT or MR series, in the folder or in folders in it",
             remedy="check the path",
         )
     found = [_series(uid, files) for uid, files in headers.items()]

@@ -29,6 +29,7 @@ _HEADER: list[str | tuple[int, int]] = [
     "SeriesNumber",
     "SeriesDescription",
     "Modality",
+    "Manufacturer",
     "FrameOfReferenceUID",
     "ImageType",
     "Rows",
@@ -97,9 +98,18 @@ def is_dicom(file: Path) -> bool:
 
 def dicom_files(folder: Path) -> Iterator[Path]:
     """The DICOM files of a folder and all folders in it; hidden ones are left out."""
+    return filter(is_dicom, _files(folder))
+
+
+def count_other_files(folder: Path) -> int:
+    """How many files `dicom_files` leaves out because they do not begin as DICOM files do; hidden ones not counted."""
+    return sum(not is_dicom(file) for file in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
     for file in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.is_file() and is_dicom(file):
+        if not hidden and file.is_file():
             yield file
 
 

@@ -18,11 +18,20 @@ from pydicom.valuerep import format_number_as_ds
 from gdmunet import __version__
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
-from gdmunet.dicom.slices import AGAINST_NORMAL, PRIVATE_CREATOR, PRIVATE_GROUP, PRIVATE_SLICE_ORDER, Slice
+from gdmunet.dicom.slices import (
+    AGAINST_NORMAL,
+    PRIVATE_CREATOR,
+    PRIVATE_GROUP,
+    PRIVATE_SLICE_ORDER,
+    Slice,
+    is_dicom,
+    read_header,
+)
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume
 
+_MANUFACTURER = "gdmunet"
 _LONG_STRING, _SHORT_TEXT = 64, 1024  # characters of the value representations LO and ST
 
 
@@ -59,7 +68,7 @@ def write_ct_series(
     patient_id
         Used only without a reference.
     replace
-        Put the new series in the place of a folder that is there; else that is an error.
+        Put the new series in the place of one that gdmunet wrote there before; else a full folder is an error.
 
     Returns
     -------
@@ -68,7 +77,7 @@ def write_ct_series(
     Raises
     ------
     GdmError
-        Values beyond int16, a folder that is there already, or one that cannot be written.
+        Values beyond int16, a folder that is there already (or holds other things), or one that cannot be written.
     """
     folder = Path(folder)
     if folder.exists() and not replace and (not folder.is_dir() or any(folder.iterdir())):
@@ -78,6 +87,7 @@ def write_ct_series(
             expected="a folder that holds nothing, for a folder of DICOM files should hold one series",
             remedy="give another folder, or remove this one first",
         )
+    check_replaceable(folder)
     common = _common(volume.geometry, label, reference, patient_id)
     sources = _source_images(volume.geometry, reference)
     building = folder.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{folder.name}")
@@ -98,6 +108,32 @@ def write_ct_series(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return str(common.SeriesInstanceUID)
+
+
+def check_replaceable(folder: Path, case: str | None = None) -> None:
+    """Refuse to replace a folder that holds anything but slices that gdmunet wrote; one that is not there is fine.
+
+    Raises
+    ------
+    GdmError
+        Names the first file that is of another origin.
+    """
+    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not _is_ours(file):
+            raise GdmError(
+                "the folder holds more than a series that gdmunet wrote: it is not replaced",
+                case=case,
+                file=file,
+                expected=f"DICOM files alone, all with the Manufacturer {_MANUFACTURER}",
+                remedy="give another folder for the DICOM series, or move this one away",
+            )
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return file.is_file() and is_dicom(file) and read_header(file).get("Manufacturer") == _MANUFACTURER
+    except GdmError:  # damaged: whose it is cannot be told
+        return False
 
 
 def _whole_hu(plane: np.ndarray, folder: Path) -> np.ndarray:
@@ -146,7 +182,7 @@ def _describe_series(image: Dataset, label: SeriesLabel, reference: Series | Non
     origin = f" from {reference.description}" if reference and reference.description else ""
     image.SeriesDescription = _text(f"{label.description}{origin}", _LONG_STRING)
     image.DerivationDescription = _text(label.derivation, _SHORT_TEXT)
-    image.Manufacturer = "gdmunet"
+    image.Manufacturer = _MANUFACTURER
     image.ManufacturerModelName = _text(label.model or "gdmunet", _LONG_STRING)
     image.SoftwareVersions = __version__
     image.ImageType = ["DERIVED", "SECONDARY", "AXIAL"]

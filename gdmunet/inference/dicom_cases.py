@@ -10,7 +10,7 @@ from gdmunet.dataset import FILE_ENDINGS, HU_MODALITIES, Case
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import Series, choose_series, scan_series
 from gdmunet.dicom.slices import dicom_files, is_dicom
-from gdmunet.dicom.writing import SeriesLabel, write_ct_series
+from gdmunet.dicom.writing import SeriesLabel, check_replaceable, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, Volume
 from gdmunet.inference.inputs import gather_case
@@ -97,7 +97,7 @@ class DicomCases:
     Raises
     ------
     GdmError
-        Not one series a channel, or DICOM output of a model that predicts no CT.
+        Not one series a channel, DICOM output of a model that predicts no CT, or output that would meet a source.
     """
 
     def __init__(
@@ -122,14 +122,8 @@ class DicomCases:
                 expected=f"{len(self._channels)}: {', '.join(self._channels)}",
                 remedy="name them with --series, by number or UID, in this order",
             )
-        inside = [f for f in folders.values() if output is not None and output.resolve().is_relative_to(f.resolve())]
-        if inside:
-            raise GdmError(
-                "the folder for DICOM output lies in the folder of a source series",
-                file=output,
-                expected="a folder elsewhere, so that source and prediction are never taken for one another",
-                remedy="give another --dicom-out",
-            )
+        if output is not None:
+            _check_apart(output, folders)
         if output is not None and predictor.descriptor.target_name not in HU_MODALITIES:
             raise GdmError(
                 "only a predicted CT can be written as a DICOM series",
@@ -155,10 +149,16 @@ class DicomCases:
         self._sources[name] = chosen[0]
         return gather_case(volumes, self._channels, case.mask, identifier=name)
 
-    def check_output(self, identifiers: Sequence[str]) -> None:
-        """Refuse a DICOM folder that is there already, before anything is computed."""
+    def check_output(self, identifiers: Sequence[str], replace: bool = False) -> None:
+        """Refuse a DICOM folder that is there already, before anything is computed.
+
+        With `replace`, only one that holds anything but a series that gdmunet wrote.
+        """
         for name in identifiers:
-            if self.has(name) and self._output is not None:
+            if self._output is None or not self.has(name):
+                continue
+            check_replaceable(self._output / name, name)
+            if not replace:
                 raise GdmError(
                     "there is a DICOM series of the case already",
                     case=name,
@@ -178,6 +178,22 @@ class DicomCases:
             volume = Volume(prediction.array, prediction.geometry)
             folder = self._output / prediction.identifier
             write_ct_series(folder, volume, self._label, reference=source, replace=True)
+
+
+def _check_apart(output: Path, folders: dict[str, Path]) -> None:
+    """Refuse output that is, holds or lies in a source folder: replacing a prediction would delete the source."""
+    sources = {folder.resolve() for folder in folders.values()}
+    above = {folder for source in sources for folder in source.parents}
+    for name in folders:
+        written = (output / name).resolve()
+        if written in above or sources & {written, *written.parents}:
+            raise GdmError(
+                "the folder of a predicted series is, holds or lies in the folder of a source series",
+                case=name,
+                file=written,
+                expected="a folder elsewhere, so that no source is taken for a prediction or overwritten by one",
+                remedy="give another --dicom-out",
+            )
 
 
 def _label(predictor: Predictor) -> SeriesLabel:

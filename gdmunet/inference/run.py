@@ -136,10 +136,10 @@ def predict_cases(
     """Predict these cases (their targets are not looked at); the rest is as in `predict_folder`."""
     predictor.check_uncertainty(uncertainty)
     outputs = _Outputs(output_folder, predictor, as_float, uncertainty, dicom)
-    if dicom is not None and not continue_prediction:
-        dicom.check_output([case.identifier for case in cases])
     finished = [case.identifier for case in cases if continue_prediction and outputs.has(case.identifier)]
     todo = deque(replace(case, target=None) for case in cases if case.identifier not in finished)
+    if dicom is not None:
+        dicom.check_output([case.identifier for case in todo], replace=continue_prediction)
     save_json(_settings(predictor, mask_folder, as_float, uncertainty), output_folder / SETTINGS_FILE)
     reading: Stage[PreparedCase] = Stage(preprocess_workers, "read")
     writing: Stage[None] = Stage(export_workers, "write")

@@ -11,9 +11,10 @@ import numpy as np
 
 from gdmunet.dataset import FILE_ENDINGS, Case
 from gdmunet.errors import GdmError
-from gdmunet.imageio import read_volume, write_volume
+from gdmunet.imageio import read_case, read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
 from gdmunet.inference.predictor import Predictor
+from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.progress import track
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json, save_json
@@ -26,6 +27,7 @@ from gdmunet.tomography.simulation import (
     reconstruct_volume,
     simulate_scan,
     slices_of,
+    stored_ct,
 )
 from gdmunet.tomography.sinogram import ENDING, Sinogram, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
@@ -114,7 +116,7 @@ def prepare_scans(
                 sinogram, kept = read_sinogram(file), file
                 volume = reconstruct_volume(sinogram)
             else:
-                scan = simulate_scan(read_volume(file, identifier), settings, identifier)
+                scan = simulate_scan(stored_ct(read_volume(file, identifier)), settings, identifier)
                 sinogram, volume = scan.sinogram, scan.reconstruction
                 kept = output_folder / SINOGRAMS / f"{identifier}{ENDING}"
                 write_sinogram(kept, sinogram)
@@ -185,7 +187,8 @@ def check_predictions(
         final, before = output_folder / name, output_folder / BEFORE_CONSISTENCY / name
         is_new = predicted is None or one.case.identifier in predicted
         source = read_volume(before if before.is_file() and not is_new else final, one.case.identifier)
-        residual, volume = make_consistent(source.array, sinogram, predictor.configuration.background, steps)
+        body = predicted_body(read_case(one.case), predictor.configuration, predictor.descriptor)
+        residual, volume = make_consistent(source.array, sinogram, body, steps)
         residuals[one.case.identifier] = residual
         if volume is not None:
             write_volume(before, source.array if as_float else whole_numbers(source.array), source.geometry)
@@ -194,9 +197,14 @@ def check_predictions(
 
 
 def make_consistent(
-    prediction: np.ndarray, sinogram: Sinogram, background: float, steps: int
+    prediction: np.ndarray, sinogram: Sinogram, body: np.ndarray, steps: int
 ) -> tuple[CaseResidual, np.ndarray | None]:
-    """Residuals of a prediction in HU, whose voxels of the value `background` are outside the body, and its better.
+    """Residuals of a prediction in HU, and its better.
+
+    Parameters
+    ----------
+    body
+        bool on the prediction's grid; outside it the prediction stays what it is.
 
     Returns
     -------
@@ -206,9 +214,8 @@ def make_consistent(
     header, measured = sinogram.header, sinogram.projections
     projector = Projector(header.scan)
     reconstruction = filtered_back_projection(measured, projector, header.settings.filter)
-    outside = prediction == np.float32(background)
     start = attenuation_of(prediction, header)
-    elsewhere = slices_of(outside, header)
+    elsewhere = slices_of(~body, header)
     start[elsewhere] = reconstruction[elsewhere]
     found = CaseResidual(
         projection_residual(reconstruction, measured, projector).relative,
@@ -219,7 +226,7 @@ def make_consistent(
     start[elsewhere & (start < 0.5 * header.settings.mu_water)] = 0
     better = consistency_steps(start, measured, projector, steps)
     after = projection_residual(better, measured, projector).relative
-    volume = np.where(outside, np.float32(background), hu_of(better, header))
+    volume = np.where(body, hu_of(better, header), prediction)
     return CaseResidual(found.condition, found.prediction, after), volume
 
 

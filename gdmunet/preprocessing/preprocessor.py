@@ -232,6 +232,21 @@ def restore_prediction(
     return np.ascontiguousarray(axes.inverse().apply(whole))
 
 
+def predicted_body(volumes: CaseVolumes, configuration: Configuration, descriptor: DatasetDescriptor) -> np.ndarray:
+    """Where a prediction of this case is not the background: bool (z, y, x) on the grid of its files.
+
+    The body mask, given or derived, there and back through the working grid, as in `restore_prediction`.
+    """
+    cropped = crop_case(volumes, descriptor.channels, configuration.transpose)
+    shape: Shape = cropped.mask.shape
+    new_shape = resampled_shape(shape, cropped.spacing, working_spacing(configuration, cropped.spacing))
+    axes = prepared_axes(volumes.geometry, configuration.transpose)
+    whole = np.zeros(axes.apply_to_geometry(volumes.geometry).shape, dtype=bool)
+    box = tuple(slice(low, high) for low, high in cropped.crop_box)
+    whole[box] = resample_mask(resample_mask(cropped.mask, new_shape), shape)
+    return np.ascontiguousarray(axes.inverse().apply(whole))
+
+
 def working_spacing(configuration: Configuration, spacing: Sequence[float]) -> Vector:
     """The configuration's spacing as three numbers; in 2D the first prepared axis keeps the `spacing` of the case."""
     missing = 3 - len(configuration.spacing)

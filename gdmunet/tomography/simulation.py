@@ -40,6 +40,11 @@ class SimulatedScan:
     field_of_view: np.ndarray
 
 
+def stored_ct(ct: Volume) -> Volume:
+    """A CT as a scanner stores it: whole HU in int16, clipped. What is scanned, and a data set's target, are this."""
+    return Volume(np.rint(ct.array.clip(*STORED_HU)).astype(np.int16), ct.geometry)
+
+
 def simulate_scan(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> SimulatedScan:
     """Scan a CT in HU. Slices are axial, whatever the axes of the file; lengths are mm.
 

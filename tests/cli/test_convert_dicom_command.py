@@ -1,6 +1,7 @@
 """gdm_convert_dicom from the command line: list, volume, series, data set, and gdm_predict's DICOM flags."""
 
 import numpy as np
+import pydicom
 import pytest
 
 from gdmunet.cli import predict
@@ -43,7 +44,7 @@ def test_series_are_listed_and_chosen(tmp_path, capsys):
     make(tmp_path / "in" / "b", "Bone")
     assert run("-i", tmp_path / "in") == 0
     listed = capsys.readouterr().out
-    assert listed.startswith("2 series") and "Head" in listed and "Bone" in listed
+    assert listed.startswith("2 series") and "Head" in listed and "Bone" in listed and "left out" not in listed
     assert run("-i", tmp_path / "in", "-o", tmp_path / "a.nii.gz") == 1
     error = capsys.readouterr().err
     assert "several DICOM series" in error and "--series" in error and "Traceback" not in error
@@ -52,11 +53,25 @@ def test_series_are_listed_and_chosen(tmp_path, capsys):
     assert run("-i", tmp_path / "in", "-o", tmp_path / "a.png", "--series", uid) == 1
 
 
+def test_files_without_the_preamble_are_counted(tmp_path, capsys):
+    """Some old archives lack it: what is left out must not look as if it were not there."""
+    make(tmp_path / "in")
+    bare = (tmp_path / "in" / "CT_0001.dcm").read_bytes()[132:]
+    for file in (tmp_path / "in" / "old" / "a.dcm", tmp_path / "in" / "b.dcm", tmp_path / "in" / ".hidden"):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bare)
+    assert run("-i", tmp_path / "in") == 0
+    assert "other files, left out: 2 (" in capsys.readouterr().out
+
+
 def test_fractions_are_rounded_and_it_is_said(tmp_path, capsys):
     write_volume(tmp_path / "a.nii.gz", np.linspace(-900, 900, 120, dtype=np.float32).reshape(GRID.shape), GRID)
     assert run("-i", tmp_path / "a.nii.gz", "-o", tmp_path / "out", "--description", "Planning CT") == 0
     assert "rounded to whole HU" in capsys.readouterr().out
-    assert scan_series(tmp_path / "out")[0].description == "Planning CT"
+    [series] = scan_series(tmp_path / "out")
+    assert series.description == "Synthetic: Planning CT"
+    derivation = pydicom.dcmread(series.files[0]).DerivationDescription
+    assert derivation.startswith("Synthetic: Planning CT: written") and "not by a scanner" in derivation
 
 
 def test_missing_slices_need_the_flag(tmp_path, capsys):

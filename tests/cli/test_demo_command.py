@@ -1,6 +1,7 @@
 """gdm_demo: what it refuses, what it measures. The run itself is in the slow test at the end."""
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -77,6 +78,13 @@ def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
         demo_run.run_demo(short, tmp_path / "out", epochs=1, overwrite=False, show_progress=False)
 
 
+def test_the_page_shows_the_commands_that_run():
+    page = (Path(__file__).parents[2] / "documentation" / "getting_started.md").read_text()
+    for _, _, words in demo_run._commands(TASKS["svct"], Path("OUT"), Path("OUT/raw/Dataset501_Demo"), None):
+        shown = re.sub(r" (--raw|--preprocessed|--results|-np) \S+", "", " ".join(words)).replace("OUT/", "")
+        assert f"\n{shown}\n" in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["svct", "mr2ct"])
 def test_the_demonstration_beats_its_references(tmp_path, capsys, task):
@@ -85,7 +93,7 @@ def test_the_demonstration_beats_its_references(tmp_path, capsys, task):
     assert all(Path(picture).is_file() for picture in summary["pictures"])
     assert summary["peak_memory_mb"] < 4000
     if task == "svct":
-        assert summary["model_mae"] < 0.85 * summary["condition_mae"]
+        assert summary["model_mae"] < 0.8 * summary["condition_mae"]
     else:
         assert summary["model_mae"] < 0.6 * min(summary["mapping_mae"], summary["mean_target_mae"])
     assert "generated head phantoms" in capsys.readouterr().out or task == "svct"

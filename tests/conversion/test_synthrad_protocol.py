@@ -31,6 +31,7 @@ def work(tmp_path_factory):
     assert train.main([*training, *raw, *preprocessed, *results]) == 0
     dataset = root / "raw" / "Dataset503_SynthRAD2025Task1"
     words = ["-i", str(dataset / "imagesTs"), "-o", str(root / "predictions"), "-d", "503", "-f", "0"]
+    words += ["--mask", str(dataset / "masksTs")]
     assert predict.main([*words, *common, *results]) == 0
     return root
 

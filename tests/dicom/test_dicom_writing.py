@@ -112,6 +112,23 @@ def test_a_full_folder_is_left_alone(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("others", ["series", "file", "folder", "cut short"])
+def test_only_what_gdmunet_wrote_is_replaced(tmp_path, others):
+    volume, out = make_volume(), tmp_path / "out"
+    write_ct_series(out, volume, LABEL)
+    if others == "series":
+        make_series(out, make_stored())
+    elif others == "folder":
+        make_series(out / "deep", make_stored())
+    else:
+        text = b"notes" if others == "file" else (out / "CT_0001.dcm").read_bytes()[:150]
+        (out / "CT_0009.dcm").write_bytes(text)
+    before = sorted(p.read_bytes() for p in out.rglob("*") if p.is_file())
+    with pytest.raises(GdmError, match="not replaced"):
+        write_ct_series(out, volume, LABEL, replace=True)
+    assert before == sorted(p.read_bytes() for p in out.rglob("*") if p.is_file())
+
+
 def test_values_beyond_int16_are_refused(tmp_path):
     with pytest.raises(GdmError, match="cannot hold"):
         write_ct_series(tmp_path / "out", Volume(make_volume().array * 10.0, make_volume().geometry), LABEL)

@@ -66,10 +66,14 @@ def make_plans(configuration: Configuration, descriptor: DatasetDescriptor, **ch
 
 
 def make_model(
-    results: Path, folds: tuple[str, ...] = ("0", "1"), patch: tuple[int, ...] = (8, 8, 8), checkpoint: str = "best"
+    results: Path,
+    folds: tuple[str, ...] = ("0", "1"),
+    patch: tuple[int, ...] = (8, 8, 8),
+    checkpoint: str = "best",
+    descriptor: DatasetDescriptor | None = None,
 ) -> Path:
     """A model folder whose networks have random weights."""
-    configuration, descriptor = make_configuration(patch), make_descriptor()
+    configuration, descriptor = make_configuration(patch), descriptor or make_descriptor()
     plans = make_plans(configuration, descriptor)
     folder = results / plans.dataset_name / f"FidelityTrainer__plain__{configuration.name}"
     save_json(plans, folder / "plans.json")

@@ -119,6 +119,43 @@ def test_only_a_ct_becomes_a_ct_series_and_never_beside_its_source(tmp_path):
         open_dicom(tmp_path / "empty", predictor(), output=tmp_path / "dicom")
 
 
+@pytest.mark.parametrize("continue_prediction", [False, True])
+@pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("patients", "patients"),
+        ("patients", "link"),
+        ("link", "patients"),
+        ("patients/p1", "patients"),
+        ("patients/p1", "patients/p1"),
+        ("patients/p1/p1", "patients"),
+        ("patients/p1/p1", "patients/p1"),
+    ],
+)
+def test_a_source_series_is_never_overwritten(tmp_path, source, output, continue_prediction):
+    """--dicom-out DIR writes into DIR/CASE, which must not be the folder of a source, nor hold or lie in one."""
+    make_series(tmp_path / "patients" / "p1" / "p1")
+    (tmp_path / "link").symlink_to(tmp_path / "patients")
+    with pytest.raises(GdmError, match=r"is, holds or lies in the folder of a source[\s\S]*case: p1"):
+        run(tmp_path / source, tmp_path / "out", output=tmp_path / output, continue_prediction=continue_prediction)
+    assert len(list((tmp_path / "patients" / "p1" / "p1").glob("*.dcm"))) == 20
+
+
+def test_only_a_series_of_our_own_is_replaced(tmp_path):
+    """Continued without its volume file, a case is predicted again: a series of others in its place stays."""
+    make_series(tmp_path / "in" / "p1")
+    make_series(tmp_path / "dicom" / "p1")
+    file = tmp_path / "dicom" / "p1" / "CT_0007.dcm"
+    image = pydicom.dcmread(file)
+    image.Manufacturer = "SCANNERS"
+    image.save_as(file)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "dicom" / "p1").iterdir()}
+    with pytest.raises(GdmError, match=r"more than a series that gdmunet wrote[\s\S]*case: p1"):
+        run(tmp_path / "in", tmp_path / "out", output=tmp_path / "dicom", continue_prediction=True)
+    assert before == {file.name: file.read_bytes() for file in (tmp_path / "dicom" / "p1").iterdir()}
+    assert not (tmp_path / "out").exists()  # refused before anything was computed
+
+
 def test_a_predictor_takes_the_folder_of_a_series(tmp_path):
     start = make_series(tmp_path / "p1")
     found = predictor().predict(tmp_path / "p1")
@@ -136,6 +173,7 @@ def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, cap
     assert "missing slices: 1" in refused.err and "case: p1" in refused.err
     assert main([*words, "--fix-geometry"]) == 0
     printed = capsys.readouterr()
+    assert "given body masks" not in printed.out  # that model was trained without
     assert "p1: resampled onto a regular grid; missing slices: 1" in printed.out
     [series] = scan_series(tmp_path / "dicom" / "p1")
     assert series.images == 20

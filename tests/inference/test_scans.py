@@ -5,14 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from prediction_samples import make_configuration, make_descriptor
+import torch
+from prediction_samples import make_configuration, make_descriptor, make_model
 
+from gdmunet.cli.predict import main
+from gdmunet.conversion.sparse_view_dataset import make_sparse_view_dataset
+from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import read_volume, write_volume
+from gdmunet.imageio import read_case, read_volume, write_volume
 from gdmunet.inference import Predictor
 from gdmunet.inference.run import predict_cases
 from gdmunet.inference.scans import CaseResidual, ResidualReport, check_predictions, differing_settings, prepare_scans
+from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
 from gdmunet.tomography.simulation import simulate_scan
@@ -24,10 +29,10 @@ SETTINGS = ScanSettings(views=16)
 GEOMETRY = Geometry((22, 24, 8), (1.5, 1.5, 2.0), (1.0, 2.0, 3.0), (0, 1, 0, 0, 0, 1, 1, 0, 0))
 
 
-def predictor(change=0.0, simulation=SETTINGS):
+def predictor(change=0.0, simulation=SETTINGS, network=None):
     descriptor = replace(make_descriptor(), simulation=simulation)
     configuration = make_configuration(spacing=SPACING)
-    return Predictor([lambda batch: batch[:, :1] + change], configuration, descriptor)
+    return Predictor([network or (lambda batch: batch[:, :1] + change)], configuration, descriptor)
 
 
 def head(seed):
@@ -73,6 +78,22 @@ def test_a_whole_ct_is_scanned_as_the_training_cases_were(cts, tmp_path):
     assert report.cases["a"].prediction == pytest.approx(report.cases["a"].condition, abs=0.01)
 
 
+def test_metal_is_scanned_as_the_data_set_maker_stores_it(cts, tmp_path):
+    """Training targets end at 3071 HU, and it is these that were scanned: so must be an implant of 6000 HU."""
+    array = head(0)
+    array[12:15, 12:15] = 6000
+    write_volume(cts / "a.nii.gz", array, GEOMETRY)
+    made = make_sparse_view_dataset(tmp_path / "raw", 7, "Few", {"a": cts / "a.nii.gz"}, SETTINGS, show_progress=False)
+    prepare_scans(cts, "simulate", tmp_path / "out", predictor(), show_progress=False)
+    trained, predicted = (
+        read_volume(folder / "a_0000.nii.gz").array
+        for folder in (made.folder / "imagesTr", tmp_path / "out/conditions")
+    )
+    assert np.array_equal(trained, predicted)
+    unclipped = simulate_scan(read_volume(cts / "a.nii.gz"), SETTINGS, "a").reconstruction
+    assert np.abs(unclipped - predicted).max() > 100
+
+
 def test_sinograms_give_what_the_ct_gave(cts, tmp_path):
     simulated = run(cts, "simulate", tmp_path / "one")
     shutil.copytree(tmp_path / "masks", tmp_path / "one" / "masks")
@@ -99,6 +120,75 @@ def test_consistency_brings_a_biased_prediction_back(cts, tmp_path):
     first = read_volume(tmp_path / "out" / "a.nii.gz").array
     assert run(cts, "simulate", tmp_path / "out", biased, steps=15).cases == report.cases
     assert np.array_equal(read_volume(tmp_path / "out" / "a.nii.gz").array, first)
+
+
+def test_body_that_was_predicted_as_air_is_mended_too(cts, tmp_path):
+    """The mask says where the body is: a network that gives the background value there is not believed."""
+    blind = predictor(network=lambda batch: torch.where(batch[:, :1] < 1, -20.0, batch[:, :1]))
+    run(cts, "simulate", tmp_path / "out", blind, steps=15)
+    inside, tissue = head(0) > -500, abs(head(0) - 40) < 20
+    before = read_volume(tmp_path / "out" / "before_consistency" / "a.nii.gz").array
+    after = read_volume(tmp_path / "out" / "a.nii.gz").array
+    assert np.median(before[tissue]) == -1024
+    assert np.median(after[tissue]) > -500 and (after[~inside] == -1024).all()
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("spacing", [SPACING, (3.1, 2.3, 1.9)])
+def test_the_body_is_the_one_that_was_predicted(cts, tmp_path, given, spacing):
+    configuration = make_configuration(spacing=spacing, transpose=(1, 2, 0))
+    model = Predictor([lambda batch: 0 * batch[:, :1]], configuration, make_descriptor())
+    mask = tmp_path / "masks" / "a.nii.gz" if given else None
+    volumes = read_case(Case("a", (cts / "a.nii.gz",), mask=mask))
+    assert np.array_equal(
+        predicted_body(volumes, configuration, model.descriptor), model.predict_case(volumes).array > -1000
+    )
+
+
+@pytest.fixture
+def command(tmp_path):
+    """gdm_predict with a network of random weights, trained on scans in given masks; its output folder is out_KIND."""
+    descriptor = replace(make_descriptor(), simulation=SETTINGS, mask=True)
+    model = make_model(tmp_path / "results", folds=("0",), descriptor=descriptor)
+
+    def call(folder, kind, *words):
+        flags = ["-i", str(folder), "-o", str(tmp_path / f"out_{kind}"), f"--{kind}", "-m", str(model)]
+        return main([*flags, *words, "-device", "cpu", "--no_pbar"])
+
+    return call
+
+
+def test_the_command_scans_and_is_consistent(cts, tmp_path, capsys, command):
+    flags = ["--mask", str(tmp_path / "masks"), "--consistency", "3"]
+    assert command(cts, "simulate", *flags) == 0
+    printed = capsys.readouterr().out
+    out = tmp_path / "out_simulate"
+    report = load_json(ResidualReport, out / "projection_residuals.json")
+    assert report.consistency_steps == 3 and report.table() in printed and "predicted 2 cases" in printed
+    for name, case in report.cases.items():
+        assert case.consistent < case.prediction
+        before, after = (read_volume(out / folder / f"{name}.nii.gz") for folder in ("before_consistency", "."))
+        assert after.geometry.difference(GEOMETRY) is None and not np.array_equal(before.array, after.array)
+    # The sinograms that it kept say the same as measured ones.
+    assert command(out / "sinograms", "sinogram", *flags) == 0
+    assert load_json(ResidualReport, tmp_path / "out_sinogram" / "projection_residuals.json") == report
+    for name in ("a.nii.gz", "b.nii.gz", "conditions/a_0000.nii.gz"):
+        assert np.array_equal(
+            *(read_volume(tmp_path / f"out_{kind}" / name).array for kind in ("simulate", "sinogram"))
+        )
+    assert "note" not in printed + capsys.readouterr().out
+
+
+def test_the_command_says_that_masks_were_given_in_training(cts, tmp_path, capsys, command):
+    assert command(cts, "simulate") == 0
+    assert capsys.readouterr().out.count("note: the model was trained with given body masks; without --mask") == 1
+
+
+def test_consistency_needs_projections(cts, tmp_path, capsys):
+    model = make_model(tmp_path / "results", folds=("0",))
+    flags = ["-i", str(cts), "-o", str(tmp_path / "out"), "-m", str(model), "-device", "cpu", "--no_pbar"]
+    assert main([*flags, "--consistency", "2"]) == 1
+    assert "--sinogram or --simulate" in capsys.readouterr().err
 
 
 def test_parts_share_a_folder(cts, tmp_path):

@@ -12,7 +12,7 @@ from gdmunet.imageio import Volume
 from gdmunet.scan import ScanSettings
 from gdmunet.tomography import simulation
 from gdmunet.tomography.self_test import self_test
-from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan
+from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import read_sinogram, write_sinogram
 
 FAN = {"beam": "fan", "range_degrees": 360.0}
@@ -84,6 +84,14 @@ def test_values_are_what_a_scanner_stores():
     metal.array[0, 0, 0] = -3024
     found = simulate_scan(metal, ScanSettings(views=9), "a").reconstruction
     assert found.min() == -1024 and found.max() == 3071
+
+
+def test_a_ct_is_stored_in_whole_hu_that_fit_in_12_bits():
+    ct = body()
+    ct.array[0, 0, :4] = -3024, 6000, 12.6, -0.4
+    found = stored_ct(ct)
+    assert found.array.dtype == np.int16 and found.geometry == ct.geometry
+    assert found.array[0, 0, :4].tolist() == [-1024, 3071, 13, 0]
 
 
 def test_noise_grows_with_fewer_photons():
