@@ -145,7 +145,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         folders.preprocessed / dataset_folder.name,
         preset=arguments.planner,
         footprint=trainer.footprint,
-        choose=_encoder_wish(arguments, device.type) if trainer.uses_encoder else None,
+        choose=_encoder_wish(arguments, device.type) if trainer.uses_encoder or _names_encoder(arguments) else None,
         trainer=trainer.__name__,
         precision=trainer.precision_on(device),
         memory_budget_gb=arguments.gpu_memory_target or budget,
@@ -159,12 +159,18 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     return plans
 
 
+def _names_encoder(arguments: argparse.Namespace) -> bool:
+    """Whether the user asked for one: plans may serve further trainers than the one whose memory they fit."""
+    return arguments.encoder is not None or arguments.encoder_path is not None
+
+
 def _encoder_wish(arguments: argparse.Namespace, device: str) -> EncoderWish:
+    from gdmunet.encoders.choice import AUTO
     from gdmunet.paths import downloads_allowed
     from gdmunet.preprocessing.planned_encoder import EncoderWish
 
     return EncoderWish(
-        arguments.encoder,
+        arguments.encoder or AUTO,
         folders_from(arguments).encoders,
         arguments.encoder_path,
         allow_download=downloads_allowed(),
@@ -227,11 +233,10 @@ def _add_planning(command: CommandParser) -> None:
     command.add_argument(
         "-encoder",
         "--encoder",
-        default="auto",
         metavar="NAME",
         help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
         "file.py:factory; auto: with a GPU the best whose weights are at hand or can be downloaded, else the built-in "
-        "mini; unused by trainers without an encoder",
+        "mini; default: auto for trainers that use an encoder, else none",
     )
     command.add_argument(
         "-encoder_path", "--encoder_path", "--encoder-path", type=Path, metavar="FILE",

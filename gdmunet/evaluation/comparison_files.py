@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gdmunet.atomic import write_text
@@ -19,10 +19,11 @@ from gdmunet.evaluation.comparison_tables import (
     table_columns,
     trainers_csv,
 )
+from gdmunet.evaluation.summary import Statistics
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Write comparison.json, .csv (a line a trainer), .md, .tex and comparison_cases.csv; return the files."""
+    """Write comparison.json, .csv (a line a trainer, and one a group), .md, .tex and comparison_cases.csv."""
     folder = Path(folder)
     save_comparison(comparison, folder / COMPARISON_FILE)
     texts = {
@@ -42,15 +43,14 @@ def format_markdown(comparison: Comparison) -> str:
     lines = [f"# {_cell(comparison.title or 'Comparison')}", ""]
     lines += _markdown_table(_heads(columns), _body(comparison, columns, "**{}**"))
     metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
-    heads = ["trainer", *(label_of(metric, comparison.settings.hounsfield) for metric in metrics)]
+    heads = _metric_heads(comparison, metrics)
     if comparison.differences:
         lines += ["", f"## Differences to {_cell(comparison.rows[0].trainer)}", ""]
         lines += _markdown_table(heads, _difference_rows(comparison, metrics))
     for kind, groups in comparison.groups.items():
         for group, found in groups.items():
             lines += ["", f"## {_cell(kind)}: {_cell(group)}", ""]
-            rows = [[name, *(mean_and_spread(found.get(name), m) for m in metrics)] for name in _trainers(comparison)]
-            lines += _markdown_table(heads, rows)
+            lines += _markdown_table(heads, _group_rows(comparison, metrics, found))
             if comparison.differences:
                 lines += ["", f"Differences to {_cell(comparison.rows[0].trainer)}:", ""]
                 lines += _markdown_table(heads, _difference_rows(comparison, metrics, kind, group))
@@ -60,16 +60,18 @@ def format_markdown(comparison: Comparison) -> str:
 
 
 def format_latex(comparison: Comparison) -> str:
-    """The table of trainers and, below it, the differences, as two booktabs tabulars."""
+    """The table of trainers, below it the differences, and both for every group, as booktabs tabulars."""
     columns = table_columns(comparison)
     lines = [f"% {' '.join(line.split())}" for line in (comparison.title, explanation(comparison)) if line]
     lines += _latex_table(_heads(columns), _body(comparison, columns, "\\textbf{{{}}}", latex_text))
     metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
-    if comparison.differences:
-        heads = ["trainer", *(label_of(metric, comparison.settings.hounsfield) for metric in metrics)]
-        lines += ["", "% differences to the first trainer"]
-        rows = [[latex_text(cell) for cell in row] for row in _difference_rows(comparison, metrics)]
-        lines += _latex_table(heads, rows)
+    lines += _latex_differences(comparison, metrics)
+    for kind, groups in comparison.groups.items():
+        for group, found in groups.items():
+            rows = [[latex_text(cell) for cell in row] for row in _group_rows(comparison, metrics, found)]
+            lines += ["", f"% {' '.join(f'{kind}: {group}'.split())}"]
+            lines += _latex_table(_metric_heads(comparison, metrics), rows)
+            lines += _latex_differences(comparison, metrics, kind, group)
     lines += [f"% {row.trainer}: {' '.join(row.failure.split())}" for row in comparison.rows if row.failure]
     return "\n".join(lines) + "\n"
 
@@ -89,6 +91,10 @@ def latex_text(text: str) -> str:
 
 def _heads(columns: Sequence[Column]) -> list[str]:
     return ["trainer", *(column.head for column in columns)]
+
+
+def _metric_heads(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
+    return ["trainer", *(label_of(metric, comparison.settings.hounsfield) for metric in metrics)]
 
 
 def _body(
@@ -112,6 +118,20 @@ def _difference_rows(
         [name, *(difference_text(find_difference(comparison, name, metric, kind, group)) for metric in metrics)]
         for name in _trainers(comparison)[1:]
     ]
+
+
+def _group_rows(comparison: Comparison, metrics: Sequence[str], found: Mapping[str, Statistics]) -> list[list[str]]:
+    return [[name, *(mean_and_spread(found.get(name), metric) for metric in metrics)] for name in _trainers(comparison)]
+
+
+def _latex_differences(
+    comparison: Comparison, metrics: Sequence[str], kind: str | None = None, group: str | None = None
+) -> list[str]:
+    if not comparison.differences:
+        return []
+    rows = [[latex_text(cell) for cell in row] for row in _difference_rows(comparison, metrics, kind, group)]
+    where = "" if group is None else f", {' '.join(f'{kind}: {group}'.split())}"
+    return ["", f"% differences to the first trainer{where}", *_latex_table(_metric_heads(comparison, metrics), rows)]
 
 
 def _trainers(comparison: Comparison) -> list[str]:

@@ -76,19 +76,24 @@ def cases_csv(comparison: Comparison) -> str:
 
 
 def trainers_csv(comparison: Comparison) -> str:
-    """One line a trainer: mean, spread, count and difference to the first by metric, distances, costs, failure."""
+    """One line a trainer: mean, spread, count and difference to the first by metric, distances, costs, failure.
+
+    Below them a line a trainer and group, with the metrics of the group's cases; ``kind`` and ``group`` are empty in
+    the lines of all cases, distances and costs in those of groups.
+    """
     costs = ("network_passes", "seconds", "peak_memory_mb", "training_seconds", "parameters")
     parts = ("mean", "std", "count", "difference", "difference_low", "difference_high", "p_value")
     heads = [f"{metric}_{part}" for metric in comparison.metrics for part in parts]
-    lines: list[Sequence[object]] = [["trainer", *heads, *comparison.distances, *costs, "failure"]]
+    lines: list[Sequence[object]] = [["trainer", "kind", "group", *heads, *comparison.distances, *costs, "failure"]]
     for row in comparison.rows:
-        cells: list[object] = []
-        for metric in comparison.metrics:
-            cells += _metric_cells(comparison, row.trainer, metric)
-        cells += [row.distances.get(name) for name in comparison.distances]
-        cells += [getattr(row.cost, name) for name in costs]
-        lines.append([row.trainer, *("" if cell is None else cell for cell in cells), row.failure or ""])
-    return _csv(lines)
+        more: list[object] = [row.distances.get(name) for name in comparison.distances]
+        more += [getattr(row.cost, name) for name in costs]
+        lines.append([row.trainer, None, None, *_score_cells(comparison, row.trainer), *more, row.failure])
+    rest = [None] * (len(comparison.distances) + len(costs) + 1)
+    for kind, groups in comparison.groups.items():
+        for group, found in groups.items():
+            lines += [[name, kind, group, *_score_cells(comparison, name, kind, group), *rest] for name in found]
+    return _csv([["" if cell is None else cell for cell in line] for line in lines])
 
 
 def find_difference(
@@ -178,19 +183,19 @@ def _column(
     return Column(head, tuple(values), tuple(texts), best)
 
 
-def _metric_cells(comparison: Comparison, trainer: str, metric: str) -> list[object]:
-    found = comparison.statistics.get(trainer)
-    difference = find_difference(comparison, trainer, metric)
-    low, high = difference.interval if difference and difference.interval else (None, None)
-    return [
-        found.mean.get(metric) if found else None,
-        found.std.get(metric) if found else None,
-        found.count.get(metric) if found else None,
-        difference.mean if difference else None,
-        low,
-        high,
-        difference.p_value if difference else None,
-    ]
+def _score_cells(
+    comparison: Comparison, trainer: str, kind: str | None = None, group: str | None = None
+) -> list[object]:
+    """Of one line of the CSV: every metric's statistics and difference."""
+    everywhere = comparison.statistics if kind is None or group is None else comparison.groups[kind][group]
+    found = everywhere.get(trainer)
+    cells: list[object] = []
+    for metric in comparison.metrics:
+        cells += [part.get(metric) for part in (found.mean, found.std, found.count)] if found else [None] * 3
+        difference = find_difference(comparison, trainer, metric, kind, group)
+        low, high = difference.interval if difference and difference.interval else (None, None)
+        cells += [difference.mean if difference else None, low, high, difference.p_value if difference else None]
+    return cells
 
 
 def _minutes(seconds: float | None) -> float | None:

@@ -45,7 +45,7 @@ def run_planning(
     footprint
         The trainer's prediction of its peak memory: (network, patch size, batch size, precision, encoder).
     choose
-        Chooses the frozen encoder; None: the trainer uses none.
+        Chooses the frozen encoder; None: the plans have none.
     memory_budget_gb, plans_name
         None: the preset's own.
 

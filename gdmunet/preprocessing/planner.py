@@ -71,7 +71,7 @@ def plan_experiment(
     memory_budget_gb
         GB of 1e9 bytes that one training step may use. Kernel workspaces and the device's own context come on top.
     choose
-        Chooses the frozen encoder for 2 or 3 dimensions; None: the trainer uses none.
+        Chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
     configurations
         Which of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
     target_spacing

@@ -75,8 +75,8 @@ class WrittenComparison:
 def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenComparison:
     """Train what is missing, predict and score every fold's held-out cases, and write the comparison.
 
-    What is there already is kept: finished folds, and predictions of the same weights. A trainer that fails becomes a
-    row that says why.
+    What is there already is kept: weights, and predictions of the same weights. A trainer that fails becomes a row that
+    says why.
 
     Raises
     ------
@@ -141,6 +141,20 @@ def choose_judge(request: ComparisonRequest, plans: Plans, trainers: Sequence[ty
     return request.judge
 
 
+def _refuse_other_weights(fold: Path) -> None:
+    """Weights that can neither be compared nor be trained on, such as an imported checkpoint_best, are not replaced."""
+    found = sorted(file.name for file in fold.glob("checkpoint_*"))
+    if found:
+        raise GdmError(
+            "the fold has weights, but neither final ones to compare nor a state to continue from",
+            file=fold,
+            found=", ".join(found),
+            expected="checkpoint_final.safetensors or resume.pt",
+            remedy="import final weights (gdm_export_model -chk final), or train the fold anew with gdm_train "
+            "--overwrite, which replaces what is there",
+        )
+
+
 @dataclass(frozen=True)
 class _Run:
     """One comparison in work."""
@@ -178,6 +192,8 @@ class _Run:
         if checkpoint_file(model, fold, "final").is_file():
             return
         interrupted = (model / f"fold_{fold}" / "resume.pt").is_file()
+        if not interrupted:
+            _refuse_other_weights(model / f"fold_{fold}")
         request = TrainingRequest(
             dataset=self.request.dataset,
             configuration=self.request.configuration,
@@ -186,8 +202,6 @@ class _Run:
             plans_name=self.request.plans_name,
             overrides=self.request.overrides,
             continue_training=interrupted,
-            # Traces without a resume state are of a run that ended in its first epoch.
-            overwrite=not interrupted,
             device=self.request.device,
             loader_workers=self.request.loader_workers,
             show_progress=self.request.show_progress,

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from gdmunet.cli import compare, plan
+from gdmunet.cli.models import export_model_main, import_model_main
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.training import comparison_run
@@ -32,7 +33,8 @@ class Workplace:
             self.words += [f"--{name}", str(folder / name)]
         make_phantom_demo(folder / "raw", cases=4, size=16, show_progress=False)
         words = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--no_pbar", "-device", "cpu"]
-        assert plan.plan_and_preprocess_main([*words, "-tr", "FidelityTrainer", *self.words[:4]]) == 0
+        words += ["-tr", "AdversarialTrainer", "-encoder", "mini"]
+        assert plan.plan_and_preprocess_main([*words, *self.words[:4]]) == 0
         self.results = folder / "results" / "Dataset502_DemoPhantoms"
         self.output = self.results / "comparisons" / "gdmPlans_tiny__3d_fullres"
 
@@ -100,6 +102,25 @@ def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
     assert iterations == [2, 4]
 
 
+def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, monkeypatch, tmp_path):
+    """The best checkpoint alone, as gdm_export_model and gdm_import_model leave it."""
+    words = ("-tr", "FidelityTrainer", "--iterations", "6")
+    assert work.compare(*words) == 0
+    (fold,) = work.results.glob("*iterations=6*/fold_0")
+    folders = ["--results", str(work.folder / "results")]
+    assert export_model_main(["-m", str(fold.parent), "-o", str(tmp_path / "model.zip"), *folders]) == 0
+    assert import_model_main([str(tmp_path / "model.zip"), "--overwrite", *folders]) == 0
+    assert not (fold / "resume.pt").exists()
+    weights = {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
+    assert list(weights) == ["checkpoint_best.safetensors"]
+    monkeypatch.setattr(comparison_run, "run_training", None)
+    capsys.readouterr()
+    assert work.compare(*words) == 1
+    printed = capsys.readouterr().err
+    assert "neither final ones to compare" in printed and "checkpoint_best.safetensors" in printed
+    assert weights == {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -137,9 +158,9 @@ def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
 
 @pytest.mark.slow
 def test_all_rivals_in_processes_of_their_own(work):
-    trainers = ["FidelityTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer"]
+    trainers = ["FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer"]
     assert work.compare("-tr", *trainers, "-f", "0", "1", "--judge", "tiny") == 0
     found = json.loads((work.output / "comparison.json").read_text())
-    assert [row["failure"] for row in found["rows"]] == [None] * 4
+    assert [row["failure"] for row in found["rows"]] == [None] * 5
     assert all(len(row["cases"]) >= 2 for row in found["rows"])
     assert all(20 < row["cost"]["peak_memory_mb"] < 20_000 for row in found["rows"])

@@ -1,6 +1,7 @@
 """The commands one after the other on small phantoms, and what they say to bad input."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -69,6 +70,18 @@ def test_planning_prints_its_reasons_and_writes_readable_files(tmp_path, capsys)
     assert json.loads((folder / f"{PLANS}.json").read_text())["planner"] == "tiny"
     assert (folder / "dataset_fingerprint.json").is_file()
     assert not list(folder.glob(f"{PLANS}_*/*.b2nd"))
+
+
+def test_the_printed_plan_shares_the_memory_out(trained, tmp_path, capsys):
+    work = trained.copy(tmp_path / "work")
+    planning = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-tr", "GDMTrainer", "-encoder", "tiny", "--no_pp"]
+    capsys.readouterr()
+    assert work.plan(*planning) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    parts = ("generator", "encoder", "feature bank", "output gradients")
+    found = re.search("predicted peak: " + ", ".join(rf"{part} (\d+) %" for part in parts), printed)
+    assert found, printed
+    assert abs(sum(map(int, found.groups())) - 100) <= 2  # each is rounded
 
 
 def test_prediction_needs_no_flags_when_there_is_one_model(trained, tmp_path, capsys):
@@ -239,3 +252,31 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     assert train.main([*words, *folders]) == 0
     text = capsys.readouterr().out
     assert "GDMTrainer" in text and "encoder mini" in text and "joins at iteration 1 of 2" in text
+
+
+def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trained, tmp_path, capsys):
+    """The remedy of GDMTrainer's error, and the recipe of documentation/how_to/compare_trainers.md."""
+    work = trained.copy(tmp_path / "work")
+    planning = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-tr", "AdversarialTrainer"]
+    training = ["502", "3d_fullres", "0", "-p", PLANS, "-tr", "GDMTrainer", *TRAINING]
+    training[-4:-4] = ["feature_start=0.5", "bank_patches=2"]
+    assert work.plan(*planning) == 0
+    assert planned_encoder(work) is None
+    assert work.train(*training) == 1
+    assert "plan again with -encoder auto" in error_of(capsys)
+    assert work.plan(*planning, "-encoder", "tiny", "--no_pp") == 0
+    assert planned_encoder(work)["spec"] == "tiny"
+    assert work.plan(*planning, "-encoder", "auto") == 0
+    assert planned_encoder(work)["spec"] == "mini"
+    assert work.train(*training) == 0
+
+
+def test_an_encoder_file_without_its_name_is_refused_whatever_the_trainer(trained, tmp_path, capsys):
+    work = trained.copy(tmp_path / "work")
+    assert work.plan("-d", "502", "-pl", "tiny", "--no_pp", "-encoder_path", str(tmp_path / "weights.pt")) == 1
+    assert "--encoder-path needs the name" in error_of(capsys)
+
+
+def planned_encoder(work):
+    plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
+    return plans["configurations"]["3d_fullres"]["encoder"]

@@ -113,12 +113,32 @@ def test_the_csv_of_cases_has_a_line_a_trainer_and_case(comparison):
 
 
 def test_the_csv_of_trainers_has_means_differences_and_costs(comparison):
-    first, second, broken = csv.DictReader(io.StringIO(trainers_csv(comparison)))
+    first, second, broken = list(csv.DictReader(io.StringIO(trainers_csv(comparison))))[:3]
+    assert {line["kind"] + line["group"] for line in (first, second, broken)} == {""}
     assert (first["mae_mean"], first["mae_difference"], first["FID"], first["parameters"]) == (
         "35.0", "", "3.0", "1500000",
     )  # fmt: skip
     assert (second["mae_difference"], second["mae_count"], second["network_passes"]) == ("-3.5", "6", "50")
     assert broken["mae_mean"] == "" and broken["failure"].startswith("out of memory")
+
+
+def test_the_csv_of_trainers_has_a_line_a_group(comparison):
+    lines = list(csv.DictReader(io.StringIO(trainers_csv(comparison))))[3:]
+    assert [(line["trainer"], line["kind"], line["group"]) for line in lines] == [
+        (trainer, "region", group) for group in ("head", "pelvis") for trainer in ("First", "Second_B")
+    ]
+    first, second = lines[2:]
+    assert (first["mae_mean"], first["mae_count"], first["mae_difference"]) == ("50.0", "3", "")
+    assert (second["mae_mean"], second["mae_difference"]) == ("45.0", "-5.0")
+    assert second["network_passes"] == second["FID"] == second["failure"] == ""
+
+
+def test_latex_has_the_groups_that_markdown_has(comparison):
+    text = format_latex(comparison)
+    pelvis = text[text.index("% region: pelvis") :]
+    assert "% region: head" in text
+    assert "First & 50.0 $\\pm$" in pelvis and "Second\\_B & 45.0 $\\pm$" in pelvis
+    assert "% differences to the first trainer, region: pelvis" in pelvis and "-5 [" in pelvis
 
 
 def test_the_best_of_each_column_is_marked_and_empty_columns_are_left_out(comparison):
@@ -142,6 +162,6 @@ def test_markdown_has_every_row_with_as_many_cells_as_its_head(comparison):
 def test_latex_escapes_names_and_closes_what_it_opens(comparison):
     text = format_latex(comparison)
     assert "Second\\_B" in text and "\\textbf{31.5 $\\pm$ 15.4 (6)}" in text
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 2
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
     assert latex_text("a_b & 5% \\x") == "a\\_b \\& 5\\% \\textbackslash{}x"
     assert all(line.startswith("%") for line in text.splitlines() if "out of memory" in line)
