@@ -53,7 +53,9 @@ def _add_writing(command: CommandParser) -> None:
         "study and frame of reference are kept; default: a new study, with the file's name as patient ID",
     )
     command.add_argument(
-        "--description", metavar="TEXT", help="with -i FILE: series description, marked as synthetic; default: Synthetic CT"
+        "--description",
+        metavar="TEXT",
+        help="with -i FILE: series description, marked as synthetic; default: Synthetic CT",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import torch
@@ -76,14 +75,9 @@ def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, trust_chec
     return _build(file / "encoder.safetensors" if file.is_dir() else file, units, dimensions)
 
 
-def build_tiny(
-    file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False, *, spec: str = "tiny"
-) -> FrozenEncoder:
-    """0.2 M seeded random weights (``tiny``, ``tiny:7``): for tests of plumbing, never a claim about quality."""
-    match = re.fullmatch(r"tiny(?::(\d+))?", spec)
-    if match is None:
-        raise GdmError("the encoder is unknown", found=spec, expected="tiny, or tiny:SEED with a whole number")
-    return MiniEncoder(random_encoder(dimensions, int(match[1] or 0), **_TINY), units)
+def build_tiny(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+    """0.2 M seeded random weights: for tests of plumbing, never a claim about quality."""
+    return MiniEncoder(random_encoder(dimensions, 0, **_TINY), units)
 
 
 def random_mini(units: VolumeUnits, dimensions: int, seed: int = 0) -> FrozenEncoder:

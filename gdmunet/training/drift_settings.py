@@ -31,8 +31,19 @@ class DriftSettings(Settings):
     temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
     field: Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"] = "official"
     kernel: Literal["laplace", "gaussian"] = "laplace"
+    sinkhorn_iterations: int = 3
+    """Rounds of balancing under the field ``sinkhorn``."""
+    pairing: Literal["pooled", "index"] = "pooled"
+    """``pooled``: all tokens of a set and batch are one problem; ``index``: every place is one of its own over the
+    patches, for registered or whole-volume input. The bank's tokens have no place: ``index`` wants `bank_patches` 0."""
     affinity_floor: float = 0.0
     """Least affinity of the drift; the authors' 1e-6 swamps the affinities of sets as large as pooled tokens are."""
     drift_normalisation: Literal["batch", "ema", "floored"] = "batch"
     """Bring each temperature's force to unit size by the batch's own, by a moving average, or not beyond a floor."""
+    force_decay: float = 0.99
+    """What the moving average of ``ema`` keeps of its past."""
+    force_floor: float = 0.1
+    """Forces below it are not enlarged under ``floored``."""
+    block_elements: int = 2**24
+    """Most distances held at once; fewer need less memory and more time, and change no number."""
     drift_weight: float = 1.0

@@ -39,6 +39,8 @@ class EncoderTrainer(FidelityTrainer):
     """Bring the gradients to unit length before they are weighted."""
     adaptive_weight: float = 1.0
     """Strength of the feature term under the weighting ``adaptive``."""
+    cagrad_radius: float = 0.5
+    """Distance from the mean gradient under the weighting ``cagrad``, as a share of its length; 0 to below 1."""
     objectives: Literal["two", "levels"] = "two"
     """Coordinate fidelity with the sum of the feature terms, or with each of them."""
     per_sample: bool = False
@@ -54,7 +56,7 @@ class EncoderTrainer(FidelityTrainer):
             self.normalise,
             per_sample=self.per_sample,
             gramian_ema=self.gramian_ema,
-            options=WeightingOptions(beta=self.adaptive_weight),
+            options=WeightingOptions(beta=self.adaptive_weight, radius=self.cagrad_radius),
         )
         self._feature_names: tuple[str, ...] = ()
 
@@ -80,8 +82,8 @@ class EncoderTrainer(FidelityTrainer):
                 f"{type(self).__name__} needs a frozen encoder, and the plans have none for "
                 f"{self.configuration.name} ({self.configuration.dimensions}D)",
                 file=f"plans {self.plans.name}",
-                remedy="plan again with -encoder auto, choose an encoder of that dimension (gdm_download_encoder "
-                "--list), or train without one: -tr FidelityTrainer",
+                remedy="plan again with -encoder auto (for any -tr), choose an encoder of that dimension "
+                "(gdm_download_encoder --list), or train without one: -tr FidelityTrainer",
             )
         return spec
 

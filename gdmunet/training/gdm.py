@@ -13,7 +13,7 @@ from gdmunet.training.drift_settings import DriftSettings
 from gdmunet.training.encoder_trainer import EncoderTrainer, Weighting
 from gdmunet.training.feature_bank import FeatureBank, bank_bytes, rank_capacity
 from gdmunet.training.patches import PatchLoader
-from gdmunet.training.tokens import extract_tokens, plan_tokens, token_sets
+from gdmunet.training.tokens import TokenPlan, by_location, extract_tokens, plan_tokens, token_sets
 
 if TYPE_CHECKING:
     from gdmunet.encoders.base import FrozenEncoder
@@ -30,6 +30,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._check_pairing()
         self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
         patch = self.configuration.patch_size
         sets = token_sets(self.levels, patch, self.families, self.tokens_per_patch)
@@ -40,9 +41,9 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         self._said_few: set[str] = set()
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One drift term a level: the mean over its token sets, times `drift_weight`."""
+        """One drift term a level: the mean over its token sets, times `drift_weight`; zero without tokens."""
         self._fill_bank()
-        plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, self.step_generator())
+        plan = self._plan(batch, self.step_generator())
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
@@ -51,13 +52,13 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         enough = self._large_enough(generated)
         for level in self.levels:
             keys = [key for key in enough if key.split("/")[0] == level.name]
-            losses = [self._drift(key, generated[key], real[key], banked[key]) for key in keys]
-            if losses:
-                terms[f"drift_{level.name}"] = self.drift_weight * torch.stack(losses).mean()
+            # A batch with hardly any body has no tokens. The coordination counts on a gradient of every level.
+            losses = [self._drift(key, generated[key], real[key], banked[key], len(batch.mask)) for key in keys]
+            mean = torch.stack(losses).mean() if losses else 0.0 * prediction.sum()
+            terms[f"drift_{level.name}"] = self.drift_weight * mean
         if self.bank is not None:
             self.bank.add(real, len(batch.mask))
-        # A batch with hardly any body has no tokens; fidelity alone then.
-        return terms or {"drift_none": 0.0 * prediction.sum()}
+        return terms
 
     def extra_state(self) -> dict[str, Any]:
         """The bank and the drift's averages besides."""
@@ -81,20 +82,42 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     # ---- its parts --------------------------------------------------------------------------------------------
 
-    def _drift(self, key: str, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor) -> torch.Tensor:
+    def _check_pairing(self) -> None:
+        share = self.configuration.batch_size // distributed.world_size()
+        if self.pairing == "index" and (self.bank_patches or share < 2):
+            raise GdmError(
+                "pairing by index compares the patches of a batch place by place",
+                found=f"bank_patches={self.bank_patches}, {share} patches a batch and process",
+                expected="bank_patches=0, since banked tokens have no place, and 2 patches or more",
+                remedy="set bank_patches=0 and plan a larger batch, or take pairing=pooled",
+            )
+
+    def _plan(self, batch: Batch, generator: torch.Generator) -> TokenPlan:
+        aligned = self.pairing == "index"
+        return plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator, aligned=aligned)
+
+    def _drift(
+        self, key: str, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor, patches: int
+    ) -> torch.Tensor:
+        by_index = self.pairing == "index"
         loss, field = drift_loss(
-            generated[None],
-            torch.cat([real, banked])[None],
-            banked[None] if self.bank_side == "both" else None,
+            by_location(generated, patches) if by_index else generated[None],
+            by_location(real, patches) if by_index else torch.cat([real, banked])[None],
+            banked[None] if self.bank_side == "both" and not by_index else None,
             temperatures=self.temperatures,
             field=self.field,
             kernel=self.kernel,
             affinity_floor=self.affinity_floor,
             normalisation=self.drift_normalisation,
             force_average=self._force_averages.get(key),
+            force_decay=self.force_decay,
+            force_floor=self.force_floor,
             mask_self=self.pairs != "kept",
             mask_twins=self.pairs == "masked",
-            across_ranks=distributed.world_size() > 1,
+            sinkhorn_iterations=self.sinkhorn_iterations,
+            block_elements=self.block_elements,
+            # By index every process has places, and so problems, of its own.
+            across_ranks=distributed.world_size() > 1 and not by_index,
         )
         if self.drift_normalisation == "ema":
             self._force_averages[key] = field.force_average
@@ -145,7 +168,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.journal.say(f"filling the feature bank with {self.bank_patches} patches of the training cases")
         for _ in range(-(-rank_capacity(self.bank_patches) // share)):
             batch = self.batch_of(loader)
-            plan = plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator)
+            plan = self._plan(batch, generator)
             with torch.no_grad():
                 self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
 

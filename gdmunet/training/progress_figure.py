@@ -21,10 +21,11 @@ def draw_progress(rows: Rows) -> Figure:
     _draw_training(axes, rows)
     if drifting:
         _draw_drift(axes, rows)
+    own_legend = axes[3, 1] if drifting else None
     for axis in axes.flat:
         axis.grid(alpha=0.3)
         axis.set_xlabel("epoch")
-        if axis.get_legend_handles_labels()[1]:
+        if axis is not own_legend and axis.get_legend_handles_labels()[1]:
             axis.legend(fontsize=6 if len(axis.lines) > 6 else 8, ncols=1 + len(axis.lines) // 8)
     return figure
 
@@ -63,25 +64,28 @@ def _draw_drift(axes: Any, rows: Rows) -> None:
         axis.set(title=title)
         if axis.get_legend_handles_labels()[1]:
             axis.set_yscale("log")
-    axis, ratio = axes[3, 1], axes[3, 1].twinx()
+    _draw_gradients(axes[3, 1], rows)
+
+
+def _draw_gradients(axis: Axes, rows: Rows) -> None:
+    """Cosine and lambda on the left axis; the norms, orders of magnitude apart, on a logarithmic right one."""
+    norms = axis.twinx()
     _plot(axis, rows, "cosine", "cosine of the gradients")
     _plot(axis, rows, "lambda", "lambda: fidelity's share of the step")
+    _plot(norms, rows, "norm_fidelity", "norm of fidelity's gradient", color="tab:red", linestyle=":")
+    _plot(norms, rows, "norm_features", "norm of the features' gradient", color="tab:purple", linestyle=":")
+    norms.set_yscale("log")
+    norms.set_ylabel("norms (dotted)")
     axis.set(title="gradients in the output space", ylim=(-1.05, 1.05))
-    epochs = [row["epoch"] + 1 for row in rows]
-    ratios: list[Any] = [_ratio(row) for row in rows]
-    ratio.plot(epochs, ratios, color="tab:red", linestyle=":")
-    ratio.set_ylabel("norm of the features' gradient / fidelity's (dotted)")
+    # One legend for both axes, below them: inside it would cover one of the lines.
+    handles = [*axis.get_lines(), *norms.get_lines()]
+    norms.legend(handles=handles, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
 
 
 def _names(rows: Rows, prefix: str) -> list[str]:
     return list(dict.fromkeys(key for row in rows for key in row if key.startswith(prefix)))
 
 
-def _plot(axis: Axes, rows: Rows, name: str, label: str | None = None, alpha: float = 1.0) -> None:
+def _plot(axis: Axes, rows: Rows, name: str, label: str | None = None, **style: Any) -> None:
     values: list[Any] = [row.get(name) for row in rows]
-    axis.plot([row["epoch"] + 1 for row in rows], values, label=label, alpha=alpha)
-
-
-def _ratio(row: dict[str, Any]) -> float | None:
-    first, second = row.get("norm_fidelity"), row.get("norm_features")
-    return second / first if first and second is not None else None
+    axis.plot([row["epoch"] + 1 for row in rows], values, label=label, **style)

@@ -15,13 +15,13 @@ class GDMTrainerNoDrift(GDMTrainer):
 
 
 class GDMTrainerNoCoordination(GDMTrainer):
-    """The two gradients are added."""
+    """The two gradients are added. The same as today's `DriftTrainer`; pins it, should that change."""
 
     weighting = "sum"
 
 
 class GDMTrainerAdaptive(GDMTrainer):
-    """The drift's gradient is scaled to the fidelity's size, times `adaptive_weight`."""
+    """The drift's gradient is scaled to the fidelity's size, times `adaptive_weight`: pins today's default."""
 
     weighting = "adaptive"
 

@@ -5,56 +5,42 @@ from pathlib import Path
 
 import pytest
 import torch
+from short_trainers import CPU, batch_for, short, trainer_of, weights
 from toy import tiny_encoder
 
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
-from gdmunet.preprocessing.memory import training_footprint
+from gdmunet.preprocessing.memory import LiveBytes, training_footprint
 from gdmunet.training import state
-from gdmunet.training.ema import weights_of
 from gdmunet.training.gdm import DriftTrainer, GDMTrainer
-from gdmunet.training.patches import PatchLoader
 from gdmunet.training.perceptual import PerceptualTrainer
+from gdmunet.training.progress_figure import draw_progress
 from gdmunet.training.variants import VARIANTS
-
-CPU = torch.device("cpu")
-
-
-def short(kind, **changes):
-    settings = {
-        "epochs": 2, "iterations_per_epoch": 4, "learning_rate": 2e-3, "validation_patches": 2, "feature_start": 0.5,
-        "bank_patches": 4, "tokens_per_patch": 32, "bank_tokens": 32, "minimum_tokens": 2,
-    }  # fmt: skip
-    if not issubclass(kind, DriftTrainer):
-        settings = {k: v for k, v in settings.items() if "bank" not in k and "tokens" not in k}
-    kept = {k: v for k, v in settings.items() if k not in kind.__dict__ or kind in (GDMTrainer,)}
-    return type(f"Short{kind.__name__}", (kind,), {"__module__": __name__, **kept, **changes})
-
-
-def trainer_of(toy, kind, configuration="3d_fullres"):
-    plans, folders = toy
-    return kind(plans, configuration, 0, folders, CPU)
-
-
-def batch_for(trainer):
-    return trainer.batch_of(PatchLoader(trainer.patch_source(trainer.training_cases, 1), None, 2, 0))
-
-
-def weights(trainer):
-    return {name: value.clone() for name, value in weights_of(trainer.network).items()}
 
 
 @pytest.mark.parametrize("kind", [GDMTrainer, DriftTrainer, PerceptualTrainer, *VARIANTS], ids=lambda k: k.__name__)
 def test_every_variant_takes_steps_with_the_encoder_and_changes_its_weights(toy, kind):
-    trainer = trainer_of(toy, short(kind, feature_start=0.0))
+    without_drift = kind.__name__.endswith("NoDrift")
+    # NoDrift keeps its own feature_start: that it never joins is what is tested.
+    trainer = trainer_of(toy, short(kind) if without_drift else short(kind, feature_start=0.0))
     before, batch = weights(trainer), batch_for(trainer)
     reports = [trainer.train_step([batch]) for _ in range(2)]
     changed = [name for name, value in weights(trainer).items() if not torch.equal(value, before[name])]
     assert len(changed) > len(before) / 2
-    if not kind.__name__.endswith("NoDrift"):
+    if without_drift:
+        trainer.iteration = trainer.total_iterations - 1
+        reports.append(trainer.train_step([batch]))
+        assert not any("cosine" in report or "norm_features" in report for report in reports)
+    else:
         assert reports[1]["norm_features"] > 0
         assert 0 <= reports[1]["lambda"] <= 1
+
+
+def drawn(figure):
+    """Values by the label of their line; of equal labels the first panel's."""
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    return {line.get_label(): list(line.get_ydata(orig=True)) for line in reversed(lines)}
 
 
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
@@ -68,7 +54,16 @@ def test_training_lowers_the_validation_error_and_the_journal_says_what_the_drif
     level = trainer.levels[0].name
     wanted = {f"scale_{level}", f"force_{level}_0.02", f"ess_{level}_0.2", "cosine", "norm_fidelity", "lambda"}
     assert wanted <= rows[-1].keys()
-    assert (trainer.fold_folder / "progress.png").stat().st_size > 10_000
+    assert (trainer.fold_folder / "progress.png").is_file()
+    found = drawn(draw_progress(rows))
+    assert found[f"{level}, temperature 0.02"] == [row.get(f"force_{level}_0.02") for row in rows]
+    # The lengths of both gradients, and not their ratio alone.
+    for label, name in (
+        ("norm of fidelity's gradient", "norm_fidelity"),
+        ("norm of the features' gradient", "norm_features"),
+    ):
+        assert found[label] == [row.get(name) for row in rows]
+        assert found[label][-1] > 0
 
 
 def test_a_run_continues_bit_for_bit_with_its_bank(toy):
@@ -115,7 +110,7 @@ def test_the_plain_sum_is_the_gradient_of_the_summed_loss(toy):
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max() + 1e-6))
 
 
-def test_the_loss_scale_and_accumulation_leave_the_direction_alone(toy):
+def test_the_loss_scale_leaves_the_direction_alone(toy):
     gradients = {}
     for scale in (1.0, 1024.0):
         trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0))
@@ -198,3 +193,22 @@ def test_the_encoder_bank_and_output_gradients_are_in_the_memory_count(toy):
     assert whole.output_gradients == 3 * 4 * 2 * 32**3
     assert whole.total == alone.total + whole.encoder + whole.bank + whole.output_gradients
     assert GDMTrainer.footprint(spec, patch, 2, "float32").total == alone.total
+
+
+@pytest.mark.parametrize("kind", [GDMTrainer, PerceptualTrainer], ids=lambda kind: kind.__name__)
+def test_the_predicted_memory_is_that_of_a_real_step_with_the_encoder(toy, kind):
+    """With few tokens: their pairs, some MB whatever the patch, are not in the count."""
+    kind = short(kind, feature_start=0.0)
+    with LiveBytes() as live:
+        trainer = trainer_of(toy, kind)
+        batch = batch_for(trainer)
+        live.track(trainer.encoder.state_dict())
+        trainer.train_step([batch])
+        live.restart()
+        trainer.train_step([batch])
+        measured = live.peak
+    network, patch = trainer.configuration.network, trainer.configuration.patch_size
+    predicted = kind.footprint(network, patch, 2, "float32", trainer.encoder)
+    assert predicted.total == pytest.approx(measured, rel=0.1)
+    # The encoder is what a count without it would miss by more.
+    assert kind.footprint(network, patch, 2, "float32").total < 0.9 * measured

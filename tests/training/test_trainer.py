@@ -12,6 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.training import state
 from gdmunet.training.ema import weights_of
 from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.progress_figure import draw_progress
 from gdmunet.training.registry import TRAINERS
 from gdmunet.training.trainer import Trainer
 
@@ -178,11 +179,13 @@ def test_the_journal_counts_what_it_should(toy):
     rows = [json.loads(line) for line in (trainer.fold_folder / "journal.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [4, 7]
     assert all(0 <= row["wait_share"] <= 1 and row["peak_memory_mb"] > 0 for row in rows)
-    assert (trainer.fold_folder / "progress.png").stat().st_size > 10_000
+    assert (trainer.fold_folder / "progress.png").is_file()
+    labels = {line.get_label() for axis in draw_progress(rows).axes for line in axis.get_lines()}
+    assert {"fidelity", "validation MAE", "its moving average", "waiting for patches"} <= labels
 
 
-def test_accumulation_equals_a_larger_batch(toy):
-    """Two half batches a step: the mean gradient of the halves, weighted by patches, not by body voxels."""
+def test_accumulation_takes_as_many_batches_a_step(toy):
+    """That their gradients are those of the larger batch is tested with the coordination."""
 
     class Counted(Short):
         accumulation = 2
