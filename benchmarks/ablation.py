@@ -42,6 +42,7 @@ ARMS = {
     "perceptual": Arm("PerceptualTrainer"),
     "drift, plain sum": Arm("DriftTrainer"),
     "GDM": Arm("GDMTrainer"),
+    "GDM, all families": Arm("GDMTrainer", (("families", "spatial,local,global"),)),
     "GDM, spatial only": Arm("GDMTrainerSpatial"),
     "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, global only": Arm("GDMTrainerGlobal"),
@@ -57,7 +58,7 @@ ARMS = {
     "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
     "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
 }
-REQUIRED = 8  # the first arms, which run unless --arms says otherwise
+REQUIRED = 9  # the first arms, which run unless --arms says otherwise
 
 
 def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
