@@ -3,8 +3,8 @@
 usage: python benchmarks/rivals.py WORK DATASET [--epochs 8] [--folds 0] [--preset tiny] [--trainers NAME ...]
 
 WORK holds ``gdm_raw`` (see make_datasets.py; svct_leave_one_out.py prepares its own). Trained folds are not trained
-again. Prints the comparison's table, the error of the references on the same cases, and the cost of a prediction
-against the first trainer's.
+again. Prints the comparison's table, the error of the references on the same cases, the cost of a prediction against
+the first trainer's, and the seam score of each trainer's predictions over that of the target at the same planes.
 """
 
 import argparse
@@ -14,9 +14,14 @@ import numpy as np
 from pipeline import reference_cases
 
 from gdmunet.cli import compare, plan
-from gdmunet.dataset import find_dataset, load_descriptor
+from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison import load_comparison
 from gdmunet.evaluation.references import ReferenceErrors, score_references
+from gdmunet.imageio import read_case
+from gdmunet.inference import Predictor
+from gdmunet.inference.seams import prediction_seam_score
+from gdmunet.preprocessing.preprocessor import prepare_case
 
 TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
 
@@ -27,6 +32,21 @@ def held_out_references(dataset: Path, held_out: set[str]) -> ReferenceErrors:
     test = [case for case in cases if case.identifier in held_out]
     descriptor = load_descriptor(dataset)
     return score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
+
+
+def seam_ratio(dataset: Path, model: Path, fold: str, held_out: set[str]) -> float | None:
+    """Mean over the held-out cases; None where one window covers a case."""
+    predictor = Predictor.from_folder(model, (fold,), "final")
+    ratios = []
+    for case in list_cases(dataset, load_descriptor(dataset)):
+        if case.identifier in held_out:
+            prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
+            try:
+                predicted = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
+                ratios.append(predicted / prediction_seam_score(predictor, prepared, prepared.target[0]))
+            except GdmError as error:
+                print(f"{case.identifier}: {error}")
+    return float(np.mean(ratios)) if ratios else None
 
 
 def main() -> None:
@@ -55,15 +75,18 @@ def main() -> None:
     print((folder / "comparison.md").read_text())
     rows = [row for row in load_comparison(folder / "comparison.json").rows if row.cases]
     references = held_out_references(dataset, {name for row in rows for name in row.cases})
-    print(f"references: {references}\n\n| trainer | MAE | mapping | mean target | passes | seconds, times the first |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    heads = "trainer | MAE | mapping | mean target | passes | seconds, times the first | seam score, times the target's"
+    print(f"references: {references}\n\n| {heads} |\n{'| --- ' * 7}|")
     for row in rows:
         error = float(np.mean([case["mae"] for case in row.cases.values()]))
         gains = " | ".join(
             f"{100 * (error / naive - 1):+.0f} %" for naive in (references.mapping, references.mean_target)
         )
         ratio = row.cost.seconds / rows[0].cost.seconds
-        print(f"| {row.trainer} | {error:.1f} | {gains} | {row.cost.network_passes:g} | {ratio:.2f} |")
+        (model,) = (work / "gdm_results" / dataset.name).glob(f"{row.trainer}-*__{plans}__3d_fullres")
+        seams = seam_ratio(dataset, model, arguments.folds[0], set(row.cases))
+        cost = f"{row.cost.network_passes:g} | {ratio:.2f}"
+        print(f"| {row.trainer} | {error:.1f} | {gains} | {cost} | {'' if seams is None else f'{seams:.2f}'} |")
 
 
 if __name__ == "__main__":
