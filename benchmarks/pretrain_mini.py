@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=3)
-    parser.add_argument("--iterations", type=int, default=400)
+    parser.add_argument("--iterations", type=int, help="default: 1200 in 3D, 400 in 2D")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -100,7 +100,7 @@ def main() -> None:
     flat = arguments.dimensions == 2
     settings = PretrainingSettings(
         dimensions=arguments.dimensions,
-        iterations=arguments.iterations,
+        iterations=arguments.iterations or (400 if flat else 1200),
         crop=96 if flat else 48,
         batch_size=12 if flat else 3,
         masked_windows=4 if flat else 1,
