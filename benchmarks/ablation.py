@@ -1,12 +1,13 @@
 """Does the drift do what it is for? Every arm of the ablation on few-view CT of real volumes, over several seeds.
 
 usage: python benchmarks/ablation.py WORK DATA [--chest FILE] [--seeds 1 2 3] [--arms NAME ... | all]
-           [--pretraining 600] [--iterations 200] [--processes 1] [--judge file.py:factory]
+           [--pretraining 1000] [--iterations 200] [--processes 1] [--judge file.py:factory]
 
 DATA holds ``ct/*.nii.gz`` (documentation/benchmarks.md lists them); the chest is that of chest_ct.py. Trains on
 abdomen, heart and lung, tests on regions of a chest and a head of other persons, which the built-in encoder never saw.
 Every seed trains fidelity alone first; every arm goes on from there with the same number of iterations, patches and
-learning rate. Stops and goes on where it stood; WORK/ablation.md holds the table so far.
+learning rate. The arms "in one go" ask when the drift should join: they start from fresh weights and train as long as
+both phases together. Stops and goes on where it stood; WORK/ablation.md holds the table so far.
 """
 
 import argparse
@@ -14,38 +15,36 @@ import importlib.util
 import json
 import multiprocessing
 import os
-import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-VIEWS = 24
-SPACING = 2.0
-TEST_EDGE = 80  # voxels of the tested regions
-DATASET = "Dataset520_Ablation"
-PLANS = "gdmPlans_tiny"
-CONFIGURATION = "3d_fullres"
+from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write_dataset
+from ablation_table import row_file, table
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A trainer and its settings beyond those that all arms share."""
+    """A trainer and its settings beyond those that all arms share; `against` names the arm that it is compared with."""
 
     trainer: str
     settings: tuple[tuple[str, str], ...] = ()
+    against: str = "fidelity"
+    in_one_go: bool = False
 
 
 ALL_LEVELS = (("drift_levels", "stride_2,stride_4,stride_8,stride_16"),)
+ONE_GO = "fidelity, in one go"
 ARMS = {
     "fidelity": Arm("FidelityTrainer"),
     "perceptual": Arm("PerceptualTrainer"),
     "drift, plain sum": Arm("DriftTrainer"),
     "GDM": Arm("GDMTrainer"),
-    "GDM, all families": Arm("GDMTrainer", (("families", "spatial,local,global"),)),
     "GDM, spatial only": Arm("GDMTrainerSpatial"),
     "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, global only": Arm("GDMTrainerGlobal"),
+    "GDM, all families": Arm("GDMTrainer", (("families", "spatial,local,global"),)),
     "GDM, all levels": Arm("GDMTrainer", ALL_LEVELS),
     "GDM, MGDA": Arm("GDMTrainerMGDA"),
     "GDM, no bank": Arm("GDMTrainerNoBank"),
@@ -57,78 +56,11 @@ ARMS = {
     "GDM, pairs kept": Arm("GDMTrainer", (("pairs", "kept"),)),
     "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
     "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
+    ONE_GO: Arm("FidelityTrainer", (), ONE_GO, True),
 }
-REQUIRED = 9  # the first arms, which run unless --arms says otherwise
-
-
-def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
-    """Isotropic volumes, their few-view reconstructions, and bodies."""
-    import numpy as np
-    import SimpleITK as sitk
-    from chest_ct import fetch_chest
-
-    from gdmunet.dataset import DatasetDescriptor
-    from gdmunet.geometry import Geometry
-    from gdmunet.imageio import Volume, write_volume
-    from gdmunet.preprocessing.body import derive_body_mask
-    from gdmunet.scan import ScanSettings
-    from gdmunet.serialization import save_json
-    from gdmunet.tomography.simulation import simulate_scan
-
-    folder = work / "gdm_raw" / DATASET
-    if (folder / "dataset.json").exists():
-        return
-    files = {name: data / "ct" / f"{name}.nii.gz" for name in ("abdomen", "heart", "lung", "cranium")}
-    for name, file in (files | {"chest": chest or fetch_chest(work)}).items():
-        image = sitk.DICOMOrient(sitk.ReadImage(str(file), sitk.sitkFloat32), "LPS")
-        size = [round(n * s / SPACING) for n, s in zip(image.GetSize(), image.GetSpacing(), strict=True)]
-        # Gaussian before thinning out, as a scanner's slices average: no aliasing.
-        blur = [max(0.0, SPACING / s - 1) * 0.4 * s for s in image.GetSpacing()]
-        image = sitk.SmoothingRecursiveGaussian(image, [max(b, 1e-3) for b in blur]) if max(blur) > 0 else image
-        image = sitk.Resample(
-            image,
-            size,
-            sitk.Transform(),
-            sitk.sitkBSpline,
-            image.GetOrigin(),
-            [SPACING] * 3,
-            image.GetDirection(),
-            -1000,
-        )
-        target = np.clip(sitk.GetArrayFromImage(image), -1000, 3071).astype(np.float32)
-        whole = Volume(target, Geometry(target.shape, (SPACING,) * 3))
-        condition = simulate_scan(whole, ScanSettings(views=VIEWS), name).reconstruction
-        mask = derive_body_mask(target[None], ("CT",), (SPACING,) * 3)
-        test = name in ("chest", "cranium")
-        if test:
-            low = [max(0, (n - TEST_EDGE) // 2) for n in target.shape]
-            box = tuple(slice(a, a + TEST_EDGE) for a in low)
-            target, condition, mask = target[box], condition[box], mask[box]
-        geometry = Geometry(target.shape, (SPACING,) * 3, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-        split = "Ts" if test else "Tr"
-        for kind, array in ((f"images{split}/{name}_0000", condition), (f"targets{split}/{name}", target)):
-            write_volume(folder / f"{kind}.nii.gz", np.rint(array).astype(np.int16), geometry)
-        write_volume(folder / f"masks{split}" / f"{name}.nii.gz", mask, geometry)
-    save_json(DatasetDescriptor({"0": "CT"}, "CT", ".nii.gz", 3, "Ablation", True), folder / "dataset.json")
-
-
-def folders_of(work: Path):  # noqa: ANN201
-    from gdmunet.paths import Folders
-
-    return Folders(work / "gdm_raw", work / "gdm_preprocessed", work / "gdm_results", work / "encoders")
-
-
-def plan(work: Path) -> None:
-    from gdmunet.cli.plan import plan_and_preprocess_main
-
-    if (work / "gdm_preprocessed" / DATASET / f"{PLANS}.json").exists():
-        return
-    words = ["-d", DATASET, "-c", CONFIGURATION, "-pl", "tiny", "-encoder", "mini", "--no_pbar", "-np", "1"]
-    words += ["-overwrite_target_spacing", *[str(SPACING)] * 3]
-    if plan_and_preprocess_main(
-        [*words, "--raw", str(work / "gdm_raw"), "--preprocessed", str(work / "gdm_preprocessed")]
-    ):
-        raise SystemExit("planning failed")
+for share in ("0.6", "0.3", "0.05"):
+    ARMS[f"GDM, in one go, drift from {share}"] = Arm("GDMTrainer", (("feature_start", share),), ONE_GO, True)
+REQUIRED = 7  # the first arms, which run unless --arms says otherwise
 
 
 def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> Path:
@@ -181,6 +113,18 @@ def run_seed(work: Path, seed: int, pretraining: int) -> str:
     return f"seed {seed}: fidelity alone is trained"
 
 
+def train_arm(work: Path, seed: int, arm: Arm, pretraining: int, iterations: int) -> Path:
+    """The model folder of an arm: after fidelity alone, or in one go from fresh weights."""
+    if arm.in_one_go:
+        settings = shared_settings(seed) | {"iterations": str(pretraining + iterations)} | dict(arm.settings)
+        return train(work, arm.trainer, settings, None)
+    first = train(work, "FidelityTrainer", shared_settings(seed) | {"iterations": str(pretraining)}, None)
+    settings = continued_settings(seed, iterations) | dict(arm.settings)
+    if arm.trainer != "FidelityTrainer":
+        settings["feature_start"] = "0"
+    return train(work, arm.trainer, settings, first / "fold_all" / "checkpoint_final.safetensors")
+
+
 def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int, judge: str) -> str:
     """Train and score one arm; the row is written when all is done."""
     import torch
@@ -189,16 +133,11 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     file = row_file(work, seed, name)
     if file.exists():
         return f"{name}, seed {seed}: there already"
-    arm = ARMS[name]
-    first = train(work, "FidelityTrainer", shared_settings(seed) | {"iterations": str(pretraining)}, None)
-    settings = continued_settings(seed, iterations) | dict(arm.settings)
-    if arm.trainer != "FidelityTrainer":
-        settings["feature_start"] = "0"
     started = time.monotonic()
-    model = train(work, arm.trainer, settings, first / "fold_all" / "checkpoint_final.safetensors")
+    model = train_arm(work, seed, ARMS[name], pretraining, iterations)
     row = {"arm": name, "seed": seed, "minutes": (time.monotonic() - started) / 60, **score(work, model, judge)}
     rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
-    row["seconds_per_iteration"] = sum(r["seconds"] for r in rows) / iterations
+    row["seconds_per_iteration"] = sum(r["seconds"] for r in rows) / rows[-1]["iteration"]
     row["peak_memory_mb"] = max(r["peak_memory_mb"] for r in rows)
     row["journal"] = {k: v for k, v in rows[-1].items() if isinstance(v, float)}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -248,62 +187,22 @@ def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> 
     return row
 
 
+def check_protocol(work: Path, protocol: dict[str, int | str]) -> None:
+    """One WORK holds the rows of one protocol: those of another would stand beside them unseen."""
+    file = work / "protocol.json"
+    if not file.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(protocol, indent=1))
+    elif (earlier := json.loads(file.read_text())) != protocol:
+        raise SystemExit(f"{work} holds rows of {earlier}, this call asks for {protocol}: give another WORK")
+
+
 def deepbet_weights() -> Path:
     """Beside the installed package, which need not be importable."""
     found = importlib.util.find_spec("deepbet")
     if found is None or found.origin is None:
         return Path("deepbet-is-not-installed")
     return Path(found.origin).parents[1] / "data" / "models" / "model.pt"
-
-
-def row_file(work: Path, seed: int, name: str) -> Path:
-    return work / "rows" / f"{''.join(c if c.isalnum() else '_' for c in name)}-{seed}.json"
-
-
-COLUMNS = {
-    "mae": "MAE HU",
-    "psnr": "PSNR dB",
-    "ms_ssim": "MS-SSIM",
-    "detail": "fine detail",
-    "frechet": "Frechet",
-    "mmd": "MMD",
-    "random_frechet": "Frechet (random)",
-    "random_mmd": "MMD (random)",
-    "mini_frechet": "Frechet (mini)",
-    "seconds_per_iteration": "s / iteration",
-    "peak_memory_mb": "MB",
-}
-RELATIVE = ("mae", "detail", "frechet", "mmd", "random_frechet", "random_mmd", "mini_frechet")
-
-
-def table(work: Path) -> str:
-    """Mean and spread over the seeds, and the changes against fidelity alone of the same seed, as Markdown."""
-    rows = {(row["arm"], row["seed"]): row for row in map(json.loads, (f.read_text() for f in rows_of(work)))}
-    found = [(name, [row for (arm, _), row in rows.items() if arm == name]) for name in ARMS]
-    found = [(name, of_arm) for name, of_arm in found if of_arm]
-    heads = ["arm", "seeds", *COLUMNS.values()]
-    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for name, of_arm in found:
-        cells = [mean_and_spread([row[key] for row in of_arm], ".4g") for key in COLUMNS]
-        lines.append(f"| {name} | {len(of_arm)} | {' | '.join(cells)} |")
-    heads = ["change in % against fidelity of the same seed", "seeds", *(COLUMNS[key] for key in RELATIVE)]
-    lines += ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for name, of_arm in found:
-        if name == "fidelity":
-            continue
-        pairs = [(row, rows["fidelity", row["seed"]]) for row in of_arm if ("fidelity", row["seed"]) in rows]
-        cells = [mean_and_spread([100 * (a[key] / b[key] - 1) for a, b in pairs], "+.1f") for key in RELATIVE]
-        lines.append(f"| {name} | {len(pairs)} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def rows_of(work: Path) -> list[Path]:
-    return sorted((work / "rows").glob("*.json"))
-
-
-def mean_and_spread(values: list[float], form: str) -> str:
-    spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{spread}" if values else ""
 
 
 def main() -> None:
@@ -313,7 +212,7 @@ def main() -> None:
     parser.add_argument("--chest", type=Path, help="default: fetched")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--arms", nargs="+", choices=[*ARMS, "all"], default=list(ARMS)[:REQUIRED])
-    parser.add_argument("--pretraining", type=int, default=600)
+    parser.add_argument("--pretraining", type=int, default=1000)
     parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
@@ -325,6 +224,8 @@ def main() -> None:
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     work, judge = arguments.work.resolve(), arguments.judge
+    compared = {name: arm.against for name, arm in ARMS.items()}
+    check_protocol(work, {"pretraining": arguments.pretraining, "iterations": arguments.iterations, "judge": judge})
     write_dataset(work, arguments.data, arguments.chest)
     plan(work)
     context = multiprocessing.get_context("spawn")
@@ -340,8 +241,8 @@ def main() -> None:
         for job in as_completed(jobs):
             # One arm that fails does not end the others; its row is missing and a further call tries it again.
             print(job.exception() or job.result(), flush=True)
-            (work / "ablation.md").write_text(table(work))
-    print(table(work))
+            (work / "ablation.md").write_text(table(work, compared))
+    print(table(work, compared))
 
 
 if __name__ == "__main__":

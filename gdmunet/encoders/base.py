@@ -6,6 +6,7 @@ input: units, window, axis order, padding. Its weights never get a gradient.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -72,7 +73,7 @@ class VolumeUnits:
         return (self.background - self.target.offset) / self.target.scale
 
 
-class FrozenEncoder(nn.Module):
+class FrozenEncoder(nn.Module, ABC):
     """Base of all encoders. A subclass writes `scale` and `features`.
 
     Parameters
@@ -113,13 +114,13 @@ class FrozenEncoder(nn.Module):
         self.levels, self.units = tuple(levels), units
         self.dimensions, self.divisor, self.orientation = dimensions, divisor, orientation
 
+    @abstractmethod
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw units to the encoder's own input values, differentiable; (B, 1, ...) to the same shape."""
-        raise NotImplementedError
 
+    @abstractmethod
     def features(self, volume: torch.Tensor) -> Sequence[torch.Tensor]:
         """One map a level from the encoder's own input (B, 1, ...), in the encoder's axes."""
-        raise NotImplementedError
 
     def forward(self, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Feature maps of a volume (B, 1, ...) in network units, finest first."""

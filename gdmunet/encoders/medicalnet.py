@@ -6,6 +6,7 @@ same name elsewhere (MONAI's) have strides 16 and 32 there, with which the weigh
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ class MedicalNetwork(nn.Module):
         return maps
 
 
-class _Residual(nn.Module):
+class _Residual(nn.Module, ABC):
     """A block's branch is added to its input, which passes a 1 x 1 convolution where the shape changes."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
@@ -67,8 +68,8 @@ class _Residual(nn.Module):
             else None
         )
 
-    def branch(self, values: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def branch(self, values: torch.Tensor) -> torch.Tensor: ...
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         kept = values if self.downsample is None else self.downsample(values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -137,12 +137,12 @@ def border_values(properties: CaseProperties) -> tuple[float, ...]:
     return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)
 
 
-def uncrop_mask(cropped: CroppedCase, geometry: Geometry) -> np.ndarray:
-    """The body mask (bool) of a case cropped in canonical order, on the grid of its file."""
-    axes = canonical_axes(geometry)
+def uncrop_mask(cropped: CroppedCase, geometry: Geometry, transpose: Sequence[int] = (0, 1, 2)) -> np.ndarray:
+    """The body mask (bool) of a cropped case on the grid of its file; `transpose` as it was cropped with."""
+    axes = prepared_axes(geometry, transpose)
     whole = np.zeros(axes.apply_to_geometry(geometry).shape, dtype=bool)
     whole[tuple(slice(low, high) for low, high in cropped.crop_box)] = cropped.mask
-    return axes.inverse().apply(whole)
+    return np.ascontiguousarray(axes.inverse().apply(whole))
 
 
 def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor: DatasetDescriptor) -> PreparedCase:
@@ -240,11 +240,8 @@ def predicted_body(volumes: CaseVolumes, configuration: Configuration, descripto
     cropped = crop_case(volumes, descriptor.channels, configuration.transpose)
     shape: Shape = cropped.mask.shape
     new_shape = resampled_shape(shape, cropped.spacing, working_spacing(configuration, cropped.spacing))
-    axes = prepared_axes(volumes.geometry, configuration.transpose)
-    whole = np.zeros(axes.apply_to_geometry(volumes.geometry).shape, dtype=bool)
-    box = tuple(slice(low, high) for low, high in cropped.crop_box)
-    whole[box] = resample_mask(resample_mask(cropped.mask, new_shape), shape)
-    return np.ascontiguousarray(axes.inverse().apply(whole))
+    there_and_back = resample_mask(resample_mask(cropped.mask, new_shape), shape)
+    return uncrop_mask(replace(cropped, mask=there_and_back), volumes.geometry, configuration.transpose)
 
 
 def working_spacing(configuration: Configuration, spacing: Sequence[float]) -> Vector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import Protocol
 
@@ -99,7 +100,7 @@ class TorchBackend:
         return filtered_back_projection(sinogram.to(self.projector.device), self.projector, self.filter).cpu()
 
 
-class _SquareBackend:
+class _SquareBackend(ABC):
     """Slice after slice in a square of air whose middle pixel is the rotation axis; lengths in pixels."""
 
     def __init__(self, geometry: ScanGeometry, filter_name: FilterName) -> None:
@@ -126,11 +127,11 @@ class _SquareBackend:
         found = torch.from_numpy(np.stack(images).astype(np.float32) / np.float32(self.geometry.pixel))
         return found * self.geometry.inside()
 
-    def _project(self, square: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _project(self, square: np.ndarray) -> np.ndarray: ...
 
-    def _reconstruct(self, sinogram: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def _reconstruct(self, sinogram: np.ndarray) -> np.ndarray: ...
 
 
 class SkimageBackend(_SquareBackend):

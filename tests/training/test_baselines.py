@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from short_trainers import batch_for, trainer_of, weights
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
@@ -30,10 +31,7 @@ from gdmunet.training.baselines.discriminator import (
 )
 from gdmunet.training.baselines.flow_matching import FlowMatchingTrainer
 from gdmunet.training.baselines.stepwise import stepwise_spec
-from gdmunet.training.ema import weights_of
-from gdmunet.training.patches import PatchLoader
 
-CPU = torch.device("cpu")
 RIVALS = [AdversarialTrainer, FlowMatchingTrainer, BridgeTrainer]
 STEPWISE = [FlowMatchingTrainer, BridgeTrainer]
 
@@ -42,19 +40,6 @@ def short(kind, **changes):
     settings = {"epochs": 2, "iterations_per_epoch": 4, "learning_rate": 2e-3, "validation_patches": 2}
     settings |= {"discriminator_width": 8} if issubclass(kind, AdversarialTrainer) else {"steps": 2}
     return type(f"Short{kind.__name__}", (kind,), {"__module__": __name__, **settings, **changes})
-
-
-def trainer_of(toy, kind, configuration="3d_fullres"):
-    plans, folders = toy
-    return kind(plans, configuration, 0, folders, CPU)
-
-
-def batch_for(trainer):
-    return trainer.batch_of(PatchLoader(trainer.patch_source(trainer.training_cases, 1), None, 2, 0))
-
-
-def weights(trainer):
-    return {name: value.clone() for name, value in weights_of(trainer.network).items()}
 
 
 @pytest.mark.parametrize("kind", RIVALS, ids=lambda k: k.__name__)
