@@ -44,6 +44,7 @@ ARMS = {
     "GDM, spatial only": Arm("GDMTrainerSpatial"),
     "GDM, local only": Arm("GDMTrainerLocal"),
     "GDM, global only": Arm("GDMTrainerGlobal"),
+    "GDM, fresh encoder": Arm("GDMTrainerFreshEncoder"),
     "GDM, all families": Arm("GDMTrainer", (("families", "spatial,local,global"),)),
     "GDM, all levels": Arm("GDMTrainer", ALL_LEVELS),
     "GDM, MGDA": Arm("GDMTrainerMGDA"),
@@ -60,7 +61,7 @@ ARMS = {
 }
 for share in ("0.6", "0.3", "0.05"):
     ARMS[f"GDM, in one go, drift from {share}"] = Arm("GDMTrainer", (("feature_start", share),), ONE_GO, True)
-REQUIRED = 7  # the first arms, which run unless --arms says otherwise
+REQUIRED = 8  # the first arms, which run unless --arms says otherwise
 
 
 def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> Path:
@@ -190,6 +191,8 @@ def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> 
 def check_protocol(work: Path, protocol: dict[str, int | str]) -> None:
     """One WORK holds the rows of one protocol: those of another would stand beside them unseen."""
     file = work / "protocol.json"
+    if not file.exists() and (work / "rows").exists():
+        raise SystemExit(f"{work} holds rows of an unknown protocol: give another WORK")
     if not file.exists():
         work.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(protocol, indent=1))

@@ -41,7 +41,7 @@ def table(work: Path, compared: Mapping[str, str]) -> str:
     for name, of_arm in found:
         cells = [mean_and_spread([row[key] for row in of_arm], ".4g") for key in COLUMNS]
         lines.append(f"| {name} | {len(of_arm)} | {' | '.join(cells)} |")
-    heads = ["change in % against fidelity of the same seed", "seeds", *(COLUMNS[key] for key in RELATIVE)]
+    heads = ["change in % against fidelity of the same seed and order", "seeds", *(COLUMNS[key] for key in RELATIVE)]
     lines += ["", f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for name, of_arm in found:
         other = compared[name]

@@ -1,7 +1,7 @@
 """Peak memory of predicting one large volume, in volumes' worth of float32.
 
-Each measurement runs in a process of its own (``ru_maxrss`` only ever grows). A trivial network stands in, so that
-what is counted is the sliding window and the pipeline around it, not a network's activations.
+Each measurement runs in a process of its own (the high-water mark of memory only ever grows). A trivial network stands
+in, so that what is counted is the sliding window and the pipeline around it, not a network's activations.
 
     python benchmarks/prediction_memory.py --size 512 --window 128
 """
@@ -9,7 +9,6 @@ what is counted is the sliding window and the pipeline around it, not a network'
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,12 +19,14 @@ import numpy as np
 import psutil
 import torch
 
+from gdmunet.device import peak_memory_mb
+
 STAGES = ("predict_volume", "predict_folder")
 
 
 def peak_bytes() -> int:
     """The most memory that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return round(1e6 * peak_memory_mb(torch.device("cpu")))
 
 
 def identity(batch: torch.Tensor) -> torch.Tensor:

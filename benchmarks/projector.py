@@ -9,7 +9,6 @@ where it is installed (pip install astra-toolbox).
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 
 from gdmunet.cli import simulate_svct
+from gdmunet.device import peak_memory_mb
 from gdmunet.geometry import Geometry, canonical_axes
 from gdmunet.imageio import Volume, read_volume
 from gdmunet.preprocessing.body import derive_body_mask
@@ -71,7 +71,8 @@ def canonical(volume: Volume) -> Volume:
 def measure(ct: Volume, settings: ScanSettings) -> tuple[np.ndarray, float, float, float] | None:
     """Reconstruction, seconds of the first and the second scan (which has its weights), MB over the start."""
     torch.set_num_threads(1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark of memory starts anew, here
+    before = peak_memory_mb(torch.device("cpu"))
     times = []
     for _ in range(2):
         started = time.process_time()
@@ -83,7 +84,7 @@ def measure(ct: Volume, settings: ScanSettings) -> tuple[np.ndarray, float, floa
             raise
         times.append(time.process_time() - started)
     make_backend.cache_clear()
-    return image, times[0], times[1], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3
+    return image, times[0], times[1], peak_memory_mb(torch.device("cpu")) - before
 
 
 def simulate_seconds(ct: Path) -> float:

@@ -8,6 +8,7 @@ the first trainer's, and the seam score of each trainer's predictions over that 
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from gdmunet.evaluation.references import ReferenceErrors, score_references
 from gdmunet.imageio import read_case
 from gdmunet.inference import Predictor
 from gdmunet.inference.seams import prediction_seam_score
+from gdmunet.plans import load_plans
 from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.training.registry import find_trainer
 
 TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
 
@@ -34,18 +37,19 @@ def held_out_references(dataset: Path, held_out: set[str]) -> ReferenceErrors:
     return score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
 
 
-def seam_ratio(dataset: Path, model: Path, fold: str, held_out: set[str]) -> float | None:
-    """Mean over the held-out cases; None where one window covers a case."""
-    predictor = Predictor.from_folder(model, (fold,), "final")
-    ratios = []
-    for case in list_cases(dataset, load_descriptor(dataset)):
-        if case.identifier in held_out:
-            prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
-            try:
-                predicted = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
-                ratios.append(predicted / prediction_seam_score(predictor, prepared, prepared.target[0]))
-            except GdmError as error:
-                print(f"{case.identifier}: {error}")
+def seam_ratio(dataset: Path, model: Path, folds: list[str]) -> float | None:
+    """Mean over the cases that each fold held out; None where one window covers every case."""
+    held_out, ratios = load_plans(model / "plans.json").folds, []
+    for fold in folds:
+        predictor = Predictor.from_folder(model, (fold,), "final")
+        for case in list_cases(dataset, load_descriptor(dataset)):
+            if case.identifier in held_out[int(fold)].validation:
+                prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
+                try:
+                    predicted = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
+                    ratios.append(predicted / prediction_seam_score(predictor, prepared, prepared.target[0]))
+                except GdmError as error:
+                    print(f"no seam score: {error}", file=sys.stderr)
     return float(np.mean(ratios)) if ratios else None
 
 
@@ -63,7 +67,9 @@ def main() -> None:
     raw, preprocessed, results = ([f"--{n}", str(work / f"gdm_{n}")] for n in ("raw", "preprocessed", "results"))
     dataset = find_dataset(work / "gdm_raw", arguments.dataset)
     plans = f"gdmPlans_{arguments.preset}"
-    if not (work / "gdm_preprocessed" / dataset.name / f"{plans}.json").exists():
+    overrides = {"epochs": arguments.epochs} | dict(word.split("=", 1) for word in arguments.set)
+    planned = work / "gdm_preprocessed" / dataset.name / f"{plans}.json"
+    if not planned.exists() or "3d_fullres" not in load_plans(planned).configurations:
         words = ["-d", arguments.dataset, "-c", "3d_fullres", "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
         if plan.plan_and_preprocess_main([*words, *raw, *preprocessed]):
             raise SystemExit("planning failed")
@@ -83,8 +89,10 @@ def main() -> None:
             f"{100 * (error / naive - 1):+.0f} %" for naive in (references.mapping, references.mean_target)
         )
         ratio = row.cost.seconds / rows[0].cost.seconds
-        (model,) = (work / "gdm_results" / dataset.name).glob(f"{row.trainer}-*__{plans}__3d_fullres")
-        seams = seam_ratio(dataset, model, arguments.folds[0], set(row.cases))
+        label = find_trainer(row.trainer).derive(overrides).__name__
+        seams = seam_ratio(
+            dataset, work / "gdm_results" / dataset.name / f"{label}__{plans}__3d_fullres", arguments.folds
+        )
         cost = f"{row.cost.network_passes:g} | {ratio:.2f}"
         print(f"| {row.trainer} | {error:.1f} | {gains} | {cost} | {'' if seams is None else f'{seams:.2f}'} |")
 

@@ -16,6 +16,7 @@ edges included. The last columns are the same model with steps towards the proje
 """
 
 import argparse
+import json
 import shutil
 import time
 from pathlib import Path
@@ -130,8 +131,19 @@ def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
     return plans
 
 
+def check_protocol(arguments: argparse.Namespace) -> None:
+    """What a WORK holds was made with one protocol: all flags but these."""
+    free = ("work", "data", "chest", "folds", "trainer", "consistency")
+    protocol = {name: value for name, value in vars(arguments).items() if name not in free}
+    file = arguments.work / "protocol.json"
+    if file.exists() and (earlier := json.loads(file.read_text())) != protocol:
+        raise SystemExit(f"{arguments.work} holds runs of {earlier}, this call asks for {protocol}: give another WORK")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(protocol, indent=1))
+
+
 def train_fold(arguments: argparse.Namespace, folders: Folders, plans: str, fold: str) -> None:
-    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}*/fold_{fold}"))
+    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*/fold_{fold}"))
     if any((one / "validation" / "summary.json").exists() for one in runs):
         return
     started = any((one / "resume.pt").exists() for one in runs)
@@ -159,6 +171,7 @@ def main() -> None:
     arguments = parser.parse_args()
     work: Path = arguments.work
     folders = Folders(*([f"--{name}", str(work / f"gdm_{name}")] for name in Folders._fields))
+    check_protocol(arguments)
     plans = prepare_dataset(arguments, folders)
     for fold in arguments.folds:
         train_fold(arguments, folders, plans, fold)

@@ -11,6 +11,7 @@ from gdmunet.cli.arguments import CommandParser, folders_from, positive_float, p
 if TYPE_CHECKING:
     from gdmunet.plans import Plans
     from gdmunet.preprocessing.planned_encoder import EncoderWish
+    from gdmunet.training.trainer import Trainer
 
 _CONFIGURATIONS = ("3d_fullres", "3d_lowres", "2d")
 _PRESETS = ("plain", "M", "L", "XL", "tiny")
@@ -131,10 +132,10 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     from gdmunet.dataset import find_dataset
     from gdmunet.device import find_device, free_memory_gb
     from gdmunet.preprocessing.experiment import run_planning
+    from gdmunet.preprocessing.planned_encoder import largest_footprint
     from gdmunet.preprocessing.planner import format_reasons
-    from gdmunet.training.registry import find_trainer
 
-    folders, device, trainer = folders_from(arguments), find_device(arguments.device), find_trainer(arguments.trainer)
+    folders, device, served = folders_from(arguments), find_device(arguments.device), _served(arguments)
     dataset_folder = find_dataset(folders.raw, dataset)
     # The residual presets and tiny are made for a memory of their own; plain takes what the GPU has.
     free = free_memory_gb(device) if arguments.planner == "plain" else None
@@ -144,10 +145,10 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
         dataset_folder,
         folders.preprocessed / dataset_folder.name,
         preset=arguments.planner,
-        footprint=trainer.footprint,
-        choose=_encoder_wish(arguments, device.type) if trainer.uses_encoder or _names_encoder(arguments) else None,
-        trainer=trainer.__name__,
-        precision=trainer.precision_on(device),
+        footprint=largest_footprint([kind.footprint for kind in served]),
+        choose=_encoder_wish(arguments, device.type) if served[-1].uses_encoder else None,
+        trainer=" and ".join(kind.__name__ for kind in served),
+        precision=served[0].precision_on(device),
         memory_budget_gb=arguments.gpu_memory_target or budget,
         plans_name=arguments.overwrite_plans_name,
         configurations=arguments.configuration,
@@ -159,9 +160,14 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     return plans
 
 
-def _names_encoder(arguments: argparse.Namespace) -> bool:
-    """Whether the user asked for one: plans may serve further trainers than the one whose memory they fit."""
-    return arguments.encoder is not None or arguments.encoder_path is not None
+def _served(arguments: argparse.Namespace) -> list[type[Trainer]]:
+    """The trainers whose steps must fit: with an encoder that the named one does not use, the one that needs it too."""
+    from gdmunet.training.registry import DEFAULT_TRAINER, find_trainer
+
+    named = find_trainer(arguments.trainer)
+    if named.uses_encoder or (arguments.encoder is None and arguments.encoder_path is None):
+        return [named]
+    return [named, find_trainer(DEFAULT_TRAINER)]
 
 
 def _encoder_wish(arguments: argparse.Namespace, device: str) -> EncoderWish:

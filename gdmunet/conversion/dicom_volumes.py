@@ -72,12 +72,12 @@ def volume_to_series(
     series
         UID or number of the reference series; None: the only one that is a volume.
     description
-        What viewers list, after "Synthetic:" where it does not say so itself; None: Synthetic CT.
+        What viewers list, after "Synthetic:" where it does not begin with that word itself; None: Synthetic CT.
     """
     volume = read_volume(file)
     source = choose_series(scan_series(reference), series, folder=reference) if reference else None
     text = description or "Synthetic CT"
-    if "synthetic" not in text.lower():
+    if not text.lower().startswith("synthetic"):  # further back a viewer's list, or DICOM's 64 characters, may cut it
         text = f"Synthetic: {text}"  # no list of series may show it as an acquired one
     label = SeriesLabel(text, f"{text}: written from a volume file by gdmunet {__version__}, not by a scanner.")
     identifier = file.name.removesuffix(ending_of(file) or "")

@@ -12,13 +12,11 @@ def randomise(encoder: FrozenEncoder, seed: int) -> FrozenEncoder:
 
     Global random numbers are left as they were.
     """
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    try:
+    devices = {parameter.device for parameter in encoder.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(seed)
         for module in encoder.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-    finally:
-        torch.random.set_rng_state(state)
     return encoder.freeze()

@@ -151,7 +151,9 @@ def load_encoder(
     file = weight_file(request, cache, Path(spec.file) if spec.file else None)
     if file is None and request.family and request.family.source:
         raise missing_weights(request.family, cache)
-    remedy = "put the planned weights back, or plan again: features of other weights do not belong to this training"
+    remedy = "plan again: features of other weights do not belong to this training"
+    if file is not None:
+        remedy = f"put the planned weights back, or {remedy}"
     if spec.trusted and file is not None and file.is_file():
         # Trust was given to these bytes alone: they are compared before anything in them can run.
         check_sha256(file, file_sha256(file), spec.sha256, remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,22 @@ class TrainerFootprint(Protocol):
     ) -> MemoryFootprint:
         """Peak bytes of one training step, by part; `encoder` is the frozen one that the trainer would use."""
         ...
+
+
+def largest_footprint(footprints: Sequence[TrainerFootprint]) -> TrainerFootprint:
+    """Of several trainers that one plan serves: at every size, the one that needs most."""
+
+    def largest(
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
+    ) -> MemoryFootprint:
+        found = [footprint(network, patch_size, batch_size, precision, encoder) for footprint in footprints]
+        return max(found, key=lambda memory: memory.total)
+
+    return largest
 
 
 @dataclass(frozen=True)

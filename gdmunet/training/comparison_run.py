@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet.checkpoint import load_weights
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison import Comparison, Cost, TrainerRow, compare, row_from_summary
@@ -19,10 +20,11 @@ from gdmunet.inference.models import checkpoint_file
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
-from gdmunet.serialization import load_json
+from gdmunet.serialization import load_json, to_json
 from gdmunet.training.comparison_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
 from gdmunet.training.registry import find_trainer
 from gdmunet.training.run import TrainingRequest, run_training
+from gdmunet.training.state import changed_settings
 from gdmunet.training.trainer import Trainer
 
 # Encoders that need no download; the second is random, for plans whose own encoder is the first.
@@ -155,6 +157,18 @@ def _refuse_other_weights(fold: Path) -> None:
         )
 
 
+def _refuse_other_settings(weights: Path, trainer: type[Trainer]) -> None:
+    """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
+    saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
+    if changed := changed_settings(saved, present, saved.keys() & present.keys()):
+        raise GdmError(
+            "the fold was trained with other defaults, so it is not the trainer of today",
+            file=weights,
+            found="; ".join(changed),
+            remedy="train it anew with gdm_train --overwrite, or compare with the version that trained it",
+        )
+
+
 @dataclass(frozen=True)
 class _Run:
     """One comparison in work."""
@@ -189,7 +203,8 @@ class _Run:
 
     def _train(self, name: str, label: str, fold: str) -> None:
         model = self._model(label)
-        if checkpoint_file(model, fold, "final").is_file():
+        if (weights := checkpoint_file(model, fold, "final")).is_file():
+            _refuse_other_settings(weights, find_trainer(name).derive(dict(self.request.overrides)))
             return
         interrupted = (model / f"fold_{fold}" / "resume.pt").is_file()
         if not interrupted:

@@ -137,7 +137,9 @@ def drift_loss(
             found=f"{positives.shape[1]} positives",
             expected=f"{generated.shape[1]} or more",
         )
-    _check_options(temperatures, field, kernel, normalisation, sinkhorn_iterations, affinity_floor)
+    check_options(
+        temperatures, field, kernel, normalisation, sinkhorn_iterations, affinity_floor, force_decay, force_floor
+    )
     if force_average is not None and force_average.shape != (len(temperatures),):
         raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape))
     options = FieldOptions(kernel, affinity_floor, mask_self, sinkhorn_iterations if field == "sinkhorn" else 1)
@@ -277,9 +279,17 @@ def _check_samples(
         )
 
 
-def _check_options(
-    temperatures: Sequence[float], field: str, kernel: str, normalisation: str, iterations: int, floor: float
+def check_options(
+    temperatures: Sequence[float],
+    field: str,
+    kernel: str,
+    normalisation: str,
+    sinkhorn_iterations: int,
+    affinity_floor: float,
+    force_decay: float,
+    force_floor: float,
 ) -> None:
+    """Refuse what `drift_loss` cannot take, before the first step needs it: GdmError names the values."""
     choices = {"field": (field, FieldName), "kernel": (kernel, Kernel), "normalisation": (normalisation, Normalisation)}
     for name, (value, kind) in choices.items():
         if value not in get_args(kind):
@@ -290,9 +300,12 @@ def _check_options(
             found=f"normalisation {normalisation}",
             remedy="take the field sharp, which has the same direction",
         )
-    if not temperatures or min(temperatures) <= 0 or iterations < 1 or not 0 <= floor < 1:
+    possible = sinkhorn_iterations >= 1 and 0 <= affinity_floor < 1 and 0 <= force_decay < 1 and force_floor >= 0
+    if not temperatures or min(temperatures) <= 0 or not possible:
         raise GdmError(
             "the drift loss cannot take these numbers",
-            found=f"temperatures {tuple(temperatures)}, sinkhorn_iterations {iterations}, affinity_floor {floor}",
-            expected="temperatures above 0 (at least one), at least one iteration, a floor from 0 to below 1",
+            found=f"temperatures {tuple(temperatures)}, sinkhorn_iterations {sinkhorn_iterations}, "
+            f"affinity_floor {affinity_floor}, force_decay {force_decay}, force_floor {force_floor}",
+            expected="temperatures above 0 (at least one), at least one iteration, an affinity floor and a decay from "
+            "0 to below 1, a force floor of 0 or more",
         )

@@ -8,7 +8,7 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.training import distributed
-from gdmunet.training.drift import DriftField, drift_loss
+from gdmunet.training.drift import DriftField, check_options, drift_loss
 from gdmunet.training.drift_settings import DriftSettings
 from gdmunet.training.encoder_trainer import EncoderTrainer, Weighting
 from gdmunet.training.feature_bank import FeatureBank, bank_bytes, rank_capacity
@@ -30,6 +30,10 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        check_options(
+            self.temperatures, self.field, self.kernel, self.drift_normalisation, self.sinkhorn_iterations,
+            self.affinity_floor, self.force_decay, self.force_floor,
+        )  # fmt: skip
         self._check_pairing()
         self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
         patch = self.configuration.patch_size
@@ -39,9 +43,10 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.bank = FeatureBank(sets, rank_capacity(self.bank_patches), self.device)
         self._force_averages: dict[str, torch.Tensor] = {}
         self._said_few: set[str] = set()
+        self._without_tokens: set[str] = set()
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One drift term a level: the mean over its token sets, times `drift_weight`; zero without tokens."""
+        """One drift term a level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
         self._fill_bank()
         plan = self._plan(batch, self.step_generator())
         with torch.no_grad():
@@ -49,6 +54,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
         banked = self._banked(real)
         terms: dict[str, torch.Tensor] = {}
+        self._without_tokens = set()
         enough = self._large_enough(generated)
         for level in self.levels:
             keys = [key for key in enough if key.split("/")[0] == level.name]
@@ -56,9 +62,16 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             losses = [self._drift(key, generated[key], real[key], banked[key], len(batch.mask)) for key in keys]
             mean = torch.stack(losses).mean() if losses else 0.0 * prediction.sum()
             terms[f"drift_{level.name}"] = self.drift_weight * mean
+            if not losses:
+                self._without_tokens.add(f"loss_drift_{level.name}")
         if self.bank is not None:
             self.bank.add(real, len(batch.mask))
         return terms
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """As any trainer's, but a level without tokens reports no loss: its zero is no measurement."""
+        if name not in self._without_tokens:
+            super().note(name, value)
 
     def extra_state(self) -> dict[str, Any]:
         """The bank and the drift's averages besides."""

@@ -138,7 +138,7 @@ def _introduction(trainer: Trainer) -> str:
         f"{' (the training cases themselves)' if trainer.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
         f"{trainer.total_iterations - trainer.iteration} iterations to go, {trainer.precision_on(trainer.device)} on "
-        f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB expected\n"
+        f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB planned\n"
         f"{trainer.description()}{chr(10) if trainer.description() else ''}"
         f"settings: {trainer.settings()}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -118,17 +119,21 @@ def load_pretrained(trainer: Trainer, file: Path) -> None:
     trainer.average.load(weights, 0)
 
 
-def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:
-    present = to_json(trainer.settings())
-    changed = [
+def changed_settings(saved: Mapping[str, Any], present: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """In words, those of the named settings (as JSON has them) that are not what they were."""
+    return [
         f"{name} was {saved.get(name)}, is {present.get(name)}"
-        for name in {*saved, *present}
+        for name in sorted(names)
         if saved.get(name) != present.get(name)
     ]
-    if changed:
+
+
+def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:
+    present = to_json(trainer.settings())
+    if changed := changed_settings(saved, present, {*saved, *present}):
         raise GdmError(
             "the trainer's settings have changed since the checkpoint",
             file=file,
-            found="; ".join(sorted(changed)),
+            found="; ".join(changed),
             remedy="continue with the same settings, or start over with --overwrite",
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.encoders.random_weights import randomise
+from gdmunet.training.batch import Batch
 from gdmunet.training.gdm import GDMTrainer
 from gdmunet.training.trainer import Trainer
 
@@ -79,6 +82,17 @@ class GDMTrainerRandomEncoder(GDMTrainer):
         return randomise(super().build_encoder(), self.seed)
 
 
+class GDMTrainerFreshEncoder(GDMTrainerRandomEncoder):
+    """Random weights drawn anew at every step, so that nothing is learned that only one encoder sees."""
+
+    bank_patches = 0  # earlier tokens are those of other weights
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """As the drift's, after the draw, which resuming repeats."""
+        randomise(self.encoder, self.seed * 1_000_003 + self.iteration)
+        return super().feature_terms(batch, prediction)
+
+
 class GDMTrainerSharpField(GDMTrainer):
     """The conservative field of sharpened kernels."""
 
@@ -115,6 +129,7 @@ VARIANTS: tuple[type[Trainer], ...] = (
     GDMTrainerNoBank,
     GDMTrainerOneTemperature,
     GDMTrainerRandomEncoder,
+    GDMTrainerFreshEncoder,
     GDMTrainerSharpField,
     GDMTrainerLogKDE,
     GDMTrainerSinkhorn,

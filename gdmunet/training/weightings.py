@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from scipy.optimize import minimize, nnls
 
+from gdmunet.errors import GdmError
+
 # Squared length, against unit gradients, below which a convex combination counts as zero: the Gramian was added up
 # in float32. No direction then improves all objectives.
 STATIONARY = 1e-6
@@ -36,6 +38,14 @@ class WeightingOptions:
     weight: float = 1.0
     beta: float = 0.1
     radius: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.radius < 1 and self.beta >= 0):
+            raise GdmError(
+                "the weighting cannot take these numbers",
+                found=f"radius {self.radius}, beta {self.beta}",
+                expected="a radius (cagrad_radius) from 0 to below 1, a beta (adaptive_weight) of 0 or more",
+            )
 
 
 Weighting = Callable[[torch.Tensor, WeightingOptions], torch.Tensor]

@@ -10,6 +10,7 @@ from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.training import comparison_run
 from gdmunet.training.comparison_prediction import predict_measured
+from gdmunet.training.fidelity import FidelityTrainer
 
 SHORT = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2"]
 BROKEN = """
@@ -118,6 +119,21 @@ def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, mo
     assert work.compare(*words) == 1
     printed = capsys.readouterr().err
     assert "neither final ones to compare" in printed and "checkpoint_best.safetensors" in printed
+    assert weights == {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
+
+
+def test_weights_of_other_defaults_are_not_taken_for_today_s(work, in_this_process, capsys, monkeypatch):
+    """A folder's name has no defaults: another version may have trained it with others."""
+    words = ("-tr", "FidelityTrainer", "--iterations", "8")
+    monkeypatch.setattr(FidelityTrainer, "rotation", 5.0)
+    assert work.compare(*words) == 0
+    (fold,) = work.results.glob("*iterations=8*/fold_0")
+    weights = {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
+    monkeypatch.undo()
+    monkeypatch.setattr(comparison_run, "measure_in_new_process", predict_measured)
+    capsys.readouterr()
+    assert work.compare(*words) == 1
+    assert "rotation was 5.0, is 15.0" in capsys.readouterr().err
     assert weights == {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
 
 

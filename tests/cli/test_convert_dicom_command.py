@@ -74,6 +74,22 @@ def test_fractions_are_rounded_and_it_is_said(tmp_path, capsys):
     assert derivation.startswith("Synthetic: Planning CT: written") and "not by a scanner" in derivation
 
 
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("Non-synthetic planning CT", "Synthetic: Non-synthetic planning CT"),
+        ("CT of the pelvis, portal venous phase, 3 mm, soft kernel, synthetic", "Synthetic: CT of the pelvis"),
+        ("synthetic CT, model 3", "synthetic CT, model 3"),
+    ],
+)
+def test_a_description_begins_with_synthetic_whatever_the_text(tmp_path, given, written):
+    """DICOM cuts it at 64 characters, viewers earlier."""
+    write_volume(tmp_path / "a.nii.gz", np.arange(120, dtype=np.int16).reshape(GRID.shape), GRID)
+    assert run("-i", tmp_path / "a.nii.gz", "-o", tmp_path / "out", "--description", given) == 0
+    [series] = scan_series(tmp_path / "out")
+    assert series.description.startswith(written)
+
+
 def test_missing_slices_need_the_flag(tmp_path, capsys):
     make(tmp_path / "in", grid=Geometry((6, 4, 4), (2.0, 1.0, 1.0)))
     (tmp_path / "in" / "CT_0003.dcm").unlink()

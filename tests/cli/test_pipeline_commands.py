@@ -266,9 +266,13 @@ def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trai
     assert "plan again with -encoder auto" in error_of(capsys)
     assert work.plan(*planning, "-encoder", "tiny", "--no_pp") == 0
     assert planned_encoder(work)["spec"] == "tiny"
+    assert predicted_memory(work)["encoder"] == 0  # the rival's step, not GDMTrainer's, is the larger
     assert work.plan(*planning, "-encoder", "auto") == 0
     assert planned_encoder(work)["spec"] == "mini"
     assert work.train(*training) == 0
+    fidelity = [*planning[:-1], "FidelityTrainer"]
+    assert work.plan(*fidelity, "-encoder", "mini", "--no_pp") == 0
+    assert predicted_memory(work)["encoder"] > 0  # plans with an encoder have room for it, whatever the trainer
 
 
 def test_an_encoder_file_without_its_name_is_refused_whatever_the_trainer(trained, tmp_path, capsys):
@@ -278,5 +282,13 @@ def test_an_encoder_file_without_its_name_is_refused_whatever_the_trainer(traine
 
 
 def planned_encoder(work):
+    return planned_configuration(work)["encoder"]
+
+
+def predicted_memory(work):
+    return planned_configuration(work)["predicted_memory"]
+
+
+def planned_configuration(work):
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
-    return plans["configurations"]["3d_fullres"]["encoder"]
+    return plans["configurations"]["3d_fullres"]

@@ -13,6 +13,7 @@ from gdmunet.training.batch import Batch
 from gdmunet.training.drift import drift_loss
 from gdmunet.training.gdm import GDMTrainer
 from gdmunet.training.perceptual import PerceptualTrainer
+from gdmunet.training.variants import GDMTrainerFreshEncoder
 from gdmunet.training.weightings import WeightingOptions
 
 
@@ -63,7 +64,10 @@ def test_every_level_has_a_term_however_little_body_a_batch_has(toy):
     little[:, :, 4:6, 4:6, 4:6] = 1  # cells at stride 2, none at stride 4
     for mask in (batch.mask, little, torch.zeros_like(little), batch.mask):
         report = trainer.train_step([dataclasses.replace(batch, mask=mask)])
-        assert wanted <= report.keys()
+        reported = wanted & report.keys()
+        # A zero in its place would read as a distribution that has arrived.
+        assert reported == wanted if mask is batch.mask else reported < wanted
+        assert all(report[name] > 0 for name in reported)
 
 
 def test_settings_reach_the_drift_loss_and_the_coordination(toy, monkeypatch):
@@ -83,6 +87,40 @@ def test_settings_reach_the_drift_loss_and_the_coordination(toy, monkeypatch):
     defaults = inspect.signature(drift_loss).parameters
     assert all(getattr(GDMTrainer, name) == defaults[name].default for name in numbers)
     assert GDMTrainer.cagrad_radius == WeightingOptions().radius
+
+
+@pytest.mark.parametrize(
+    "impossible",
+    [
+        {"sinkhorn_iterations": 0},
+        {"force_decay": 7.0},
+        {"force_floor": -1.0},
+        {"temperatures": ()},
+        {"field": "logkde", "drift_normalisation": "ema"},
+        {"weighting": "cagrad", "cagrad_radius": 1.0},
+        {"adaptive_weight": -1.0},
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_impossible_numbers_are_refused_before_the_first_step(toy, impossible):
+    """Not at 60 % of the training, where the drift joins."""
+    with pytest.raises(GdmError, match="cannot take these numbers|never normalised"):
+        trainer_of(toy, short(GDMTrainer, **impossible))
+
+
+def test_the_fresh_encoder_is_another_at_every_step_and_the_same_when_a_step_is_repeated(toy):
+    trainer = trainer_of(toy, short(GDMTrainerFreshEncoder, feature_start=0.0))
+    batch, seen = batch_for(trainer), []
+    for iteration in (0, 1, 0):
+        trainer.iteration = iteration
+        before = torch.random.get_rng_state()
+        trainer.feature_terms(batch, trainer.generate(batch))
+        assert torch.equal(torch.random.get_rng_state(), before)
+        seen.append({name: value.clone() for name, value in trainer.encoder.state_dict().items()})
+    first, other, again = seen
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert any(not torch.equal(value, other[name]) for name, value in first.items())
+    assert not any(parameter.requires_grad for parameter in trainer.encoder.parameters())
 
 
 def test_pairing_by_index_makes_every_place_a_problem(toy, monkeypatch):
