@@ -234,9 +234,10 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     # A process for each arm: its peak memory is its own.
     with ProcessPoolExecutor(arguments.processes, context, max_tasks_per_child=1) as pool:
-        for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in arguments.seeds]):
-            print(job.result(), flush=True)
         names = list(ARMS) if "all" in arguments.arms else arguments.arms
+        pretrained = () if all(ARMS[name].in_one_go for name in names) else arguments.seeds
+        for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in pretrained]):
+            print(job.result(), flush=True)
         jobs = [
             pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, judge)
             for seed in arguments.seeds for name in names
