@@ -11,8 +11,8 @@ class DriftSettings(Settings):
     """Which tokens are compared, with which kernel, against how many real ones."""
 
     families: tuple[str, ...] = ("local", "global")
-    """Kinds of tokens: ``spatial``, ``local``, ``global``. Spatial ones cost as much as the others together and changed
-    no score (documentation/benchmarks.md)."""
+    """Kinds of tokens: ``spatial``, ``local``, ``global``. Spatial ones cost as much as the others together and bring
+    less than half of what local ones do (documentation/benchmarks.md)."""
     drift_levels: tuple[str, ...] | None = None
     """Names of the encoder's levels to use; none named: those that `drift_stride` lets in."""
     drift_stride: int = 4
