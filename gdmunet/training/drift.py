@@ -300,12 +300,12 @@ def check_options(
             found=f"normalisation {normalisation}",
             remedy="take the field sharp, which has the same direction",
         )
-    possible = sinkhorn_iterations >= 1 and 0 <= affinity_floor < 1 and 0 <= force_decay < 1 and force_floor >= 0
+    possible = sinkhorn_iterations >= 1 and 0 <= affinity_floor < 1 and 0 <= force_decay <= 1 and force_floor >= 0
     if not temperatures or min(temperatures) <= 0 or not possible:
         raise GdmError(
             "the drift loss cannot take these numbers",
             found=f"temperatures {tuple(temperatures)}, sinkhorn_iterations {sinkhorn_iterations}, "
             f"affinity_floor {affinity_floor}, force_decay {force_decay}, force_floor {force_floor}",
-            expected="temperatures above 0 (at least one), at least one iteration, an affinity floor and a decay from "
-            "0 to below 1, a force floor of 0 or more",
+            expected="temperatures above 0 (at least one), at least one iteration, an affinity floor from 0 to "
+            "below 1, a decay from 0 to 1, a force floor of 0 or more",
         )
