@@ -86,8 +86,7 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
     from gdmunet.training.run import TrainingRequest, run_training
 
     fold = model_folder(work, trainer, settings) / "fold_all"
-    if other := changed_settings(fold, trainer, settings):
-        raise SystemExit(f"{fold} was trained with other defaults ({', '.join(other)}): remove it")
+    check_defaults(fold, trainer, settings)
     if not (fold / "checkpoint_final.safetensors").exists():
         request = TrainingRequest(
             DATASET, CONFIGURATION, "all", trainer, PLANS, tuple(settings.items()),
@@ -98,15 +97,17 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
     return fold.parent
 
 
-def changed_settings(fold: Path, trainer: str, settings: dict[str, str]) -> list[str]:
-    """Settings that an earlier run had otherwise, because a default has changed since; its folder has the same name."""
+def check_defaults(fold: Path, trainer: str, settings: dict[str, str]) -> None:
+    """A default may have changed since an earlier run, whose folder has the same name."""
     from gdmunet.serialization import to_json
     from gdmunet.training.registry import find_trainer
+    from gdmunet.training.state import changed_settings
 
     file = fold / "settings.json"
     earlier = json.loads(file.read_text()) if file.exists() else {}
     now = to_json(find_trainer(trainer).derive(settings).settings())
-    return [f"{key} {earlier[key]} then, {now[key]} now" for key in now if key in earlier and earlier[key] != now[key]]
+    if changed := changed_settings(earlier, now, earlier.keys() & now.keys()):
+        raise SystemExit(f"{fold} was trained with other defaults ({'; '.join(changed)}): remove it")
 
 
 def run_seed(work: Path, seed: int, pretraining: int) -> str:
