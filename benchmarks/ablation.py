@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write_dataset
 from ablation_table import row_file, table
+from protocol import check_protocol
 
 
 @dataclass(frozen=True)
@@ -187,18 +188,6 @@ def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> 
         distances = pooled_distances(pairs[spec])
         row[f"{prefix}frechet"], row[f"{prefix}mmd"] = mean_distances(distances)
     return row
-
-
-def check_protocol(work: Path, protocol: dict[str, int | str]) -> None:
-    """One WORK holds the rows of one protocol: those of another would stand beside them unseen."""
-    file = work / "protocol.json"
-    if not file.exists() and (work / "rows").exists():
-        raise SystemExit(f"{work} holds rows of an unknown protocol: give another WORK")
-    if not file.exists():
-        work.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(protocol, indent=1))
-    elif (earlier := json.loads(file.read_text())) != protocol:
-        raise SystemExit(f"{work} holds rows of {earlier}, this call asks for {protocol}: give another WORK")
 
 
 def deepbet_weights() -> Path:

@@ -16,7 +16,6 @@ edges included. The last columns are the same model with steps towards the proje
 """
 
 import argparse
-import json
 import shutil
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from chest_ct import fetch_chest
+from protocol import check_protocol
 
 from gdmunet.cli import plan, predict, simulate_svct, train
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
@@ -131,17 +131,6 @@ def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
     return plans
 
 
-def check_protocol(arguments: argparse.Namespace) -> None:
-    """What a WORK holds was made with one protocol: all flags but these."""
-    free = ("work", "data", "chest", "folds", "trainer", "consistency")
-    protocol = {name: value for name, value in vars(arguments).items() if name not in free}
-    file = arguments.work / "protocol.json"
-    if file.exists() and (earlier := json.loads(file.read_text())) != protocol:
-        raise SystemExit(f"{arguments.work} holds runs of {earlier}, this call asks for {protocol}: give another WORK")
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(protocol, indent=1))
-
-
 def train_fold(arguments: argparse.Namespace, folders: Folders, plans: str, fold: str) -> None:
     runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*/fold_{fold}"))
     if any((one / "validation" / "summary.json").exists() for one in runs):
@@ -171,7 +160,8 @@ def main() -> None:
     arguments = parser.parse_args()
     work: Path = arguments.work
     folders = Folders(*([f"--{name}", str(work / f"gdm_{name}")] for name in Folders._fields))
-    check_protocol(arguments)
+    free = ("work", "data", "chest", "folds", "trainer", "consistency")
+    check_protocol(work, {name: value for name, value in vars(arguments).items() if name not in free})
     plans = prepare_dataset(arguments, folders)
     for fold in arguments.folds:
         train_fold(arguments, folders, plans, fold)

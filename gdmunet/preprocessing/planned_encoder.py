@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -32,15 +32,8 @@ class TrainerFootprint(Protocol):
 def largest_footprint(footprints: Sequence[TrainerFootprint]) -> TrainerFootprint:
     """Of several trainers that one plan serves: at every size, the one that needs most."""
 
-    def largest(
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        found = [footprint(network, patch_size, batch_size, precision, encoder) for footprint in footprints]
-        return max(found, key=lambda memory: memory.total)
+    def largest(*arguments: Any, **named: Any) -> MemoryFootprint:
+        return max((footprint(*arguments, **named) for footprint in footprints), key=lambda memory: memory.total)
 
     return largest
 

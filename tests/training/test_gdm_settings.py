@@ -63,7 +63,9 @@ def test_every_level_has_a_term_however_little_body_a_batch_has(toy):
     little = torch.zeros_like(batch.mask)
     little[:, :, 4:6, 4:6, 4:6] = 1  # cells at stride 2, none at stride 4
     for mask in (batch.mask, little, torch.zeros_like(little), batch.mask):
-        report = trainer.train_step([dataclasses.replace(batch, mask=mask)])
+        part = dataclasses.replace(batch, mask=mask)
+        assert wanted <= {f"loss_{name}" for name in trainer.loss_terms(part, trainer.generate(part))}
+        report = trainer.train_step([part])
         reported = wanted & report.keys()
         # A zero in its place would read as a distribution that has arrived.
         assert reported == wanted if mask is batch.mask else reported < wanted
