@@ -134,8 +134,6 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
 
     torch.set_num_threads(1)
     file = row_file(work, seed, name)
-    if file.exists():
-        return f"{name}, seed {seed}: there already"
     started = time.monotonic()
     model = train_arm(work, seed, ARMS[name], pretraining, iterations)
     row = {"arm": name, "seed": seed, "minutes": (time.monotonic() - started) / 60, **score(work, model, judge)}
@@ -225,12 +223,13 @@ def main() -> None:
     # A process for each arm: its peak memory is its own.
     with ProcessPoolExecutor(arguments.processes, context, max_tasks_per_child=1) as pool:
         names = list(ARMS) if "all" in arguments.arms else arguments.arms
-        pretrained = () if all(ARMS[name].in_one_go for name in names) else arguments.seeds
+        missing = [(s, n) for s in arguments.seeds for n in names if not row_file(work, s, n).exists()]
+        pretrained = sorted({seed for seed, name in missing if not ARMS[name].in_one_go})
         for job in as_completed([pool.submit(run_seed, work, s, arguments.pretraining) for s in pretrained]):
             print(job.result(), flush=True)
         jobs = [
             pool.submit(run_arm, work, seed, name, arguments.pretraining, arguments.iterations, judge)
-            for seed in arguments.seeds for name in names
+            for seed, name in missing
         ]  # fmt: skip
         for job in as_completed(jobs):
             # One arm that fails does not end the others; its row is missing and a further call tries it again.
