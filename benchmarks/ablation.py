@@ -66,7 +66,7 @@ REQUIRED = 8  # the first arms, which run unless --arms says otherwise
 
 
 def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> Path:
-    from gdmunet.training.registry import find_trainer
+    from gdmunet.training.trainers.registry import find_trainer
 
     name = find_trainer(trainer).derive(settings).__name__
     return work / "gdm_results" / DATASET / f"{name}__{PLANS}__{CONFIGURATION}"
@@ -84,7 +84,7 @@ def continued_settings(seed: int, iterations: int) -> dict[str, str]:
 
 def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
     """Train on all cases, or continue; returns the model folder."""
-    from gdmunet.training.run import TrainingRequest, run_training
+    from gdmunet.workflows.train import TrainingRequest, run_training
 
     fold = model_folder(work, trainer, settings) / "fold_all"
     check_defaults(fold, trainer, settings)
@@ -101,8 +101,8 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
 def check_defaults(fold: Path, trainer: str, settings: dict[str, str]) -> None:
     """A default may have changed since an earlier run, whose folder has the same name."""
     from gdmunet.serialization import to_json
-    from gdmunet.training.registry import find_trainer
-    from gdmunet.training.state import changed_settings
+    from gdmunet.training.loop.state import changed_settings
+    from gdmunet.training.trainers.registry import find_trainer
 
     file = fold / "settings.json"
     earlier = json.loads(file.read_text()) if file.exists() else {}
@@ -157,7 +157,7 @@ def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> 
     from gdmunet.encoders.base import VolumeUnits
     from gdmunet.encoders.choice import choose_encoder
     from gdmunet.encoders.registry import load_encoder
-    from gdmunet.evaluation.distribution import body_features, mean_distances, pooled_distances
+    from gdmunet.evaluation.distributions.distances import body_features, mean_distances, pooled_distances
     from gdmunet.imageio import read_case
     from gdmunet.inference import Predictor
     from gdmunet.metrics import HU_2025, score_pair

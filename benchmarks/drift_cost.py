@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from gdmunet.training.drift import drift_loss
+from gdmunet.training.drift.loss import drift_loss
 
 SIZES = ((64, 128, 64), (256, 512, 64), (512, 1024, 64), (512, 1024, 256), (1024, 2048, 64), (1024, 2048, 256))
 TEMPERATURES = (0.02, 0.05, 0.2)

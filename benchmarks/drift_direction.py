@@ -21,10 +21,10 @@ import torch
 from torch.nn import functional
 
 from gdmunet.plans import load_plans
-from gdmunet.training import state
-from gdmunet.training.gdm import GDMTrainer
-from gdmunet.training.patches import PatchLoader
-from gdmunet.training.registry import find_trainer
+from gdmunet.training.loop import state
+from gdmunet.training.patches.stream import PatchLoader
+from gdmunet.training.trainers.gdm import GDMTrainer
+from gdmunet.training.trainers.registry import find_trainer
 
 NO_BANK = {"bank_patches": "0"}
 CHOICES: dict[str, dict[str, str]] = {

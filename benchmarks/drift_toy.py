@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gdmunet.training.drift import drift_loss
+from gdmunet.training.drift.loss import drift_loss
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402

@@ -26,7 +26,7 @@ from gdmunet.encoders.mini import build_tiny, random_mini
 from gdmunet.encoders.nnssl import FEATURES, residual_encoder_l
 from gdmunet.plans import NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes, training_footprint
-from gdmunet.training.feature_footprint import feature_footprint
+from gdmunet.training.trainers.feature_footprint import feature_footprint
 
 UNITS = VolumeUnits(NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 1000.0), -1000.0, "CT")
 GENERATOR = NetworkSpec(

@@ -21,8 +21,8 @@ from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Normaliza
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.presets import PRESETS, Preset
 from gdmunet.preprocessing.topology import plan_topology
-from gdmunet.training.batch import Batch
-from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 GOAL = 0.1
 

@@ -16,8 +16,8 @@ from gdmunet.dataset import find_dataset
 from gdmunet.paths import find_folders
 from gdmunet.plans import find_plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
-from gdmunet.training.fidelity import FidelityTrainer
-from gdmunet.training.patches import PatchSource
+from gdmunet.training.patches.source import PatchSource
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 
 def main() -> None:

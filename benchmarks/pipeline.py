@@ -16,9 +16,9 @@ import numpy as np
 from gdmunet.cli import evaluate, plan, predict, train
 from gdmunet.dataset import HU_MODALITIES, find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
-from gdmunet.evaluation.references import ReferenceCase, score_references
-from gdmunet.evaluation.summary import load_summary
+from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
+from gdmunet.evaluation.scores.references import ReferenceCase, score_references
+from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.geometry import canonical_axes
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.inference import Predictor

@@ -63,7 +63,7 @@ def measure_folder(size: int, window: int, folder: Path) -> tuple[float, float]:
     from gdmunet.geometry import Geometry
     from gdmunet.imageio import write_volume
     from gdmunet.inference import Predictor
-    from gdmunet.inference.run import predict_folder
+    from gdmunet.inference.folder import predict_folder
     from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
 
     spacing = (1.0, 1.0, 1.0)

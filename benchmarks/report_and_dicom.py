@@ -24,10 +24,10 @@ from gdmunet.conversion.phantoms import make_phantom
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
-from gdmunet.evaluation.html.cases import CaseFiles
-from gdmunet.evaluation.html.page import write_page
-from gdmunet.evaluation.html.sources import Source
-from gdmunet.evaluation.summary import EvaluationSettings, summarize
+from gdmunet.evaluation.report.cases import CaseFiles
+from gdmunet.evaluation.report.page import write_page
+from gdmunet.evaluation.report.sources import Source
+from gdmunet.evaluation.scores.summary import EvaluationSettings, summarize
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, write_volume
 from gdmunet.metrics import HU_2025, ImageScores

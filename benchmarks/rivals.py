@@ -17,14 +17,14 @@ from pipeline import reference_cases
 from gdmunet.cli import compare, plan
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison import load_comparison
-from gdmunet.evaluation.references import ReferenceErrors, score_references
+from gdmunet.evaluation.comparison.results import load_comparison
+from gdmunet.evaluation.scores.references import ReferenceErrors, score_references
 from gdmunet.imageio import read_case
 from gdmunet.inference import Predictor
 from gdmunet.inference.seams import prediction_seam_score
 from gdmunet.plans import load_plans
 from gdmunet.preprocessing.preprocessor import prepare_case
-from gdmunet.training.registry import find_trainer
+from gdmunet.training.trainers.registry import find_trainer
 
 TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
 

@@ -23,12 +23,12 @@ from gdmunet.plans import NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
-from gdmunet.training.coordination import Coordinator
-from gdmunet.training.drift import drift_loss
-from gdmunet.training.feature_bank import FeatureBank
-from gdmunet.training.gdm import GDMTrainer, chosen_levels
-from gdmunet.training.tokens import extract_tokens, plan_tokens, token_sets
-from gdmunet.training.weightings import WeightingOptions
+from gdmunet.training.coordination.coordinator import Coordinator
+from gdmunet.training.coordination.weightings import WeightingOptions
+from gdmunet.training.drift.bank import FeatureBank
+from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.tokens import extract_tokens, plan_tokens, token_sets
+from gdmunet.training.trainers.gdm import GDMTrainer, chosen_levels
 
 
 class Clock:

@@ -28,8 +28,8 @@ from protocol import check_protocol
 
 from gdmunet.cli import plan, predict, simulate_svct, train
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
-from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
-from gdmunet.evaluation.summary import load_summary
+from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
+from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.metrics import HU_2025, score_pair
 

@@ -26,6 +26,7 @@ LAYERS = [
     {"inference"},
     {"evaluation", "conversion"},
     {"training"},
+    {"workflows"},
     {"cli"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -56,9 +56,9 @@ def parser() -> CommandParser:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_compare``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.evaluation.comparison_files import format_markdown
+    from gdmunet.evaluation.comparison.files import format_markdown
     from gdmunet.paths import downloads_allowed
-    from gdmunet.training.comparison_run import ComparisonRequest, run_comparison
+    from gdmunet.workflows.compare import ComparisonRequest, run_comparison
 
     written = run_comparison(
         ComparisonRequest(

@@ -15,9 +15,9 @@ from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.pictures import ComparedVolumes, draw_comparison
-from gdmunet.evaluation.references import ReferenceCase, score_references
-from gdmunet.evaluation.summary import load_summary
+from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
+from gdmunet.evaluation.scores.references import ReferenceCase, score_references
+from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.serialization import save_json

@@ -89,7 +89,7 @@ def audit_parser() -> CommandParser:
 def pretrain_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_pretrain_encoder``."""
     arguments = pretrain_parser().parse_args(argv)
-    from gdmunet.training.encoder_pretraining import PretrainingRequest, run_pretraining
+    from gdmunet.workflows.pretrain_encoder import PretrainingRequest, run_pretraining
 
     request = PretrainingRequest(
         dataset=arguments.dataset,
@@ -121,7 +121,7 @@ def audit_main(argv: list[str] | None = None) -> int | None:
     from gdmunet.encoders.audit_report import audit_table, plain_numbers
     from gdmunet.paths import downloads_allowed
     from gdmunet.serialization import save_json
-    from gdmunet.training.encoder_audit import AuditRequest, run_audit
+    from gdmunet.workflows.audit_encoder import AuditRequest, run_audit
 
     request = AuditRequest(
         encoder=arguments.encoder,

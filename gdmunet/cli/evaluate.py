@@ -10,7 +10,7 @@ from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run
 
 if TYPE_CHECKING:
     from gdmunet.dataset import DatasetDescriptor
-    from gdmunet.evaluation.judge import JudgeWish
+    from gdmunet.evaluation.distributions.judge import JudgeWish
 
 
 def parser() -> CommandParser:
@@ -105,10 +105,10 @@ def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_evaluate``."""
     arguments = parser().parse_args(argv)
     from gdmunet.dataset import find_dataset, load_descriptor
-    from gdmunet.evaluation.evaluate import evaluate_folders
-    from gdmunet.evaluation.report import format_table, write_csv, write_html
-    from gdmunet.evaluation.summary import save_summary
-    from gdmunet.evaluation.synthrad import (
+    from gdmunet.evaluation.report.summary_files import format_table, write_csv, write_html
+    from gdmunet.evaluation.scores.evaluate import evaluate_folders
+    from gdmunet.evaluation.scores.summary import save_summary
+    from gdmunet.evaluation.scores.synthrad import (
         challenge_structures,
         challenge_table,
         challenge_year,
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int | None:
 
 
 def _judge(arguments: argparse.Namespace) -> JudgeWish | None:
-    from gdmunet.evaluation.judge import JudgeWish
+    from gdmunet.evaluation.distributions.judge import JudgeWish
     from gdmunet.paths import downloads_allowed
 
     if arguments.judge is None:

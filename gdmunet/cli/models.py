@@ -80,7 +80,7 @@ def import_model_parser() -> CommandParser:
 def find_best_configuration_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_find_best_configuration``."""
     arguments = find_best_configuration_parser().parse_args(argv)
-    from gdmunet.evaluation.configurations import find_best_configuration
+    from gdmunet.evaluation.scores.configurations import find_best_configuration
 
     folders = folders_from(arguments)
     best = find_best_configuration(

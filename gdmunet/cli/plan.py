@@ -11,7 +11,7 @@ from gdmunet.cli.arguments import CommandParser, folders_from, positive_float, p
 if TYPE_CHECKING:
     from gdmunet.plans import Plans
     from gdmunet.preprocessing.planned_encoder import EncoderWish
-    from gdmunet.training.trainer import Trainer
+    from gdmunet.training.trainers.trainer import Trainer
 
 _CONFIGURATIONS = ("3d_fullres", "3d_lowres", "2d")
 _PRESETS = ("plain", "M", "L", "XL", "tiny")
@@ -131,9 +131,9 @@ def _extract(dataset: str, arguments: argparse.Namespace) -> None:
 def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
     from gdmunet.dataset import find_dataset
     from gdmunet.device import find_device, free_memory_gb
-    from gdmunet.preprocessing.experiment import run_planning
     from gdmunet.preprocessing.planned_encoder import largest_footprint
     from gdmunet.preprocessing.planner import format_reasons
+    from gdmunet.workflows.plan import run_planning
 
     folders, device, served = folders_from(arguments), find_device(arguments.device), _served(arguments)
     dataset_folder = find_dataset(folders.raw, dataset)
@@ -162,7 +162,7 @@ def _plan(dataset: str, arguments: argparse.Namespace) -> Plans:
 
 def _served(arguments: argparse.Namespace) -> list[type[Trainer]]:
     """The trainers whose steps must fit: with an encoder that the named one does not use, the one that needs it too."""
-    from gdmunet.training.registry import DEFAULT_TRAINER, find_trainer
+    from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
 
     named = find_trainer(arguments.trainer)
     if named.uses_encoder or (arguments.encoder is None and arguments.encoder_path is None):
@@ -187,7 +187,7 @@ def _encoder_wish(arguments: argparse.Namespace, device: str) -> EncoderWish:
 
 
 def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) -> None:
-    from gdmunet.preprocessing.run import preprocess
+    from gdmunet.workflows.preprocess import preprocess
 
     folders = folders_from(arguments)
     wanted = arguments.configuration or plans.configurations

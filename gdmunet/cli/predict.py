@@ -189,10 +189,10 @@ def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_predict``."""
     arguments = parser().parse_args(argv)
     from gdmunet.device import find_device
-    from gdmunet.inference.dicom_cases import open_dicom
+    from gdmunet.inference.cases.dicom import open_dicom
+    from gdmunet.inference.folder import predict_folder
     from gdmunet.inference.models import resolve_model
     from gdmunet.inference.predictor import Predictor
-    from gdmunet.inference.run import predict_folder
 
     model_folder = arguments.model
     if model_folder is None:
@@ -248,8 +248,8 @@ def main(argv: list[str] | None = None) -> int | None:
 
 def _predict_scans(arguments: Namespace, predictor: Predictor) -> int:
     """Prepare conditions from scans, predict them, compare the projections."""
-    from gdmunet.inference.run import predict_cases
-    from gdmunet.inference.scans import check_predictions, differing_settings, prepare_scans
+    from gdmunet.inference.cases.scans import check_predictions, differing_settings, prepare_scans
+    from gdmunet.inference.folder import predict_cases
 
     if arguments.dicom_out or arguments.series or arguments.fix_geometry:
         raise GdmError("sinograms and simulated scans are no DICOM input", remedy="leave the DICOM flags out")

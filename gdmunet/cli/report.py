@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gdmunet.cli.arguments import CommandParser, natural_int, positive_float, positive_int, run_command
 
 if TYPE_CHECKING:
-    from gdmunet.evaluation.html.sources import Source
+    from gdmunet.evaluation.report.sources import Source
 
 _FOLDER_TEXT = (
     "folder with summary.json (an evaluation), journal.jsonl (a trained fold) or comparison.json (a comparison)"
@@ -78,7 +78,7 @@ def _add_source(command: CommandParser) -> None:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_report``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.evaluation.html.page import PageLimits, write_page
+    from gdmunet.evaluation.report.page import PageLimits, write_page
 
     source = _read(arguments)
     written = write_page(
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int | None:
 def view_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_view``."""
     arguments = view_parser().parse_args(argv)
-    from gdmunet.evaluation.html.server import ReportServer
+    from gdmunet.evaluation.report.server import ReportServer
 
     with ReportServer(_read(arguments), arguments.port, arguments.metric) as server:
         print(f"{server.address}\nCtrl-C ends it", flush=True)
@@ -114,7 +114,7 @@ def view_main(argv: list[str] | None = None) -> int | None:
 
 def _read(arguments: argparse.Namespace) -> Source:
     from gdmunet.errors import GdmError
-    from gdmunet.evaluation.html.sources import VolumeFolders, read_source
+    from gdmunet.evaluation.report.sources import VolumeFolders, read_source
     from gdmunet.metrics import METRIC_TEXTS
 
     if arguments.metric not in METRIC_TEXTS:

@@ -50,7 +50,7 @@ def parser() -> CommandParser:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_train``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.training.run import TrainingRequest, run_training
+    from gdmunet.workflows.train import TrainingRequest, run_training
 
     request = TrainingRequest(
         dataset=arguments.dataset,

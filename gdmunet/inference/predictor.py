@@ -17,7 +17,7 @@ from gdmunet.device import Precision, default_precision, find_device
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
-from gdmunet.inference.inputs import Source, gather_case
+from gdmunet.inference.cases.files import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.models import CheckpointName, load_model
 from gdmunet.inference.prediction import NetworkPrediction, Prediction

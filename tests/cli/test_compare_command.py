@@ -8,14 +8,14 @@ from gdmunet.cli import compare, plan
 from gdmunet.cli.models import export_model_main, import_model_main
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
-from gdmunet.training import comparison_run
-from gdmunet.training.comparison_prediction import predict_measured
-from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gdmunet.workflows import compare as comparison_run
+from gdmunet.workflows.measured_prediction import predict_measured
 
 SHORT = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2"]
 BROKEN = """
 from gdmunet.errors import GdmError
-from gdmunet.training.fidelity import FidelityTrainer
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 
 class Broken(FidelityTrainer):
@@ -83,7 +83,7 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_pro
 
 
 def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
-    from gdmunet.training.trainer import Trainer
+    from gdmunet.training.trainers.trainer import Trainer
 
     save = Trainer.save
 
@@ -154,7 +154,7 @@ def test_typing_errors_are_found_before_anything_is_trained(work, capsys, monkey
 
 def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
     from gdmunet.plans import load_plans
-    from gdmunet.training.registry import find_trainer
+    from gdmunet.training.trainers.registry import find_trainer
 
     plans = load_plans(work.folder / "preprocessed" / "Dataset502_DemoPhantoms" / "gdmPlans_tiny.json")
     spec = type("Spec", (), {"spec": "mini"})()

@@ -1,12 +1,9 @@
-import sys
 from pathlib import Path
 
 import pytest
+from report_samples import make_evaluation  # noqa: E402
 
 from gdmunet.cli.report import main, view_parser
-
-sys.path.append(str(Path(__file__).parents[1] / "evaluation"))
-from report_samples import make_evaluation  # noqa: E402
 
 
 @pytest.fixture

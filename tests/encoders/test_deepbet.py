@@ -10,7 +10,7 @@ from gdmunet.encoders.choice import choose_encoder
 from gdmunet.encoders.registry import load_encoder
 
 pytestmark = pytest.mark.slow
-FACTORY = Path(__file__).with_name("deepbet_encoder.py")
+FACTORY = Path(__file__).parents[1] / "samples" / "deepbet_encoder.py"
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference import Predictor
-from gdmunet.inference import run as run_module
-from gdmunet.inference.run import predict_folder
+from gdmunet.inference import folder as run_module
+from gdmunet.inference.folder import predict_folder
 
 GEOMETRY = Geometry((20, 22, 24), SPACING, (1.0, 2.0, 3.0), (0.8, -0.6, 0, -0.6, -0.8, 0, 0, 0, 1))
 CASES = ("a", "b", "c", "d")

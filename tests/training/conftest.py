@@ -1,30 +1,3 @@
-"""The toy data set, prepared in a temporary folder."""
+"""The toy data set."""
 
-import pytest
-from toy import DATASET, toy_configuration, toy_volumes
-
-from gdmunet.dataset import DatasetDescriptor, Fold
-from gdmunet.paths import Folders
-from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
-from gdmunet.preprocessing.preprocessor import prepare_case
-from gdmunet.serialization import save_json
-
-
-@pytest.fixture
-def toy(tmp_path) -> tuple[Plans, Folders]:
-    descriptor = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 4, mask=True)
-    names = tuple(f"case_{i}" for i in range(4))
-    plans = Plans(
-        DATASET, "gdmPlans", "tiny", "FidelityTrainer", "float32", 1.0, descriptor, "0",
-        {name: toy_configuration(name) for name in ("3d_fullres", "2d")},
-        (Fold(names[:3], names[3:]), Fold(names[1:], names[:1])),
-    )  # fmt: skip
-    folders = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
-    for name, configuration in plans.configurations.items():
-        store = CaseStore(store_folder(folders.preprocessed / DATASET, plans.name, name))
-        for seed, case in enumerate(names):
-            volumes = toy_volumes(case, seed)
-            store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
-    save_json(plans, folders.preprocessed / DATASET / "gdmPlans.json")
-    return plans, folders
+from toy_fixture import toy  # noqa: F401

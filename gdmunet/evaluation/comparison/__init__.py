@@ -1,0 +1,1 @@
+"""Several trainers side by side on the same cases."""

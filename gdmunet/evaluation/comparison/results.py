@@ -1,0 +1,294 @@
+"""What a comparison of trainers found: scores by case, costs, failures and paired differences to the first trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Statistics, Summary, statistics
+from gdmunet.metrics import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores
+from gdmunet.serialization import load_json, save_json
+
+COMPARISON_FILE = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a prediction costs; None where it was not measured.
+
+    Attributes
+    ----------
+    network_passes
+        Passes of the network for one window: 1 for one-step trainers.
+    seconds, peak_memory_mb
+        Of the prediction of one volume, mean over the volumes; the memory in units of 1e6 bytes.
+    training_seconds
+        Of the whole training, all folds together.
+    parameters
+        Weights that the prediction uses.
+    """
+
+    network_passes: float | None = None
+    seconds: float | None = None
+    peak_memory_mb: float | None = None
+    training_seconds: float | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainerRow:
+    """One trainer of a comparison.
+
+    Attributes
+    ----------
+    trainer
+        Its name, unique in the comparison.
+    cases
+        Identifier to metric to value, or to ``{"error": text}``, as in `Summary.cases`; empty where the run failed.
+    distances
+        Distances between the sets of predicted and target volumes, by name; smaller is better.
+    failure
+        Why there are no scores; None where there are some.
+    prediction_folder
+        Folder of the predicted volumes, for the report's pictures.
+    """
+
+    trainer: str
+    cases: dict[str, CaseRow] = field(default_factory=dict)
+    distances: dict[str, float] = field(default_factory=dict)
+    cost: Cost = Cost()
+    failure: str | None = None
+    prediction_folder: str | None = None
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How one trainer differs from the first one in one metric, on the cases that both have a value for.
+
+    Attributes
+    ----------
+    kind, group
+        The group of cases, such as ``region`` and ``thorax``; both None: all cases.
+    cases
+        Number of pairs.
+    mean
+        Mean of (this trainer - first trainer), in the metric's unit.
+    interval
+        Percentile bootstrap interval of that mean over cases; None for fewer than two pairs.
+    p_value
+        Two-sided Wilcoxon signed-rank test, not corrected for the number of tests; None for fewer than two pairs.
+    better
+        Pairs in which this trainer is the better one (for the bias: the one nearer to 0).
+    """
+
+    trainer: str
+    metric: str
+    kind: str | None
+    group: str | None
+    cases: int
+    mean: float
+    interval: tuple[float, float] | None
+    p_value: float | None
+    better: int
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How the bootstrap intervals are made; `confidence` is a share, `seed` makes them the same every time."""
+
+    confidence: float = 0.95
+    resamples: int = 2000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The content of comparison.json.
+
+    Attributes
+    ----------
+    title
+        What was compared, for people: data set, configuration, folds.
+    rows
+        The trainers; differences are taken to the first of them.
+    statistics
+        Trainer to its statistics over all of its scored cases; a failed trainer has none.
+    groups
+        Kind of group to group to trainer to statistics.
+    differences
+        Of every further trainer in every metric, over all cases and by group.
+    settings
+        How the scores were made, the same for every trainer.
+    """
+
+    title: str
+    rows: tuple[TrainerRow, ...]
+    statistics: dict[str, Statistics]
+    groups: dict[str, dict[str, dict[str, Statistics]]]
+    differences: tuple[PairedDifference, ...]
+    settings: EvaluationSettings
+    resampling: Resampling = Resampling()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that some case was scored with, in the order of tables."""
+        return _metrics(self.rows)
+
+    @property
+    def distances(self) -> tuple[str, ...]:
+        """Names of the distances that some trainer has, in the order of their first appearance."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in row.distances))
+
+
+def row_from_summary(
+    trainer: str, summary: Summary, cost: Cost | None = None, distances: Mapping[str, float] | None = None
+) -> TrainerRow:
+    """The row of a trainer whose predictions were evaluated."""
+    folder = summary.settings.prediction_folder or None
+    return TrainerRow(trainer, summary.cases, dict(distances or {}), cost or Cost(), None, folder)
+
+
+def compare(
+    rows: Sequence[TrainerRow],
+    settings: EvaluationSettings,
+    groups: Mapping[str, Mapping[str, str]] | None = None,
+    *,
+    title: str = "",
+    resampling: Resampling | None = None,
+) -> Comparison:
+    """Put trainers side by side; the first row is what the others are compared with.
+
+    Parameters
+    ----------
+    rows
+        One a trainer, failed ones as well.
+    settings
+        How all scores were made; the folder of predictions is each row's own and is dropped here.
+    groups
+        Identifier to kind of group to group, such as ``{"case_1": {"region": "thorax"}}``.
+
+    Raises
+    ------
+    GdmError
+        No row, or two of one name.
+    """
+    names = [row.trainer for row in rows]
+    if not names or len(set(names)) < len(names):
+        raise GdmError("a comparison needs trainers of different names", found=", ".join(names) or "none")
+    members = _members(groups or {})
+    resampling = resampling or Resampling()
+    by_group: dict[str, dict[str, dict[str, Statistics]]] = {}
+    for kind, group, cases in members:
+        by_group.setdefault(kind, {})[group] = _statistics(rows, cases)
+    return Comparison(
+        title=title,
+        rows=tuple(rows),
+        statistics=_statistics(rows, None),
+        groups=by_group,
+        differences=tuple(_differences(rows, members, resampling)),
+        settings=replace(settings, prediction_folder=""),
+        resampling=resampling,
+    )
+
+
+def bootstrap_interval(values: np.ndarray, resampling: Resampling) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean of `values` (n,): Efron and Tibshirani 1993, chapter 13."""
+    draws = np.random.default_rng(resampling.seed).integers(len(values), size=(resampling.resamples, len(values)))
+    tail = (1 - resampling.confidence) / 2
+    low, high = np.quantile(values[draws].mean(axis=1), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def signed_rank_p_value(differences: np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; 1 where no pair differs (the test itself is undefined there)."""
+    if not np.any(differences):
+        return 1.0
+    return float(wilcoxon(differences).pvalue)
+
+
+def save_comparison(comparison: Comparison, file: Path) -> None:
+    """Write comparison.json atomically."""
+    save_json(comparison, file)
+
+
+def load_comparison(file: Path) -> Comparison:
+    """Read what `save_comparison` wrote; every key and type is checked."""
+    return load_json(Comparison, file, "comparison")
+
+
+def _metrics(rows: Sequence[TrainerRow]) -> tuple[str, ...]:
+    present = {name for row in rows for case in row.cases.values() for name in case}
+    return tuple(name for name in METRIC_TEXTS if name in present)
+
+
+def _members(groups: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, frozenset[str]]]:
+    """(kind, group, its cases), sorted."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for case, kinds in groups.items():
+        for kind, group in kinds.items():
+            found.setdefault((kind, group), set()).add(case)
+    return [(kind, group, frozenset(cases)) for (kind, group), cases in sorted(found.items())]
+
+
+def _statistics(rows: Sequence[TrainerRow], cases: frozenset[str] | None) -> dict[str, Statistics]:
+    found = {}
+    for row in rows:
+        scored = {
+            name: ImageScores({key: value for key, value in case.items() if not isinstance(value, str)})
+            for name, case in row.cases.items()
+            if "error" not in case and (cases is None or name in cases)
+        }
+        if scored:
+            found[row.trainer] = statistics(scored)
+    return found
+
+
+def _differences(
+    rows: Sequence[TrainerRow], members: Sequence[tuple[str, str, frozenset[str]]], resampling: Resampling
+) -> Iterator[PairedDifference]:
+    for row in rows[1:]:
+        for metric in _metrics(rows):
+            for kind, group, cases in [(None, None, None), *members]:
+                found = _paired(rows[0], row, metric, cases, resampling)
+                if found is not None:
+                    yield replace(found, kind=kind, group=group)
+
+
+def _paired(
+    first: TrainerRow, row: TrainerRow, metric: str, cases: frozenset[str] | None, resampling: Resampling
+) -> PairedDifference | None:
+    pairs = [
+        (before, after)
+        for name, case in row.cases.items()
+        if (cases is None or name in cases)
+        and isinstance(after := case.get(metric), int | float)
+        and isinstance(before := first.cases.get(name, {}).get(metric), int | float)
+    ]
+    if not pairs:
+        return None
+    before, after = np.asarray(pairs, dtype=np.float64).T
+    differences = after - before
+    enough = len(differences) > 1
+    return PairedDifference(
+        row.trainer,
+        metric,
+        None,
+        None,
+        len(differences),
+        float(differences.mean()),
+        bootstrap_interval(differences, resampling) if enough else None,
+        signed_rank_p_value(differences) if enough else None,
+        _count_better(before, after, metric),
+    )
+
+
+def _count_better(before: np.ndarray, after: np.ndarray, metric: str) -> int:
+    if metric in HIGHER_IS_BETTER:
+        return int((after > before).sum())
+    # The bias is best at 0; every other of these metrics is an error, which is never negative.
+    return int((np.abs(after) < np.abs(before)).sum())

@@ -1,0 +1,212 @@
+"""What stands in the cells of a comparison's tables, and the tables for programs (CSV)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gdmunet.evaluation.comparison.results import Comparison, PairedDifference, TrainerRow
+from gdmunet.evaluation.scores.summary import Statistics
+from gdmunet.metrics import HIGHER_IS_BETTER
+
+# What a paper's table shows, where it was scored; every metric is in the CSV files.
+MAIN_METRICS = ("mae", "psnr", "ssim", "ms_ssim")
+METRIC_LABELS = {
+    "mae": "MAE",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "rmse": "RMSE",
+    "bias": "bias",
+    "nmi": "NMI",
+    "mae_air": "MAE air",
+    "mae_soft": "MAE soft tissue",
+    "mae_bone": "MAE bone",
+}
+_RATIOS = ("ssim", "ms_ssim", "nmi")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table of trainers: its head, and each row's value and text.
+
+    `best` is the value that is printed bold; None where there is no best one.
+    """
+
+    head: str
+    values: tuple[float | None, ...]
+    texts: tuple[str, ...]
+    best: float | None
+
+
+def label_of(metric: str, hounsfield: bool) -> str:
+    """Name of a metric with its unit: ``MAE (HU)``, ``PSNR (dB)``, ``SSIM``; no unit where the target's is unknown."""
+    name = METRIC_LABELS.get(metric, metric)
+    if metric == "psnr":
+        return f"{name} (dB)"
+    return name if metric in _RATIOS or not hounsfield else f"{name} (HU)"
+
+
+def number(value: float | None, metric: str = "") -> str:
+    """A score as people read it: four decimals for ratios, two for dB, one for errors from 10 on, two from 1 on."""
+    if value is None:
+        return "-"
+    if metric in _RATIOS:
+        return f"{value:.4f}"
+    if metric == "psnr":
+        return f"{value:.2f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def cases_csv(comparison: Comparison) -> str:
+    """One line a trainer and case: every metric (empty where there is none), and what went wrong."""
+    metrics = comparison.metrics
+    lines: list[Sequence[object]] = [["trainer", "case", *metrics, "error"]]
+    for row in comparison.rows:
+        for name, case in row.cases.items():
+            cells = ["" if case.get(metric) is None else case[metric] for metric in metrics]
+            lines.append([row.trainer, name, *cells, case.get("error", "")])
+        if row.failure is not None:
+            lines.append([row.trainer, "", *[""] * len(metrics), row.failure])
+    return _csv(lines)
+
+
+def trainers_csv(comparison: Comparison) -> str:
+    """One line a trainer: mean, spread, count and difference to the first by metric, distances, costs, failure.
+
+    Below them a line a trainer and group, with the metrics of the group's cases; ``kind`` and ``group`` are empty in
+    the lines of all cases, distances and costs in those of groups.
+    """
+    costs = ("network_passes", "seconds", "peak_memory_mb", "training_seconds", "parameters")
+    parts = ("mean", "std", "count", "difference", "difference_low", "difference_high", "p_value")
+    heads = [f"{metric}_{part}" for metric in comparison.metrics for part in parts]
+    lines: list[Sequence[object]] = [["trainer", "kind", "group", *heads, *comparison.distances, *costs, "failure"]]
+    for row in comparison.rows:
+        more: list[object] = [row.distances.get(name) for name in comparison.distances]
+        more += [getattr(row.cost, name) for name in costs]
+        lines.append([row.trainer, None, None, *_score_cells(comparison, row.trainer), *more, row.failure])
+    rest = [None] * (len(comparison.distances) + len(costs) + 1)
+    for kind, groups in comparison.groups.items():
+        for group, found in groups.items():
+            lines += [[name, kind, group, *_score_cells(comparison, name, kind, group), *rest] for name in found]
+    return _csv([["" if cell is None else cell for cell in line] for line in lines])
+
+
+def find_difference(
+    comparison: Comparison, trainer: str, metric: str, kind: str | None = None, group: str | None = None
+) -> PairedDifference | None:
+    """The difference of one trainer in one metric and group; None for the first trainer and where no pair exists."""
+    for found in comparison.differences:
+        if (found.trainer, found.metric, found.kind, found.group) == (trainer, metric, kind, group):
+            return found
+    return None
+
+
+def table_columns(comparison: Comparison, metrics: Sequence[str] = MAIN_METRICS) -> tuple[Column, ...]:
+    """Columns of the table of trainers: metrics (mean ± spread), distances, costs; what nobody has is left out."""
+    rows, hounsfield = comparison.rows, comparison.settings.hounsfield
+    columns = []
+    for metric in metrics:
+        if metric in comparison.metrics:
+            found = [comparison.statistics.get(row.trainer) for row in rows]
+            values = [entry.mean.get(metric) if entry else None for entry in found]
+            texts = [mean_and_spread(entry, metric) for entry in found]
+            columns.append(_column(label_of(metric, hounsfield), values, texts, _score_to_beat(metric)))
+    for name in comparison.distances:
+        values = [row.distances.get(name) for row in rows]
+        columns.append(_column(name, values, [number(value) for value in values]))
+    costs: tuple[tuple[str, Callable[[TrainerRow], float | None], str], ...] = (
+        ("network passes", lambda row: row.cost.network_passes, "{:g}"),
+        ("s per volume", lambda row: row.cost.seconds, "{:.2f}"),
+        ("peak memory (MB)", lambda row: row.cost.peak_memory_mb, "{:.0f}"),
+        ("training (min)", lambda row: _minutes(row.cost.training_seconds), "{:.1f}"),
+        ("parameters (M)", lambda row: _millions(row.cost.parameters), "{:.2f}"),
+    )
+    for head, value_of, form in costs:
+        values = [value_of(row) for row in rows]
+        texts = ["-" if value is None else form.format(value) for value in values]
+        columns.append(_column(head, values, texts))
+    return tuple(column for column in columns if any(value is not None for value in column.values))
+
+
+def mean_and_spread(found: Statistics | None, metric: str) -> str:
+    """``mean ± standard deviation (count)``, or a dash."""
+    if found is None or not found.count.get(metric):
+        return "-"
+    return f"{number(found.mean[metric], metric)} ± {number(found.std[metric], metric)} ({found.count[metric]})"
+
+
+def difference_text(found: PairedDifference | None) -> str:
+    """``-3.1 [-4.0, -2.2], p 0.03``, or a dash."""
+    if found is None:
+        return "-"
+    mean = f"{found.mean:+.4f}" if found.metric in _RATIOS else f"{found.mean:+.3g}"
+    if found.interval is None or found.p_value is None:
+        return mean
+    form = "{:+.4f}" if found.metric in _RATIOS else "{:+.3g}"
+    low, high = (form.format(value) for value in found.interval)
+    return f"{mean} [{low}, {high}], {p_text(found.p_value)}"
+
+
+def p_text(value: float) -> str:
+    """``p 0.031``; what is below 0.001 is called so."""
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
+
+
+def explanation(comparison: Comparison) -> str:
+    """What the numbers of the tables are, in one sentence or two."""
+    resampling = comparison.resampling
+    return (
+        "Mean ± standard deviation over cases (number of cases). Differences: paired by case, this trainer minus "
+        f"{comparison.rows[0].trainer}, with the {100 * resampling.confidence:g} % bootstrap interval of the mean "
+        f"({resampling.resamples} resamples of the cases) and the p of Wilcoxon's signed-rank test, not corrected "
+        f"for the number of tests. Scores: {comparison.settings.describe()}."
+    )
+
+
+def _score_to_beat(metric: str) -> Callable[[float], float]:
+    """What is smallest for the best value: an error itself, a bias without its sign, a similarity negated."""
+    if metric in HIGHER_IS_BETTER:
+        return lambda value: -value
+    return abs
+
+
+def _column(
+    head: str, values: Sequence[float | None], texts: Sequence[str], rank: Callable[[float], float] = abs
+) -> Column:
+    known = [value for value in values if value is not None]
+    best = min(known, key=rank) if len(known) > 1 else None
+    return Column(head, tuple(values), tuple(texts), best)
+
+
+def _score_cells(
+    comparison: Comparison, trainer: str, kind: str | None = None, group: str | None = None
+) -> list[object]:
+    """Of one line of the CSV: every metric's statistics and difference."""
+    everywhere = comparison.statistics if kind is None or group is None else comparison.groups[kind][group]
+    found = everywhere.get(trainer)
+    cells: list[object] = []
+    for metric in comparison.metrics:
+        cells += [part.get(metric) for part in (found.mean, found.std, found.count)] if found else [None] * 3
+        difference = find_difference(comparison, trainer, metric, kind, group)
+        low, high = difference.interval if difference and difference.interval else (None, None)
+        cells += [difference.mean if difference else None, low, high, difference.p_value if difference else None]
+    return cells
+
+
+def _minutes(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 60
+
+
+def _millions(count: int | None) -> float | None:
+    return None if count is None else count / 1e6
+
+
+def _csv(lines: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""Generated against real volumes as distributions of encoder features."""

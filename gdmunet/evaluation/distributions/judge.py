@@ -1,0 +1,127 @@
+"""Folder against folder as distributions: what ``gdm_evaluate --judge`` adds to the paired scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.dataset import HU_MODALITIES
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.registry import load_encoder
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.distances import (
+    DistributionDistance,
+    body_features,
+    mean_distances,
+    pooled_distances,
+)
+from gdmunet.evaluation.scores.volume_files import ScoredFiles
+from gdmunet.geometry import canonical_axes
+from gdmunet.imageio import read_mask, read_volume
+from gdmunet.plans import NormalizationSpec
+from gdmunet.progress import Progress
+
+# One unit for all CT: roughly the spread of soft tissue and bone.
+_HU = NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 500.0)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Distances between all predictions and all references, in the features of one encoder.
+
+    Attributes
+    ----------
+    encoder, sha256
+        Which encoder; figures of different encoders cannot be compared. One that a generator was trained with must
+        not judge it.
+    frechet, mmd
+        Means over the levels with ten places or more a channel; over all where no level has them.
+    levels
+        Level to its distances.
+    """
+
+    encoder: str
+    sha256: str
+    frechet: float
+    mmd: float
+    levels: dict[str, DistributionDistance]
+
+
+@dataclass(frozen=True)
+class JudgeWish:
+    """Which encoder judges: a name as for planning (not ``auto``: it belongs beside the figures) and its weights."""
+
+    encoder: str
+    cache: Path
+    file: Path | None = None
+    allow_download: bool = False
+
+
+def judge_files(
+    files: Sequence[ScoredFiles], judge: JudgeWish, modality: str, *, show_progress: bool = True
+) -> Judgement:
+    """Distances over the bodies of all cases together.
+
+    Parameters
+    ----------
+    files
+        The cases, as `match_files` found them; without a mask the whole volume counts.
+    modality
+        Word of the target. HU are compared as they are; other values are scaled by mean and standard deviation of all
+        references inside their bodies.
+
+    Raises
+    ------
+    GdmError
+        ``auto``, or an encoder whose weights are not at hand.
+    """
+    if judge.encoder == "auto":
+        raise GdmError("a judge has a name", found="auto", expected="an encoder of gdm_download_encoder --list")
+    hounsfield = modality in HU_MODALITIES
+    units = VolumeUnits(_HU, _HU.clip[0], modality) if hounsfield else VolumeUnits(_common_scale(files), 0.0, modality)
+    choice = choose_encoder(judge.encoder, units, 3, judge.cache, file=judge.file, allow_download=judge.allow_download)
+    if choice.spec is None:
+        raise GdmError(f"the encoder {judge.encoder} does not judge volumes", found=choice.because)
+    network = load_encoder(choice.spec, units, judge.cache)
+    with Progress(f"judging with {judge.encoder}", len(files), show_progress) as progress:
+        levels = pooled_distances(_features(files, network, progress))
+    return Judgement(choice.spec.spec, choice.spec.sha256, *mean_distances(levels), levels)
+
+
+def _features(
+    files: Sequence[ScoredFiles], encoder: FrozenEncoder, progress: Progress
+) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
+    spec = encoder.units.target
+    for one in files:
+        real, mask = _canonical(one.reference, one)
+        predicted, _ = _canonical(one.prediction, one)
+        pair = [body_features(encoder, (np.clip(v, *spec.clip) - spec.offset) / spec.scale, mask)
+                for v in (predicted, real)]  # fmt: skip
+        yield pair[0], pair[1]
+        progress.step()
+
+
+def _canonical(file: Path, files: ScoredFiles) -> tuple[np.ndarray, np.ndarray]:
+    """A volume and its body in canonical axes."""
+    volume = read_volume(file, files.identifier)
+    axes = canonical_axes(volume.geometry)
+    body = np.ones(volume.array.shape, dtype=bool)
+    if files.mask is not None:
+        body = read_mask(files.mask, files.identifier).array > 0
+    return axes.apply(volume.array.astype(np.float32)), axes.apply(body)
+
+
+def _common_scale(files: Sequence[ScoredFiles]) -> NormalizationSpec:
+    """Mean and standard deviation of all references inside their bodies."""
+    count = total = squares = 0.0
+    for one in files:
+        volume, mask = _canonical(one.reference, one)
+        values = volume[mask].astype(np.float64)
+        count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
+    mean = total / count
+    deviation = max(float(np.sqrt(max(squares / count - mean**2, 0.0))), 1e-6)
+    return NormalizationSpec("affine", (-float("inf"), float("inf")), mean, deviation)

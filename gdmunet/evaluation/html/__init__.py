@@ -1,1 +1,0 @@
-"""A page that shows an evaluation, a training or a comparison, and the local server that shows whole volumes."""

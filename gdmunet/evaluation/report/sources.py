@@ -1,0 +1,282 @@
+"""What a folder holds that a page can show: an evaluation, a training or a comparison, and its volumes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.comparison.results import COMPARISON_FILE, Comparison, load_comparison
+from gdmunet.evaluation.report.cases import CaseFiles
+from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Summary, load_summary
+from gdmunet.metrics import HIGHER_IS_BETTER
+from gdmunet.serialization import read_json
+from gdmunet.volume_folders import find_volumes
+
+_PREDICTION = "prediction"
+
+
+@dataclass(frozen=True)
+class VolumeFolders:
+    """Folders that the user names in place of those of the summary; None: look for them.
+
+    `channel` is the condition's channel that is shown.
+    """
+
+    conditions: Path | None = None
+    references: Path | None = None
+    masks: Path | None = None
+    channel: int = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that a page is made of.
+
+    Attributes
+    ----------
+    kind
+        What the folder is.
+    scores
+        Trainer (one, called ``prediction``, for an evaluation or a training) to identifier to row of scores.
+    settings
+        How the scores were made; None for a training that was not validated yet.
+    journal
+        Lines of journal.jsonl.
+    training
+        Content of the trainer's settings.json.
+    files
+        The cases that have volumes.
+    condition_name, target_name
+        Modality words; empty where the data set is not known.
+    comparable
+        Whether the condition has the target's unit, so that window presets hold for it as well.
+    notes
+        What could not be found, for people.
+    """
+
+    kind: Literal["evaluation", "training", "comparison"]
+    folder: Path
+    title: str
+    scores: dict[str, dict[str, CaseRow]]
+    settings: EvaluationSettings | None = None
+    summary: Summary | None = None
+    comparison: Comparison | None = None
+    journal: tuple[dict[str, Any], ...] = ()
+    training: dict[str, Any] = field(default_factory=dict)
+    files: tuple[CaseFiles, ...] = ()
+    condition_name: str = ""
+    target_name: str = ""
+    comparable: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """Unit of errors; empty where the target's is not known."""
+        return "HU" if self.settings is not None and self.settings.hounsfield else ""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Folders of one data set's volumes, and what could not be found."""
+
+    references: Path | None
+    masks: Path | None
+    conditions: Path | None
+    descriptor: DatasetDescriptor | None
+    notes: tuple[str, ...]
+
+
+def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
+    """Find out what `folder` is and read it.
+
+    Raises
+    ------
+    GdmError
+        The folder is none of the three, or a file of it cannot be read.
+    """
+    folder, folders = Path(folder), folders or VolumeFolders()
+    if not folder.is_dir():
+        raise GdmError("the folder is missing", file=folder, remedy="check the path")
+    if (folder / COMPARISON_FILE).is_file():
+        return _read_comparison(folder, folders)
+    if (folder / "journal.jsonl").is_file():
+        return _read_training(folder, folders)
+    if (folder / "summary.json").is_file():
+        summary = load_summary(folder / "summary.json")
+        return _with_volumes(Source("evaluation", folder, folder.resolve().name, {}), summary, folders)
+    folds = ", ".join(sorted(path.parent.name for path in folder.glob("fold_*/journal.jsonl")))
+    raise GdmError(
+        "the folder holds nothing that a report can show",
+        file=folder,
+        found=f"trained folds: {folds}" if folds else "none of the three files",
+        expected="summary.json (an evaluation), journal.jsonl (a trained fold) or comparison.json",
+        remedy=f"give one of the folds, such as {folder / folds.split(',')[0]}" if folds else "run gdm_evaluate first",
+    )
+
+
+def worst_and_best(source: Source, metric: str) -> list[str]:
+    """Identifiers with the worst case first, then the best, the second worst and so on; those without a score last.
+
+    Of a comparison the first trainer that has scores decides. A case of an error comes where its name stands.
+    """
+    first: Mapping[str, CaseRow] = next((rows for rows in source.scores.values() if rows), {})
+    names = list(dict.fromkeys(name for rows in source.scores.values() for name in rows))
+    known = {name: float(value) for name in names if isinstance(value := first.get(name, {}).get(metric), int | float)}
+    if metric in HIGHER_IS_BETTER:
+        ordered = sorted(known, key=lambda name: known[name])
+    else:
+        ordered = sorted(known, key=lambda name: -abs(known[name]))
+    alternating = []
+    while ordered:
+        alternating.append(ordered.pop(0))
+        if ordered:
+            alternating.append(ordered.pop())
+    return alternating + [name for name in names if name not in known]
+
+
+def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
+    """The lines of journal.jsonl; the last one may be half written while the training runs.
+
+    Raises
+    ------
+    GdmError
+        Any other line is not JSON.
+    """
+    lines = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise GdmError(
+                "a line of the journal is not JSON", file=file, found=f"line {number}: {line[:60]}"
+            ) from error
+    return tuple(rows)
+
+
+def _read_training(folder: Path, folders: VolumeFolders) -> Source:
+    resolved = folder.resolve()
+    settings = folder / "settings.json"
+    source = Source(
+        "training",
+        folder,
+        f"{resolved.parent.name}, {resolved.name}",
+        {},
+        journal=read_journal(folder / "journal.jsonl"),
+        training=read_json(settings) if settings.is_file() else {},
+    )
+    validation = folder / "validation" / "summary.json"
+    if not validation.is_file():
+        validation = folder / "validation_best" / "summary.json"
+    if not validation.is_file():
+        return replace(source, notes=("The fold has no validation on whole volumes (yet).",))
+    return _with_volumes(source, load_summary(validation), folders, validation.parent)
+
+
+def _with_volumes(source: Source, summary: Summary, folders: VolumeFolders, beside: Path | None = None) -> Source:
+    """Add scores and volumes; the predictions lie beside summary.json, or else where they were scored."""
+    beside = beside or source.folder
+    predictions = find_volumes(beside)
+    if not any(name in predictions for name in summary.cases):
+        elsewhere = Path(summary.settings.prediction_folder)
+        predictions = find_volumes(elsewhere) if summary.settings.prediction_folder and elsewhere.is_dir() else {}
+    notes = () if predictions else ("No predicted volumes were found, so no pictures are shown.",)
+    found = _find_folders(summary.settings, folders)
+    return replace(
+        source,
+        scores={_PREDICTION: summary.cases},
+        summary=summary,
+        settings=summary.settings,
+        files=_list_files(summary.cases, {_PREDICTION: predictions}, found, folders.channel) if predictions else (),
+        notes=(*source.notes, *notes, *found.notes),
+        **_names(found, folders.channel),
+    )
+
+
+def _read_comparison(folder: Path, folders: VolumeFolders) -> Source:
+    comparison = load_comparison(folder / COMPARISON_FILE)
+    predictions: dict[str, dict[str, Path]] = {}
+    notes = []
+    for row in comparison.rows:
+        place = Path(row.prediction_folder) if row.prediction_folder else None
+        if place is not None and not place.is_dir() and (folder / place).is_dir():
+            place = folder / place
+        if place is not None and place.is_dir():
+            predictions[row.trainer] = find_volumes(place)
+        elif row.failure is None:
+            notes.append(f"The predicted volumes of {row.trainer} were not found ({place or 'no folder is given'}).")
+    found = _find_folders(comparison.settings, folders)
+    names = dict.fromkeys(name for row in comparison.rows for name in row.cases)
+    return Source(
+        "comparison",
+        folder,
+        comparison.title or folder.resolve().name,
+        {row.trainer: row.cases for row in comparison.rows},
+        settings=comparison.settings,
+        comparison=comparison,
+        files=_list_files(names, predictions, found, folders.channel),
+        notes=(*notes, *found.notes),
+        **_names(found, folders.channel),
+    )
+
+
+def _find_folders(settings: EvaluationSettings, folders: VolumeFolders) -> _Found:
+    """What the user gave, else what the summary says; the conditions lie beside the targets in a raw data set."""
+    notes = []
+    references = folders.references or Path(settings.reference_folder)
+    if not (settings.reference_folder or folders.references) or not references.is_dir():
+        notes.append(
+            f"The targets were not found ({references}), so no pictures are shown: name them with --reference."
+        )
+        return _Found(None, None, None, None, tuple(notes))
+    masks = folders.masks or (Path(settings.mask_folder) if settings.mask_folder else None)
+    if masks is not None and not masks.is_dir():
+        notes.append(f"The masks were not found ({masks}): errors are shown everywhere. Name them with --mask.")
+        masks = None
+    dataset = references.resolve().parent
+    descriptor = load_descriptor(dataset) if (dataset / "dataset.json").is_file() else None
+    conditions = folders.conditions or dataset / references.resolve().name.replace("targets", "images")
+    if not conditions.is_dir() or conditions == references.resolve():
+        notes.append("The conditions were not found: name their folder with --input.")
+        return _Found(references, masks, None, descriptor, tuple(notes))
+    return _Found(references, masks, conditions, descriptor, tuple(notes))
+
+
+def _list_files(
+    names: Iterable[str], predictions: Mapping[str, Mapping[str, Path]], found: _Found, channel: int
+) -> tuple[CaseFiles, ...]:
+    if found.references is None:
+        return ()
+    targets = find_volumes(found.references)
+    masks = find_volumes(found.masks) if found.masks else {}
+    conditions = find_volumes(found.conditions) if found.conditions else {}
+    return tuple(
+        CaseFiles(
+            name,
+            conditions.get(f"{name}_{channel:04d}", conditions.get(name)),
+            targets.get(name),
+            masks.get(name),
+            {label: files[name] for label, files in predictions.items() if name in files},
+        )
+        for name in names
+    )
+
+
+def _names(found: _Found, channel: int) -> dict[str, Any]:
+    descriptor = found.descriptor
+    if descriptor is None:
+        return {}
+    if channel >= len(descriptor.channels):
+        raise GdmError(
+            "the condition has no such channel", found=channel, expected=f"0 to {len(descriptor.channels) - 1}"
+        )
+    condition, target = descriptor.channels[channel], descriptor.target_name
+    hounsfield = condition in HU_MODALITIES and target in HU_MODALITIES
+    return {"condition_name": condition, "target_name": target, "comparable": hounsfield or condition == target}

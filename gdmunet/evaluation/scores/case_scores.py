@@ -1,0 +1,108 @@
+"""Read and score the files of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.scores.range_choice import RangeChoice
+from gdmunet.evaluation.scores.volume_files import ScoredFiles
+from gdmunet.imageio import Volume, read_labels, read_mask, read_volume
+from gdmunet.metrics import ImageScores, StructureScores, ValueRange, score_pair, score_structures
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one case, or the error that it met, and its own range where it has one."""
+
+    scores: ImageScores | str
+    value_range: ValueRange | None = None
+
+
+def score_case(
+    files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None, keep_errors: bool
+) -> CaseScores:
+    """Read and score one case; with `keep_errors` a problem becomes its text.
+
+    Parameters
+    ----------
+    structures
+        Labels whose Dice and HD95 count, where there are label maps; None: all.
+    """
+    try:
+        return _score_files(files, choice, structures)
+    except GdmError as error:
+        if not keep_errors:
+            raise
+        return CaseScores(" ".join(line.strip() for line in str(error).splitlines()))
+
+
+def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None) -> CaseScores:
+    target = read_volume(files.reference, files.identifier)
+    predicted = _on_grid(read_volume(files.prediction, files.identifier), target, files, files.prediction)
+    inside = _inside(files, target)
+    value_range = choice.value_range
+    try:
+        if value_range is None:
+            values = target.array if inside is None else target.array[inside]
+            value_range = ValueRange(float(values.min()), float(values.max()), float(values.min()))
+        scores = score_pair(target.array, predicted, value_range, inside, hounsfield=choice.hounsfield)
+    except GdmError as error:
+        raise GdmError(str(error), case=files.identifier, file=files.prediction) from error
+    if files.reference_labels is not None and files.predicted_labels is not None:
+        pair = [
+            _on_grid(read_labels(path, files.identifier), target, files, path)
+            for path in (files.reference_labels, files.predicted_labels)
+        ]
+        scores = _with_structures(scores, score_structures(pair[0], pair[1], target.geometry.spacing, structures))
+    return CaseScores(scores, value_range if choice.value_range is None else None)
+
+
+def _inside(files: ScoredFiles, target: Volume) -> np.ndarray | None:
+    """Body and field of view; None where neither is given."""
+    inside: np.ndarray | None = None
+    for path in (files.mask, files.fov):
+        if path is None:
+            continue
+        mask = _on_grid(read_mask(path, files.identifier), target, files, path)
+        inside = mask if inside is None else inside & mask
+    if inside is not None and not inside.any():
+        raise GdmError(
+            "the body mask and the field of view have no voxel in common",
+            case=files.identifier,
+            file=files.fov,
+            expected="a field of view that sees the body",
+            remedy="check that both folders belong to the same volumes",
+        )
+    return inside
+
+
+def _with_structures(scores: ImageScores, found: StructureScores) -> ImageScores:
+    notes = dict(scores.notes)
+    if not found.structures:
+        notes |= dict.fromkeys(("dice", "hd95"), "undefined: the reference's label map has none of the structures")
+    elif found.missing:
+        listed = ", ".join(map(str, found.missing))
+        notes["hd95"] = f"leaves out what the prediction's label map lacks (Dice 0 there): structures {listed}"
+    return ImageScores(scores.values | {"dice": found.dice, "hd95": found.hd95}, notes)
+
+
+def _on_grid(volume: Volume, reference: Volume, files: ScoredFiles, file: Path) -> np.ndarray:
+    """The volume's array, if it lies on the reference's grid."""
+    difference = volume.geometry.difference(reference.geometry)
+    if difference:
+        found, expected = difference.split(" against ")
+        raise GdmError(
+            "prediction, reference, masks and label maps must lie on one grid",
+            case=files.identifier,
+            file=file,
+            found=found,
+            expected=f"{expected}, as the reference",
+            remedy="predict on the condition's own grid, or resample onto the reference, for example with "
+            "SimpleITK.Resample",
+        )
+    return volume.array

@@ -1,0 +1,230 @@
+"""Which trained model of a data set is the best, or which pair of models together?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.atomic import write_text
+from gdmunet.dataset import find_dataset, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.summary import EvaluationSettings, save_summary
+from gdmunet.evaluation.scores.validations import Validation, check_comparable, mean_scores, read_validation
+from gdmunet.inference.ensemble import write_mean
+from gdmunet.inference.models import ModelFolder, find_models
+from gdmunet.progress import track
+from gdmunet.serialization import save_json
+
+SHOWN_METRICS = ("mae", "psnr", "ms_ssim")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model, or two whose predictions are averaged, with the scores of its validation cases.
+
+    Attributes
+    ----------
+    name
+        Name of the model folder; of a pair both, with `` + `` between.
+    models
+        Names of one or two model folders.
+    folds
+        Folds that the scores come from.
+    mean
+        Metric to mean over the validation cases of these folds.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    folds: tuple[str, ...]
+    mean: dict[str, float]
+
+
+@dataclass(frozen=True)
+class BestConfiguration:
+    """All candidates, best first, and how to predict with the best.
+
+    Attributes
+    ----------
+    skipped
+        Pair to the reason why it was not averaged.
+    instructions
+        The commands as written to inference_instructions.txt.
+    """
+
+    dataset: str
+    cases: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    skipped: dict[str, str]
+    settings: EvaluationSettings
+    instructions: str
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the lowest mean MAE."""
+        return self.candidates[0]
+
+    def table(self) -> str:
+        """The candidates with MAE, PSNR and MS-SSIM, best first."""
+        width = max(len(candidate.name) for candidate in self.candidates)
+        lines = [
+            f"{self.dataset}: {len(self.cases)} validation cases; {self.settings.describe()}",
+            "  ".join(["model".ljust(width), *(name.rjust(9) for name in SHOWN_METRICS)]),
+        ]
+        for candidate in self.candidates:
+            cells = [f"{candidate.mean[m]:9.4f}" if m in candidate.mean else "-".rjust(9) for m in SHOWN_METRICS]
+            lines.append("  ".join([candidate.name.ljust(width), *cells]))
+        lines += [f"not averaged: {pair}: {reason}" for pair, reason in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def find_best_configuration(
+    results_folder: Path,
+    raw_folder: Path,
+    dataset: int | str,
+    *,
+    trainers: Collection[str] | None = None,
+    plans: Collection[str] | None = None,
+    configurations: Collection[str] | None = None,
+    folds: Sequence[str] | None = None,
+    ensembles: bool = True,
+    processes: int = 1,
+    show_progress: bool = True,
+) -> BestConfiguration:
+    """Compare the models of a data set on the validation cases of their folds, and pairs of them averaged.
+
+    Writes ``best_configuration.json`` and ``inference_instructions.txt`` to the data set's results folder, and the
+    averaged predictions with their summary.json to ``ensembles/`` in it.
+
+    Parameters
+    ----------
+    results_folder, raw_folder
+        The folders that hold ``DatasetXXX_Name``; the references are the raw targets.
+    dataset
+        Number or name.
+    trainers, plans, configurations
+        Only these; None: all.
+    folds
+        Only these folds; None: all numbered folds that were validated (``all`` has no validation cases of its own).
+    ensembles
+        Also average every pair of models.
+
+    Raises
+    ------
+    GdmError
+        No validated model; models that were validated on different cases, ranges or masks; a case without scores.
+    """
+    results = find_dataset(results_folder, dataset)
+    models = [
+        model
+        for model in find_models(results_folder)
+        if model.dataset == results.name
+        and (trainers is None or model.trainer in trainers)
+        and (plans is None or model.plans in plans)
+        and (configurations is None or model.configuration in configurations)
+    ]
+    validations = [found for model in models if (found := read_validation(model, folds))]
+    if not validations:
+        raise GdmError(
+            "no model has been validated",
+            file=results,
+            found=", ".join(model.path.name for model in models) or "no trained model that fits",
+            expected="<Trainer>__<plans>__<configuration>/fold_0/validation/summary.json",
+            remedy="train with gdm_train, or validate a trained fold with gdm_train ... --val",
+        )
+    check_comparable(validations)
+    candidates = [_candidate([validation], mean_scores(validation.cases)) for validation in validations]
+    skipped: dict[str, str] = {}
+    for pair in itertools.combinations(validations, 2) if ensembles else ():
+        reason = _why_not_averaged(pair)
+        if reason:
+            skipped[_name(pair)] = reason
+            continue
+        raw = find_dataset(raw_folder, results.name)
+        candidates.append(_candidate(pair, _score_average(pair, results, raw, processes, show_progress)))
+    best = _choose(results.name, candidates, validations, skipped)
+    save_json(best, results / "best_configuration.json")
+    write_text(results / "inference_instructions.txt", f"{best.table()}\n\n{best.instructions}\n")
+    return best
+
+
+def _choose(
+    dataset: str, candidates: Sequence[Candidate], validations: Sequence[Validation], skipped: dict[str, str]
+) -> BestConfiguration:
+    # A single model comes first in the list, so it wins a tie against a pair that costs twice as much.
+    ranked = sorted(candidates, key=lambda candidate: candidate.mean["mae"])
+    models = {validation.model.path.name: validation.model for validation in validations}
+    return BestConfiguration(
+        dataset=dataset,
+        cases=tuple(sorted(validations[0].cases)),
+        candidates=tuple(ranked),
+        skipped=skipped,
+        settings=validations[0].settings,
+        instructions=_instructions(
+            [models[name] for name in ranked[0].models], ranked[0].folds, validations[0].settings.checkpoint
+        ),
+    )
+
+
+def _candidate(validations: Sequence[Validation], mean: dict[str, float]) -> Candidate:
+    names = tuple(validation.model.path.name for validation in validations)
+    return Candidate(_name(validations), names, validations[0].folds, mean)
+
+
+def _name(validations: Sequence[Validation]) -> str:
+    return " + ".join(validation.model.path.name for validation in validations)
+
+
+def _why_not_averaged(pair: Sequence[Validation]) -> str | None:
+    for validation in pair:
+        missing = sorted(set(validation.cases) - set(validation.files))
+        if missing:
+            return f"{validation.model.path.name} keeps no validation prediction of {', '.join(missing[:5])}"
+    return None
+
+
+def _score_average(
+    pair: Sequence[Validation], results: Path, raw: Path, processes: int, show_progress: bool
+) -> dict[str, float]:
+    """Average the validation predictions of two models, score them as the models were scored."""
+    descriptor = load_descriptor(raw)
+    settings = pair[0].settings
+    folder = results / "ensembles" / "___".join(v.model.path.name for v in pair)
+    names = sorted(pair[0].cases)
+    for name in track(f"averaging {folder.name}", names, show_progress):
+        files = [validation.files[name] for validation in pair]
+        write_mean(name, files, folder / f"{name}{descriptor.file_ending}")
+    masks = raw / "masksTr" if descriptor.mask else Path(settings.mask_folder or "")
+    value_range = settings.value_range
+    summary = evaluate_folders(
+        raw / "targetsTr",
+        folder,
+        masks if settings.mask == "given" else None,
+        descriptor=descriptor,
+        range_name=settings.range if settings.range in ("2023", "2025") else None,
+        data_range=(value_range.low, value_range.high) if settings.range == "given" and value_range else None,
+        identifiers=names,
+        checkpoint=settings.checkpoint,
+        processes=processes,
+        show_progress=show_progress,
+    )
+    save_summary(summary, folder / "summary.json")
+    return mean_scores(summary.cases)
+
+
+def _instructions(models: Sequence[ModelFolder], folds: Sequence[str], checkpoint: str | None) -> str:
+    weights = f" -chk {checkpoint}" if checkpoint else ""
+    number = models[0].dataset.removeprefix("Dataset").split("_")[0]
+    outputs = ["OUTPUT_FOLDER"] if len(models) == 1 else [f"OUTPUT_FOLDER_{k}" for k in range(1, len(models) + 1)]
+    lines = ["Predict new cases with the best of them (put your own folders in place of the capitals):", ""]
+    for model, output in zip(models, outputs, strict=True):
+        lines.append(
+            f"gdm_predict -i INPUT_FOLDER -o {output} -d {number} -c {model.configuration} "
+            f"-tr {model.trainer} -p {model.plans} -f {' '.join(folds)}{weights}"
+        )
+    if len(models) > 1:
+        lines.append(f"gdm_ensemble -i {' '.join(outputs)} -o OUTPUT_FOLDER")
+    return "\n".join(lines)

@@ -1,0 +1,126 @@
+"""The table of the SynthRAD challenges: mean and standard deviation by region and over all cases.
+
+Scores are the evaluator's own (SynthRAD2025/evaluation, SynthRAD2023/metrics), taken inside the body mask on the year's
+range. Its dose metrics (dose MAE, DVH error, gamma pass rate) need treatment plans and are out of scope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.scores.summary import Statistics, Summary
+from gdmunet.metrics import EvaluationRange
+
+_HEADS = {
+    "mae": "MAE [HU]",
+    "psnr": "PSNR [dB]",
+    "ms_ssim": "MS-SSIM",
+    "ssim": "SSIM",
+    "dice": "Dice",
+    "hd95": "HD95 [mm]",
+}
+_DECIMALS = {"mae": 2, "psnr": 2, "hd95": 2}
+_METRICS = {"2025": ("mae", "psnr", "ms_ssim", "dice", "hd95"), "2023": ("mae", "psnr", "ssim")}
+
+_TRUNK = (2, 3, 5, 6, *range(10, 15), *range(26, 52), 79, *range(92, 117))
+# Region to the labels of TotalSegmentator's version 2 that SynthRAD2025 scores: in the trunk kidneys, liver, stomach,
+# lungs, vertebrae, heart, spinal cord, ribs and sternum; in head and neck oesophagus, trachea, thyroid, vertebrae,
+# spinal cord, brain and skull.
+STRUCTURES: dict[str, tuple[int, ...]] = {
+    "AB": _TRUNK,
+    "TH": _TRUNK,
+    "HN": (15, 16, 17, *range(26, 51), 79, 90, 91),
+}
+
+
+def challenge_structures(groups: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[int, ...]]:
+    """Case to the labels that the challenge scores in its region; brain and pelvis (2023) have none of their own.
+
+    Raises
+    ------
+    GdmError
+        Names the cases that have no region.
+    """
+    without = [name for name, kinds in groups.items() if "region" not in kinds]
+    if without:
+        raise GdmError(
+            f"{len(without)} of {len(groups)} cases have no region",
+            case=without[0],
+            found=", ".join(without[:10]) + (" ..." if len(without) > 10 else ""),
+            expected="identifiers of SynthRAD (1ABA005), or the group region for every case",
+            remedy="give the data set with -d, or a table of groups with --groups",
+        )
+    return {name: STRUCTURES[kinds["region"]] for name, kinds in groups.items() if kinds["region"] in STRUCTURES}
+
+
+def challenge_year(groups: Mapping[str, Mapping[str, str]]) -> EvaluationRange:
+    """2023 where every region is brain or pelvis, else 2025."""
+    regions = {kinds.get("region") for kinds in groups.values()}
+    return "2023" if regions and regions <= {"brain", "pelvis"} else "2025"
+
+
+def check_challenge(*, mask: bool, fov: bool, data_range: bool) -> None:
+    """Refuse settings under which the scores are not the challenge's."""
+    if not mask or fov or data_range:
+        wrong = ["no mask"] * (not mask) + ["a field of view"] * fov + ["a range of its own"] * data_range
+        raise GdmError(
+            "these scores are not the challenge's",
+            found=", ".join(wrong),
+            expected="the range of 2025 or 2023, inside the body masks alone",
+            remedy="give the masks with --mask, and neither --data_range nor --fov",
+        )
+
+
+def challenge_table(summary: Summary) -> str:
+    """The challenge's table of a summary whose cases have the group ``region``.
+
+    Raises
+    ------
+    GdmError
+        Another range than a challenge's, no body mask or a further mask.
+    """
+    settings = summary.settings
+    year = settings.range
+    check_challenge(mask=settings.mask == "given", fov=bool(settings.fov_folder), data_range=year not in _METRICS)
+    metrics = [name for name in _METRICS[year] if name in summary.count]
+    rows = [["region", "cases", *(_HEADS[name] for name in metrics)]]
+    for region, found in summary.groups.get("region", {}).items():
+        rows.append([region, *_cells(found, metrics)])
+    overall = Statistics(
+        summary.mean, summary.std, summary.median, summary.quartiles, summary.min, summary.max, summary.count
+    )
+    rows.append(["all", *_cells(overall, metrics)])
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    lines = [f"SynthRAD{year}: mean ± standard deviation over cases; {settings.describe()}"]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
+    lines.append("Out of scope: the challenge's dose metrics" + _without_structures(year, metrics))
+    if summary.failed:
+        lines.append(f"{summary.failed} of {len(summary.cases)} cases have no scores and are in no mean:")
+        lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
+    lines += [
+        f"note: {name}: {metric} {reason}"
+        for name, notes in summary.notes.items()
+        for metric, reason in notes.items()
+        if metric in metrics
+    ]
+    return "\n".join(lines)
+
+
+def _cells(found: Statistics, metrics: Sequence[str]) -> list[str]:
+    """Number of cases, then the scores; a score that some cases lack says how many it is of."""
+    cases = max(found.count.values(), default=0)
+    cells = [str(cases)]
+    for name in metrics:
+        count, digits = found.count.get(name, 0), _DECIMALS.get(name, 4)
+        text = f"{found.mean[name]:.{digits}f} ± {found.std[name]:.{digits}f}" if count else "-"
+        cells.append(text if count in (0, cases) else f"{text} (of {count})")
+    return cells
+
+
+def _without_structures(year: str, metrics: Sequence[str]) -> str:
+    if year == "2023" or "dice" in metrics:
+        return ""
+    return "; Dice and HD95 need label maps (--labels_ref, --labels_pred)"

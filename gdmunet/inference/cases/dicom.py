@@ -1,0 +1,209 @@
+"""Cases that are DICOM series: found in a folder, read for prediction, and predicted CTs written as series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdmunet import __version__
+from gdmunet.dataset import FILE_ENDINGS, HU_MODALITIES, Case
+from gdmunet.dicom.reading import read_series
+from gdmunet.dicom.series import Series, choose_series, scan_series
+from gdmunet.dicom.slices import dicom_files, is_dicom
+from gdmunet.dicom.writing import SeriesLabel, check_replaceable, write_ct_series
+from gdmunet.errors import GdmError
+from gdmunet.imageio import CaseVolumes, Volume
+from gdmunet.inference.cases.files import gather_case
+from gdmunet.inference.prediction import Prediction
+from gdmunet.inference.predictor import Predictor
+
+
+def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
+    """Case to its folder: the folder itself where DICOM files lie in it, else its sub-folders that hold some.
+
+    None where there are volumes of another format, or no DICOM file at all.
+    """
+    folder = Path(folder)
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    if any(path.name.endswith(FILE_ENDINGS) for path in entries):
+        return None
+    if any(path.is_file() and is_dicom(path) for path in entries):
+        return {folder.resolve().name: folder}
+    found = {path.name: path for path in entries if path.is_dir()}
+    holds = {name: next(dicom_files(path), None) is not None for name, path in found.items()}
+    if not any(holds.values()):
+        return None
+    for name, there in holds.items():
+        if not there:
+            raise GdmError(
+                "the folder of a case holds no DICOM file",
+                case=name,
+                file=found[name],
+                expected="one folder of DICOM files a case",
+                remedy="add its files, or move the folder away",
+            )
+    return found
+
+
+def open_dicom(
+    folder: Path,
+    predictor: Predictor,
+    series: Sequence[str] = (),
+    fix_geometry: bool = False,
+    output: Path | None = None,
+) -> DicomCases | None:
+    """The DICOM cases of a folder, or None where it holds files of another format.
+
+    Raises
+    ------
+    GdmError
+        What only makes sense with DICOM is asked for, and the folder holds none.
+    """
+    folders = find_dicom_folders(folder)
+    if folders is None:
+        if series or fix_geometry or output is not None:
+            raise GdmError(
+                "--series, --fix-geometry and --dicom-out need DICOM input",
+                file=folder,
+                found="no DICOM files, or volumes of another format beside them",
+                expected="a folder of one DICOM series, or of one sub-folder a case",
+                remedy="check -i; gdm_convert_dicom writes predictions of other formats as DICOM",
+            )
+        return None
+    return DicomCases(folders, predictor, series=series, fix_geometry=fix_geometry, output=output)
+
+
+class DicomCases:
+    """Reads the series of each case and remembers it until the prediction is written.
+
+    Parameters
+    ----------
+    folders
+        Case to its folder.
+    predictor
+        Says which channels are needed, and what is predicted.
+    series
+        UID or number of the series of each channel; may be empty for one channel where there is one series.
+    fix_geometry
+        Resample series that are no regular grid, instead of refusing them.
+    output
+        Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
+
+    Attributes
+    ----------
+    notes
+        What was done to the geometry of which case.
+
+    Raises
+    ------
+    GdmError
+        Not one series a channel, DICOM output of a model that predicts no CT, or output that would meet a source.
+    """
+
+    def __init__(
+        self,
+        folders: dict[str, Path],
+        predictor: Predictor,
+        *,
+        series: Sequence[str] = (),
+        fix_geometry: bool = False,
+        output: Path | None = None,
+    ) -> None:
+        self._folders, self._output, self._fix_geometry = folders, output, fix_geometry
+        self._channels = predictor.descriptor.channels
+        self._wanted: list[str | None] = list(series) if series else [None]
+        self._label = _label(predictor)
+        self._sources: dict[str, Series] = {}
+        self.notes: list[str] = []
+        if len(self._wanted) != len(self._channels):
+            raise GdmError(
+                "every channel of the model needs a series",
+                found=f"{len(series)} series",
+                expected=f"{len(self._channels)}: {', '.join(self._channels)}",
+                remedy="name them with --series, by number or UID, in this order",
+            )
+        if output is not None:
+            _check_apart(output, folders)
+        if output is not None and predictor.descriptor.target_name not in HU_MODALITIES:
+            raise GdmError(
+                "only a predicted CT can be written as a DICOM series",
+                found=f"a model that predicts {predictor.descriptor.target_name}",
+                remedy="leave --dicom-out away",
+            )
+
+    @property
+    def conditions(self) -> dict[str, tuple[Path, ...]]:
+        """Case to the folder of its series, which stands where a case of files has its condition."""
+        return {name: (folder,) for name, folder in self._folders.items()}
+
+    def read(self, case: Case) -> CaseVolumes:
+        """Read the series of a case, one a channel, and its mask where there is one."""
+        name, folder = case.identifier, case.conditions[0]
+        found = scan_series(folder, name)
+        chosen = [choose_series(found, wanted, folder=folder, case=name) for wanted in self._wanted]
+        volumes: list[Volume] = []
+        for series in chosen:
+            read = read_series(series, self._fix_geometry, name)
+            self.notes += [f"{name}: resampled onto a regular grid; {repair}" for repair in read.repairs]
+            volumes.append(read.volume)
+        self._sources[name] = chosen[0]
+        return gather_case(volumes, self._channels, case.mask, identifier=name)
+
+    def check_output(self, identifiers: Sequence[str], replace: bool = False) -> None:
+        """Refuse a DICOM folder that is there already, before anything is computed.
+
+        With `replace`, only one that holds anything but a series that gdmunet wrote.
+        """
+        for name in identifiers:
+            if self._output is None or not self.has(name):
+                continue
+            check_replaceable(self._output / name, name)
+            if not replace:
+                raise GdmError(
+                    "there is a DICOM series of the case already",
+                    case=name,
+                    file=self._output / name,
+                    expected="no such folder: each series is written into one of its own",
+                    remedy="give another --dicom-out, remove the folder, or add --continue_prediction",
+                )
+
+    def has(self, identifier: str) -> bool:
+        """Nothing is left to write for the case; folders of series appear whole."""
+        return self._output is None or any((self._output / identifier).glob("*"))
+
+    def write(self, prediction: Prediction) -> None:
+        """Write a prediction as a CT series of its source's patient and study."""
+        source = self._sources.pop(prediction.identifier)
+        if self._output is not None:
+            volume = Volume(prediction.array, prediction.geometry)
+            folder = self._output / prediction.identifier
+            write_ct_series(folder, volume, self._label, reference=source, replace=True)
+
+
+def _check_apart(output: Path, folders: dict[str, Path]) -> None:
+    """Refuse output that is, holds or lies in a source folder: replacing a prediction would delete the source."""
+    sources = {folder.resolve() for folder in folders.values()}
+    above = {folder for source in sources for folder in source.parents}
+    for name in folders:
+        written = (output / name).resolve()
+        if written in above or sources & {written, *written.parents}:
+            raise GdmError(
+                "the folder of a predicted series is, holds or lies in the folder of a source series",
+                case=name,
+                file=written,
+                expected="a folder elsewhere, so that no source is taken for a prediction or overwritten by one",
+                remedy="give another --dicom-out",
+            )
+
+
+def _label(predictor: Predictor) -> SeriesLabel:
+    source = predictor.source
+    model = f"{source.folder.parent.name} {source.folder.name}" if source else "a network given as an object"
+    channels = " and ".join(predictor.descriptor.channels)
+    target = predictor.descriptor.target_name
+    return SeriesLabel(
+        f"Synthetic {target}",
+        f"Synthetic {target}: predicted from {channels} by gdmunet {__version__}, model {model}; "
+        "not acquired by a scanner.",
+        source.folder.parent.name if source else "",
+    )

@@ -1,0 +1,290 @@
+"""Several objectives meet where their gradients have the same shape: in the generator's output.
+
+One backward pass through the generator is enough::
+
+    output = generator(condition)
+    leaf = output.detach().float().requires_grad_()
+    fidelity = output_gradient(fidelity_loss(leaf), leaf)
+    drift = output_gradient(drift_of(encoder(leaf)), leaf)
+    direction = coordinate([fidelity, drift])
+    output.backward(gradient=direction.to(output.dtype))
+
+Scales. `coordinate` works on unscaled gradients, so that thresholds and averages mean the same at every step. With a
+gradient scaler, pass `loss_scale=scaler.get_scale()` to `output_gradient` (half precision needs it on the way through
+the encoder; the result is unscaled) and `scaler.scale(direction)` to `backward`. With gradient accumulation divide the
+direction, not the losses: `output.backward(gradient=direction / steps)`.
+
+Several ranks. The losses of each rank are means over its own batch, and the ranks' weight gradients are averaged; the
+Gramian is then that of the whole batch, the same on every rank, and so are the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.training.coordination.weightings import STATIONARY, WEIGHTINGS, WeightingOptions, cosines_of
+from gdmunet.training.distributed import sum_over_ranks, world_size
+
+NORMALISATIONS = ("l2", "none")
+ZERO = 1e-36  # squared lengths below it are at the end of what float32 holds
+Normalisation = Literal["l2", "none"]
+
+
+@dataclass(frozen=True)
+class Coordinated:
+    """What came of several gradients.
+
+    Attributes
+    ----------
+    direction
+        As the gradients, (B, ...).
+    weights
+        (m,) on the CPU: direction = sum of weights times gradients; (B, m) per sample.
+    norms
+        (m,) lengths of the gradients over all ranks, or (B, m).
+    cosines
+        (m, m) between them, or (B, m, m).
+    """
+
+    direction: torch.Tensor
+    weights: torch.Tensor
+    norms: torch.Tensor
+    cosines: torch.Tensor
+
+    @property
+    def cosine(self) -> float:
+        """Between the first gradient and the second (mean over samples); 0 where there is one gradient alone."""
+        return float(self.cosines[..., 0, 1].mean()) if self.cosines.shape[-1] > 1 else 0.0
+
+    @property
+    def shares(self) -> torch.Tensor:
+        """(m,) length of every part of the direction against all parts; MGDA's lambda on normalised gradients."""
+        parts = (self.weights * self.norms).abs()
+        return (parts / parts.sum(-1, keepdim=True).clamp_min(1e-300)).reshape(-1, parts.shape[-1]).mean(0)
+
+
+def coordinate(
+    gradients: Sequence[torch.Tensor],
+    weighting: str = "mgda",
+    normalise: Normalisation = "l2",
+    *,
+    mask: torch.Tensor | None = None,
+    per_sample: bool = False,
+    options: WeightingOptions | None = None,
+    across_ranks: bool = True,
+) -> torch.Tensor:
+    """One direction from the gradients of several objectives.
+
+    Parameters
+    ----------
+    gradients
+        Equally shaped, (B, ...), unscaled; the fidelity's first.
+    weighting
+        A key of `WEIGHTINGS`.
+    normalise
+        ``l2``: the weighting sees unit gradients, and the result is multiplied with the first one's length. ``none``:
+        it sees them as they are.
+    mask
+        (B, 1, ...) of 0 and 1: the gradients count inside alone, the direction is zero outside.
+    per_sample
+        Weights for each sample by itself, instead of for the whole batch.
+    options
+        Numbers of ``sum``, ``adaptive`` and ``cagrad``.
+    across_ranks
+        Add the Gramian up over all ranks, which must then all call; per sample nothing is added up.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape and dtype of the first gradient. MGDA's is as long as the first gradient. A zero gradient has no say (the
+        first that is not zero then gives the length). Where a gradient is not finite, all of it is NaN: a gradient
+        scaler skips the step.
+
+    Raises
+    ------
+    GdmError
+        Unknown weighting or normalisation, or gradients of different shapes.
+    """
+    return (
+        Coordinator(weighting, normalise, per_sample=per_sample, options=options, across_ranks=across_ranks)
+        .combine(gradients, mask)
+        .direction
+    )
+
+
+class Coordinator:
+    """A choice of coordination, with the average of the Gramian where one is wanted.
+
+    Parameters
+    ----------
+    weighting, normalise, per_sample, options, across_ranks
+        As for `coordinate`.
+    use_mask
+        Whether `combine` heeds its mask.
+    gramian_ema
+        Weight of the past a step in the average of the Gramian that the weights come from; 0: the present one alone.
+    """
+
+    def __init__(
+        self,
+        weighting: str = "mgda",
+        normalise: Normalisation = "l2",
+        *,
+        per_sample: bool = False,
+        use_mask: bool = True,
+        gramian_ema: float = 0.0,
+        options: WeightingOptions | None = None,
+        across_ranks: bool = True,
+    ) -> None:
+        _check_choice("weighting", weighting, tuple(WEIGHTINGS))
+        _check_choice("normalisation", normalise, NORMALISATIONS)
+        if not 0 <= gramian_ema < 1 or (per_sample and gramian_ema):
+            raise GdmError(
+                "the Gramian cannot be averaged like that",
+                found=f"gramian_ema {gramian_ema}, per_sample {per_sample}",
+                expected="a weight of the past from 0 to below 1; 0 per sample, as samples change from step to step",
+            )
+        self.weighting, self.normalise, self.per_sample = weighting, normalise, per_sample
+        self.use_mask, self.gramian_ema, self.across_ranks = use_mask, gramian_ema, across_ranks
+        self.options = options or WeightingOptions()
+        self._sum: torch.Tensor | None = None
+        self._steps = 0
+
+    def combine(self, gradients: Sequence[torch.Tensor], mask: torch.Tensor | None = None) -> Coordinated:
+        """The direction of this step; shapes as for `coordinate`."""
+        mask = mask if self.use_mask else None
+        present = gramian(gradients, mask, per_sample=self.per_sample, across_ranks=self.across_ranks)
+        smooth = self._averaged(present)
+        matrices = smooth if self.per_sample else smooth.unsqueeze(0)
+        rows = [weights_of(one, self.weighting, self.normalise, self.options) for one in matrices]
+        weights = torch.stack(rows) if self.per_sample else rows[0]
+        norms = present.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
+        return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What continuing needs: tensors on the CPU; the same on every rank."""
+        return {} if self._sum is None else {"sum": self._sum.clone(), "steps": torch.tensor(self._steps)}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue where `state` stood."""
+        self._sum = state["sum"].clone() if state else None
+        self._steps = int(state["steps"]) if state else 0
+
+    def _averaged(self, present: torch.Tensor) -> torch.Tensor:
+        if not self.gramian_ema or not present.isfinite().all():
+            return present
+        if self._sum is not None and self._sum.shape != present.shape:
+            raise GdmError(
+                "the number of gradients has changed while their Gramian is averaged",
+                found=len(present),
+                expected=len(self._sum),
+            )
+        past = torch.zeros_like(present) if self._sum is None else self._sum
+        self._sum = self.gramian_ema * past + (1 - self.gramian_ema) * present
+        self._steps += 1
+        return self._sum / (1 - self.gramian_ema**self._steps)
+
+
+def output_gradient(loss: torch.Tensor, output: torch.Tensor, *, loss_scale: float = 1.0) -> torch.Tensor:
+    """Unscaled gradient of a loss () at `output`, a leaf; zeros where the loss does not depend on it.
+
+    The loss's graph is freed. `loss_scale` keeps half-precision gradients from vanishing on their way.
+    """
+    if not loss.requires_grad:
+        return torch.zeros_like(output)
+    (found,) = torch.autograd.grad(loss * loss_scale, output, allow_unused=True)
+    return torch.zeros_like(output) if found is None else found / loss_scale
+
+
+def gramian(
+    gradients: Sequence[torch.Tensor],
+    mask: torch.Tensor | None = None,
+    *,
+    per_sample: bool = False,
+    across_ranks: bool = True,
+) -> torch.Tensor:
+    """Inner products of the gradients: (m, m), or (B, m, m) per sample; multiplied in float32, float64 on the CPU.
+
+    Under several ranks, those of the loss that is averaged over all of them.
+    """
+    _check_shapes(gradients, mask)
+    count, first = len(gradients), _wide(gradients[0])
+    products = first.new_zeros(len(first), count, count)
+    for i in range(count):
+        inside = _wide(gradients[i]) if mask is None else _wide(gradients[i]) * mask
+        for j in range(i + 1):
+            products[:, i, j] = products[:, j, i] = (inside * _wide(gradients[j])).flatten(1).sum(1)
+    if not per_sample:
+        products = products.sum(0)
+        products = sum_over_ranks(products) if across_ranks else products
+    ranks = world_size() if across_ranks else 1
+    return products.cpu().double() / ranks**2
+
+
+def weights_of(
+    products: torch.Tensor, weighting: str, normalise: Normalisation, options: WeightingOptions
+) -> torch.Tensor:
+    """Weights (m,) of the gradients with that Gramian (m, m)."""
+    if not products.isfinite().all():
+        return torch.full_like(products[0], torch.nan)
+    weights = torch.zeros_like(products[0])
+    active = (products.diagonal() > ZERO).nonzero().squeeze(1)
+    if not len(active):
+        return weights
+    # `sum` and `adaptive` know the first gradient by its place; the others do not miss a zero one.
+    chosen = torch.arange(len(products)) if weighting in ("sum", "adaptive") else active
+    used = products[chosen][:, chosen]
+    length = products[active[0], active[0]].sqrt()
+    norms = torch.where(used.diagonal() > ZERO, used.diagonal().clamp_min(0).sqrt(), 1.0)
+    seen = used / norms.outer(norms) if normalise == "l2" else used
+    found = WEIGHTINGS[weighting](seen, options)
+    if normalise == "l2":
+        found = found * length / norms
+    if weighting == "mgda":
+        found = _of_length(found, used, length)
+    weights[chosen] = found
+    return weights
+
+
+def _of_length(weights: torch.Tensor, products: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+    """Rescaled to that length; zero where the combination is zero but for round-off."""
+    squared = weights @ products @ weights
+    shortest = (weights * products.diagonal().sqrt()).abs().max().square()
+    return torch.zeros_like(weights) if squared <= STATIONARY * shortest else weights * length / squared.sqrt()
+
+
+def _combination(gradients: Sequence[torch.Tensor], weights: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    dimensions = gradients[0].dim()
+    total = torch.zeros_like(_wide(gradients[0]))
+    for number, gradient in enumerate(gradients):
+        weight: Any = weights[..., number].tolist()
+        if isinstance(weight, list):
+            weight = torch.tensor(weight, dtype=total.dtype, device=total.device).view(-1, *[1] * (dimensions - 1))
+        total += weight * _wide(gradient)
+    return (total if mask is None else total * mask).to(gradients[0].dtype)
+
+
+def _wide(gradient: torch.Tensor) -> torch.Tensor:
+    """Detached, in float32 at least."""
+    return gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
+
+
+def _check_choice(what: str, found: str, known: tuple[str, ...]) -> None:
+    if found not in known:
+        raise GdmError(f"there is no such {what} of gradients", found=found, expected=", ".join(known))
+
+
+def _check_shapes(gradients: Sequence[torch.Tensor], mask: torch.Tensor | None) -> None:
+    shapes = [tuple(gradient.shape) for gradient in gradients]
+    shape, within = (shapes[0], shapes[0] if mask is None else tuple(mask.shape)) if shapes else ((), ())
+    fits = len(within) == len(shape) and all(m in (1, n) for m, n in zip(within, shape, strict=True))
+    if len(set(shapes)) != 1 or not shape or not fits:
+        raise GdmError(
+            "gradients that are coordinated must have one shape, a batch of samples, and their mask must fit it",
+            found=f"{shapes or 'no gradients'}, mask {None if mask is None else within}",
+        )

@@ -1,0 +1,203 @@
+"""The feature bank: tokens of real target patches that earlier steps saw, one ring buffer a token set.
+
+The encoder is frozen, so stored tokens never go stale. Generated tokens are never banked. Under several ranks every
+rank banks what it sees itself: `rank_capacity` gives its share of the patches, and the shares add up to the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.plans import EncoderLevel
+from gdmunet.training.distributed import rank, world_size
+from gdmunet.training.drift.tokens import TokenSet, token_sets
+
+STORED = torch.float16
+
+
+class FeatureBank:
+    """Ring buffers of tokens, half precision in memory, float32 out.
+
+    Parameters
+    ----------
+    sets
+        What is banked, as `token_sets` lists it.
+    capacity_patches
+        Patches that it holds; set by set that many times `TokenSet.per_patch` tokens.
+    device
+        Where the buffers lie; they are allocated here and now.
+    """
+
+    def __init__(self, sets: Sequence[TokenSet], capacity_patches: int, device: torch.device | str = "cpu") -> None:
+        if capacity_patches < 1 or not sets:
+            raise GdmError(
+                "a feature bank needs room for one patch of one token set at least",
+                found=f"{capacity_patches} patches, {len(sets)} token sets",
+            )
+        self._per_patch = {one.key: one.per_patch for one in sets}
+        self._buffers = {
+            one.key: torch.zeros(capacity_patches * one.per_patch, one.channels, dtype=STORED, device=device)
+            for one in sets
+        }
+        self._written = dict.fromkeys(self._buffers, 0)
+
+    @property
+    def capacities(self) -> dict[str, int]:
+        """Most tokens of each set."""
+        return {key: len(buffer) for key, buffer in self._buffers.items()}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Tokens held of each set."""
+        return {key: min(self._written[key], len(buffer)) for key, buffer in self._buffers.items()}
+
+    @property
+    def full(self) -> bool:
+        """True when every buffer is: from then on new tokens replace the oldest."""
+        return self.sizes == self.capacities
+
+    def bytes(self) -> int:
+        """Memory of the buffers; what `bank_bytes` predicts."""
+        return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
+
+    @torch.no_grad()
+    def add(self, tokens: Mapping[str, torch.Tensor], patches: int) -> None:
+        """Bank the tokens of real patches; the oldest make room.
+
+        Parameters
+        ----------
+        tokens
+            (S, C) by key, patch by patch, as `extract_tokens` returns them; sets that are not banked are left out. Of
+            more than `patches * per_patch` tokens that many are kept, spread evenly.
+        patches
+            Patches that they come from.
+
+        Raises
+        ------
+        GdmError
+            A token is not finite in half precision, or too long or short.
+        """
+        for key, buffer in self._buffers.items():
+            if key not in tokens:
+                continue
+            new = self._thinned(tokens[key].detach(), patches * self._per_patch[key])[-len(buffer) :]
+            if not len(new):
+                continue
+            stored = new.to(device=buffer.device, dtype=STORED)
+            if stored.shape[1] != buffer.shape[1] or not stored.isfinite().all():
+                raise GdmError(
+                    f"tokens of {key} cannot be banked",
+                    found=f"{stored.shape[1]} channels, largest value {float(new.abs().max()):.4g}",
+                    expected=f"{buffer.shape[1]} channels, finite and at most {torch.finfo(STORED).max:.0f}",
+                    remedy="the encoder's features must be scaled to fit half precision",
+                )
+            places = (self._written[key] + torch.arange(len(stored), device=buffer.device)) % len(buffer)
+            buffer.index_copy_(0, places, stored)
+            self._written[key] += len(stored)
+
+    def sample(
+        self, count: int | Mapping[str, int], generator: torch.Generator | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Tokens drawn without replacement, the sets independently.
+
+        Parameters
+        ----------
+        count
+            Tokens of every set, or by key; sets that are not named are left out.
+        generator
+            Source of the draws, on the CPU or on the bank's device.
+
+        Returns
+        -------
+        dict
+            (count, C) float32 by key.
+
+        Raises
+        ------
+        GdmError
+            A set is not banked, or holds fewer tokens than asked for.
+        """
+        counts = dict.fromkeys(self._buffers, count) if isinstance(count, int) else dict(count)
+        self._check_enough(counts)
+        sizes, drawn = self.sizes, {}
+        device = "cpu" if generator is None else generator.device
+        for key, number in counts.items():
+            places = torch.randperm(sizes[key], generator=generator, device=device)[:number]
+            buffer = self._buffers[key]
+            drawn[key] = buffer.index_select(0, places.to(buffer.device)).float()
+        return drawn
+
+    def state(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Everything that exact resuming needs, as tensors on the CPU."""
+        sizes = self.sizes
+        return {
+            key: {"tokens": buffer[: sizes[key]].cpu().clone(), "written": torch.tensor(self._written[key])}
+            for key, buffer in self._buffers.items()
+        }
+
+    def load_state(self, state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Continue where `state` stood.
+
+        Raises
+        ------
+        GdmError
+            It is the state of another bank.
+        """
+        found = {key: tuple(saved["tokens"].shape) for key, saved in state.items()}
+        expected = {
+            key: (min(int(state[key]["written"]), len(buffer)) if key in state else 0, buffer.shape[1])
+            for key, buffer in self._buffers.items()
+        }
+        if found != expected:
+            raise GdmError(
+                "the saved feature bank does not fit",
+                found=found,
+                expected=expected,
+                remedy="continue with the same encoder, families, bank capacity and number of GPUs, or start over",
+            )
+        for key, buffer in self._buffers.items():
+            buffer[: len(state[key]["tokens"])] = state[key]["tokens"].to(buffer.device)
+            self._written[key] = int(state[key]["written"])
+
+    @staticmethod
+    def _thinned(tokens: torch.Tensor, most: int) -> torch.Tensor:
+        if len(tokens) <= most:
+            return tokens
+        return tokens[torch.arange(most, device=tokens.device) * len(tokens) // most]
+
+    def _check_enough(self, counts: Mapping[str, int]) -> None:
+        sizes = self.sizes
+        short = [
+            f"{key}: {sizes.get(key, 0)} of {number}" for key, number in counts.items() if number > sizes.get(key, 0)
+        ]
+        if short:
+            raise GdmError(
+                "the feature bank holds too few tokens",
+                found="; ".join(short),
+                remedy="fill the bank with real patches first, ask for fewer tokens or raise its capacity",
+            )
+
+
+def rank_capacity(capacity_patches: int) -> int:
+    """This rank's share of a bank of that many patches; the shares of all ranks add up to it."""
+    whole, rest = divmod(capacity_patches, world_size())
+    return whole + (rank() < rest)
+
+
+def sets_bytes(sets: Iterable[TokenSet], capacity_patches: int) -> int:
+    """Bytes of a bank of those sets."""
+    return sum(capacity_patches * one.per_patch * one.channels * STORED.itemsize for one in sets)
+
+
+def bank_bytes(
+    levels: Sequence[EncoderLevel],
+    patch_size: Sequence[int],
+    families: Sequence[str],
+    tokens_per_patch: int,
+    capacity_patches: int,
+) -> int:
+    """Bytes of a bank before it is allocated; under several ranks of one rank whose share is `capacity_patches`."""
+    return sets_bytes(token_sets(levels, patch_size, families, tokens_per_patch), capacity_patches)

@@ -1,0 +1,256 @@
+"""The fields that drift generated samples: which way each of them should go, at one temperature.
+
+Notation: x generated, y+ positives, y- everything that repels (the generated samples themselves and extra negatives),
+r their distance in units of the mean distance, k(r) the kernel, tau the temperature, w weights.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from gdmunet.training.drift.kernels import Distances, Kernel, log2_kernel, log2_sum_exp2
+from gdmunet.training.drift.ranks import RankGroup
+
+TINY = 1e-30
+FieldName = Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B drift problems.
+
+    Attributes
+    ----------
+    queries
+        (B, G, D) generated samples of this process.
+    targets
+        (B, C, D) everything that repels, then the positives; of all processes.
+    weights
+        (B, C) weight of every target; None: 1.
+    repelling
+        Number of targets that repel.
+    queries_in_all
+        G summed over the processes.
+    distances
+        Of queries from targets, in units of the mean distance.
+    """
+
+    queries: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor | None
+    repelling: int
+    queries_in_all: int
+    distances: Distances
+    ranks: RankGroup
+
+
+@dataclass(frozen=True)
+class FieldOptions:
+    """What a field needs beside its temperature; see `drift_loss`."""
+
+    kernel: Kernel
+    affinity_floor: float
+    mask_self: bool
+    sinkhorn_iterations: int
+
+
+@dataclass(frozen=True)
+class Force:
+    """A field at the queries.
+
+    Attributes
+    ----------
+    vectors
+        (B, G, D), in the units of the samples.
+    effective_sizes
+        (B, G) (sum A)^2 / sum A^2 over the affinities A to the positives.
+    value
+        (B, G) log mean k#(x, y-) - log mean k#(x, y+); None for fields that are no gradient of it.
+    """
+
+    vectors: torch.Tensor
+    effective_sizes: torch.Tensor
+    value: torch.Tensor | None = None
+
+
+def find_force(problem: Problem, field: FieldName, temperature: float, options: FieldOptions) -> Force:
+    """The field of that name at the queries of `problem`."""
+    if field in ("official", "sinkhorn"):
+        return affinity_force(problem, temperature, options)
+    return kernel_mean_force(problem, field, temperature, options)
+
+
+def affinity_force(problem: Problem, temperature: float, options: FieldOptions) -> Force:
+    """a- sum_j A+_j y+_j - a+ sum_j A-_j y-_j with a+, a- the sums of A+ and A- (arXiv 2602.04770, their code).
+
+    A is the kernel with rows and columns balanced, floored, times the weights. The coefficients of a query add up to
+    zero, so the field does not see a common shift. One iteration of balancing is the official field; A is then the
+    geometric mean of the softmax over targets and the softmax over queries.
+    """
+    row_log, column_log = balance(problem, temperature, options)
+    repelling, positives = problem.targets[:, : problem.repelling], problem.targets[:, problem.repelling :]
+    least = math.log2(options.affinity_floor) / 2 if options.affinity_floor > 0 else -math.inf
+    vectors = torch.empty_like(problem.queries)
+    sizes = []
+    for rows, distances in problem.distances.blocks():
+        affinity = log2_kernel(distances, temperature, options.kernel, problem.distances.scratch(0, rows))
+        affinity.sub_(row_log[:, rows]).sub_(column_log).clamp_(min=least).exp2_()
+        if problem.weights is not None:
+            affinity.mul_(problem.weights[:, None, :])
+        repel, attract = affinity[..., : problem.repelling], affinity[..., problem.repelling :]
+        repel_sum, attract_sum = repel.sum(-1, keepdim=True), attract.sum(-1, keepdim=True)
+        vectors[:, rows] = repel_sum * (attract @ positives) - attract_sum * (repel @ repelling)
+        sizes.append(effective_sizes(attract, attract_sum))
+    return Force(vectors, torch.cat(sizes, dim=1))
+
+
+def balance(problem: Problem, temperature: float, options: FieldOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logarithms to take from the rows (B, G, 1) and columns (B, 1, C) of the log2 kernel so that both are balanced.
+
+    Each iteration takes off half of either's log-sum, both at once: the geometric mean of normalised rows and
+    normalised columns. It converges to the matrix that Sinkhorn's iteration finds, up to one factor.
+    """
+    row_log = torch.zeros_like(problem.queries[..., :1])
+    column_log = torch.zeros_like(problem.targets[:, None, :, 0])
+    for iteration in range(options.sinkhorn_iterations):
+        row_sum, column_sum = torch.empty_like(row_log), torch.full_like(column_log, -math.inf)
+        for rows, distances in problem.distances.blocks():
+            first, second = problem.distances.scratch(0, rows), problem.distances.scratch(1, rows)
+            kernel = log2_kernel(distances, temperature, options.kernel, first)
+            if iteration:
+                row_sum[:, rows] = log2_sum_exp2(torch.sub(kernel, column_log, out=second), -1, second)
+                kernel.sub_(row_log[:, rows])
+            else:
+                row_sum[:, rows] = log2_sum_exp2(kernel, -1, second)
+            column_sum = torch.logaddexp2(column_sum, log2_sum_exp2(kernel, -2, first))
+        row_log = (row_log + row_sum) / 2
+        column_log = (column_log + problem.ranks.logsumexp2(column_sum)) / 2
+    return row_log, column_log
+
+
+def kernel_mean_force(problem: Problem, field: FieldName, temperature: float, options: FieldOptions) -> Force:
+    """Mean shift towards the positives minus mean shift towards what repels; see `mean_shift`."""
+    repelling, attracting = slice(problem.repelling), slice(problem.repelling, None)
+    vectors = torch.empty_like(problem.queries)
+    values, sizes = [], []
+    for rows, distances in problem.distances.blocks():
+        queries = problem.queries[:, rows]
+        attraction, repulsion = (
+            mean_shift(side, queries, field, temperature, options.kernel)
+            for side in (
+                _side(problem, attracting, rows, distances, options.mask_self),
+                _side(problem, repelling, rows, distances, options.mask_self),
+            )
+        )
+        vectors[:, rows] = attraction.vectors - repulsion.vectors
+        values.append(repulsion.log_mean - attraction.log_mean)
+        sizes.append(attraction.effective_sizes)
+    value = torch.cat(values, dim=1) if field == "logkde" else None
+    return Force(vectors, torch.cat(sizes, dim=1), value)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The targets that attract, or those that repel, as a block of queries sees them.
+
+    Attributes
+    ----------
+    targets
+        (B, n, D).
+    distances
+        (B, rows, n).
+    weights
+        (B, 1, n); None: 1.
+    count
+        (B or 1, 1, 1) sum of the weights, less the query's own where that is masked.
+    scratch
+        Two (B, rows, n) for temporaries.
+    selves
+        Where queries meet themselves in the first of them, a view (B, rows); None where they never do.
+    """
+
+    targets: torch.Tensor
+    distances: torch.Tensor
+    weights: torch.Tensor | None
+    count: torch.Tensor
+    scratch: tuple[torch.Tensor, torch.Tensor]
+    selves: torch.Tensor | None
+
+
+def _side(problem: Problem, part: slice, rows: slice, distances: torch.Tensor, mask_self: bool) -> Side:
+    targets, repels = problem.targets[:, part], part.start is None
+    weights = None if problem.weights is None else problem.weights[:, None, part]
+    count = targets.new_full((1, 1, 1), targets.shape[1]) if weights is None else weights.sum(-1, keepdim=True)
+    first, second = (problem.distances.scratch(number, rows)[..., part] for number in (0, 1))
+    selves = problem.distances.selves(first, rows.start) if repels else None
+    left_out = mask_self if repels else problem.distances.first_twin is not None
+    return Side(targets, distances[..., part], weights, count - float(left_out), (first, second), selves)
+
+
+@dataclass(frozen=True)
+class MeanShift:
+    """Where the kernel-weighted mean of the targets lies from every query.
+
+    Attributes
+    ----------
+    vectors
+        (B, rows, D).
+    log_mean
+        (B, rows) natural logarithm of the mean of k# (``sharp``, ``logkde``); 0 without targets.
+    effective_sizes
+        (B, rows).
+    """
+
+    vectors: torch.Tensor
+    log_mean: torch.Tensor
+    effective_sizes: torch.Tensor
+
+
+def mean_shift(side: Side, queries: torch.Tensor, field: FieldName, temperature: float, kernel: Kernel) -> MeanShift:
+    """sum_j w_j k(r_j) (y_j - x) g(r_j) over a normaliser.
+
+    =============  ====================  ==========================================================================
+    field          g                     normaliser
+    =============  ====================  ==========================================================================
+    mmd            1                     sum_j w_j, without the query's own where it is masked
+    score          1 / (tau r), Laplace  sum_j w_j k: the field is the gradient of log sum_j w_j k (arXiv 2605.10727)
+    sharp, logkde  1                     sum_j w_j k#: the gradient of log sum_j w_j k# (arXiv 2604.06333), where
+                                         k# = tau (r + tau) k for Laplace, since dk#/dr = -r k
+    =============  ====================  ==========================================================================
+
+    With the Gaussian kernel k# = tau^2 k and 1/g = tau^2, so `score` is `sharp`.
+    """
+    log_affinity = log2_kernel(side.distances, temperature, kernel, side.scratch[0])
+    # A common factor of a query's affinities cancels, except without a normaliser made of them.
+    top = log_affinity.amax(-1, keepdim=True) if field != "mmd" else torch.zeros_like(log_affinity[..., :1])
+    affinity = log_affinity.sub_(top).exp2_()
+    if side.weights is not None:
+        affinity.mul_(side.weights)
+    total = affinity.sum(-1, keepdim=True)
+    sizes = effective_sizes(affinity, total)
+    normaliser, log_mean = side.count.clamp(min=1.0), torch.zeros_like(top)
+    if field in ("sharp", "logkde"):
+        normaliser = temperature**2 * total
+        if kernel == "laplace":
+            moment = torch.mul(affinity, side.distances, out=side.scratch[1]).sum(-1, keepdim=True)
+            normaliser = normaliser + temperature * moment
+        mean = torch.log(normaliser / side.count.clamp(min=TINY)) + top * math.log(2.0)
+        log_mean = torch.where(side.count > 0, mean, 0.0)
+    elif field == "score":
+        if kernel == "laplace":
+            affinity.div_(side.distances)
+            if side.selves is not None:
+                side.selves.zero_()  # no direction leads to itself, and 1 / r would blow up its round-off
+        normaliser = total * (temperature if kernel == "laplace" else temperature**2)
+    # Dividing sums, not all coefficients, by the normaliser.
+    shift = affinity @ side.targets - affinity.sum(-1, keepdim=True) * queries
+    return MeanShift(shift / normaliser, log_mean[..., 0], sizes)
+
+
+def effective_sizes(affinity: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
+    """(sum A)^2 / sum A^2 along the last dimension; `total` is the sum, with that dimension."""
+    return (total[..., 0] / torch.linalg.vector_norm(affinity, dim=-1).clamp(min=TINY)).square()

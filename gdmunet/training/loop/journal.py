@@ -1,0 +1,76 @@
+"""What happened, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people.
+
+Where TensorBoard is installed, the same numbers go into ``tensorboard/``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from gdmunet.atomic import atomic_path
+from gdmunet.training.loop.progress_figure import draw_progress
+
+
+class Journal:
+    """Writes into one fold's folder.
+
+    Parameters
+    ----------
+    folder
+        ``fold_k``.
+    speak
+        Also print every line.
+    """
+
+    def __init__(self, folder: Path, speak: bool) -> None:
+        self.folder, self.speak = folder, speak
+        self.file = folder / "journal.jsonl"
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def say(self, text: str) -> None:
+        """Add a line with the time to training_log.txt."""
+        with open(self.folder / "training_log.txt", "a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        if self.speak:
+            print(text, flush=True)
+
+    def record(self, row: dict[str, Any]) -> None:
+        """Add one epoch's line; a number that is not finite becomes null, JSON has no other form for it."""
+        clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+        with open(self.file, "a", encoding="utf-8") as journal:
+            journal.write(json.dumps(clean) + "\n")
+        if importlib.util.find_spec("tensorboard") is not None:
+            self._record_in_tensorboard(row)
+
+    def _record_in_tensorboard(self, row: dict[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # A line an epoch: opening the writer anew costs nothing, and a resumed epoch replaces what it repeats.
+        with SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["epoch"]) as writer:
+            for name, value in row.items():
+                if isinstance(value, int | float) and name not in ("epoch", "iteration"):
+                    writer.add_scalar(name, value, row["epoch"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All epochs so far."""
+        if not self.file.exists():
+            return []
+        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def keep_first(self, epochs: int) -> None:
+        """Forget what a resumed training will do again: every line after the first `epochs`."""
+        rows = [row for row in self.rows() if row["epoch"] < epochs]
+        with atomic_path(self.file) as temporary:
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def draw(self) -> None:
+        """Draw progress.png from the rows so far."""
+        rows = self.rows()
+        if rows:
+            with atomic_path(self.folder / "progress.png") as temporary:
+                draw_progress(rows).savefig(temporary, dpi=90, format="png")

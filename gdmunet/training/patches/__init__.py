@@ -1,0 +1,1 @@
+"""What a training step sees: patches of prepared cases, augmented, in batches."""

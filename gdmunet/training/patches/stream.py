@@ -1,0 +1,144 @@
+"""Batches of patches, made in background processes by batchgenerators' loader or in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+
+from gdmunet.errors import GdmError
+from gdmunet.training.patches.augmentation import Augmentation
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.patches.source import PatchSource
+
+
+class PatchLoader(SlimDataLoaderBase):
+    """batchgenerators loader over a `PatchSource`; worker k of n makes batches k, k + n, ... after `start`.
+
+    Parameters
+    ----------
+    source, augmentation
+        What to draw.
+    batch_size
+        Patches that this rank gets a batch.
+    start
+        Number of the first batch.
+    first_place
+        Place in the whole batch of this rank's first patch.
+    """
+
+    def __init__(
+        self,
+        source: PatchSource,
+        augmentation: Augmentation | None,
+        batch_size: int,
+        workers: int,
+        start: int = 0,
+        first_place: int = 0,
+    ) -> None:
+        super().__init__(source, batch_size, max(1, workers))
+        self.source, self.augmentation = source, augmentation
+        self.first_place, self._next = first_place, start
+        self._in_worker, self._placed = workers > 0, False
+
+    def generate_train_batch(self) -> dict:
+        """One batch as the dictionary that batchgenerators passes on."""
+        if not self._placed:
+            self._placed = True
+            self._next += self.thread_id
+            if self._in_worker:
+                # Ctrl-C belongs to the trainer, which saves and then ends its workers by SIGTERM.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                torch.set_num_threads(1)
+        drawn = [
+            self.source.draw(self._next, self.first_place + place, self.augmentation)
+            for place in range(self.batch_size)
+        ]
+        self._next += self.number_of_threads_in_multithreaded or 1
+        samples = [sample for _, sample in drawn]
+        return {
+            "condition": np.stack([s.condition for s in samples]),
+            "target": np.stack([s.target for s in samples]),
+            "mask": np.stack([s.mask for s in samples]),
+            "identifiers": tuple(identifier for identifier, _ in drawn),
+        }
+
+
+class BatchStream:
+    """Endless batches from `workers` background processes, or made in this one where `workers` is 0.
+
+    Arrays come through pipes, not as shared tensors, so a worker may end while its last batches are still on the
+    way. One thread fetches (and pins) the next batch while the device computes.
+    """
+
+    def __init__(self, loader: PatchLoader, workers: int, pin_memory: bool) -> None:
+        self._pin = pin_memory
+        self._fetcher: ThreadPoolExecutor | None = None
+        self._augmenter: SingleThreadedAugmenter | MultiThreadedAugmenter = SingleThreadedAugmenter(loader, None)
+        if workers:
+            self._augmenter = MultiThreadedAugmenter(loader, None, workers, num_cached_per_queue=2, wait_time=0.002)
+            self._fetcher = ThreadPoolExecutor(1, "patches")
+            self._coming = self._fetcher.submit(self._fetch)
+
+    def __next__(self) -> Batch:
+        if self._fetcher is None:
+            return self._fetch()
+        while True:
+            try:
+                batch = self._coming.result(timeout=5)
+                break
+            except TimeoutError:
+                self._check_workers()
+        self._coming = self._fetcher.submit(self._fetch)
+        return batch
+
+    def close(self) -> None:
+        """End the background processes.
+
+        They are killed, not asked: batchgenerators' own way out reads what is left in the pipes, and waits for ever
+        for the rest of a message whose sender is gone (a whole job that is sent SIGTERM). They only read files.
+        """
+        augmenter = self._augmenter
+        if self._fetcher is None or not isinstance(augmenter, MultiThreadedAugmenter):
+            return
+        augmenter.abort_event.set()
+        if augmenter.pin_memory_thread is not None:
+            augmenter.pin_memory_thread.join(timeout=1)
+        for worker in augmenter._processes:
+            worker.kill()
+            worker.join()
+        for queue in augmenter._queues:
+            # This process holds a writing end too: without closing it, a thread that reads half a message never
+            # sees the end of the pipe, and Python waits for that thread at exit.
+            queue._writer.close()
+            queue.cancel_join_thread()
+            queue.close()
+        self._fetcher.shutdown(wait=False, cancel_futures=True)
+        augmenter._processes, augmenter._queues, augmenter.was_initialized = [], [], False
+
+    def _check_workers(self) -> None:
+        """A worker that died in the middle of a message leaves its reader waiting: end the run instead."""
+        dead = [w for w in getattr(self._augmenter, "_processes", []) if not w.is_alive()]
+        if dead:
+            raise GdmError(
+                "a process that makes patches died",
+                found=f"exit code {dead[0].exitcode}",
+                remedy="often memory ran out: use fewer workers (-np), then continue with --c",
+            )
+
+    def _fetch(self) -> Batch:
+        batch = Batch.from_arrays(next(self._augmenter))
+        return batch.pinned() if self._pin else batch
+
+
+def default_loader_workers(device: torch.device, processes: int = 1) -> int:
+    """Background processes that make patches: many for a GPU, one where training itself needs the cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(12, cores // processes - 1)) if device.type == "cuda" else 1

@@ -1,0 +1,195 @@
+"""The adversarial rival: fidelity, and a discriminator that tells predictions from targets."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.networks import build_network
+from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
+from gdmunet.training import distributed
+from gdmunet.training.trainers.discriminator import (
+    AdversarialLoss,
+    DiscriminatorSpec,
+    PatchDiscriminator,
+    discriminator_loss,
+    feature_distance,
+    generator_loss,
+    gradient_penalty,
+)
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+if TYPE_CHECKING:
+    from gdmunet.device import Precision
+    from gdmunet.encoders.base import FrozenEncoder
+    from gdmunet.plans import MemoryFootprint, NetworkSpec
+    from gdmunet.training.patches.batch import Batch
+
+
+class AdversarialTrainer(FidelityTrainer):
+    """L1, and a conditional PatchGAN (pix2pix, arXiv 1611.07004, in 3D) that sees what a prediction would show.
+
+    The discriminator takes its step on the batch's predictions just before they are judged, so that the loop needs to
+    know nothing of it.
+    """
+
+    adversarial_weight: float = 0.01
+    """Of the adversarial term against the L1, 1 : 100 as in pix2pix."""
+    adversarial_loss: AdversarialLoss = "hinge"
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+    """Layers that halve the image; at most as many as the generator has."""
+    discriminator_learning_rate: float = 2e-4
+    """Falls with the generator's."""
+    r1_weight: float = 0.0
+    """Of the gradient penalty at real images."""
+    feature_matching_weight: float = 0.0
+    """Of the distance between the discriminator's features of prediction and target."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._prepare_discriminator()
+        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
+        self._background = units.network_background
+
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Fidelity, the discriminator's opinion, and the distance of its features where that has a weight."""
+        terms = super().loss_terms(batch, prediction)
+        image, target = self._composed(batch, prediction), self._composed(batch, batch.target)
+        self.note("loss_discriminator", self._update_discriminator(batch, image.detach(), target))
+        with self._judging():
+            judged = self.discriminator(batch.condition, image)
+        opinion = generator_loss(judged[-1], batch.mask, self.adversarial_loss)
+        terms["adversarial"] = self.adversarial_weight * opinion
+        if self.feature_matching_weight:
+            with torch.no_grad(), self._judging():
+                real = self.discriminator(batch.condition, target)
+            terms["features"] = self.feature_matching_weight * feature_distance(real[:-1], judged[:-1])
+        return terms
+
+    def extra_state(self) -> dict[str, Any]:
+        """The discriminator and its optimiser."""
+        return super().extra_state() | {
+            "discriminator": self.discriminator.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+        }
+
+    def load_extra_state(self, extra: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        super().load_extra_state(extra)
+        self.discriminator.load_state_dict(extra["discriminator"])
+        self.discriminator_optimizer.load_state_dict(extra["discriminator_optimizer"])
+
+    @classmethod
+    def footprint(
+        cls,
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
+    ) -> MemoryFootprint:
+        """Predicted peak memory of a step with both networks; the discriminator counts with the generator."""
+        spec = DiscriminatorSpec.of(network, cls.discriminator_width, cls.discriminator_layers)
+        step = AdversarialStep(cls.adversarial_loss, cls.r1_weight > 0, cls.feature_matching_weight > 0)
+        both = training_footprint(network, patch_size, batch_size, precision, step=step, build=_BothNetworks(spec))
+        alone = super().footprint(network, patch_size, batch_size, precision, encoder)
+        return dataclasses.replace(both, ema=alone.ema)
+
+    def _prepare_discriminator(self) -> None:
+        spec = DiscriminatorSpec.of(self.network_spec, self.discriminator_width, self.discriminator_layers)
+        self.discriminator = PatchDiscriminator(spec).to(self.device).requires_grad_(False)
+        self.discriminator_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.999), weight_decay=0.0
+        )
+
+    def _update_discriminator(self, batch: Batch, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """One step of the discriminator on a batch; gives its loss."""
+        self.discriminator.requires_grad_(True)
+        self.discriminator_optimizer.zero_grad(set_to_none=True)
+        loss = _judge(self.discriminator, batch, image, target, self._judging, self.adversarial_loss, self.r1_weight)
+        loss.backward()
+        for parameter in self.discriminator.parameters():
+            if parameter.grad is not None:
+                parameter.grad = distributed.mean_over_ranks(parameter.grad)
+        share = self.learning_rate_now / self.learning_rate if self.learning_rate else 0.0
+        for group in self.discriminator_optimizer.param_groups:
+            group["lr"] = self.discriminator_learning_rate * share
+        self.discriminator_optimizer.step()
+        self.discriminator.requires_grad_(False)
+        return loss.detach()
+
+    def _judging(self) -> AbstractContextManager:
+        """Mixed precision, but for float16: the discriminator's gradients have no loss scale."""
+        return nullcontext() if self.precision_on(self.device) == "float16" else self.autocast()
+
+    def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
+        """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which gives it away."""
+        return torch.lerp(image.new_tensor(self._background), image, batch.mask)
+
+
+def _judge(
+    discriminator: nn.Module,
+    batch: Batch | StepBatch,
+    image: torch.Tensor,
+    target: torch.Tensor,
+    autocast: Autocast,
+    kind: AdversarialLoss,
+    r1_weight: float,
+) -> torch.Tensor:
+    """The discriminator's loss on a batch, in two passes."""
+    if r1_weight:
+        target = target.detach().requires_grad_(True)
+    with autocast():
+        real = discriminator(batch.condition, target)[-1]
+        fake = discriminator(batch.condition, image)[-1]
+    loss = discriminator_loss(real, fake, batch.mask, kind)
+    return loss + r1_weight * gradient_penalty(real, target, batch.mask) if r1_weight else loss
+
+
+@dataclass(frozen=True)
+class _BothNetworks:
+    """Builds what an adversarial step trains."""
+
+    discriminator: DiscriminatorSpec
+
+    def __call__(self, network: NetworkSpec) -> nn.Module:
+        return nn.ModuleDict(
+            {"generator": build_network(network), "discriminator": PatchDiscriminator(self.discriminator)}
+        )
+
+
+@dataclass(frozen=True)
+class AdversarialStep:
+    """A step of both networks for the memory count, in the trainer's order."""
+
+    kind: AdversarialLoss
+    r1: bool
+    feature_matching: bool
+
+    def __call__(self, networks: nn.Module, batch: StepBatch, autocast: Autocast) -> None:
+        """Run it."""
+        generator, discriminator = networks["generator"], networks["discriminator"]  # type: ignore[index]
+        with autocast():
+            raw = generator(batch.condition)
+        prediction, background = raw.float(), torch.zeros(())
+        loss = ((prediction - batch.target).abs() * batch.mask).sum() / batch.mask.sum().clamp(min=1)
+        image, target = (torch.lerp(background, x, batch.mask) for x in (prediction, batch.target))
+        discriminator.requires_grad_(True)
+        _judge(discriminator, batch, image.detach(), target, autocast, self.kind, float(self.r1)).backward()
+        discriminator.requires_grad_(False)
+        with autocast():
+            judged = discriminator(batch.condition, image)
+        loss = loss + generator_loss(judged[-1], batch.mask, self.kind)
+        if self.feature_matching:
+            with torch.no_grad(), autocast():
+                real = discriminator(batch.condition, target)
+            loss = loss + feature_distance(real[:-1], judged[:-1])
+        loss.backward()
+        discriminator.requires_grad_(True)

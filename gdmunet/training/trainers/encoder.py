@@ -1,0 +1,181 @@
+"""Training with a frozen encoder beside the generator: when it joins, what it sees, how its gradient is combined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+
+from gdmunet.encoders.base import FeatureMap, FrozenEncoder, VolumeUnits
+from gdmunet.encoders.registry import load_encoder
+from gdmunet.errors import GdmError
+from gdmunet.training.coordination.coordinator import Coordinator
+from gdmunet.training.coordination.weightings import WeightingOptions
+from gdmunet.training.trainers.feature_footprint import feature_footprint
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+if TYPE_CHECKING:
+    from gdmunet.device import Precision
+    from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec
+    from gdmunet.training.patches.batch import Batch
+
+Weighting = Literal["sum", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned", "adaptive"]
+
+
+class EncoderTrainer(FidelityTrainer):
+    """Fidelity first; later a term over the features of a frozen encoder joins, coordinated in the output space.
+
+    A subclass writes `feature_terms`. Gradients of fidelity and of the feature terms are taken with respect to the
+    prediction alone, combined there, and go through the generator in one backward pass.
+    """
+
+    uses_encoder: ClassVar[bool] = True
+
+    feature_start: float = 0.6
+    """Share of the iterations with fidelity alone, before the encoder's term joins."""
+    weighting: Weighting = "sum"
+    """How the two gradients become one."""
+    normalise: Literal["l2", "none"] = "none"
+    """Bring the gradients to unit length before they are weighted."""
+    adaptive_weight: float = 1.0
+    """Strength of the feature term under the weighting ``adaptive``."""
+    cagrad_radius: float = 0.5
+    """Distance from the mean gradient under the weighting ``cagrad``, as a share of its length; 0 to below 1."""
+    objectives: Literal["two", "levels"] = "two"
+    """Coordinate fidelity with the sum of the feature terms, or with each of them."""
+    per_sample: bool = False
+    """Coordinate every patch by itself instead of the whole batch."""
+    gramian_ema: float = 0.0
+    """Moving average of the gradients' inner products over the steps; 0: those of the step alone."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.encoder = self.build_encoder().freeze().to(self.device)
+        self.coordinator = Coordinator(
+            self.weighting,
+            self.normalise,
+            per_sample=self.per_sample,
+            gramian_ema=self.gramian_ema,
+            options=WeightingOptions(beta=self.adaptive_weight, radius=self.cagrad_radius),
+        )
+        self._feature_names: tuple[str, ...] = ()
+
+    # ---- what a subclass may override -------------------------------------------------------------------------
+
+    def build_encoder(self) -> FrozenEncoder:
+        """The encoder that the plans chose."""
+        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
+        return load_encoder(self.encoder_spec, units, self.folders.encoders)
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Named scalar losses over the encoder's features; called once the encoder has joined."""
+        raise TypeError(f"{type(self).__name__} defines no feature_terms")
+
+    # ---- the rest ---------------------------------------------------------------------------------------------
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """The encoder of the plans; plans without one are an error."""
+        spec = self.configuration.encoder
+        if spec is None:
+            raise GdmError(
+                f"{type(self).__name__} needs a frozen encoder, and the plans have none for "
+                f"{self.configuration.name} ({self.configuration.dimensions}D)",
+                file=f"plans {self.plans.name}",
+                remedy="plan again with -encoder auto (for any -tr), choose an encoder of that dimension "
+                "(gdm_download_encoder --list), or train without one: -tr FidelityTrainer",
+            )
+        return spec
+
+    @property
+    def features_joined(self) -> bool:
+        """Whether the encoder's term takes part in the present step."""
+        return self.iteration >= round(self.feature_start * self.total_iterations)
+
+    def description(self) -> str:
+        """The encoder, where it comes from, and when it joins."""
+        spec = self.encoder_spec
+        levels = ", ".join(f"{level.name} {level.channels}@{'x'.join(map(str, level.stride))}" for level in spec.levels)
+        return (
+            f"encoder {spec.spec} (sha256 {spec.sha256[:12]}, {spec.licence}): {levels}; joins at iteration "
+            f"{round(self.feature_start * self.total_iterations)} of {self.total_iterations}"
+        )
+
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Fidelity, and the feature terms once they have joined."""
+        terms = super().loss_terms(batch, prediction)
+        if not self.features_joined:
+            return terms
+        features = self.feature_terms(batch, prediction)
+        self._feature_names = tuple(features)
+        return terms | features
+
+    def combine(self, terms: dict[str, torch.Tensor], prediction: torch.Tensor) -> None:
+        """Coordinate the gradients in the output space; one backward pass through the generator."""
+        if not self.features_joined:
+            super().combine(terms, prediction)
+            return
+        groups = self._objectives(terms)
+        scale = self.scaler.get_scale()
+        gradients = []
+        for number, loss in enumerate(groups, start=1):
+            # Unscaled float32 gradients are coordinated; the scale comes back for the way through the generator.
+            (gradient,) = torch.autograd.grad(loss * scale, prediction, retain_graph=number < len(groups))
+            gradients.append(gradient.float() / scale)
+        found = self.coordinator.combine(gradients)
+        self.note("norm_fidelity", found.norms[..., 0].mean())
+        self.note("norm_features", found.norms[..., 1:].mean())
+        self.note("cosine", torch.tensor(found.cosine))
+        self.note("lambda", found.shares[0])
+        prediction.backward(gradient=(found.direction * (scale / self.accumulation)).to(prediction.dtype))
+
+    def feature_maps(self, batch: Batch, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
+        """Features of a volume (B, 1, ...) composed with background outside the body, as prediction composes it.
+
+        A masked fidelity loss leaves the outside free; features of what grows there would dominate the rest.
+        """
+        composed = torch.lerp(volume.new_tensor(self.encoder.units.network_background), volume, batch.mask)
+        with self.autocast():
+            maps: tuple[FeatureMap, ...] = self.encoder(composed)
+        return maps
+
+    def extra_state(self) -> dict[str, Any]:
+        """The encoder's hash, so that no other continues the run, and the coordination's averages."""
+        return {"encoder_sha256": self.encoder_spec.sha256, "coordinator": self.coordinator.state()}
+
+    def load_extra_state(self, extra: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave; another encoder is refused."""
+        if extra["encoder_sha256"] != self.encoder_spec.sha256:
+            raise GdmError(
+                "the encoder has changed since the checkpoint",
+                found=f"{self.encoder_spec.spec} with sha256 {self.encoder_spec.sha256[:12]}",
+                expected=f"sha256 {extra['encoder_sha256'][:12]}",
+                remedy="plan again with the encoder of the checkpoint, or start over with --overwrite",
+            )
+        self.coordinator.load_state(extra["coordinator"])
+
+    @classmethod
+    def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
+        """Bytes of what a trainer keeps of the encoder's features from step to step."""
+        return 0
+
+    @classmethod
+    def footprint(
+        cls,
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
+    ) -> MemoryFootprint:
+        """Predicted peak memory of a step once the encoder has joined."""
+        alone = super().footprint(network, patch_size, batch_size, precision)
+        if encoder is None:
+            return alone
+        bank = cls.bank_bytes(encoder, patch_size)
+        return feature_footprint(alone, network, patch_size, batch_size, precision, encoder, bank)
+
+    def _objectives(self, terms: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        fidelity = torch.stack([value for name, value in terms.items() if name not in self._feature_names]).sum()
+        features = [terms[name] for name in self._feature_names]
+        return [fidelity, *features] if self.objectives == "levels" else [fidelity, torch.stack(features).sum()]

@@ -1,0 +1,220 @@
+"""Generative drifting: fidelity ties the output to this patient, the drift pulls features onto real ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.training import distributed
+from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
+from gdmunet.training.drift.loss import DriftField, check_options, drift_loss
+from gdmunet.training.drift.tokens import TokenPlan, by_location, extract_tokens, plan_tokens, token_sets
+from gdmunet.training.patches.stream import PatchLoader
+from gdmunet.training.trainers.encoder import EncoderTrainer, Weighting
+from gdmunet.training.trainers.gdm_settings import DriftSettings
+
+if TYPE_CHECKING:
+    from gdmunet.encoders.base import FrozenEncoder
+    from gdmunet.plans import EncoderLevel
+    from gdmunet.training.patches.batch import Batch
+
+
+class DriftTrainer(DriftSettings, EncoderTrainer):
+    """Fidelity and, once the encoder has joined, the drift over its multi-level features; plain sum of both.
+
+    Source: generative drifting, arXiv 2602.04770, pooled over the places of a batch because a condition has one output
+    (documentation/explanation/drift.md).
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        check_options(
+            self.temperatures, self.field, self.kernel, self.drift_normalisation, self.sinkhorn_iterations,
+            self.affinity_floor, self.force_decay, self.force_floor,
+        )  # fmt: skip
+        self._check_pairing()
+        self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
+        patch = self.configuration.patch_size
+        sets = token_sets(self.levels, patch, self.families, self.tokens_per_patch)
+        self.bank: FeatureBank | None = None
+        if self.bank_patches:
+            self.bank = FeatureBank(sets, rank_capacity(self.bank_patches), self.device)
+        self._force_averages: dict[str, torch.Tensor] = {}
+        self._said_few: set[str] = set()
+        self._without_tokens: set[str] = set()
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One drift term a level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
+        self._fill_bank()
+        plan = self._plan(batch, self.step_generator())
+        with torch.no_grad():
+            real = extract_tokens(self.feature_maps(batch, batch.target), plan)
+        generated = extract_tokens(self.feature_maps(batch, prediction), plan)
+        banked = self._banked(real)
+        terms: dict[str, torch.Tensor] = {}
+        self._without_tokens = set()
+        enough = self._large_enough(generated)
+        for level in self.levels:
+            keys = [key for key in enough if key.split("/")[0] == level.name]
+            # A batch with hardly any body has no tokens. The coordination counts on a gradient of every level.
+            losses = [self._drift(key, generated[key], real[key], banked[key], len(batch.mask)) for key in keys]
+            mean = torch.stack(losses).mean() if losses else 0.0 * prediction.sum()
+            terms[f"drift_{level.name}"] = self.drift_weight * mean
+            if not losses:
+                self._without_tokens.add(f"loss_drift_{level.name}")
+        if self.bank is not None:
+            self.bank.add(real, len(batch.mask))
+        return terms
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """As any trainer's, but a level without tokens reports no loss: its zero is no measurement."""
+        if name not in self._without_tokens:
+            super().note(name, value)
+
+    def extra_state(self) -> dict[str, Any]:
+        """The bank and the drift's averages besides."""
+        # Several ranks hold a share each, and one of them writes: they fill their banks anew when they continue.
+        kept = self.bank is not None and self.features_joined and distributed.world_size() == 1
+        bank = self.bank.state() if self.bank is not None and kept else None
+        return super().extra_state() | {"bank": bank, "force_averages": self._force_averages}
+
+    def load_extra_state(self, extra: dict[str, Any]) -> None:
+        """Take back what `extra_state` gave."""
+        super().load_extra_state(extra)
+        if self.bank is not None and extra["bank"] is not None:
+            self.bank.load_state(extra["bank"])
+        self._force_averages = {key: value.to(self.device) for key, value in extra["force_averages"].items()}
+
+    @classmethod
+    def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
+        """Bytes of the feature bank."""
+        levels = chosen_levels(encoder.levels, cls.drift_levels, cls.drift_stride)
+        return bank_bytes(levels, patch_size, cls.families, cls.tokens_per_patch, cls.bank_patches)
+
+    # ---- its parts --------------------------------------------------------------------------------------------
+
+    def _check_pairing(self) -> None:
+        share = self.configuration.batch_size // distributed.world_size()
+        if self.pairing == "index" and (self.bank_patches or share < 2):
+            raise GdmError(
+                "pairing by index compares the patches of a batch place by place",
+                found=f"bank_patches={self.bank_patches}, {share} patches a batch and process",
+                expected="bank_patches=0, since banked tokens have no place, and 2 patches or more",
+                remedy="set bank_patches=0 and plan a larger batch, or take pairing=pooled",
+            )
+
+    def _plan(self, batch: Batch, generator: torch.Generator) -> TokenPlan:
+        aligned = self.pairing == "index"
+        return plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator, aligned=aligned)
+
+    def _drift(
+        self, key: str, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor, patches: int
+    ) -> torch.Tensor:
+        by_index = self.pairing == "index"
+        loss, field = drift_loss(
+            by_location(generated, patches) if by_index else generated[None],
+            by_location(real, patches) if by_index else torch.cat([real, banked])[None],
+            banked[None] if self.bank_side == "both" and not by_index else None,
+            temperatures=self.temperatures,
+            field=self.field,
+            kernel=self.kernel,
+            affinity_floor=self.affinity_floor,
+            normalisation=self.drift_normalisation,
+            force_average=self._force_averages.get(key),
+            force_decay=self.force_decay,
+            force_floor=self.force_floor,
+            mask_self=self.pairs != "kept",
+            mask_twins=self.pairs == "masked",
+            sinkhorn_iterations=self.sinkhorn_iterations,
+            block_elements=self.block_elements,
+            # By index every process has places, and so problems, of its own.
+            across_ranks=distributed.world_size() > 1 and not by_index,
+        )
+        if self.drift_normalisation == "ema":
+            self._force_averages[key] = field.force_average
+        self._note(key.split("/")[0], field)
+        return loss.mean()
+
+    def _note(self, level: str, field: DriftField) -> None:
+        self.note(f"scale_{level}", field.scale)
+        for temperature, force, size in zip(
+            self.temperatures, field.raw_force, field.effective_sample_size, strict=True
+        ):
+            self.note(f"force_{level}_{temperature:g}", force)
+            self.note(f"ess_{level}_{temperature:g}", size)
+
+    def _banked(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Real tokens of earlier patches."""
+        if self.bank is None:
+            return {key: tokens[:0] for key, tokens in real.items()}
+        sizes = self.bank.sizes
+        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step_generator())
+
+    def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
+        """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.
+
+        All ranks decide alike, since a drift problem spans them; one without any token of a set cannot take part.
+        """
+        counts = torch.tensor([[len(values), len(values) == 0] for values in tokens.values()], device=self.device)
+        sizes = dict(zip(tokens, distributed.sum_over_ranks(counts).tolist(), strict=True))
+        few = {key: size for key, (size, without) in sizes.items() if size < self.minimum_tokens or without}
+        if not few.keys() <= self._said_few and distributed.rank() == 0:
+            self.journal.say(
+                f"left out of the drift, with fewer than minimum_tokens={self.minimum_tokens} tokens a step: "
+                + ", ".join(f"{key} ({size})" for key, size in few.items())
+                + "; larger patches or batches bring them back"
+            )
+        self._said_few |= few.keys()
+        return [key for key in tokens if key not in few]
+
+    def _fill_bank(self) -> None:
+        """Before the first drift step: real patches of the training cases, drawn as training draws them."""
+        if self.bank is None or self.bank.full or any(self.bank.sizes.values()):
+            return
+        share = self.configuration.batch_size // distributed.world_size()
+        source = self.patch_source(self.training_cases, self.seed + 2)
+        loader = PatchLoader(source, self.augmentation(), share, 0, first_place=distributed.rank() * share)
+        generator = torch.Generator().manual_seed(self.seed + 2)
+        if distributed.rank() == 0:
+            self.journal.say(f"filling the feature bank with {self.bank_patches} patches of the training cases")
+        for _ in range(-(-rank_capacity(self.bank_patches) // share)):
+            batch = self.batch_of(loader)
+            plan = self._plan(batch, generator)
+            with torch.no_grad():
+                self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
+
+
+class GDMTrainer(DriftTrainer):
+    """Fidelity and drift, their gradients coordinated in the output space: the method, and what gdm_train runs."""
+
+    weighting: Weighting = "adaptive"
+
+
+def chosen_levels(
+    levels: tuple[EncoderLevel, ...], names: tuple[str, ...] | None, stride: int
+) -> tuple[EncoderLevel, ...]:
+    """The levels of those names; without names those of at most that stride, or the finest.
+
+    Deep levels have a hundred channels and few places a patch: a token has one or two neighbours, and the field,
+    brought to unit size, is noise that takes strength from the fine levels (benchmarks/drift_direction.py).
+
+    Raises
+    ------
+    GdmError
+        A name that the encoder does not have, or none at all.
+    """
+    if names is None:
+        finest = min(max(level.stride) for level in levels)
+        return tuple(level for level in levels if max(level.stride) <= max(stride, finest))
+    known = {level.name: level for level in levels}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise GdmError(
+            "the encoder has no such level" if unknown else "no level of the encoder is chosen",
+            found=", ".join(unknown),
+            expected=", ".join(known),
+            remedy="correct drift_levels",
+        )
+    return tuple(known[name] for name in names)

@@ -1,0 +1,28 @@
+"""Frozen features as a paired loss: the usual perceptual term, a baseline of the drift."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from gdmunet.training.trainers.encoder import EncoderTrainer
+
+if TYPE_CHECKING:
+    from gdmunet.training.patches.batch import Batch
+
+
+class PerceptualTrainer(EncoderTrainer):
+    """Fidelity and the L1 distance of features, level by level, to this patient's target."""
+
+    weighting = "adaptive"
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Mean over the levels of |difference| over the mean size of the target's features."""
+        with torch.no_grad():
+            real = [level.values.float() for level in self.feature_maps(batch, batch.target)]
+        generated = [level.values.float() for level in self.feature_maps(batch, prediction)]
+        distances = [
+            (a - b).abs().mean() / b.abs().mean().clamp(min=1e-6) for a, b in zip(generated, real, strict=True)
+        ]
+        return {"perceptual": torch.stack(distances).mean()}

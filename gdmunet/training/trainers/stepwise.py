@@ -1,0 +1,152 @@
+"""What rivals of several steps share: a path from a source to the target, on which the network estimates the target."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from gdmunet.checkpoint import SamplerSpec
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.errors import GdmError
+from gdmunet.networks import build_checkpointed_network, build_network, stepwise_input
+from gdmunet.plans import NetworkSpec
+from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
+from gdmunet.training.trainers.fidelity import masked_mean
+from gdmunet.training.trainers.trainer import Trainer
+
+if TYPE_CHECKING:
+    from gdmunet.device import Precision
+    from gdmunet.encoders.base import FrozenEncoder
+    from gdmunet.plans import MemoryFootprint
+    from gdmunet.training.patches.batch import Batch
+
+
+class StepwiseTrainer(Trainer):
+    """Estimates the target from the condition and a state x_t = (1 - t) source + t target + noise sqrt(t (1 - t)) z.
+
+    The network gives the target rather than a velocity or a noise: the same information (given x_t one follows from
+    the other), but predictions can be blended, masked and started from a condition like those of other trainers. The
+    loss is that of the velocity or noise all the same, by a weight that depends on the time (Li and He,
+    arXiv 2511.13720).
+
+    A subclass writes `sampler`, which says source and noise of the path, and `time_weight`.
+    """
+
+    steps: int = 10
+    """Steps of a prediction; gdm_predict --steps takes others."""
+    last_time: float = 0.95
+    """Weights grow without bound towards the end of the path: they stay as they are from here on."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
+        self._background = units.network_background
+        self._time = torch.zeros(0)
+        channel = self.path.source_channel
+        if channel is not None and not 0 <= channel < self.configuration.network.in_channels:
+            raise GdmError(
+                "the source of the path is no condition channel",
+                found=f"source_channel={channel}",
+                expected=f"0 to {self.configuration.network.in_channels - 1}",
+            )
+
+    # ---- what a subclass writes --------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> SamplerSpec:
+        """The sampler, and with it source and noise of the path."""
+        raise TypeError(f"{type(self).__name__} defines no path")
+
+    def time_weight(self, remaining: torch.Tensor) -> torch.Tensor:
+        """Weight of the squared error at the times 1 - `remaining` (B,)."""
+        raise TypeError(f"{type(self).__name__} defines no time_weight")
+
+    # ---- the rest ----------------------------------------------------------------------------------------------
+
+    @property
+    def sampler(self) -> SamplerSpec:
+        """The path's."""
+        return self.path
+
+    @property
+    def network_spec(self) -> NetworkSpec:
+        """The planned network with a state and a time among its inputs."""
+        return stepwise_spec(self.configuration.network)
+
+    def description(self) -> str:
+        """How predictions are drawn."""
+        path = self.path
+        source = "noise" if path.source_channel is None else f"condition channel {path.source_channel}"
+        return f"drawn in {path.steps} steps ({path.name}, {path.passes} passes) from {source}, noise {path.noise:g}"
+
+    def generate(self, batch: Batch) -> torch.Tensor:
+        """Estimate of the target at random times of the path."""
+        draws = self.step_generator()
+        self._time = torch.rand(len(batch.mask), generator=draws).to(self.device)
+        target = torch.lerp(batch.target.new_tensor(self._background), batch.target, batch.mask)
+        path, time = self.path, self._time.reshape(-1, *[1] * (target.ndim - 1))
+        channel = path.source_channel
+        source = self._noise(target, draws) if channel is None else batch.condition[:, channel : channel + 1]
+        state = torch.lerp(source, target, time)
+        if path.noise:
+            state += path.noise * (time * (1 - time)).sqrt() * self._noise(target, draws)
+        return self.parallel_network(stepwise_input(batch.condition, state, self._time))
+
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Weighted squared error in the body."""
+        weight = self.time_weight((1 - self._time).clamp(min=1 - self.last_time))
+        error = (prediction - batch.target).square() * weight.reshape(-1, *[1] * (prediction.ndim - 1))
+        return {"path": masked_mean(error, batch.mask)}
+
+    @classmethod
+    def footprint(
+        cls,
+        network: NetworkSpec,
+        patch_size: tuple[int, ...],
+        batch_size: int,
+        precision: Precision,
+        encoder: FrozenEncoder | None = None,
+    ) -> MemoryFootprint:
+        """Predicted peak memory of a step: the planned network with two more channels, and the path's tensors."""
+        build = _StepwiseNetwork(cls.activation_checkpointing)
+        counted: Precision = "float32" if cls.activation_checkpointing else precision
+        return training_footprint(network, patch_size, batch_size, counted, step=path_step, build=build)
+
+    def _noise(self, like: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        return torch.randn(like.shape, generator=draws).to(self.device, non_blocking=True)
+
+
+def stepwise_spec(planned: NetworkSpec) -> NetworkSpec:
+    """The planned network with a state and a plane of its time as two more input channels.
+
+    Instance norm becomes batch norm: it takes a plane that is constant within a patch away, and the time with it.
+    """
+    norm = "batch" if planned.norm == "instance" else planned.norm
+    return dataclasses.replace(planned, in_channels=planned.in_channels + 2, norm=norm, takes_state=True)
+
+
+@dataclass(frozen=True)
+class _StepwiseNetwork:
+    """Builds the network of a planned one, for the memory count."""
+
+    checkpointed: bool
+
+    def __call__(self, planned: NetworkSpec) -> nn.Module:
+        build = build_checkpointed_network if self.checkpointed else build_network
+        return build(stepwise_spec(planned))
+
+
+def path_step(network: nn.Module, batch: StepBatch, autocast: Autocast) -> None:
+    """A step for the memory count: source, state, input, forward pass, weighted squared error, backward pass."""
+    target = torch.lerp(torch.zeros(()), batch.target, batch.mask)
+    state = torch.lerp(torch.empty_like(target), target, torch.empty_like(target[:, :, :1, :1]))
+    time = torch.empty(len(target))
+    with autocast():
+        prediction = network(stepwise_input(batch.condition, state, time))
+    error = (prediction.float() - batch.target).square() * time.reshape(-1, *[1] * (target.ndim - 1))
+    loss = (error * batch.mask).sum() / batch.mask.sum().clamp(min=1)
+    loss.backward()

@@ -1,0 +1,275 @@
+"""A comparison of trainers from plans to page: train what is missing, predict with a measured cost, score, write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.checkpoint import load_weights
+from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.comparison.files import write_comparison
+from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, compare, row_from_summary
+from gdmunet.evaluation.distributions.judge import JudgeWish
+from gdmunet.evaluation.report.page import write_page
+from gdmunet.evaluation.report.sources import read_journal, read_source
+from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.summary import EvaluationSettings, Summary, save_summary
+from gdmunet.inference.models import checkpoint_file
+from gdmunet.paths import Folders
+from gdmunet.plans import Plans, find_plans
+from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
+from gdmunet.serialization import load_json, to_json
+from gdmunet.training.loop.state import changed_settings
+from gdmunet.training.trainers.registry import find_trainer
+from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.workflows.measured_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
+from gdmunet.workflows.train import TrainingRequest, run_training
+
+# Encoders that need no download; the second is random, for plans whose own encoder is the first.
+DEFAULT_JUDGES = ("mini", "tiny")
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What to compare and how, as the command line says it.
+
+    Attributes
+    ----------
+    trainers
+        Names as for gdm_train; differences are taken to the first.
+    folds
+        Numbered folds: their held-out cases are predicted and scored.
+    overrides
+        Settings of every trainer as texts.
+    judge
+        Encoder of the distances of distributions; None: the first of `DEFAULT_JUDGES` that trained none of them.
+    output
+        None: ``comparisons/<plans>__<configuration>`` in the data set's results folder.
+    """
+
+    dataset: str
+    configuration: str
+    trainers: tuple[str, ...]
+    folds: tuple[str, ...] = ("0",)
+    plans_name: str = "gdmPlans"
+    overrides: tuple[tuple[str, str], ...] = ()
+    judge: str | None = None
+    judge_file: Path | None = None
+    allow_download: bool = False
+    output: Path | None = None
+    device: str | None = None
+    loader_workers: int | None = None
+    processes: int = 1
+    show_progress: bool = True
+
+
+@dataclass(frozen=True)
+class WrittenComparison:
+    """The comparison, its files, and the encoder that judged."""
+
+    comparison: Comparison
+    files: tuple[Path, ...]
+    judge: str
+
+
+def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenComparison:
+    """Train what is missing, predict and score every fold's held-out cases, and write the comparison.
+
+    What is there already is kept: weights, and predictions of the same weights. A trainer that fails becomes a row that
+    says why.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set, plans, configuration, fold, trainer or setting; a judge that trained a generator; or no
+        trainer that could be scored.
+    """
+    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+    plans.configuration(request.configuration)
+    check_folds(plans, request.folds)
+    trainers = [find_trainer(name) for name in request.trainers]
+    if len({trainer.__name__ for trainer in trainers}) < len(trainers):
+        names = ", ".join(trainer.__name__ for trainer in trainers)
+        raise GdmError("a comparison needs trainers of different names", found=names)
+    judge = choose_judge(request, plans, trainers)
+    raw = find_dataset(folders.raw, plans.dataset_name)
+    descriptor = load_descriptor(raw)
+    place = f"{plans.name}__{request.configuration}"
+    output = request.output or folders.results / plans.dataset_name / "comparisons" / place
+    run = _Run(request, folders, plans, descriptor, raw, output, judge)
+    rows, settings = [], None
+    for name, trainer in zip(request.trainers, trainers, strict=True):
+        row, found = run.row(name, trainer)
+        rows.append(row)
+        settings = settings or found
+    if settings is None:
+        reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
+        raise GdmError("no trainer could be scored", found=reasons, remedy="run the first of them with gdm_train")
+    title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
+    title += "".join(f", {name}={value}" for name, value in request.overrides)
+    groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
+    comparison = compare(rows, settings, groups, title=title)
+    files = write_comparison(comparison, output)
+    page = write_page(read_source(output), output / "report.html", processes=request.processes, show_progress=False)
+    return WrittenComparison(comparison, (*files, page.file), judge)
+
+
+def check_folds(plans: Plans, folds: Sequence[str]) -> None:
+    """Refuse folds that hold no case out."""
+    for fold in folds:
+        if not fold.isdigit() or int(fold) >= len(plans.folds):
+            raise GdmError(
+                f"fold {fold} cannot be compared on",
+                found=f"the plans have {len(plans.folds)} folds",
+                expected=", ".join(map(str, range(len(plans.folds)))) or "numbered folds: two cases at least",
+                remedy="compare on numbered folds: fold all holds no case out",
+            )
+
+
+def choose_judge(request: ComparisonRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> str:
+    """The encoder of the distances; never the one that some generator was trained with."""
+    spec = plans.configuration(request.configuration).encoder
+    trained_with = spec.spec if spec is not None and any(trainer.uses_encoder for trainer in trainers) else None
+    if request.judge is None:
+        return next(name for name in DEFAULT_JUDGES if name != trained_with)
+    if request.judge == trained_with:
+        raise GdmError(
+            "an encoder that a generator was trained with cannot judge it",
+            found=f"--judge {request.judge}, which is the encoder of the plans {plans.name}",
+            remedy="name another one (gdm_download_encoder --list), or leave --judge out",
+        )
+    return request.judge
+
+
+def _refuse_other_weights(fold: Path) -> None:
+    """Weights that can neither be compared nor be trained on, such as an imported checkpoint_best, are not replaced."""
+    found = sorted(file.name for file in fold.glob("checkpoint_*"))
+    if found:
+        raise GdmError(
+            "the fold has weights, but neither final ones to compare nor a state to continue from",
+            file=fold,
+            found=", ".join(found),
+            expected="checkpoint_final.safetensors or resume.pt",
+            remedy="import final weights (gdm_export_model -chk final), or train the fold anew with gdm_train "
+            "--overwrite, which replaces what is there",
+        )
+
+
+def _refuse_other_settings(weights: Path, trainer: type[Trainer]) -> None:
+    """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
+    saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
+    if changed := changed_settings(saved, present, saved.keys() & present.keys()):
+        raise GdmError(
+            "the fold was trained with other defaults, so it is not the trainer of today",
+            file=weights,
+            found="; ".join(changed),
+            remedy="train it anew with gdm_train --overwrite, or compare with the version that trained it",
+        )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One comparison in work."""
+
+    request: ComparisonRequest
+    folders: Folders
+    plans: Plans
+    descriptor: DatasetDescriptor
+    raw: Path
+    output: Path
+    judge: str
+
+    def row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSettings | None]:
+        """A trainer's row, and how it was scored; any failure but the user's own end of the run is a row as well.
+
+        The settings that all trainers share are in the names of the folders and in the title, not in every row.
+        """
+        shown, label = trainer.__name__, trainer.derive(dict(self.request.overrides)).__name__
+        try:
+            for fold in self.request.folds:
+                self._train(name, label, fold)
+            measured = self._predict(label)
+            summary = self._evaluate(label)
+        except Exception as error:
+            text = str(error) or type(error).__name__
+            failure = text if isinstance(error, GdmError) else f"{type(error).__name__}: {text}"
+            return TrainerRow(shown, failure=failure), None
+        distances = {}
+        if (found := summary.distribution) is not None:
+            distances = {f"Frechet ({found.encoder})": found.frechet, f"MMD ({found.encoder})": found.mmd}
+        return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
+
+    def _train(self, name: str, label: str, fold: str) -> None:
+        model = self._model(label)
+        if (weights := checkpoint_file(model, fold, "final")).is_file():
+            _refuse_other_settings(weights, find_trainer(name).derive(dict(self.request.overrides)))
+            return
+        interrupted = (model / f"fold_{fold}" / "resume.pt").is_file()
+        if not interrupted:
+            _refuse_other_weights(model / f"fold_{fold}")
+        request = TrainingRequest(
+            dataset=self.request.dataset,
+            configuration=self.request.configuration,
+            fold=fold,
+            trainer=name,
+            plans_name=self.request.plans_name,
+            overrides=self.request.overrides,
+            continue_training=interrupted,
+            device=self.request.device,
+            loader_workers=self.request.loader_workers,
+            show_progress=self.request.show_progress,
+        )
+        run_training(request, self.folders)
+
+    def _predict(self, label: str) -> Measurement:
+        """Predict the folds' held-out cases, each by its own fold's weights, in a process whose memory is its own."""
+        task = PredictionTask(
+            model=self._model(label),
+            folds=self.request.folds,
+            raw=self.raw,
+            output=self.output / label,
+            device=self.request.device,
+        )
+        file = task.output / MEASUREMENT_FILE
+        if file.is_file():
+            earlier = load_json(Measurement, file)
+            if earlier.weights == task.weights() and all(path.is_file() for path in task.files(self.descriptor)):
+                return earlier
+        return measure_in_new_process(task)
+
+    def _evaluate(self, label: str) -> Summary:
+        folder = self.output / label
+        given = self.raw / "masksTr" if self.descriptor.mask else None
+        derived = self.folders.preprocessed / self.plans.dataset_name / DERIVED_MASKS
+        summary = evaluate_folders(
+            self.raw / "targetsTr",
+            folder,
+            given or derived,
+            descriptor=self.descriptor,
+            identifiers={case for fold in self.request.folds for case in self.plans.folds[int(fold)].validation},
+            checkpoint="final",
+            judge=JudgeWish(
+                self.judge, self.folders.encoders, self.request.judge_file, allow_download=self.request.allow_download
+            ),
+            processes=self.request.processes,
+            show_progress=self.request.show_progress,
+        )
+        save_summary(summary, folder / "summary.json")
+        return summary
+
+    def _cost(self, label: str, measured: Measurement) -> Cost:
+        journals = [self._model(label) / f"fold_{fold}" / "journal.jsonl" for fold in self.request.folds]
+        rows = [row for file in journals if file.is_file() for row in read_journal(file)]
+        return Cost(
+            network_passes=float(measured.passes),
+            seconds=measured.seconds,
+            peak_memory_mb=measured.peak_memory_mb,
+            training_seconds=sum(row["seconds"] for row in rows) if rows else None,
+            parameters=measured.parameters,
+        )
+
+    def _model(self, label: str) -> Path:
+        results = self.folders.results / self.plans.dataset_name
+        return results / f"{label}__{self.plans.name}__{self.request.configuration}"

@@ -1,0 +1,133 @@
+"""Predictions whose cost is measured: in a process of their own, so that training's memory is not counted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.device import find_device, peak_memory_mb
+from gdmunet.errors import GdmError
+from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.models import checkpoint_file
+from gdmunet.inference.predictor import Predictor
+from gdmunet.peak_memory import PeakMemory
+from gdmunet.plans import load_plans
+from gdmunet.serialization import save_json
+
+MEASUREMENT_FILE = "prediction_cost.json"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What predicting one volume cost, mean over the volumes, and of which weights.
+
+    Attributes
+    ----------
+    weights
+        Fold to size and time of change of its checkpoint.
+    passes
+        Of the network for one window.
+    seconds
+        Reading, preparing, predicting and writing, without loading the model.
+    peak_memory_mb
+        Of 1e6 bytes: largest allocation on a GPU, else resident memory of the process.
+    """
+
+    weights: dict[str, tuple[int, int]]
+    passes: int
+    seconds: float
+    peak_memory_mb: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class PredictionTask:
+    """Which held-out cases to predict with which model."""
+
+    model: Path
+    folds: tuple[str, ...]
+    raw: Path
+    output: Path
+    device: str | None
+
+    def weights(self) -> dict[str, tuple[int, int]]:
+        """Size and time of change of each fold's final weights."""
+        found = {fold: checkpoint_file(self.model, fold, "final").stat() for fold in self.folds}
+        return {fold: (status.st_size, status.st_mtime_ns) for fold, status in found.items()}
+
+    def cases(self, fold: str) -> tuple[str, ...]:
+        """The fold's held-out cases."""
+        return load_plans(self.model / "plans.json").folds[int(fold)].validation
+
+    def files(self, descriptor: DatasetDescriptor) -> list[Path]:
+        """The predictions."""
+        return [self.output / f"{case}{descriptor.file_ending}" for fold in self.folds for case in self.cases(fold)]
+
+
+def measure_in_new_process(task: PredictionTask) -> Measurement:
+    """Run `predict_measured` in a fresh process.
+
+    Raises
+    ------
+    GdmError
+        It failed, with its own message, or was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(task, theirs))
+    process.start()
+    theirs.close()
+    try:
+        found = ours.recv()
+    except EOFError:
+        process.join()
+        raise GdmError("the prediction was killed", found=f"exit code {process.exitcode}") from None
+    finally:
+        if process.is_alive() and not ours.closed:
+            process.join(timeout=60)
+        if process.is_alive():
+            process.kill()
+        ours.close()
+    if isinstance(found, Measurement):
+        return found
+    raise GdmError(found)
+
+
+def predict_measured(task: PredictionTask) -> Measurement:
+    """Predict every fold's held-out cases one after the other and write the volumes and their cost."""
+    device = find_device(task.device)
+    cases = {case.identifier: case for case in list_cases(task.raw, load_descriptor(task.raw))}
+    masks = task.raw / "masksTr" if load_descriptor(task.raw).mask else None
+    seconds, count, passes, parameters = 0.0, 0, 1, 0
+    with PeakMemory() as memory:
+        for fold in task.folds:
+            predictor = Predictor.from_folder(task.model, (fold,), "final", device=device)
+            passes = 1 if isinstance(predictor.sampler, str) else predictor.sampler.passes
+            parameters = predictor.parameters
+            started = time.perf_counter()
+            chosen = [cases[name] for name in task.cases(fold)]
+            predict_cases(
+                chosen, task.output, predictor, mask_folder=masks,
+                preprocess_workers=0, export_workers=0, show_progress=False,
+            )  # fmt: skip
+            seconds, count = seconds + time.perf_counter() - started, count + len(chosen)
+    peak = peak_memory_mb(device) if device.type == "cuda" else memory.peak_mb
+    found = Measurement(task.weights(), passes, seconds / count, peak, parameters)
+    save_json(found, task.output / MEASUREMENT_FILE)
+    return found
+
+
+def _answer(task: PredictionTask, connection: Connection) -> None:
+    try:
+        connection.send(predict_measured(task))
+    except GdmError as error:
+        connection.send(str(error))
+    except Exception:
+        connection.send(f"the prediction failed:\n{traceback.format_exc()}")
+    finally:
+        connection.close()

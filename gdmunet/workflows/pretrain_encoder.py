@@ -1,0 +1,115 @@
+"""`gdm_pretrain_encoder`: an encoder of the user's own target volumes."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdmunet.dataset import find_dataset
+from gdmunet.device import find_device
+from gdmunet.encoders.pretraining import ENCODER_FILE, RESUME_FILE, Pretraining, PretrainingSettings
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders
+from gdmunet.plans import find_plans
+from gdmunet.progress import Progress
+from gdmunet.training.loop.interruption import FoldLock, Interruption
+from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
+
+
+@dataclass(frozen=True)
+class PretrainingRequest:
+    """What to pretrain on and how long, as the command line says it.
+
+    Attributes
+    ----------
+    configuration
+        Name, or None: ``2d`` for two dimensions, ``3d_fullres`` for three.
+    out
+        Run folder, or None: beside the models of the data set.
+    overwrite
+        Start over, although the folder holds a run.
+    """
+
+    dataset: str
+    dimensions: int = 3
+    configuration: str | None = None
+    fold: str = "0"
+    plans_name: str = "gdmPlans"
+    iterations: int = 5000
+    crop: int | None = None
+    batch_size: int | None = None
+    seed: int = 0
+    out: Path | None = None
+    overwrite: bool = False
+    device: str | None = None
+    show_progress: bool = True
+
+
+def run_pretraining(request: PretrainingRequest, folders: Folders) -> Path | None:
+    """Pretrain, or go on where an interrupted run stood; the run folder, or None where Ctrl-C stopped it.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set, plans, configuration or fold; cases that are not prepared; changed settings; a loss that is
+        not a number.
+    """
+    flat = request.dimensions == 2
+    name = request.configuration or ("2d" if flat else "3d_fullres")
+    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+    source = TargetSource.find(plans, name, request.fold, folders)
+    settings = PretrainingSettings(
+        dimensions=request.dimensions,
+        iterations=request.iterations,
+        crop=request.crop or (96 if flat else 48),
+        batch_size=request.batch_size or (12 if flat else 4),
+        seed=request.seed,
+    )
+    settings = dataclasses.replace(settings, warmup=min(settings.warmup, settings.iterations // 10))
+    folder = request.out or default_run_folder(folders, plans.dataset_name, plans.name, name, request.fold)
+    windows = TargetWindows(source, settings.dimensions, settings.window, settings.batch_size, settings.seed)
+    recipe: dict[str, object] = {
+        "dataset": plans.dataset_name,
+        "plans": plans.name,
+        "configuration": name,
+        "fold": request.fold,
+        "modality": plans.dataset.target_name,
+        "cases": list(source.fold.training),
+    }
+    with FoldLock(folder):
+        _check_start(folder, request.overwrite)
+        training = Pretraining(settings, windows, folder, recipe=recipe, device=find_device(request.device))
+        return folder if _train(training, request.show_progress) else None
+
+
+def default_run_folder(folders: Folders, dataset: str, plans: str, configuration: str, fold: str) -> Path:
+    """Where a run lies if the user names no folder."""
+    return folders.results / dataset / "encoders" / f"{plans}_{configuration}_fold_{fold}"
+
+
+def _train(training: Pretraining, show_progress: bool) -> bool:
+    total = training.settings.iterations
+    started = time.monotonic()
+    with Progress("pretraining", total, show_progress) as progress, Interruption() as interruption:
+
+        def report(iteration: int, losses: dict[str, float]) -> None:
+            notes = " ".join(f"{name} {value:.2f}" for name, value in losses.items())
+            progress.step(notes, count=iteration - progress.done)
+
+        finished = training.run(report=report, stop=lambda: interruption.requested is not None)
+    print(f"{training.state.iteration} of {total} iterations, {time.monotonic() - started:.0f} s: {training.folder}")
+    return finished
+
+
+def _check_start(folder: Path, overwrite: bool) -> None:
+    if overwrite:
+        for name in (RESUME_FILE, ENCODER_FILE):
+            (folder / name).unlink(missing_ok=True)
+    elif (folder / ENCODER_FILE).is_file() and not (folder / RESUME_FILE).is_file():
+        raise GdmError(
+            "the folder holds an encoder whose training state is gone",
+            file=folder,
+            remedy="choose another folder with --out, or start over with --overwrite",
+        )

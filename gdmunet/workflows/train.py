@@ -1,0 +1,187 @@
+"""Training as a command runs it: find everything, refuse what would lose work, train, validate whole volumes."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from gdmunet.dataset import find_dataset
+from gdmunet.device import find_device
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders
+from gdmunet.plans import Plans, find_plans
+from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.serialization import save_json
+from gdmunet.training import distributed
+from gdmunet.training.loop import state
+from gdmunet.training.loop.interruption import FoldLock
+from gdmunet.training.loop.validation import validate_fold
+from gdmunet.training.patches.stream import default_loader_workers
+from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
+from gdmunet.training.trainers.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train and how, as the command line says it.
+
+    Attributes
+    ----------
+    dataset, configuration, fold
+        Number or name of the data set; name of the configuration; fold number or ``all``.
+    overrides
+        Settings as texts, such as ``{"epochs": "5"}``; they derive a trainer whose name says them.
+    continue_training, overwrite
+        Go on from ``resume.pt``; or start over where something is trained already.
+    validate
+        ``"final"`` or ``"best"``: only predict and score the fold with these weights.
+    """
+
+    dataset: str
+    configuration: str
+    fold: str = "0"
+    trainer: str = DEFAULT_TRAINER
+    plans_name: str = "gdmPlans"
+    overrides: tuple[tuple[str, str], ...] = ()
+    continue_training: bool = False
+    overwrite: bool = False
+    validate: Literal["final", "best"] | None = None
+    pretrained_weights: Path | None = None
+    device: str | None = None
+    num_gpus: int = 1
+    loader_workers: int | None = None
+    show_progress: bool = True
+
+
+def run_training(request: TrainingRequest, folders: Folders) -> Path:
+    """Train one fold and validate it; returns the model folder.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set, plans, configuration, fold, trainer or setting; cases that are not prepared; a fold that is
+        trained already or being trained now; nothing to continue; a loss that is not a number.
+    """
+    device = find_device(request.device)
+    if request.num_gpus == 1:
+        return _train_here(request, folders, device)
+    if device.type == "cuda" and request.num_gpus > torch.cuda.device_count():
+        raise GdmError(f"{request.num_gpus} GPUs were asked for", found=f"{torch.cuda.device_count()} GPUs")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    torch.multiprocessing.spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)
+    plans, trainer = _plans_of(request, folders), _trainer_class(request)
+    return folders.results / plans.dataset_name / f"{trainer.__name__}__{plans.name}__{request.configuration}"
+
+
+def _train_rank(rank: int, request: TrainingRequest, folders: Folders, device_type: str, address: str) -> None:
+    distributed.join(rank, request.num_gpus, device_type, address)
+    try:
+        device = torch.device(device_type, rank if device_type == "cuda" else 0)
+        if device_type == "cuda":
+            torch.cuda.set_device(device)
+        _train_here(request, folders, device)
+    finally:
+        distributed.leave()
+
+
+def _train_here(request: TrainingRequest, folders: Folders, device: torch.device) -> Path:
+    plans = _plans_of(request, folders)
+    _check_prepared(plans, request, folders)
+    trainer_class = _trainer_class(request)
+    trainer = trainer_class(plans, request.configuration, request.fold, folders, device)
+    first = distributed.rank() == 0
+    if request.validate:
+        validate_fold(trainer, request.validate, request.show_progress)
+        return trainer.model_folder
+    if not first:
+        _train(trainer, request, device)
+        return trainer.model_folder
+    with FoldLock(trainer.fold_folder):
+        _check_start(trainer, request)
+        save_json(plans, trainer.model_folder / "plans.json")
+        save_json(trainer.settings(), trainer.fold_folder / "settings.json")
+        _train(trainer, request, device)
+        if trainer.fold == "all":
+            trainer.journal.say("fold all holds no case out, so there is no validation of whole volumes")
+        else:
+            validate_fold(trainer, "final", request.show_progress)
+    return trainer.model_folder
+
+
+def _train(trainer: Trainer, request: TrainingRequest, device: torch.device) -> None:
+    distributed.barrier()
+    if request.continue_training:
+        state.load_resume_state(trainer)
+    elif request.pretrained_weights:
+        state.load_pretrained(trainer, request.pretrained_weights)
+    if distributed.rank() == 0:
+        trainer.journal.say(_introduction(trainer))
+    workers = request.loader_workers
+    trainer.train(
+        default_loader_workers(device, request.num_gpus) if workers is None else workers, request.show_progress
+    )
+
+
+def _introduction(trainer: Trainer) -> str:
+    configuration = trainer.configuration
+    names = ", ".join(trainer.validation_cases[:5]) + (", ..." if len(trainer.validation_cases) > 5 else "")
+    parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
+    return (
+        f"{type(trainer).__name__} on {trainer.plans.dataset_name} {configuration.name} fold {trainer.fold}: "
+        f"{len(trainer.training_cases)} training cases, validation {names}"
+        f"{' (the training cases themselves)' if trainer.fold == 'all' else ''}; "
+        f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
+        f"{trainer.total_iterations - trainer.iteration} iterations to go, {trainer.precision_on(trainer.device)} on "
+        f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB planned\n"
+        f"{trainer.description()}{chr(10) if trainer.description() else ''}"
+        f"settings: {trainer.settings()}"
+    )
+
+
+def _plans_of(request: TrainingRequest, folders: Folders) -> Plans:
+    return find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+
+
+def _trainer_class(request: TrainingRequest) -> type[Trainer]:
+    return find_trainer(request.trainer).derive(dict(request.overrides))
+
+
+def _check_prepared(plans: Plans, request: TrainingRequest, folders: Folders) -> None:
+    plans.configuration(request.configuration)
+    folder = store_folder(folders.preprocessed / plans.dataset_name, plans.name, request.configuration)
+    prepared = set(CaseStore(folder).identifiers())
+    wanted = {case for fold in plans.folds for case in (*fold.training, *fold.validation)}
+    missing = sorted(wanted - prepared)
+    if missing or not prepared:
+        raise GdmError(
+            "cases are not prepared" if prepared else "no case is prepared",
+            case=", ".join(missing[:5]) or None,
+            file=folder,
+            found=f"{len(prepared)} prepared cases",
+            expected=f"{len(wanted)} cases",
+            remedy=f"run gdm_preprocess -d {request.dataset} -c {request.configuration}",
+        )
+
+
+def _check_start(trainer: Trainer, request: TrainingRequest) -> None:
+    if request.continue_training:
+        return
+    traces = [*trainer.fold_folder.glob("checkpoint_*"), *trainer.fold_folder.glob("resume.pt")]
+    if traces and not request.overwrite:
+        raise GdmError(
+            "this fold has been trained already, wholly or in part",
+            file=trainer.fold_folder,
+            found=", ".join(sorted(path.name for path in traces)),
+            remedy="continue with --c, or start over with --overwrite",
+        )
+    for name in ("journal.jsonl", "training_log.txt", "progress.png", *(path.name for path in traces)):
+        (trainer.fold_folder / name).unlink(missing_ok=True)
+    for name in ("validation", "validation_best", "tensorboard"):
+        shutil.rmtree(trainer.fold_folder / name, ignore_errors=True)

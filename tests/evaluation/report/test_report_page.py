@@ -1,0 +1,224 @@
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_samples import EVIL, EVIL_CASE, SHAPE, make_comparison, make_evaluation, make_training
+
+from gdmunet.errors import GdmError
+from gdmunet.evaluation.report import page
+from gdmunet.evaluation.report.cases import load_case, slices_of
+from gdmunet.evaluation.report.charts import Curve, curves, distributions, nice_ticks
+from gdmunet.evaluation.report.encoding import unpack_plane
+from gdmunet.evaluation.report.page import PageLimits, write_page
+from gdmunet.evaluation.report.sources import VolumeFolders, read_source, worst_and_best
+
+NAMES = {"case_1": 20.0, EVIL_CASE: -60.0, "case_3": 40.0}
+VOID = {"meta", "img", "input", "br"}
+
+
+class Reader(HTMLParser):
+    """Collects texts, scripts and attributes, and checks that elements close in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: dict[str, str] = {}
+        self.texts: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "script":
+            identifier = self.tags[-1][1].get("id")
+            self.scripts[identifier or f"code-{len(self.scripts)}"] = data
+        else:
+            self.texts.append(data)
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory) -> Path:
+    return make_evaluation(tmp_path_factory.mktemp("evaluation"), NAMES)[0]
+
+
+def written(folder: Path, file: Path, **limits) -> tuple[page.WrittenPage, Reader]:
+    found = write_page(read_source(folder), file, limits=PageLimits(**limits), show_progress=False)
+    return found, Reader(file.read_text())
+
+
+def test_the_page_of_an_evaluation_is_whole_and_names_are_escaped(evaluation, tmp_path):
+    found, reader = written(evaluation, tmp_path / "r.html")
+    assert (found.cases, found.pictures, found.volumes) == (3, 3, 3)
+    assert found.size == (tmp_path / "r.html").stat().st_size
+    assert not {"img", "b"} & {tag for tag, _ in reader.tags}
+    assert EVIL in reader.texts and EVIL_CASE in reader.texts
+    data = json.loads(reader.scripts["report-data"])
+    assert [case["name"] for case in data["cases"]] == [EVIL_CASE, "case_1", "case_3"]
+    assert (data["unit"], data["condition"], data["target"], data["comparable"]) == ("HU", "MR", "CT", False)
+
+
+def test_nothing_of_the_page_lies_elsewhere(evaluation, tmp_path):
+    _, reader = written(evaluation, tmp_path / "r.html")
+    assert not any({"src", "href", "srcset"} & set(attributes) for _, attributes in reader.tags)
+    policy = next(a["content"] for t, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy and "http" not in policy
+    assert "url(" not in page.asset("report.css") and "@import" not in page.asset("report.css")
+
+
+def test_slices_hold_the_true_values_of_the_body_s_middle(evaluation):
+    source = read_source(evaluation)
+    case = load_case(next(files for files in source.files if files.identifier == "case_1"))
+    shown = slices_of(case)
+    axial, coronal, _ = shown["cuts"]
+    assert [(cut["name"], cut["index"], cut["count"]) for cut in shown["cuts"]] == [
+        ("axial", 5, 12), ("coronal", 9, 20), ("sagittal", 7, 16),
+    ]  # fmt: skip
+    assert np.array_equal(unpack_plane(axial["target"], 20, 16), case.target[5])
+    # The head is up.
+    assert np.array_equal(unpack_plane(coronal["target"], 12, 16), case.target[::-1, 9])
+    assert coronal["millimetres"] == [36, 24]
+    difference = unpack_plane(axial["predictions"][0], 20, 16) - unpack_plane(axial["target"], 20, 16)
+    assert np.all(difference == 20)
+    assert shown["error"] == 20
+
+
+def test_large_slices_keep_every_second_voxel(evaluation, monkeypatch):
+    monkeypatch.setattr("gdmunet.evaluation.report.cases.SLICE_SIDE", 10)
+    case = load_case(read_source(evaluation).files[0])
+    axial = slices_of(case)["cuts"][0]
+    assert (axial["rows"], axial["columns"], axial["step"]) == (10, 8, 2)
+    assert np.array_equal(unpack_plane(axial["target"], 10, 8), case.target[5, ::2, ::2])
+
+
+def test_a_small_page_leaves_pictures_out_and_says_so(evaluation, tmp_path):
+    bare, _ = written(evaluation, tmp_path / "bare.html", pictures=0, volumes=0)
+    one = len(page.show_case(read_source(evaluation).files[0], False)[0])
+    size = (bare.size + 1.5 * one) / 1e6
+    found, reader = written(evaluation, tmp_path / "small.html", megabytes=size, volumes=0)
+    assert found.size <= size * 1e6
+    assert (bare.pictures, found.pictures) == (0, 1)
+    cases = json.loads(reader.scripts["report-data"])["cases"]
+    assert [case["slices"] for case in cases] == [True, False, False]  # the worst one
+    with pytest.raises(GdmError, match="cannot be so small"):
+        written(evaluation, tmp_path / "none.html", megabytes=0.01)
+
+
+def test_a_hundred_cases_stay_far_below_the_limit(evaluation, tmp_path):
+    """Slices of 256 x 256 x 128 voxels of pure noise, the worst case, of all 100 cases take less than 100 MB."""
+    from gdmunet.evaluation.report.encoding import pack_plane
+
+    noise = np.random.default_rng(0).normal(0, 30, (256, 512)).astype(np.int16)
+    assert 3 * len(pack_plane(noise)) * 100 < 100e6
+
+
+def test_a_case_without_its_prediction_says_so(tmp_path):
+    predictions, _ = make_evaluation(tmp_path, NAMES)
+    (predictions / "case_3.nii.gz").unlink()
+    found, reader = written(predictions, tmp_path / "r.html")
+    cases = {case["name"]: case for case in json.loads(reader.scripts["report-data"])["cases"]}
+    assert (found.pictures, cases["case_3"]["slices"]) == (2, False)
+    assert "no prediction" in cases["case_3"]["problem"]
+
+
+def test_missing_targets_are_noted_and_can_be_named(tmp_path):
+    predictions, _ = make_evaluation(tmp_path, NAMES)
+    raw = tmp_path / "Dataset501_Sample"
+    raw.rename(tmp_path / "elsewhere")
+    source = read_source(predictions)
+    assert source.files == () and "targets were not found" in source.notes[0]
+    Reader(page.page_text(source, "mae"))
+    named = read_source(predictions, VolumeFolders(references=tmp_path / "elsewhere" / "targetsTs"))
+    assert len(named.files) == 3 and "masks were not found" in named.notes[0]
+    assert named.files[0].condition is not None
+
+
+def test_a_training_shows_its_curves(tmp_path):
+    fold = make_training(tmp_path)
+    with open(fold / "journal.jsonl", "a") as journal:
+        journal.write('{"epoch": 5, "iter')  # being written
+    source = read_source(fold)
+    assert (source.kind, len(source.journal)) == ("training", 5)
+    reader = Reader(page.page_text(source, "mae"))
+    text = " ".join(reader.texts)
+    for title in ("training loss (network units)", "validation patches, body MAE (HU)", "weight", "seconds an epoch"):
+        assert title in text
+    assert EVIL in reader.texts and "no validation on whole volumes" in text
+
+
+def test_a_damaged_journal_names_its_line(tmp_path):
+    fold = make_training(tmp_path)
+    lines = (fold / "journal.jsonl").read_text().splitlines()
+    (fold / "journal.jsonl").write_text("\n".join([lines[0], "oops", *lines[1:]]))
+    with pytest.raises(GdmError, match="line 2: oops"):
+        read_source(fold)
+
+
+def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
+    folder = make_comparison(tmp_path, NAMES)
+    found, reader = written(folder, tmp_path / "r.html")
+    assert (found.cases, found.pictures) == (3, 3)
+    data = json.loads(reader.scripts["report-data"])
+    assert data["labels"] == ["First", "Second"]
+    number = next(k for k, case in enumerate(data["cases"]) if case["name"] == "case_3")
+    shown = json.loads(reader.scripts[f"slices-{number}"])
+    axial = shown["cuts"][0]
+    errors = [
+        unpack_plane(text, *SHAPE[1:]) - unpack_plane(axial["target"], *SHAPE[1:]) for text in axial["predictions"]
+    ]
+    assert [int(error.mean()) for error in errors] == [40, 20]
+    text = " ".join(reader.texts)
+    assert f"Failed: out of memory {EVIL}" in text and "Differences to First" in text
+
+
+def test_a_folder_of_something_else_names_what_it_holds(tmp_path):
+    fold = make_training(tmp_path)
+    with pytest.raises(GdmError, match="give one of the folds, such as .*fold_0"):
+        read_source(fold.parent)
+    with pytest.raises(GdmError, match="run gdm_evaluate first"):
+        read_source(fold.parent.parent)
+    with pytest.raises(GdmError, match="missing"):
+        read_source(tmp_path / "nothing")
+
+
+def test_worst_and_best_cases_alternate(evaluation):
+    source = read_source(evaluation)
+    assert worst_and_best(source, "mae") == [EVIL_CASE, "case_1", "case_3"]
+    assert worst_and_best(source, "psnr")[0] == EVIL_CASE
+    assert worst_and_best(source, "nonsense") == list(source.scores["prediction"])
+
+
+def test_ticks_are_round_and_enclose_the_values():
+    assert nice_ticks(0, 100) == [0, 20, 40, 60, 80, 100]
+    for low, high in [(0.9123, 0.9187), (-3, 4), (5, 5), (0, 0), (1e-7, 3e-7), (-1e6, 2e6)]:
+        ticks = nice_ticks(low, high)
+        assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12
+        assert 2 <= len(ticks) <= 12
+
+
+def test_a_distribution_has_a_point_a_case_at_its_place():
+    svg = distributions("MAE", {"a": {"x": 0.0, "y": 50.0}, "b<": {"z": 100.0}})
+    assert svg.count("<circle") == 3 and "b&lt;" in svg
+    places = {name: float(x) for x, name in re.findall(r"<circle cx='([\d.]+)'.*?<title>(\w):", svg)}
+    assert places["y"] - places["x"] == pytest.approx(places["z"] - places["y"], abs=0.2)
+    assert distributions("MAE", {"a": {}}) == ""
+
+
+def test_a_curve_leaves_out_what_has_no_value():
+    svg = curves("loss", [1, 2, 3], [Curve("a", [1.0, None, 2.0]), Curve("b", [None, None, None])])
+    points = re.findall(r"points='([^']*)'", svg)
+    assert [len(line.split()) for line in points] == [2, 0]
+    assert curves("loss", [1], [Curve("a", [None])]) == ""

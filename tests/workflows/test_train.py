@@ -1,0 +1,135 @@
+"""gdm_train's function: what it refuses, what it leaves behind, and several processes."""
+
+import dataclasses
+import json
+import os
+
+import psutil
+import pytest
+import torch
+from toy import DATASET, toy_volumes
+
+from gdmunet.checkpoint import load_weights
+from gdmunet.dataset import DatasetDescriptor
+from gdmunet.errors import GdmError
+from gdmunet.imageio import write_volume
+from gdmunet.serialization import save_json
+from gdmunet.workflows.train import TrainingRequest, run_training
+
+SHORT = (("epochs", "1"), ("iterations_per_epoch", "3"), ("validation_patches", "2"))
+
+
+def request(**changes) -> TrainingRequest:
+    return TrainingRequest(
+        **{"dataset": "901", "configuration": "3d_fullres", "overrides": SHORT, "device": "cpu", "loader_workers": 0,
+           "trainer": "FidelityTrainer", "show_progress": False} | changes
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folders(toy):
+    """The toy data set, raw files as well, which whole-volume validation reads."""
+    plans, folders = toy
+    raw = folders.raw / DATASET
+    for seed in range(4):
+        volumes = toy_volumes(f"case_{seed}", seed)
+        write_volume(raw / "imagesTr" / f"case_{seed}_0000.nii.gz", volumes.conditions[0], volumes.geometry)
+        write_volume(raw / "targetsTr" / f"case_{seed}.nii.gz", volumes.target, volumes.geometry)
+        write_volume(raw / "masksTr" / f"case_{seed}.nii.gz", volumes.mask, volumes.geometry)
+    save_json(DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 4, mask=True), raw / "dataset.json")
+    return folders
+
+
+def test_a_run_leaves_checkpoints_journal_and_scored_volumes(folders):
+    model = run_training(request(), folders)
+    fold = model / "fold_0"
+    assert model.name.startswith("FidelityTrainer-epochs=1-")
+    for name in ("checkpoint_final.safetensors", "checkpoint_best.safetensors", "resume.pt", "progress.png",
+                 "training_log.txt", "settings.json", "validation/case_3.nii.gz"):  # fmt: skip
+        assert (fold / name).is_file(), name
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    assert set(summary["cases"]) == {"case_3"}
+    assert summary["mean"]["mae"] > 0
+    assert (model / "plans.json").is_file()
+    assert not (fold / "running.json").exists()
+
+
+def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
+    with pytest.raises(GdmError, match="nothing to continue"):
+        run_training(request(continue_training=True), folders)
+    run_training(request(fold="all"), folders)
+    with pytest.raises(GdmError, match="--c, or start over with --overwrite"):
+        run_training(request(fold="all"), folders)
+    run_training(request(fold="all", overwrite=True), folders)
+    run_training(request(fold="all", continue_training=True), folders)
+
+
+def test_a_fold_in_training_is_left_alone(folders):
+    model = run_training(request(fold="all"), folders)
+    me = psutil.Process()
+    claim = {"pid": me.pid, "started": me.create_time(), "host": os.uname().nodename}
+    (model / "fold_all" / "running.json").write_text(json.dumps(claim))
+    with pytest.raises(GdmError, match="trained by another process"):
+        run_training(request(fold="all", overwrite=True), folders)
+    (model / "fold_all" / "running.json").write_text(json.dumps(claim | {"started": 0.0}))
+    run_training(request(fold="all", overwrite=True), folders)
+
+
+def test_unprepared_cases_are_named(folders):
+    store = folders.preprocessed / DATASET / "gdmPlans_3d_fullres"
+    (store / "case_2.json").unlink()
+    with pytest.raises(GdmError, match="case_2") as error:
+        run_training(request(), folders)
+    assert "gdm_preprocess" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "777"}, "Dataset901_Toy"),
+        ({"configuration": "3d_lowres"}, "3d_fullres, 2d"),
+        ({"plans_name": "gdmPlans_M"}, "found: gdmPlans"),
+        ({"trainer": "Fidelity"}, "did you mean FidelityTrainer"),
+        ({"overrides": (("epoch", "3"),)}, "did you mean epochs"),
+        ({"fold": "9"}, "expected: 0, 1, all"),
+    ],
+)
+def test_what_is_unknown_is_answered_with_what_is_known(folders, changes, message):
+    with pytest.raises(GdmError, match=message):
+        run_training(request(**changes), folders)
+
+
+def test_pretrained_weights_are_the_start(folders, tmp_path):
+    first = run_training(request(fold="all"), folders)
+    weights = first / "fold_all" / "checkpoint_final.safetensors"
+    frozen = (*SHORT, ("learning_rate", "0.0"), ("weight_decay", "0.0"))
+    second = run_training(request(fold="all", overrides=frozen, pretrained_weights=weights), folders)
+    before, after = (load_weights(p / "fold_all" / "checkpoint_final.safetensors") for p in (first, second))
+    for name, value in before.state_dict.items():
+        torch.testing.assert_close(after.state_dict[name], value)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(folders):
+    """Each takes half of every batch: the same patches, the same mean, so the same weights up to round-off."""
+    one = run_training(request(fold="all"), folders)
+    alone = load_weights(one / "fold_all" / "checkpoint_final.safetensors").state_dict
+    run_training(request(fold="all", num_gpus=2, overwrite=True), folders)
+    shared = load_weights(one / "fold_all" / "checkpoint_final.safetensors").state_dict
+    for name, value in alone.items():
+        torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_method_to_its_end_and_continue(folders):
+    """Drift over both ranks' tokens, coordination of summed Gramians; the bank is filled anew when they continue."""
+    settings = (("iterations", "4"), ("iterations_per_epoch", "2"), ("validation_patches", "2"),
+                ("feature_start", "0.5"), ("bank_patches", "4"), ("minimum_tokens", "8"))  # fmt: skip
+    wish = request(fold="all", num_gpus=2, trainer="GDMTrainer", overrides=settings)
+    model = run_training(wish, folders)
+    rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
+    assert "cosine" not in rows[0]
+    assert rows[1]["norm_features"] > 0 and 0 < rows[1]["lambda"] <= 1
+    assert all(torch.isfinite(v).all() for v in load_weights(
+        model / "fold_all" / "checkpoint_final.safetensors").state_dict.values())  # fmt: skip
+    run_training(dataclasses.replace(wish, continue_training=True), folders)
