@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from abc import ABC, abstractmethod
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +13,7 @@ from skimage.transform import iradon, radon
 from gdmunet.errors import GdmError
 from gdmunet.scan import BackendName, FilterName, ScanSettings
 from gdmunet.tomography.geometry import ScanGeometry
+from gdmunet.tomography.optional import require_package
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.reconstruction import filtered_back_projection
 
@@ -55,23 +54,6 @@ def make_backend(
 
         return RtkBackend(geometry, settings.filter, slices, slice_spacing)
     return TorchBackend(geometry, settings.filter, device)
-
-
-def require_package(name: str, extra: str) -> ModuleType:
-    """Import an optional package; the error names the command that installs it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise missing_package(extra, str(error)) from error
-
-
-def missing_package(extra: str, found: str) -> GdmError:
-    """The error for an optional package that is not there."""
-    return GdmError(
-        f"the back end {extra} is not installed",
-        found=found,
-        remedy=f"pip install 'gdmunet[{extra}]', or choose --backend torch",
-    )
 
 
 def _check(name: BackendName, geometry: ScanGeometry) -> None:
