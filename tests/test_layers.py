@@ -20,7 +20,7 @@ LAYERS = [
         "peak_memory",
         "scan",
     },
-    {"dataset", "plans", "imageio", "volume_folders"},
+    {"dataset", "plans", "imageio", "journal", "volume_folders"},
     {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},
     {"inference"},

@@ -13,10 +13,11 @@ from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, compare, row_from_summary
 from gdmunet.evaluation.distributions.judge import JudgeWish
 from gdmunet.evaluation.report.page import write_page
-from gdmunet.evaluation.report.sources import read_journal, read_source
+from gdmunet.evaluation.report.sources import read_source
 from gdmunet.evaluation.scores.evaluate import evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSettings, Summary, save_summary
 from gdmunet.inference.models import checkpoint_file
+from gdmunet.journal import read_journal
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS

@@ -64,6 +64,15 @@ def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     run_training(request(fold="all", continue_training=True), folders)
 
 
+def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folders):
+    model = run_training(request(fold="all"), folders)
+    journal = model / "fold_all" / "journal.jsonl"
+    whole = journal.read_text()
+    journal.write_text(whole + whole[: len(whole) // 2])
+    run_training(request(fold="all", continue_training=True), folders)
+    assert journal.read_text() == whole
+
+
 def test_a_fold_in_training_is_left_alone(folders):
     model = run_training(request(fold="all"), folders)
     me = psutil.Process()

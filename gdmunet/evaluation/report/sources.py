@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.results import COMPARISON_FILE, Comparison, load_comparison
 from gdmunet.evaluation.report.cases import CaseFiles
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Summary, load_summary
+from gdmunet.journal import read_journal
 from gdmunet.metrics import HIGHER_IS_BETTER
 from gdmunet.serialization import read_json
 from gdmunet.volume_folders import find_volumes
@@ -137,28 +137,6 @@ def worst_and_best(source: Source, metric: str) -> list[str]:
         if ordered:
             alternating.append(ordered.pop())
     return alternating + [name for name in names if name not in known]
-
-
-def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
-    """The lines of journal.jsonl; the last one may be half written while the training runs.
-
-    Raises
-    ------
-    GdmError
-        Any other line is not JSON.
-    """
-    lines = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise GdmError(
-                "a line of the journal is not JSON", file=file, found=f"line {number}: {line[:60]}"
-            ) from error
-    return tuple(rows)
 
 
 def _read_training(folder: Path, folders: VolumeFolders) -> Source:

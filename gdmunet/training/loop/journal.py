@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gdmunet.atomic import atomic_path
+from gdmunet.journal import read_journal
 from gdmunet.training.loop.progress_figure import draw_progress
 
 
@@ -56,11 +57,9 @@ class Journal:
                 if isinstance(value, int | float) and name not in ("epoch", "iteration"):
                     writer.add_scalar(name, value, row["epoch"])
 
-    def rows(self) -> list[dict[str, Any]]:
-        """All epochs so far."""
-        if not self.file.exists():
-            return []
-        return [json.loads(line) for line in self.file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    def rows(self) -> tuple[dict[str, Any], ...]:
+        """All epochs so far; a half-written last line is left out."""
+        return read_journal(self.file) if self.file.exists() else ()
 
     def keep_first(self, epochs: int) -> None:
         """Forget what a resumed training will do again: every line after the first `epochs`."""
