@@ -25,6 +25,7 @@ from gdmunet.serialization import from_json, to_json
 # Raised whenever files of an older form can no longer be read.
 CHECKPOINT_FORMAT = 1
 _HEADER_KEY = "gdmunet"
+_OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
 
 @dataclass(frozen=True)
@@ -210,7 +211,8 @@ def _parse_header(text: str, path: Path) -> _Header:
     try:
         return from_json(_Header, value, "checkpoint")
     except GdmError as error:
-        raise GdmError(error.problem, file=path, remedy="use a checkpoint that gdm_train wrote") from error
+        error.located(file=path, remedy=_OTHER_CHECKPOINT)
+        raise
 
 
 def _check_names(names: set[str], owners: dict[str, str], path: Path) -> None:
@@ -233,7 +235,7 @@ def _check_shapes(weights: dict[str, torch.Tensor], spec: NetworkSpec, path: Pat
                 file=path,
                 found=tuple(weights[name].shape),
                 expected=tuple(blank.shape),
-                remedy="use a checkpoint that gdm_train wrote",
+                remedy=_OTHER_CHECKPOINT,
             )
 
 

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import copyreg
+import pickle
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
+
+# Where the prose of a remedy holds its command.
+COMMAND = "{command}"
+
+
+@dataclass(frozen=True, init=False)
+class Command:
+    """A command line that a user can run as it is printed.
+
+    Attributes
+    ----------
+    words
+        Name of the command and its arguments, unquoted.
+    """
+
+    words: tuple[str, ...]
+
+    def __init__(self, *words: object) -> None:
+        object.__setattr__(self, "words", tuple(map(str, words)))
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
 
 
 class GdmError(Exception):
     """A problem that the user can mend.
 
-    The commands print it without a traceback and exit with status 1.
+    The commands print it without a traceback and exit with status 1. Its facts are attributes; the text is made of
+    them when it is printed, and nobody reads the text to learn a fact.
 
     Parameters
     ----------
     problem
         One sentence: what is wrong.
-    case, file, found, expected, remedy
-        The facts that locate and mend it. Each given one becomes a line of the message.
+    case, file, found, expected
+        The facts that locate it. Each given one becomes a line of the text.
+    remedy
+        What to do, in prose; ``{command}`` stands for `command`. None: to run the command, if there is one.
+    command
+        The command that mends the problem.
     """
 
     def __init__(
@@ -27,13 +59,58 @@ class GdmError(Exception):
         found: object = None,
         expected: object = None,
         remedy: str | None = None,
+        command: Command | None = None,
     ) -> None:
-        facts = {"case": case, "file": file, "found": found, "expected": expected, "remedy": remedy}
-        lines = [problem] + [f"  {name}: {value}" for name, value in facts.items() if value is not None]
-        super().__init__("\n".join(lines))
+        super().__init__(problem)
         self.problem = problem
+        self.case = case
+        self.file = file
+        self.found = found
+        self.expected = expected
+        self.remedy = f"run {COMMAND}" if remedy is None and command is not None else remedy
+        self.command = command
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # The default would call __init__ with the whole message as `problem` only; that is what a worker
-        # process needs to hand the error over unchanged.
-        return (GdmError, (str(self),))
+    def located(self, *, case: str | None = None, file: str | Path | None = None, remedy: str | None = None) -> Self:
+        """Fill in the facts that are missing, and give the same error to raise again; known facts stay."""
+        self.case = case if self.case is None else self.case
+        self.file = file if self.file is None else self.file
+        self.remedy = remedy if self.remedy is None else self.remedy
+        return self
+
+    def within(self, place: str) -> Self:
+        """Put a place inside the case or the file before the problem, and give the same error to raise again."""
+        self.problem = f"{place}: {self.problem}"
+        return self
+
+    def one_line(self) -> str:
+        """The text without line breaks, for a cell of a table."""
+        return " ".join(line.strip() for line in str(self).splitlines())
+
+    def __str__(self) -> str:
+        remedy = None if self.remedy is None else self.remedy.replace(COMMAND, str(self.command))
+        facts = {
+            "case": self.case,
+            "file": self.file,
+            "found": self.found,
+            "expected": self.expected,
+            "remedy": remedy,
+        }
+        return "\n".join([self.problem, *(f"  {name}: {fact}" for name, fact in facts.items() if fact is not None)])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call the constructor, of a subclass too, with the problem alone. The cause and its
+        # traceback stay in the process that raised; its text goes along as a note.
+        facts = {name: _portable(fact) for name, fact in vars(self).items()}
+        if self.__cause__ is not None:
+            cause = f"caused by {type(self.__cause__).__name__}: {self.__cause__}"
+            facts["__notes__"] = [*facts.get("__notes__", ()), cause]
+        return copyreg.__newobj__, (type(self), *self.args), facts  # type: ignore[attr-defined]
+
+
+def _portable(fact: Any) -> Any:
+    """The fact itself, or its text where another process cannot take it over."""
+    try:
+        pickle.dumps(fact)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return str(fact)
+    return fact

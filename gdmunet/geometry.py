@@ -17,6 +17,29 @@ Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
+class GridDifference:
+    """A property in which a grid differs from the one that was expected, and its value on both."""
+
+    quantity: str
+    values: tuple[float, ...]
+    expected_values: tuple[float, ...]
+    unit: str = ""
+
+    @property
+    def found(self) -> str:
+        """The property of the grid in words."""
+        return f"{self.quantity} {self.values}{self.unit}"
+
+    @property
+    def expected(self) -> str:
+        """The property of the expected grid in words."""
+        return f"{self.quantity} {self.expected_values}{self.unit}"
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.values} against {self.expected_values}{self.unit}"
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The grid of one volume.
 
@@ -62,20 +85,20 @@ class Geometry:
         scaled = np.asarray(index_zyx, dtype=np.float64)[..., ::-1] * np.asarray(self.spacing[::-1])
         return scaled @ self.matrix.T + np.asarray(self.origin)
 
-    def difference(self, other: Geometry, tolerance: float = 1e-3) -> str | None:
-        """Say in words how two grids differ, or None where they are one grid.
+    def difference(self, other: Geometry, tolerance: float = 1e-3) -> GridDifference | None:
+        """The first property in which two grids differ, or None where they are one grid.
 
         Origin and spacing may differ by `tolerance` of a voxel, the direction by `tolerance`.
         """
         if self.shape != other.shape:
-            return f"shape {self.shape} against {other.shape} voxels (z, y, x)"
+            return GridDifference("shape", self.shape, other.shape, " voxels (z, y, x)")
         if not np.allclose(self.spacing, other.spacing, rtol=tolerance, atol=0):
-            return f"spacing {_round(self.spacing)} against {_round(other.spacing)} mm (z, y, x)"
+            return GridDifference("spacing", _round(self.spacing), _round(other.spacing), " mm (z, y, x)")
         if not np.allclose(self.direction, other.direction, atol=tolerance):
-            return f"direction {_round(self.direction)} against {_round(other.direction)}"
+            return GridDifference("direction", _round(self.direction), _round(other.direction))
         # Written as text in file headers, origins carry rounding: a hundredth of a voxel is the same place.
         if not np.allclose(self.origin, other.origin, rtol=0, atol=max(10 * tolerance * min(self.spacing), 1e-6)):
-            return f"origin {_round(self.origin)} against {_round(other.origin)} mm (x, y, z)"
+            return GridDifference("origin", _round(self.origin), _round(other.origin), " mm (x, y, z)")
         return None
 
 

@@ -169,7 +169,8 @@ def geometry_of(image: sitk.Image, path: Path | None = None, identifier: str | N
     try:
         return Geometry(image.GetSize()[::-1], image.GetSpacing()[::-1], image.GetOrigin(), image.GetDirection())
     except GdmError as error:
-        raise GdmError(str(error), case=identifier, file=path) from error
+        error.located(case=identifier, file=path)
+        raise
 
 
 def _read_image(path: Path, identifier: str | None) -> sitk.Image:
@@ -265,8 +266,8 @@ def _check_grid(case: Case, path: Path, found: Geometry, expected: Geometry) -> 
             "the files of a case lie on different grids",
             case=case.identifier,
             file=path,
-            found=difference.split(" against ")[0],
-            expected=difference.split(" against ")[-1] + f", as {case.conditions[0].name}",
+            found=difference.found,
+            expected=f"{difference.expected}, as {case.conditions[0].name}",
             remedy="resample the file onto the first channel's grid, for example with SimpleITK.Resample",
         )
 

@@ -59,9 +59,8 @@ def load_json(kind: type[T], file: Path, name: str | None = None) -> T:
     try:
         return from_json(kind, read_json(file), name or Path(file).stem)
     except GdmError as error:
-        if f"file: {file}" in str(error):
-            raise
-        raise GdmError(error.problem, file=file, remedy="correct that key, or make the file anew") from error
+        error.located(file=file, remedy="correct that key, or make the file anew")
+        raise
 
 
 def read_json(file: Path) -> Any:
@@ -135,7 +134,8 @@ def _decode_dataclass(kind: type, value: Any, path: str) -> Any:
     try:
         return kind(**arguments)
     except GdmError as error:
-        raise GdmError(f"{path}: {error.problem}") from error
+        error.within(path)
+        raise
 
 
 def _decode_union(arguments: tuple[Any, ...], value: Any, path: str) -> Any:
@@ -188,4 +188,4 @@ def _require(condition: bool, path: str, value: Any, expected: str) -> None:
 
 
 def _type_error(path: str, value: Any, expected: str, hint: str = "") -> GdmError:
-    return GdmError(f"{path}: found {json.dumps(value, default=str)[:80]}, expected {expected}{hint}")
+    return GdmError(f"{path}: wrong value{hint}", found=json.dumps(value, default=str)[:80], expected=expected)

@@ -55,7 +55,8 @@ def _run_here(function: Callable[..., Result], item: Item, progress: Progress) -
     try:
         result = function(*arguments)
     except GdmError as error:
-        raise _with_case(error, name) from error
+        error.located(case=name)
+        raise
     except Exception as error:  # as from a worker: with the case's name and the traceback
         raise _failed(name, traceback.format_exc()) from error
     progress.step(name)
@@ -116,7 +117,7 @@ class _Crew:
         except (EOFError, OSError) as error:
             raise self._died(name, self._workers[pipe]) from error
         if kind == "error":
-            raise _with_case(content, name)
+            raise content.located(case=name)
         if kind == "traceback":
             raise _failed(name, content)
         self._results[index] = content
@@ -166,7 +167,3 @@ def _one_thread() -> None:
 
 def _failed(name: str, trace: str) -> GdmError:
     return GdmError("the work on a case failed", case=name, found=f"\n{trace}")
-
-
-def _with_case(error: GdmError, name: str) -> GdmError:
-    return error if f"case: {name}" in str(error) else GdmError(str(error), case=name)

@@ -90,6 +90,39 @@ def test_an_exception_names_the_case_and_shows_the_traceback_of_the_worker(proce
     assert "fail_on_two" in str(caught.value)
 
 
+def error_that_names_case_10(value):
+    raise GdmError("it differs from case: case_10", found=(1, 2), remedy="compare them")
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_case_whose_name_begins_another_is_named(processes):
+    with pytest.raises(GdmError) as caught:
+        run_in_workers(error_that_names_case_10, [("case_1", (1,)), ("case_10", (10,))], processes, False, "testing")
+    error = caught.value
+    assert error.case in ("case_1", "case_10") and (processes == 2 or error.case == "case_1")
+    assert (error.found, error.remedy) == ((1, 2), "compare them")
+    assert str(error).splitlines()[1:] == [f"  case: {error.case}", "  found: (1, 2)", "  remedy: compare them"]
+
+
+class WorkerError(GdmError):
+    """Its constructor takes other arguments than the base."""
+
+    def __init__(self, number):
+        super().__init__("a number is wrong", found=number)
+        self.number = number
+
+
+def raise_worker_error(value):
+    raise WorkerError(value) from KeyError("low")
+
+
+def test_an_error_of_a_worker_keeps_its_class_and_its_cause():
+    with pytest.raises(WorkerError, match="a number is wrong") as caught:
+        run_in_workers(raise_worker_error, items(2), 2, False, "testing")
+    assert caught.value.number == caught.value.found
+    assert caught.value.__notes__ == ["caused by KeyError: 'low'"]
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_user_error_keeps_its_text_and_has_no_traceback(processes):
     with pytest.raises(GdmError, match="the volume is empty") as caught:

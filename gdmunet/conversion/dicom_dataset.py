@@ -20,7 +20,7 @@ from gdmunet.dataset import HU_MODALITIES
 from gdmunet.dicom.reading import DicomVolume, read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Geometry
+from gdmunet.geometry import Geometry, GridDifference
 from gdmunet.imageio import Volume, to_image
 from gdmunet.workers import run_in_workers
 
@@ -154,15 +154,15 @@ def _convert_case(
 
 
 def _check_onto(
-    read: DicomVolume, first: DicomVolume, difference: str, folder: Path, case: str, resample: bool
+    read: DicomVolume, first: DicomVolume, difference: GridDifference, folder: Path, case: str, resample: bool
 ) -> None:
     if not resample:
         raise GdmError(
             "the series of a case lie on different grids",
             case=case,
             file=folder,
-            found=difference,
-            expected="one grid",
+            found=difference.found,
+            expected=difference.expected,
             remedy="add --resample: further series are then interpolated onto the grid of the first channel",
         )
     if read.series.frame_of_reference != first.series.frame_of_reference:

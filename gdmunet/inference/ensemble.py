@@ -75,8 +75,8 @@ def write_mean(identifier: str, paths: Sequence[Path], target: Path, as_float: b
                 "the predictions of a case lie on different grids",
                 case=identifier,
                 file=path,
-                found=difference,
-                expected=f"the grid of {paths[0]}",
+                found=difference.found,
+                expected=f"{difference.expected}, as {paths[0]}",
                 remedy="predict both from the same images",
             )
         total += volume.array

@@ -84,9 +84,8 @@ class Stage(Generic[T]):
 
 
 def raise_named(identifier: str, error: BaseException) -> NoReturn:
-    """Raise the same failure with its case in the message; one that names a case already stays as it is."""
-    if isinstance(error, GdmError) and "\n  case: " not in str(error):
-        raise GdmError(str(error), case=identifier) from error
-    if not isinstance(error, GdmError):
-        error.add_note(f"in case {identifier}")
+    """Raise the same failure with its case; one that names a case already keeps it."""
+    if isinstance(error, GdmError):
+        raise error.located(case=identifier)
+    error.add_note(f"in case {identifier}")
     raise error

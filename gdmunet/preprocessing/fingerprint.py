@@ -126,18 +126,18 @@ def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processe
     GdmError
         One error that lists every problem, not only the first.
     """
-    problems: list[str] = []
+    problems: list[GdmError] = []
     cases: list[Case] = []
     splits: tuple[Split, ...] = ("Tr", "Ts") if (dataset_folder / "imagesTs").is_dir() else ("Tr",)
     for split in splits:
         try:
             cases += list_cases(dataset_folder, descriptor, split)
         except GdmError as error:
-            problems.append(str(error))
+            problems.append(error)
     items = [(case.identifier, (case,)) for case in cases]
     problems += [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
     if problems:
-        raise GdmError(f"the data set has {len(problems)} problem(s)\n\n" + "\n\n".join(problems))
+        raise GdmError(f"the data set has {len(problems)} problem(s)\n\n" + "\n\n".join(map(str, problems)))
 
 
 def source_files(case: Case) -> dict[str, tuple[int, int]]:
@@ -160,11 +160,11 @@ def _load_if_unchanged(file: Path, cases: Sequence[Case]) -> Fingerprint | None:
     return known if same else None
 
 
-def _problem(case: Case) -> str | None:
+def _problem(case: Case) -> GdmError | None:
     try:
         read_case(case)
     except GdmError as error:
-        return str(error)
+        return error
     return None
 
 

@@ -254,14 +254,16 @@ def _derive(identifier: str, conditions: np.ndarray, modalities: tuple[str, ...]
     try:
         return derive_body_mask(conditions, modalities, spacing)
     except GdmError as error:
-        raise GdmError(str(error), case=identifier) from error
+        error.located(case=identifier)
+        raise
 
 
 def _fit(identifier: str, what: str, array: np.ndarray, mask: np.ndarray, spec: NormalizationSpec) -> IntensityMap:
     try:
         return fit_map(array, mask, spec)
     except GdmError as error:
-        raise GdmError(f"{what}: {error}", case=identifier) from error
+        error.within(what).located(case=identifier)
+        raise
 
 
 def _target_map(spec: NormalizationSpec) -> IntensityMap:

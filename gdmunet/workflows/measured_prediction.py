@@ -95,7 +95,7 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
         ours.close()
     if isinstance(found, Measurement):
         return found
-    raise GdmError(found)
+    raise found
 
 
 def predict_measured(task: PredictionTask) -> Measurement:
@@ -126,8 +126,8 @@ def _answer(task: PredictionTask, connection: Connection) -> None:
     try:
         connection.send(predict_measured(task))
     except GdmError as error:
-        connection.send(str(error))
+        connection.send(error)
     except Exception:
-        connection.send(f"the prediction failed:\n{traceback.format_exc()}")
+        connection.send(GdmError("the prediction failed", found=f"\n{traceback.format_exc()}"))
     finally:
         connection.close()

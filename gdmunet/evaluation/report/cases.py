@@ -76,7 +76,11 @@ def load_case(files: CaseFiles) -> LoadedCase:
         difference = volume.geometry.difference(target.geometry)
         if difference:
             raise GdmError(
-                "the volumes of a case lie on different grids", case=files.identifier, file=path, found=difference
+                "the volumes of a case lie on different grids",
+                case=files.identifier,
+                file=path,
+                found=difference.found,
+                expected=f"{difference.expected}, as the target",
             )
         return axes.apply(volume.array)
 

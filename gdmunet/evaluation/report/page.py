@@ -184,7 +184,7 @@ def show_case(files: CaseFiles, with_volumes: bool) -> tuple[str, str]:
         case = load_case(files)
         return json.dumps(slices_of(case)), json.dumps(embedded_volumes(case)) if with_volumes else ""
     except GdmError as error:
-        return json.dumps({"problem": " ".join(str(error).split())}), ""
+        return json.dumps({"problem": error.one_line()}), ""
 
 
 def _embed(

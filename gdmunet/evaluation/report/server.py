@@ -121,7 +121,7 @@ def _slices(server: ReportServer, number: str) -> tuple[str, bytes] | None:
     try:
         shown = slices_of(server.case(int(number)))
     except GdmError as error:
-        shown = {"problem": " ".join(str(error).split())}
+        shown = {"problem": error.one_line()}
     return "application/json", json.dumps(shown).encode()
 
 

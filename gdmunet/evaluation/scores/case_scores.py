@@ -38,7 +38,7 @@ def score_case(
     except GdmError as error:
         if not keep_errors:
             raise
-        return CaseScores(" ".join(line.strip() for line in str(error).splitlines()))
+        return CaseScores(error.one_line())
 
 
 def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None) -> CaseScores:
@@ -52,7 +52,8 @@ def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection
             value_range = ValueRange(float(values.min()), float(values.max()), float(values.min()))
         scores = score_pair(target.array, predicted, value_range, inside, hounsfield=choice.hounsfield)
     except GdmError as error:
-        raise GdmError(str(error), case=files.identifier, file=files.prediction) from error
+        error.located(case=files.identifier, file=files.prediction)
+        raise
     if files.reference_labels is not None and files.predicted_labels is not None:
         pair = [
             _on_grid(read_labels(path, files.identifier), target, files, path)
@@ -95,13 +96,12 @@ def _on_grid(volume: Volume, reference: Volume, files: ScoredFiles, file: Path) 
     """The volume's array, if it lies on the reference's grid."""
     difference = volume.geometry.difference(reference.geometry)
     if difference:
-        found, expected = difference.split(" against ")
         raise GdmError(
             "prediction, reference, masks and label maps must lie on one grid",
             case=files.identifier,
             file=file,
-            found=found,
-            expected=f"{expected}, as the reference",
+            found=difference.found,
+            expected=f"{difference.expected}, as the reference",
             remedy="predict on the condition's own grid, or resample onto the reference, for example with "
             "SimpleITK.Resample",
         )

@@ -146,6 +146,7 @@ def _check_grid(name: str, what: str, found: Geometry, expected: Geometry) -> No
         raise GdmError(
             f"{what} lies on another grid than the first channel",
             case=name,
-            found=difference,
+            found=difference.found,
+            expected=difference.expected,
             remedy="resample it onto the first channel's grid, for example with SimpleITK.Resample",
         )

@@ -121,7 +121,8 @@ def prepare_scans(
                 kept = output_folder / SINOGRAMS / f"{identifier}{ENDING}"
                 write_sinogram(kept, sinogram)
         except GdmError as error:
-            raise GdmError(str(error), case=identifier) from error
+            error.located(case=identifier)
+            raise
         write_volume(condition, np.rint(volume).astype(np.int16), sinogram.header.grid)
         mask = mask_folder / f"{identifier}{ending}" if mask_folder else None
         scanned.append(ScannedCase(Case(identifier, (condition,), mask=mask), kept))
