@@ -70,10 +70,14 @@ class DatasetDescriptor:
         expected = [str(i) for i in range(len(self.channel_names))]
         if not self.channel_names or sorted(self.channel_names, key=lambda k: (len(k), k)) != expected:
             raise GdmError(
-                f"channel_names must count its channels from 0: found {list(self.channel_names)}, expected {expected}"
+                "channel_names must count its channels from 0", found=list(self.channel_names), expected=expected
             )
         if self.file_ending not in FILE_ENDINGS:
-            raise GdmError(f"file_ending: found {self.file_ending!r}, expected one of {', '.join(FILE_ENDINGS)}")
+            raise GdmError(
+                "the file ending is unknown",
+                found=f"file_ending {self.file_ending!r}",
+                expected=f"one of {', '.join(FILE_ENDINGS)}",
+            )
 
     @property
     def channels(self) -> tuple[str, ...]:
