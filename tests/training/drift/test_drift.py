@@ -171,7 +171,8 @@ def test_blocks_give_the_same_numbers(field, kernel):
     for block_elements in (1, 2 * 43 * 5, 2 * 43 * 22):
         other, parts = drift_loss(x, y, n, w, field=field, kernel=kernel, block_elements=block_elements)
         torch.testing.assert_close(other, loss, rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(gradient(other, x), slope, rtol=1e-4, atol=1e-6)
+        # float32 sums in another order differ by a share of the largest term, whichever processor adds them
+        torch.testing.assert_close(gradient(other, x), slope, rtol=1e-4, atol=1e-4 * float(slope.abs().max()))
         torch.testing.assert_close(parts.raw_force, whole.raw_force, rtol=1e-4, atol=0)
         torch.testing.assert_close(parts.effective_sample_size, whole.effective_sample_size, rtol=1e-4, atol=0)
 
