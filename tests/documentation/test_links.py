@@ -1,0 +1,47 @@
+"""Every link of the pages leads somewhere, also from a package index, where README stands alone."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HOME = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
+TREE = re.compile(rf"{re.escape(HOME)}/(?:blob|tree)/main/(.*)")
+PAGES = [
+    *ROOT.glob("*.md"),
+    *sorted((ROOT / "documentation").rglob("*.md")),
+]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def links(page: Path) -> list[str]:
+    """Targets of a page's links, code blocks left out."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    return LINK.findall(re.sub(r"`[^`\n]*`", "", text))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings of a page get."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    heads = re.findall(r"^#+ (.*)$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page):
+    for link in links(page):
+        own = TREE.fullmatch(link)
+        if link.startswith(("http:", "https:", "mailto:")) and not own:
+            continue
+        target, _, anchor = (own[1] if own else link).partition("#")
+        file = (ROOT if own else page.parent) / target if target else page
+        assert file.exists(), f"{page.name} links {link}"
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{page.name} links {link}"
+
+
+def test_readme_has_no_relative_links():
+    relative = [link for link in links(ROOT / "README.md") if not link.startswith(("https:", "#"))]
+    assert not relative, "a package index shows README without the files beside it"
