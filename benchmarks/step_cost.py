@@ -27,6 +27,7 @@ from gdmunet.training.coordination.coordinator import Coordinator
 from gdmunet.training.coordination.weightings import WeightingOptions
 from gdmunet.training.drift.bank import FeatureBank
 from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.tokens import extract_tokens, plan_tokens, token_sets
 from gdmunet.training.trainers.gdm import GDMTrainer, chosen_levels
 
@@ -84,8 +85,7 @@ class Bench:
     def drift(self, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor) -> torch.Tensor:
         """As the trainer's defaults: the bank on both sides, neither twins nor the tokens themselves."""
         positives = torch.cat([real, banked])[None]
-        options = {"affinity_floor": GDMTrainer.affinity_floor, "mask_self": True, "mask_twins": True}
-        return drift_loss(generated[None], positives, banked[None], temperatures=GDMTrainer.temperatures, **options)[0]
+        return drift_loss(generated[None], positives, banked[None], options=DriftOptions(mask_twins=True))[0]
 
     def autocast(self):
         dtype = getattr(torch, self.precision)

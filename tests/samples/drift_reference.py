@@ -8,7 +8,7 @@ import numpy as np
 
 def slow_drift(
     generated, positives, negatives=None, negative_weights=None, temperatures=(0.02, 0.05, 0.2), *,
-    field="official", kernel="laplace", affinity_floor=1e-6, mask_self=True, sinkhorn_iterations=3,
+    field="official", kernel="laplace", affinity_floor=0.0, mask_self=True, sinkhorn_iterations=3,
 ):  # fmt: skip
     """Loss (B,), direction (B, G, D), scale, mean squared force per temperature, value of logkde (B,)."""
     x, y = np.asarray(generated, np.float64), np.asarray(positives, np.float64)

@@ -6,7 +6,7 @@ One backward pass through the generator is enough::
     leaf = output.detach().float().requires_grad_()
     fidelity = output_gradient(fidelity_loss(leaf), leaf)
     drift = output_gradient(drift_of(encoder(leaf)), leaf)
-    direction = coordinate([fidelity, drift])
+    direction = coordinate([fidelity, drift], "adaptive", "none")
     output.backward(gradient=direction.to(output.dtype))
 
 Scales. `coordinate` works on unscaled gradients, so that thresholds and averages mean the same at every step. With a
@@ -22,17 +22,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.training.coordination.weightings import STATIONARY, WEIGHTINGS, WeightingOptions, cosines_of
+from gdmunet.training.coordination.weightings import (
+    STATIONARY,
+    WEIGHTINGS,
+    WeightingName,
+    WeightingOptions,
+    cosines_of,
+)
 from gdmunet.training.distributed import sum_over_ranks, world_size
 
-NORMALISATIONS = ("l2", "none")
 ZERO = 1e-36  # squared lengths below it are at the end of what float32 holds
-Normalisation = Literal["l2", "none"]
+GradientNormalisation = Literal["l2", "none"]
 
 
 @dataclass(frozen=True)
@@ -70,8 +75,8 @@ class Coordinated:
 
 def coordinate(
     gradients: Sequence[torch.Tensor],
-    weighting: str = "mgda",
-    normalise: Normalisation = "l2",
+    weighting: WeightingName,
+    normalise: GradientNormalisation,
     *,
     mask: torch.Tensor | None = None,
     per_sample: bool = False,
@@ -124,25 +129,23 @@ class Coordinator:
     ----------
     weighting, normalise, per_sample, options, across_ranks
         As for `coordinate`.
-    use_mask
-        Whether `combine` heeds its mask.
     gramian_ema
-        Weight of the past a step in the average of the Gramian that the weights come from; 0: the present one alone.
+        Weight of the past, per step, in the average of the Gramian from which the weights come; 0: the present one
+        alone.
     """
 
     def __init__(
         self,
-        weighting: str = "mgda",
-        normalise: Normalisation = "l2",
+        weighting: WeightingName,
+        normalise: GradientNormalisation,
         *,
         per_sample: bool = False,
-        use_mask: bool = True,
         gramian_ema: float = 0.0,
         options: WeightingOptions | None = None,
         across_ranks: bool = True,
     ) -> None:
         _check_choice("weighting", weighting, tuple(WEIGHTINGS))
-        _check_choice("normalisation", normalise, NORMALISATIONS)
+        _check_choice("normalisation", normalise, get_args(GradientNormalisation))
         if not 0 <= gramian_ema < 1 or (per_sample and gramian_ema):
             raise GdmError(
                 "the Gramian cannot be averaged like that",
@@ -150,14 +153,13 @@ class Coordinator:
                 expected="a weight of the past from 0 to below 1; 0 per sample, as samples change from step to step",
             )
         self.weighting, self.normalise, self.per_sample = weighting, normalise, per_sample
-        self.use_mask, self.gramian_ema, self.across_ranks = use_mask, gramian_ema, across_ranks
+        self.gramian_ema, self.across_ranks = gramian_ema, across_ranks
         self.options = options or WeightingOptions()
         self._sum: torch.Tensor | None = None
         self._steps = 0
 
     def combine(self, gradients: Sequence[torch.Tensor], mask: torch.Tensor | None = None) -> Coordinated:
         """The direction of this step; shapes as for `coordinate`."""
-        mask = mask if self.use_mask else None
         present = gramian(gradients, mask, per_sample=self.per_sample, across_ranks=self.across_ranks)
         smooth = self._averaged(present)
         matrices = smooth if self.per_sample else smooth.unsqueeze(0)
@@ -190,15 +192,26 @@ class Coordinator:
         return self._sum / (1 - self.gramian_ema**self._steps)
 
 
-def output_gradient(loss: torch.Tensor, output: torch.Tensor, *, loss_scale: float = 1.0) -> torch.Tensor:
-    """Unscaled gradient of a loss () at `output`, a leaf; zeros where the loss does not depend on it.
+def output_gradient(
+    loss: torch.Tensor, output: torch.Tensor, *, loss_scale: float = 1.0, keep_graph: bool = False
+) -> torch.Tensor:
+    """Unscaled gradient of a loss () at `output`, in float32 at least; zeros where the loss does not depend on it.
 
-    The loss's graph is freed. `loss_scale` keeps half-precision gradients from vanishing on their way.
+    Parameters
+    ----------
+    loss
+        (), with a graph that leads to `output`.
+    output
+        The generator's output, or a leaf in its place.
+    loss_scale
+        Keeps half-precision gradients from vanishing on their way; the result is divided by it.
+    keep_graph
+        Another loss shares a part of this one's graph and is still to come; else the graph is freed.
     """
     if not loss.requires_grad:
-        return torch.zeros_like(output)
-    (found,) = torch.autograd.grad(loss * loss_scale, output, allow_unused=True)
-    return torch.zeros_like(output) if found is None else found / loss_scale
+        return _wide(torch.zeros_like(output))
+    (scaled,) = torch.autograd.grad(loss * loss_scale, output, retain_graph=keep_graph, allow_unused=True)
+    return _wide(torch.zeros_like(output) if scaled is None else scaled) / loss_scale
 
 
 def gramian(
@@ -227,7 +240,7 @@ def gramian(
 
 
 def weights_of(
-    products: torch.Tensor, weighting: str, normalise: Normalisation, options: WeightingOptions
+    products: torch.Tensor, weighting: WeightingName, normalise: GradientNormalisation, options: WeightingOptions
 ) -> torch.Tensor:
     """Weights (m,) of the gradients with that Gramian (m, m)."""
     if not products.isfinite().all():
@@ -242,12 +255,12 @@ def weights_of(
     length = products[active[0], active[0]].sqrt()
     norms = torch.where(used.diagonal() > ZERO, used.diagonal().clamp_min(0).sqrt(), 1.0)
     seen = used / norms.outer(norms) if normalise == "l2" else used
-    found = WEIGHTINGS[weighting](seen, options)
+    shares = WEIGHTINGS[weighting].weigh(seen, options)
     if normalise == "l2":
-        found = found * length / norms
+        shares = shares * length / norms
     if weighting == "mgda":
-        found = _of_length(found, used, length)
-    weights[chosen] = found
+        shares = _of_length(shares, used, length)
+    weights[chosen] = shares
     return weights
 
 
@@ -274,9 +287,9 @@ def _wide(gradient: torch.Tensor) -> torch.Tensor:
     return gradient.detach().to(torch.promote_types(gradient.dtype, torch.float32))
 
 
-def _check_choice(what: str, found: str, known: tuple[str, ...]) -> None:
-    if found not in known:
-        raise GdmError(f"there is no such {what} of gradients", found=found, expected=", ".join(known))
+def _check_choice(what: str, chosen: str, known: tuple[str, ...]) -> None:
+    if chosen not in known:
+        raise GdmError(f"unknown {what} of gradients", found=chosen, expected=", ".join(known))
 
 
 def _check_shapes(gradients: Sequence[torch.Tensor], mask: torch.Tensor | None) -> None:

@@ -2,14 +2,16 @@
 
 Every function takes the Gramian (m, m), G_ij = g_i . g_j with the fidelity's gradient first, as float64 on the CPU, and
 returns the weights (m,) of ``d = sum_i w_i g_i``. None of them needs the gradients themselves, so that ranks exchange
-m x m numbers only.
+m x m numbers only. `WEIGHTINGS` lists them and says what each is for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from scipy.optimize import minimize, nnls
 
@@ -19,11 +21,12 @@ from gdmunet.errors import GdmError
 # in float32. No direction then improves all objectives.
 STATIONARY = 1e-6
 _FLOAT32 = torch.finfo(torch.float32).eps
+Vector = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True)
 class WeightingOptions:
-    """Numbers that single weightings need.
+    """Numbers that single weightings need; the trainers' settings take their defaults from here.
 
     Attributes
     ----------
@@ -36,7 +39,7 @@ class WeightingOptions:
     """
 
     weight: float = 1.0
-    beta: float = 0.1
+    beta: float = 1.0
     radius: float = 0.5
 
     def __post_init__(self) -> None:
@@ -48,26 +51,22 @@ class WeightingOptions:
             )
 
 
-Weighting = Callable[[torch.Tensor, WeightingOptions], torch.Tensor]
-_DEFAULT = WeightingOptions()
-
-
-def plain_sum(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def plain_sum(gramian: torch.Tensor, weight: float) -> torch.Tensor:
     """g1 + w g2 + w g3 ...: no coordination."""
-    weights = torch.full_like(gramian[0], options.weight)
+    weights = torch.full_like(gramian[0], weight)
     weights[0] = 1
     return weights
 
 
-def adaptive(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def adaptive(gramian: torch.Tensor, beta: float) -> torch.Tensor:
     """g1 + beta clamp(|g1| / (|gi| + 1e-4), 0, 1e4) gi: the rule of VQGAN (arXiv 2012.09841, equation 7)."""
     norms = gramian.diagonal().sqrt()
-    weights = options.beta * (norms[0] / (norms + 1e-4)).clamp(0, 1e4)
+    weights = beta * (norms[0] / (norms + 1e-4)).clamp(0, 1e4)
     weights[0] = 1
     return weights
 
 
-def mgda(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def mgda(gramian: torch.Tensor) -> torch.Tensor:
     """The shortest convex combination (arXiv 1810.04650), exactly.
 
     With J^T J = G, the non-negative least squares solution of [J; 1] x = [0; 1] is a multiple of it: for x = s w the
@@ -80,7 +79,7 @@ def mgda(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.T
     return weights / weights.sum()
 
 
-def pcgrad(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def pcgrad(gramian: torch.Tensor) -> torch.Tensor:
     """Each gradient less its part against every other, added up (arXiv 2001.06782), the others in their order.
 
     The paper takes the others in random order; that matters from three objectives on, and would differ between ranks.
@@ -94,14 +93,14 @@ def pcgrad(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch
     return rows.sum(0)
 
 
-def imtl_g(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def imtl_g(gramian: torch.Tensor) -> torch.Tensor:
     """The affine combination with equal projections on all gradients (IMTL-G, ICLR 2021)."""
     weights = _equal_projections(gramian) / gramian.diagonal().sqrt()
     total = weights.sum()
     return torch.zeros_like(weights) if total.abs() <= 1e-9 * weights.abs().sum() else weights / total
 
 
-def config(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def config(gramian: torch.Tensor) -> torch.Tensor:
     """The direction of equal cosines, as long as the projections on it together (arXiv 2408.11104, equation 2)."""
     norms = gramian.diagonal().sqrt()
     cosines = cosines_of(gramian)
@@ -113,7 +112,7 @@ def config(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch
     return (norms @ projections) / squared * solution / norms
 
 
-def nash(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def nash(gramian: torch.Tensor) -> torch.Tensor:
     """The Nash bargaining solution, G w = 1 / w (arXiv 2202.01017); its length does not depend on the gradients'.
 
     It minimises w.G w / 2 - sum log w, which is self-concordant: damped Newton steps converge and keep w positive.
@@ -133,18 +132,18 @@ def nash(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.T
     return x / norms
 
 
-def cagrad(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def cagrad(gramian: torch.Tensor, radius: float) -> torch.Tensor:
     """Within a ball around the mean, the direction of the best worst improvement (arXiv 2110.14048, equation 4)."""
     count = len(gramian)
     scaled = (gramian / gramian.diagonal().mean()).numpy()
     mean = scaled.mean(0)
-    radius = options.radius * max(mean.mean(), 0.0) ** 0.5
+    reach = radius * max(mean.mean(), 0.0) ** 0.5
 
-    def value_and_slope(w):  # type: ignore[no-untyped-def]
+    def value_and_slope(w: Vector) -> tuple[float, Vector]:
         length = max(w @ scaled @ w, 1e-18) ** 0.5
-        return w @ mean + radius * length, mean + radius * (scaled @ w) / length
+        return w @ mean + reach * length, mean + reach * (scaled @ w) / length
 
-    found = minimize(
+    solution = minimize(
         value_and_slope,
         scaled.diagonal() * 0 + 1 / count,
         jac=True,
@@ -152,48 +151,117 @@ def cagrad(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch
         bounds=[(0, 1)] * count,
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: w * 0 + 1},
         options={"ftol": 1e-14, "maxiter": 200},
-    )
-    length = max(found.x @ scaled @ found.x, 0.0) ** 0.5
+    ).x
+    length = max(solution @ scaled @ solution, 0.0) ** 0.5
     if length <= STATIONARY**0.5 * scaled.diagonal().min() ** 0.5:
         return torch.zeros_like(gramian[0])
-    return torch.from_numpy(1 / count + radius / length * found.x)
+    return torch.from_numpy(1 / count + reach / length * solution)
 
 
-def aligned(gramian: torch.Tensor, options: WeightingOptions = _DEFAULT) -> torch.Tensor:
+def aligned(gramian: torch.Tensor) -> torch.Tensor:
     """The mean of the gradients after all their principal components have the least one's length (Aligned-MTL)."""
-    values, vectors = torch.linalg.eigh(gramian)
+    values, vectors = eigenvectors(gramian)
     kept = values > values.max() * len(values) * _FLOAT32
     values, vectors = values[kept], vectors[:, kept]
     return values.min().sqrt() * (vectors / values.sqrt()) @ vectors.mean(0)
-
-
-WEIGHTINGS: dict[str, Weighting] = {
-    "sum": plain_sum,
-    "mgda": mgda,
-    "pcgrad": pcgrad,
-    "imtl_g": imtl_g,
-    "config": config,
-    "nash": nash,
-    "cagrad": cagrad,
-    "aligned": aligned,
-    "adaptive": adaptive,
-}
 
 
 def cosines_of(gramian: torch.Tensor) -> torch.Tensor:
     """Cosines (..., m, m) between the gradients; 0 with a gradient that is zero."""
     norms = gramian.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
     products = norms.unsqueeze(-1) * norms.unsqueeze(-2)
-    return torch.where(products > 0, gramian / products.where(products > 0, 1.0), 0.0).clamp(-1, 1)
+    cosines: torch.Tensor = torch.where(products > 0, gramian / products.where(products > 0, 1.0), 0.0)
+    return cosines.clamp(-1, 1)
 
 
 def _equal_projections(gramian: torch.Tensor) -> torch.Tensor:
     """Weights of the unit gradients whose combination has projection 1 on each of them."""
     cosines = cosines_of(gramian)
-    return torch.linalg.pinv(cosines, rtol=len(cosines) * _FLOAT32, hermitian=True) @ torch.ones_like(cosines[0])
+    inverse: torch.Tensor = torch.linalg.pinv(cosines, rtol=len(cosines) * _FLOAT32, hermitian=True)
+    return inverse @ torch.ones_like(cosines[0])
 
 
 def _root(gramian: torch.Tensor) -> torch.Tensor:
     """J with J^T J = G."""
-    values, vectors = torch.linalg.eigh(gramian)
+    values, vectors = eigenvectors(gramian)
     return values.clamp_min(0).sqrt().unsqueeze(1) * vectors.T
+
+
+def eigenvectors(gramian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (m,) from small to large, and unit eigenvectors in the columns of (m, m)."""
+    values, vectors = torch.linalg.eigh(gramian)
+    return values, vectors
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """A row of the table of weightings in documentation/explanation/coordination.md.
+
+    Attributes
+    ----------
+    weigh
+        From the Gramian (m, m) to the weights (m,).
+    direction
+        What comes of two gradients, in symbols.
+    purpose
+        When to take it, and which named trainer does.
+    """
+
+    weigh: Callable[[torch.Tensor, WeightingOptions], torch.Tensor]
+    direction: str
+    purpose: str
+
+
+def _without_options(weigh: Callable[[torch.Tensor], torch.Tensor], direction: str, purpose: str) -> Weighting:
+    return Weighting(lambda gramian, _: weigh(gramian), direction, purpose)
+
+
+WeightingName = Literal["sum", "adaptive", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned"]
+
+WEIGHTINGS: dict[WeightingName, Weighting] = {
+    "sum": Weighting(
+        lambda gramian, options: plain_sum(gramian, options.weight),
+        "g1 + w g2",
+        "the baseline, in which the lengths of the gradients decide: `DriftTrainer`, `GDMTrainerNoCoordination`",
+    ),
+    "adaptive": Weighting(
+        lambda gramian, options: adaptive(gramian, options.beta),
+        r"g1 + beta clamp(\|g1\|/(\|g2\| + 1e-4), 0, 1e4) g2",
+        "fidelity leads, the other has a fixed share of its length (beta: `adaptive_weight`): `GDMTrainer`",
+    ),
+    "mgda": _without_options(
+        mgda,
+        "shortest point between g1 and g2, as long as g1",
+        "never against an objective; with unit gradients both have half the say: `GDMTrainerMGDA`",
+    ),
+    "pcgrad": _without_options(
+        pcgrad,
+        "each gradient less its part against the other",
+        "only conflicts are removed; lengths still decide: `GDMTrainerPCGrad`",
+    ),
+    "imtl_g": _without_options(
+        imtl_g,
+        r"(\|g2\| g1 + \|g1\| g2) / (\|g1\| + \|g2\|)",
+        "equal progress along every gradient; comparison, no named trainer",
+    ),
+    "config": _without_options(
+        config,
+        "(g1.u + g2.u) u with u towards u1 + u2",
+        "equal cosines; longer when the objectives agree; comparison, no named trainer",
+    ),
+    "nash": _without_options(
+        nash,
+        "(u1 + u2) / sqrt(1 + cos)",
+        "equal relative gains; its length is fixed, clip or normalise; comparison, no named trainer",
+    ),
+    "cagrad": Weighting(
+        lambda gramian, options: cagrad(gramian, options.radius),
+        r"g0 + (r \|g0\| / \|gw\|) gw around the mean g0",
+        "close to the mean, yet the worst objective gains most (r: `cagrad_radius`); comparison, no named trainer",
+    ),
+    "aligned": _without_options(
+        aligned,
+        "mean after all principal components have the least one's length",
+        "many objectives that nearly coincide, such as `objectives=levels`; no named trainer",
+    ),
+}

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from gdmunet.training.drift.kernels import Distances, Kernel, log2_kernel, log2_sum_exp2
+from gdmunet.training.drift.kernels import Distances, log2_kernel, log2_sum_exp2
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.ranks import RankGroup
 
 TINY = 1e-30
-FieldName = Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"]
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,6 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class FieldOptions:
-    """What a field needs beside its temperature; see `drift_loss`."""
-
-    kernel: Kernel
-    affinity_floor: float
-    mask_self: bool
-    sinkhorn_iterations: int
-
-
-@dataclass(frozen=True)
 class Force:
     """A field at the queries.
 
@@ -77,14 +66,14 @@ class Force:
     value: torch.Tensor | None = None
 
 
-def find_force(problem: Problem, field: FieldName, temperature: float, options: FieldOptions) -> Force:
-    """The field of that name at the queries of `problem`."""
-    if field in ("official", "sinkhorn"):
+def find_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:
+    """The field `options.field` at the queries of `problem`."""
+    if options.field in ("official", "sinkhorn"):
         return affinity_force(problem, temperature, options)
-    return kernel_mean_force(problem, field, temperature, options)
+    return kernel_mean_force(problem, temperature, options)
 
 
-def affinity_force(problem: Problem, temperature: float, options: FieldOptions) -> Force:
+def affinity_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:
     """a- sum_j A+_j y+_j - a+ sum_j A-_j y-_j with a+, a- the sums of A+ and A- (arXiv 2602.04770, their code).
 
     A is the kernel with rows and columns balanced, floored, times the weights. The coefficients of a query add up to
@@ -93,12 +82,11 @@ def affinity_force(problem: Problem, temperature: float, options: FieldOptions) 
     """
     row_log, column_log = balance(problem, temperature, options)
     repelling, positives = problem.targets[:, : problem.repelling], problem.targets[:, problem.repelling :]
-    least = math.log2(options.affinity_floor) / 2 if options.affinity_floor > 0 else -math.inf
     vectors = torch.empty_like(problem.queries)
     sizes = []
     for rows, distances in problem.distances.blocks():
         affinity = log2_kernel(distances, temperature, options.kernel, problem.distances.scratch(0, rows))
-        affinity.sub_(row_log[:, rows]).sub_(column_log).clamp_(min=least).exp2_()
+        affinity.sub_(row_log[:, rows]).sub_(column_log).clamp_(min=options.log2_least_affinity).exp2_()
         if problem.weights is not None:
             affinity.mul_(problem.weights[:, None, :])
         repel, attract = affinity[..., : problem.repelling], affinity[..., problem.repelling :]
@@ -108,7 +96,7 @@ def affinity_force(problem: Problem, temperature: float, options: FieldOptions) 
     return Force(vectors, torch.cat(sizes, dim=1))
 
 
-def balance(problem: Problem, temperature: float, options: FieldOptions) -> tuple[torch.Tensor, torch.Tensor]:
+def balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
     """Logarithms to take from the rows (B, G, 1) and columns (B, 1, C) of the log2 kernel so that both are balanced.
 
     Each iteration takes off half of either's log-sum, both at once: the geometric mean of normalised rows and
@@ -116,7 +104,7 @@ def balance(problem: Problem, temperature: float, options: FieldOptions) -> tupl
     """
     row_log = torch.zeros_like(problem.queries[..., :1])
     column_log = torch.zeros_like(problem.targets[:, None, :, 0])
-    for iteration in range(options.sinkhorn_iterations):
+    for iteration in range(options.balancing_rounds):
         row_sum, column_sum = torch.empty_like(row_log), torch.full_like(column_log, -math.inf)
         for rows, distances in problem.distances.blocks():
             first, second = problem.distances.scratch(0, rows), problem.distances.scratch(1, rows)
@@ -132,7 +120,7 @@ def balance(problem: Problem, temperature: float, options: FieldOptions) -> tupl
     return row_log, column_log
 
 
-def kernel_mean_force(problem: Problem, field: FieldName, temperature: float, options: FieldOptions) -> Force:
+def kernel_mean_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:
     """Mean shift towards the positives minus mean shift towards what repels; see `mean_shift`."""
     repelling, attracting = slice(problem.repelling), slice(problem.repelling, None)
     vectors = torch.empty_like(problem.queries)
@@ -140,7 +128,7 @@ def kernel_mean_force(problem: Problem, field: FieldName, temperature: float, op
     for rows, distances in problem.distances.blocks():
         queries = problem.queries[:, rows]
         attraction, repulsion = (
-            mean_shift(side, queries, field, temperature, options.kernel)
+            mean_shift(side, queries, temperature, options)
             for side in (
                 _side(problem, attracting, rows, distances, options.mask_self),
                 _side(problem, repelling, rows, distances, options.mask_self),
@@ -149,7 +137,7 @@ def kernel_mean_force(problem: Problem, field: FieldName, temperature: float, op
         vectors[:, rows] = attraction.vectors - repulsion.vectors
         values.append(repulsion.log_mean - attraction.log_mean)
         sizes.append(attraction.effective_sizes)
-    value = torch.cat(values, dim=1) if field == "logkde" else None
+    value = torch.cat(values, dim=1) if options.field == "logkde" else None
     return Force(vectors, torch.cat(sizes, dim=1), value)
 
 
@@ -210,7 +198,7 @@ class MeanShift:
     effective_sizes: torch.Tensor
 
 
-def mean_shift(side: Side, queries: torch.Tensor, field: FieldName, temperature: float, kernel: Kernel) -> MeanShift:
+def mean_shift(side: Side, queries: torch.Tensor, temperature: float, options: DriftOptions) -> MeanShift:
     """sum_j w_j k(r_j) (y_j - x) g(r_j) over a normaliser.
 
     =============  ====================  ==========================================================================
@@ -224,6 +212,7 @@ def mean_shift(side: Side, queries: torch.Tensor, field: FieldName, temperature:
 
     With the Gaussian kernel k# = tau^2 k and 1/g = tau^2, so `score` is `sharp`.
     """
+    field, kernel = options.field, options.kernel
     log_affinity = log2_kernel(side.distances, temperature, kernel, side.scratch[0])
     # A common factor of a query's affinities cancels, except without a normaliser made of them.
     top = log_affinity.amax(-1, keepdim=True) if field != "mmd" else torch.zeros_like(log_affinity[..., :1])
@@ -253,4 +242,5 @@ def mean_shift(side: Side, queries: torch.Tensor, field: FieldName, temperature:
 
 def effective_sizes(affinity: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     """(sum A)^2 / sum A^2 along the last dimension; `total` is the sum, with that dimension."""
-    return (total[..., 0] / torch.linalg.vector_norm(affinity, dim=-1).clamp(min=TINY)).square()
+    length: torch.Tensor = torch.linalg.vector_norm(affinity, dim=-1)
+    return (total[..., 0] / length.clamp(min=TINY)).square()

@@ -6,11 +6,10 @@ Everything is float32. Logarithms are to base 2: exp2 is the cheapest exponentia
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 
-Kernel = Literal["laplace", "gaussian"]
+from gdmunet.training.drift.options import Kernel
 
 SQUARED_FLOOR = 1e-8
 SELF_DISTANCE = 100.0

@@ -5,19 +5,18 @@ Pure functions; nothing here knows images, encoders or trainers. Gradients flow 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.training.drift.fields import FieldName, FieldOptions, Force, Problem, find_force
-from gdmunet.training.drift.kernels import Distances, Kernel
+from gdmunet.training.drift.fields import Force, Problem, find_force
+from gdmunet.training.drift.kernels import Distances
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.ranks import RankGroup
-
-Normalisation = Literal["batch", "ema", "floored"]
 
 LEAST_UNIT = 1e-3
 """Smallest unit of length: samples that all coincide divide by this."""
@@ -55,20 +54,10 @@ def drift_loss(
     positives: torch.Tensor,
     negatives: torch.Tensor | None = None,
     negative_weights: torch.Tensor | None = None,
-    temperatures: Sequence[float] = (0.02, 0.05, 0.2),
+    options: DriftOptions = DriftOptions(),  # noqa: B008 (frozen)
     *,
-    field: FieldName = "official",
-    kernel: Kernel = "laplace",
-    affinity_floor: float = 1e-6,
-    normalisation: Normalisation = "batch",
     force_average: torch.Tensor | None = None,
-    force_decay: float = 0.99,
-    force_floor: float = 0.1,
-    mask_self: bool = True,
-    mask_twins: bool = False,
-    sinkhorn_iterations: int = 3,
-    block_elements: int = 2**24,
-    across_ranks: bool = False,
+    **changes: Any,
 ) -> tuple[torch.Tensor, DriftField]:
     """Drift loss of B independent problems, and what the field did.
 
@@ -86,31 +75,12 @@ def drift_loss(
         (B, N, D) further samples that repel.
     negative_weights
         (B, N) their weights, >= 0; generated samples and positives weigh 1.
-    temperatures
-        Widths of the kernel in units of the mean distance; the forces add up.
-    field
-        ``official``: affinities balanced over targets and queries; ``sinkhorn``: the same with `sinkhorn_iterations`;
-        ``sharp``, ``score``, ``mmd``: differences of mean shifts (see `mean_shift`); ``logkde``: the scalar whose
-        gradient is minus the ``sharp`` field. Its value falls to 0 as the distributions meet, and it is never
-        normalised; the value of all others is nearly constant and says nothing.
-    kernel
-        Laplace exp(-r / tau) or Gaussian exp(-r^2 / (2 tau^2)).
-    affinity_floor
-        Least product of the two softmaxes (``official``, ``sinkhorn``); 0: none.
-    normalisation
-        Divisor of the force of each temperature: ``batch``, its root mean square; ``ema``, a running average of that
-        (`force_average` of the previous call's field; None starts it; `force_decay` is the share it keeps);
-        ``floored``, its root mean square but at least `force_floor`: a force below it, mostly noise, stays small.
-    mask_self
-        A generated sample does not repel itself.
-    mask_twins
-        The first G positives are the real samples at the places of the generated ones, and none attracts its own twin:
-        without a self that repels, a twin that attracts would unbalance equal sets, and the samples would spread.
-    block_elements
-        Most distances held at once in a buffer, of which there are about three. Numbers do not depend on it.
-    across_ranks
-        The sets are spread over all training processes, each of which calls this with its own part: the mean of the
-        losses and gradients over processes is that of one process with everything.
+    options
+        Field, kernel, temperatures and so on; see `DriftOptions`.
+    force_average
+        (R,) `DriftField.force_average` of the previous call, for ``normalisation="ema"``; None starts the average.
+    **changes
+        Single fields of `options`, such as ``field="sharp"``.
 
     Returns
     -------
@@ -128,39 +98,26 @@ def drift_loss(
 
     Notes
     -----
-    ``official`` is the loss of Deng et al., arXiv 2602.04770, and equals their public code.
+    ``official`` with an affinity floor of 1e-6 is the loss of Deng et al., arXiv 2602.04770, and equals their public
+    code.
     """
+    options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
-    if mask_twins and positives.shape[1] < generated.shape[1]:
-        raise GdmError(
-            "every generated sample needs a twin among the first positives",
-            found=f"{positives.shape[1]} positives",
-            expected=f"{generated.shape[1]} or more",
-        )
-    check_options(
-        temperatures, field, kernel, normalisation, sinkhorn_iterations, affinity_floor, force_decay, force_floor
-    )
-    if force_average is not None and force_average.shape != (len(temperatures),):
-        raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape))
-    options = FieldOptions(kernel, affinity_floor, mask_self, sinkhorn_iterations if field == "sinkhorn" else 1)
-    ranks = RankGroup.of(across_ranks)
+    _check_fit(generated, positives, options, force_average)
+    ranks = RankGroup.of(options.across_ranks)
     with _full_precision(generated.device):
         with torch.no_grad():
-            problem, centre = _pose(
-                generated, positives, negatives, negative_weights, ranks, block_elements, mask_twins
-            )
+            problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)
             scale = _mean_distance(problem)
-            problem.distances.normalise(scale.clamp(min=LEAST_UNIT), mask_self)
+            problem.distances.normalise(scale.clamp(min=LEAST_UNIT), options.mask_self)
             unit = (scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
-            forces = [find_force(problem, field, temperature, options) for temperature in temperatures]
+            forces = [find_force(problem, temperature, options) for temperature in options.temperatures]
             vectors = torch.stack([force.vectors for force in forces]) / unit
             raw_force, effective = _statistics(vectors, forces, problem)
-            divisor, average = _divisor(raw_force, normalisation, force_average, force_decay, force_floor)
-            if field == "logkde":
-                divisor = torch.ones_like(divisor)
+            divisor, average = _divisor(raw_force, options, force_average)
             direction = torch.einsum("rbgd,r->bgd", vectors, 1.0 / divisor)
         position = (generated.float() - centre) / unit
-        if field == "logkde":
+        if options.field == "logkde":
             loss = _log_ratio(position, direction, forces, unit / problem.distances.unit)
         else:
             loss = (position - (position + direction).detach()).square().mean((1, 2))
@@ -175,8 +132,7 @@ def _pose(
     negatives: torch.Tensor | None,
     negative_weights: torch.Tensor | None,
     ranks: RankGroup,
-    block_elements: int,
-    mask_twins: bool,
+    options: DriftOptions,
 ) -> tuple[Problem, torch.Tensor]:
     """The problem over all processes, in float32, and the offset (B, 1, D) that was taken off its samples.
 
@@ -195,8 +151,8 @@ def _pose(
         weights = torch.cat([generated_weights, weights, positive_weights], dim=1)
     repelling = parts[0].shape[1] + parts[1].shape[1]
     first_self = ranks.first(queries.shape[1], queries.device)
-    first_twin = repelling + ranks.first(positives.shape[1], queries.device) if mask_twins else None
-    distances = Distances(queries, targets, first_self, block_elements, first_twin)
+    first_twin = repelling + ranks.first(positives.shape[1], queries.device) if options.mask_twins else None
+    distances = Distances(queries, targets, first_self, options.block_elements, first_twin)
     return Problem(queries, targets, weights, repelling, parts[0].shape[1], distances, ranks), centre
 
 
@@ -216,13 +172,16 @@ def _statistics(vectors: torch.Tensor, forces: list[Force], problem: Problem) ->
 
 
 def _divisor(
-    raw_force: torch.Tensor, normalisation: Normalisation, average: torch.Tensor | None, decay: float, floor: float
+    raw_force: torch.Tensor, options: DriftOptions, average: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What each temperature's force is divided by, and the (running) average of its root mean square."""
     root = raw_force.sqrt()
-    if normalisation == "ema" and average is not None:
-        root = decay * average.to(root) + (1.0 - decay) * root
-    return root.clamp(min=max(LEAST_FORCE, floor if normalisation == "floored" else 0.0)), root
+    if options.normalisation == "ema" and average is not None:
+        root = options.force_decay * average.to(root) + (1.0 - options.force_decay) * root
+    if options.field == "logkde":
+        return torch.ones_like(root), root
+    least = options.force_floor if options.normalisation == "floored" else 0.0
+    return root.clamp(min=max(LEAST_FORCE, least)), root
 
 
 def _log_ratio(
@@ -279,33 +238,14 @@ def _check_samples(
         )
 
 
-def check_options(
-    temperatures: Sequence[float],
-    field: str,
-    kernel: str,
-    normalisation: str,
-    sinkhorn_iterations: int,
-    affinity_floor: float,
-    force_decay: float,
-    force_floor: float,
+def _check_fit(
+    generated: torch.Tensor, positives: torch.Tensor, options: DriftOptions, force_average: torch.Tensor | None
 ) -> None:
-    """Refuse what `drift_loss` cannot take, before the first step needs it: GdmError names the values."""
-    choices = {"field": (field, FieldName), "kernel": (kernel, Kernel), "normalisation": (normalisation, Normalisation)}
-    for name, (value, kind) in choices.items():
-        if value not in get_args(kind):
-            raise GdmError(f"unknown {name} of the drift loss", found=value, expected=", ".join(get_args(kind)))
-    if field == "logkde" and normalisation != "batch":
+    if options.mask_twins and positives.shape[1] < generated.shape[1]:
         raise GdmError(
-            "the field logkde is never normalised, its value would mean nothing",
-            found=f"normalisation {normalisation}",
-            remedy="take the field sharp, which has the same direction",
+            "every generated sample needs a twin among the first positives",
+            found=f"{positives.shape[1]} positives",
+            expected=f"{generated.shape[1]} or more",
         )
-    possible = sinkhorn_iterations >= 1 and 0 <= affinity_floor < 1 and 0 <= force_decay <= 1 and force_floor >= 0
-    if not temperatures or min(temperatures) <= 0 or not possible:
-        raise GdmError(
-            "the drift loss cannot take these numbers",
-            found=f"temperatures {tuple(temperatures)}, sinkhorn_iterations {sinkhorn_iterations}, "
-            f"affinity_floor {affinity_floor}, force_decay {force_decay}, force_floor {force_floor}",
-            expected="temperatures above 0 (at least one), at least one iteration, an affinity floor from 0 to "
-            "below 1, a decay from 0 to 1, a force floor of 0 or more",
-        )
+    if force_average is not None and force_average.shape != (len(options.temperatures),):
+        raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape))

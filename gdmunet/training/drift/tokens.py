@@ -21,7 +21,6 @@ from gdmunet.plans import EncoderLevel
 
 FAMILIES = ("spatial", "local", "global")
 WINDOWS = (2, 4)
-TOKENS_PER_PATCH = 256
 VARIANCE_FLOOR = 1e-6
 
 
@@ -87,7 +86,15 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """Where the tokens of a batch of so many patches lie, by level."""
+    """Where the tokens of a batch lie.
+
+    Attributes
+    ----------
+    levels
+        Plans by the name of the level.
+    patches
+        Number of patches in the batch.
+    """
 
     levels: dict[str, LevelPlan]
     patches: int
@@ -96,31 +103,31 @@ class TokenPlan:
 def token_sets(
     levels: Sequence[EncoderLevel],
     patch_size: Sequence[int],
-    families: Sequence[str] = FAMILIES,
-    tokens_per_patch: int = TOKENS_PER_PATCH,
+    families: Sequence[str],
+    tokens_per_patch: int,
 ) -> tuple[TokenSet, ...]:
     """All sets that patches of that size can have, before anything is computed."""
     _check_families(families)
-    found = []
+    sets = []
     for level in levels:
         shape = _map_shape(patch_size, level.stride)
         if "spatial" in families:
             count = min(tokens_per_patch, math.prod(shape))
-            found.append(TokenSet(f"{level.name}/spatial", level.channels, count))
+            sets.append(TokenSet(f"{level.name}/spatial", level.channels, count))
         for window in _windows(shape) if "local" in families else ():
             count = min(tokens_per_patch, math.prod(n // window for n in shape))
-            found += [TokenSet(f"{level.name}/local{window}_{part}", level.channels, count) for part in ("mean", "std")]
+            sets += [TokenSet(f"{level.name}/local{window}_{part}", level.channels, count) for part in ("mean", "std")]
         if "global" in families:
-            found += [TokenSet(f"{level.name}/global_{part}", level.channels, 1) for part in ("mean", "std")]
-    return tuple(found)
+            sets += [TokenSet(f"{level.name}/global_{part}", level.channels, 1) for part in ("mean", "std")]
+    return tuple(sets)
 
 
 @torch.no_grad()
 def plan_tokens(
     mask: torch.Tensor,
     levels: Sequence[EncoderLevel],
-    families: Sequence[str] = FAMILIES,
-    tokens_per_patch: int = TOKENS_PER_PATCH,
+    families: Sequence[str],
+    tokens_per_patch: int,
     generator: torch.Generator | None = None,
     *,
     aligned: bool = False,
@@ -136,8 +143,8 @@ def plan_tokens(
     families
         Any of ``spatial``, ``local``, ``global``.
     tokens_per_patch
-        At most so many places, and so many windows of each size, a patch and level. Patches with less body give
-        fewer; a patch without body gives none.
+        Most places, and most windows of each size, per patch and level. Patches with less body give fewer; a patch
+        without body gives none.
     generator
         Source of the draws, on the CPU or on the mask's device.
     aligned
@@ -233,7 +240,7 @@ def _windows(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _cell_shares(mask: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
-    """Share of body voxels of every cell, (B, 1, cells...); what lies beyond the patch is no body."""
+    """Share of body voxels of every cell, (B, 1, cells...); what lies beyond the patch is not body."""
     pads = [p for n, s in zip(reversed(mask.shape[2:]), reversed(stride), strict=True) for p in (0, (-n) % s)]
     return _pool(functional.pad(mask.float(), pads), tuple(stride))
 
@@ -282,8 +289,8 @@ def _gather(flat: torch.Tensor, picks: Picks) -> torch.Tensor:
     """(B, C, cells) at the picks: (S, C, window ** dimensions) float32."""
     patches, count, size = picks.cells.shape
     places = picks.cells.to(flat.device).view(patches, 1, count * size).expand(-1, flat.shape[1], -1)
-    found = flat.gather(2, places).float().unflatten(2, (count, size)).transpose(1, 2).flatten(0, 1)
-    return found if picks.kept is None else found.index_select(0, picks.kept.to(flat.device))
+    drawn = flat.gather(2, places).float().reshape(patches, -1, count, size).transpose(1, 2).flatten(0, 1)
+    return drawn if picks.kept is None else drawn.index_select(0, picks.kept.to(flat.device))
 
 
 def _mean_and_std(values: torch.Tensor, weights: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -294,5 +301,6 @@ def _mean_and_std(values: torch.Tensor, weights: torch.Tensor | None = None) -> 
     mean = values.sum(2) / count
     # Two passes: no cancellation. The variance does not change with the mean to first order, hence detached.
     centred = torch.addcmul(values, mean.detach().unsqueeze(2), weights, value=-1)
-    variance = torch.linalg.vector_norm(centred, dim=2).square() / count
+    length: torch.Tensor = torch.linalg.vector_norm(centred, dim=2)
+    variance = length.square() / count
     return mean, (variance + VARIANCE_FLOOR).sqrt()

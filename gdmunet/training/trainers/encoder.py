@@ -9,8 +9,8 @@ import torch
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder, VolumeUnits
 from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
-from gdmunet.training.coordination.coordinator import Coordinator
-from gdmunet.training.coordination.weightings import WeightingOptions
+from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient
+from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
 from gdmunet.training.trainers.feature_footprint import feature_footprint
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from gdmunet.device import Precision
     from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec
     from gdmunet.training.patches.batch import Batch
-
-Weighting = Literal["sum", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned", "adaptive"]
 
 
 class EncoderTrainer(FidelityTrainer):
@@ -33,13 +31,13 @@ class EncoderTrainer(FidelityTrainer):
 
     feature_start: float = 0.6
     """Share of the iterations with fidelity alone, before the encoder's term joins."""
-    weighting: Weighting = "sum"
+    weighting: WeightingName = "sum"
     """How the two gradients become one."""
-    normalise: Literal["l2", "none"] = "none"
+    normalise: GradientNormalisation = "none"
     """Bring the gradients to unit length before they are weighted."""
-    adaptive_weight: float = 1.0
+    adaptive_weight: float = WeightingOptions.beta
     """Strength of the feature term under the weighting ``adaptive``."""
-    cagrad_radius: float = 0.5
+    cagrad_radius: float = WeightingOptions.radius
     """Distance from the mean gradient under the weighting ``cagrad``, as a share of its length; 0 to below 1."""
     objectives: Literal["two", "levels"] = "two"
     """Coordinate fidelity with the sum of the feature terms, or with each of them."""
@@ -117,11 +115,11 @@ class EncoderTrainer(FidelityTrainer):
             return
         groups = self._objectives(terms)
         scale = self.scaler.get_scale()
-        gradients = []
-        for number, loss in enumerate(groups, start=1):
-            # Unscaled float32 gradients are coordinated; the scale comes back for the way through the generator.
-            (gradient,) = torch.autograd.grad(loss * scale, prediction, retain_graph=number < len(groups))
-            gradients.append(gradient.float() / scale)
+        # Unscaled float32 gradients are coordinated; the scale comes back for the way through the generator.
+        gradients = [
+            output_gradient(loss, prediction, loss_scale=scale, keep_graph=number < len(groups))
+            for number, loss in enumerate(groups, start=1)
+        ]
         found = self.coordinator.combine(gradients)
         self.note("norm_fidelity", found.norms[..., 0].mean())
         self.note("norm_features", found.norms[..., 1:].mean())

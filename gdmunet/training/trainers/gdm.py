@@ -8,11 +8,12 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.training import distributed
+from gdmunet.training.coordination.weightings import WeightingName
 from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
-from gdmunet.training.drift.loss import DriftField, check_options, drift_loss
+from gdmunet.training.drift.loss import DriftField, drift_loss
 from gdmunet.training.drift.tokens import TokenPlan, by_location, extract_tokens, plan_tokens, token_sets
 from gdmunet.training.patches.stream import PatchLoader
-from gdmunet.training.trainers.encoder import EncoderTrainer, Weighting
+from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.gdm_settings import DriftSettings
 
 if TYPE_CHECKING:
@@ -30,10 +31,8 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        check_options(
-            self.temperatures, self.field, self.kernel, self.drift_normalisation, self.sinkhorn_iterations,
-            self.affinity_floor, self.force_decay, self.force_floor,
-        )  # fmt: skip
+        # By index every process has places, and so problems, of its own.
+        self._drift_options = self.drift_options(distributed.world_size() > 1 and self.pairing != "index")
         self._check_pairing()
         self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
         patch = self.configuration.patch_size
@@ -117,20 +116,8 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             by_location(generated, patches) if by_index else generated[None],
             by_location(real, patches) if by_index else torch.cat([real, banked])[None],
             banked[None] if self.bank_side == "both" and not by_index else None,
-            temperatures=self.temperatures,
-            field=self.field,
-            kernel=self.kernel,
-            affinity_floor=self.affinity_floor,
-            normalisation=self.drift_normalisation,
+            options=self._drift_options,
             force_average=self._force_averages.get(key),
-            force_decay=self.force_decay,
-            force_floor=self.force_floor,
-            mask_self=self.pairs != "kept",
-            mask_twins=self.pairs == "masked",
-            sinkhorn_iterations=self.sinkhorn_iterations,
-            block_elements=self.block_elements,
-            # By index every process has places, and so problems, of its own.
-            across_ranks=distributed.world_size() > 1 and not by_index,
         )
         if self.drift_normalisation == "ema":
             self._force_averages[key] = field.force_average
@@ -189,7 +176,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 class GDMTrainer(DriftTrainer):
     """Fidelity and drift, their gradients coordinated in the output space: the method, and what gdm_train runs."""
 
-    weighting: Weighting = "adaptive"
+    weighting: WeightingName = "adaptive"
 
 
 def chosen_levels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gdmunet.training.drift.options import DriftOptions, FieldName, ForceNormalisation, Kernel
 from gdmunet.training.trainers.settings import Settings
 
 
@@ -18,8 +19,10 @@ class DriftSettings(Settings):
     drift_stride: int = 4
     """Largest distance in voxels between two places of a level that drifts; 64: all levels."""
     tokens_per_patch: int = 128
+    """Most tokens of a set per patch."""
     minimum_tokens: int = 32
-    """A token set with fewer generated tokens a step is left out: its field would be noise."""
+    """Fewest generated tokens per step with which a token set takes part: the field of fewer would be noise. Global
+    tokens, one per patch, so join from batches of 32 patches on."""
     bank_patches: int = 256
     """Patches whose real tokens the feature bank holds; 0: no bank."""
     bank_tokens: int = 512
@@ -30,22 +33,49 @@ class DriftSettings(Settings):
     pairs: Literal["masked", "kept", "unmatched"] = "masked"
     """A generated token and the real one at its place. ``masked``: neither repels itself nor is attracted by its twin;
     ``kept``: both count; ``unmatched``: itself is left out, its twin is not, as for independent samples."""
-    temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)
-    field: Literal["official", "sharp", "logkde", "score", "sinkhorn", "mmd"] = "official"
-    kernel: Literal["laplace", "gaussian"] = "laplace"
-    sinkhorn_iterations: int = 3
+    temperatures: tuple[float, ...] = DriftOptions.temperatures
+    """Widths of the kernel in units of the mean distance between tokens."""
+    field: FieldName = DriftOptions.field
+    """Which way tokens drift (documentation/explanation/drift.md)."""
+    kernel: Kernel = DriftOptions.kernel
+    """How attraction falls with the distance."""
+    sinkhorn_iterations: int = DriftOptions.sinkhorn_iterations
     """Rounds of balancing under the field ``sinkhorn``."""
     pairing: Literal["pooled", "index"] = "pooled"
     """``pooled``: all tokens of a set and batch are one problem; ``index``: every place is one of its own over the
     patches, for registered or whole-volume input. The bank's tokens have no place: ``index`` wants `bank_patches` 0."""
-    affinity_floor: float = 0.0
+    affinity_floor: float = DriftOptions.affinity_floor
     """Least affinity of the drift; the authors' 1e-6 swamps the affinities of sets as large as pooled tokens are."""
-    drift_normalisation: Literal["batch", "ema", "floored"] = "batch"
+    drift_normalisation: ForceNormalisation = DriftOptions.normalisation
     """Bring each temperature's force to unit size by the batch's own, by a moving average, or not beyond a floor."""
-    force_decay: float = 0.99
-    """What the moving average of ``ema`` keeps of its past."""
-    force_floor: float = 0.1
+    force_decay: float = DriftOptions.force_decay
+    """Share of its past that the moving average of ``ema`` keeps."""
+    force_floor: float = DriftOptions.force_floor
     """Forces below it are not enlarged under ``floored``."""
-    block_elements: int = 2**24
+    block_elements: int = DriftOptions.block_elements
     """Most distances held at once; fewer need less memory and more time, and change no number."""
     drift_weight: float = 1.0
+    """Factor of every drift term."""
+
+    def drift_options(self, across_ranks: bool) -> DriftOptions:
+        """The settings as options of `drift_loss`; `across_ranks`: one problem spans all training processes.
+
+        Raises
+        ------
+        GdmError
+            Settings that do not fit each other, or numbers out of range.
+        """
+        return DriftOptions(
+            temperatures=self.temperatures,
+            field=self.field,
+            kernel=self.kernel,
+            affinity_floor=self.affinity_floor,
+            normalisation=self.drift_normalisation,
+            force_decay=self.force_decay,
+            force_floor=self.force_floor,
+            mask_self=self.pairs != "kept",
+            mask_twins=self.pairs == "masked",
+            sinkhorn_iterations=self.sinkhorn_iterations,
+            block_elements=self.block_elements,
+            across_ranks=across_ranks,
+        )

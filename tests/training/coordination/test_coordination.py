@@ -2,6 +2,7 @@
 
 import socket
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.training import distributed
 from gdmunet.training.coordination import coordinator as coordination
 from gdmunet.training.coordination.coordinator import Coordinator, coordinate, gramian, output_gradient
-from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingOptions
+from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingName, WeightingOptions
 
 PAGE = Path(__file__).parents[3] / "documentation" / "explanation" / "coordination.md"
 
@@ -39,7 +40,7 @@ def norm(tensor: torch.Tensor) -> float:
 def test_without_normalisation_the_weights_are_those_of_the_gramian(name):
     ours = gradients(3)
     rows = torch.stack([one.flatten() for one in ours]).double()
-    expected = WEIGHTINGS[name](rows @ rows.T, WeightingOptions()) @ rows
+    expected = WEIGHTINGS[name].weigh(rows @ rows.T, WeightingOptions()) @ rows
     if name == "mgda":
         expected = expected * rows[0].norm() / expected.norm()
     found = coordinate(ours, name, "none")
@@ -55,9 +56,9 @@ def test_normalised_gradients_count_by_direction_alone(name):
     torch.testing.assert_close(coordinate([first * 8, second], name, "l2"), found * 8, rtol=1e-4, atol=1e-8)
 
 
-def test_the_default_is_mgda_on_normalised_gradients_as_long_as_the_first():
+def test_mgda_on_normalised_gradients_is_as_long_as_the_first():
     first, second = gradients(2)
-    found = coordinate([first, second])
+    found = coordinate([first, second], "mgda", "l2")
     # Between unit vectors the shortest point is the middle.
     middle = first / norm(first) + second / norm(second)
     torch.testing.assert_close(found, middle / norm(middle) * norm(first), rtol=1e-4, atol=1e-8)
@@ -98,20 +99,18 @@ def test_zero_gradients_have_no_say_and_give_no_nan(name, normalise):
 def test_a_gradient_that_is_not_finite_makes_the_step_not_finite(name):
     first, second = gradients(2)
     second[0, 0, 0, 0, 0] = float("inf")
-    assert coordinate([first, second], name).isnan().all()
+    assert coordinate([first, second], name, "l2").isnan().all()
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_the_mask_restricts_gradients_and_result(name):
     first, second = gradients(2)
     mask = ball()
-    found = coordinate([first, second], name, mask=mask)
+    found = coordinate([first, second], name, "l2", mask=mask)
     assert (found[mask == 0] == 0).all()
-    torch.testing.assert_close(found, coordinate([first * mask, second * mask], name))
+    torch.testing.assert_close(found, coordinate([first * mask, second * mask], name, "l2"))
     noise = gradients(seed=5)[0] * 1e5 * (1 - mask)
-    torch.testing.assert_close(coordinate([first, second + noise], name, mask=mask), found)
-    unmasked = Coordinator(name, use_mask=False).combine([first, second], mask).direction
-    torch.testing.assert_close(unmasked, coordinate([first, second], name))
+    torch.testing.assert_close(coordinate([first, second + noise], name, "l2", mask=mask), found)
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
@@ -119,9 +118,9 @@ def test_per_sample_equals_a_loop_over_samples(name):
     given = gradients(3, samples=3)
     given[1][2] = 0  # one sample without drift
     mask = ball(3)
-    found = coordinate(given, name, per_sample=True, mask=mask)
+    found = coordinate(given, name, "l2", per_sample=True, mask=mask)
     for sample in range(3):
-        alone = coordinate([one[sample : sample + 1] for one in given], name, mask=mask[sample : sample + 1])
+        alone = coordinate([one[sample : sample + 1] for one in given], name, "l2", mask=mask[sample : sample + 1])
         torch.testing.assert_close(found[sample : sample + 1], alone)
 
 
@@ -137,7 +136,7 @@ def test_the_gramian_is_that_of_the_flattened_gradients():
 def test_half_precision_gradients_are_multiplied_in_float32():
     ones = torch.full((1, 1, 40, 40, 40), 2.0, dtype=torch.float16)
     assert float(gramian([ones])[0, 0]) == 4 * 64_000  # no half-precision number
-    assert coordinate([ones, ones]).dtype == torch.float16
+    assert coordinate([ones, ones], "mgda", "l2").dtype == torch.float16
 
 
 def test_the_journal_sees_norms_cosine_weights_and_shares():
@@ -156,7 +155,8 @@ def test_the_journal_sees_norms_cosine_weights_and_shares():
 def test_an_average_without_past_is_none():
     for seed in range(3):
         given = gradients(seed=seed)
-        torch.testing.assert_close(Coordinator(gramian_ema=0.0).combine(given).direction, coordinate(given))
+        found = Coordinator("mgda", "l2", gramian_ema=0.0).combine(given).direction
+        torch.testing.assert_close(found, coordinate(given, "mgda", "l2"))
 
 
 def test_the_average_starts_at_the_first_step_and_is_the_weighted_mean_of_all():
@@ -173,7 +173,7 @@ def test_the_average_starts_at_the_first_step_and_is_the_weighted_mean_of_all():
 
 
 def test_a_step_that_is_not_finite_does_not_enter_the_average():
-    one, other = Coordinator(gramian_ema=0.9), Coordinator(gramian_ema=0.9)
+    one, other = Coordinator("mgda", "l2", gramian_ema=0.9), Coordinator("mgda", "l2", gramian_ema=0.9)
     broken = [torch.full_like(gradients()[0], float("nan"))] * 2
     one.combine(gradients(seed=1))
     one.combine(broken)
@@ -183,11 +183,11 @@ def test_a_step_that_is_not_finite_does_not_enter_the_average():
 
 @pytest.mark.parametrize("decay", [0.0, 0.9])
 def test_resuming_is_exact(decay, tmp_path):
-    uninterrupted, first = Coordinator(gramian_ema=decay), Coordinator(gramian_ema=decay)
+    uninterrupted, first = Coordinator("mgda", "l2", gramian_ema=decay), Coordinator("mgda", "l2", gramian_ema=decay)
     for coordinator in (uninterrupted, first):
         coordinator.combine(gradients(seed=1))
     torch.save(first.state(), tmp_path / "state.pt")
-    resumed = Coordinator(gramian_ema=decay)
+    resumed = Coordinator("mgda", "l2", gramian_ema=decay)
     resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     given = gradients(seed=2)
     assert torch.equal(resumed.combine(given).direction, uninterrupted.combine(given).direction)
@@ -202,7 +202,7 @@ def test_the_step_is_the_same_at_every_loss_scale(scale):
         output = network(torch.randn(2, 1, 6, 6, 6))
         leaf = output.detach().requires_grad_()
         losses = ((leaf - target).abs().mean(), torch.nn.functional.avg_pool3d(leaf, 2).square().mean())
-        direction = coordinate([output_gradient(loss, leaf, loss_scale=loss_scale) for loss in losses])
+        direction = coordinate([output_gradient(loss, leaf, loss_scale=loss_scale) for loss in losses], "mgda", "l2")
         output.backward(gradient=direction * loss_scale)
         return network.weight.grad / loss_scale
 
@@ -273,18 +273,36 @@ def test_two_processes_equal_one(tmp_path):
 def test_wrong_use_is_named():
     first, second = gradients(2)
     with pytest.raises(GdmError, match="weighting"):
-        coordinate([first], "mgdda")
+        coordinate([first], "mgdda", "l2")
     with pytest.raises(GdmError, match="normalisation"):
-        coordinate([first], normalise="l1")
+        coordinate([first], "mgda", "l1")
     for wrong, mask in (([], None), ([first, second[:1]], None), ([first], ball(3)), ([first], ball()[0])):
         with pytest.raises(GdmError, match="one shape"):
-            coordinate(wrong, mask=mask)
+            coordinate(wrong, "mgda", "l2", mask=mask)
     with pytest.raises(GdmError, match="averaged"):
-        Coordinator(gramian_ema=0.9, per_sample=True)
-    averaging = Coordinator(gramian_ema=0.9)
+        Coordinator("mgda", "l2", gramian_ema=0.9, per_sample=True)
+    averaging = Coordinator("mgda", "l2", gramian_ema=0.9)
     averaging.combine([first, second])
     with pytest.raises(GdmError, match="number of gradients"):
         averaging.combine([first])
+
+
+def test_the_documentation_has_the_table_of_weightings():
+    rows = [f"| `{name}` | {one.direction} | {one.purpose} |" for name, one in WEIGHTINGS.items()]
+    assert [line for line in PAGE.read_text().splitlines() if line.startswith("| `")] == rows
+
+
+def test_every_weighting_can_be_chosen_by_a_trainer():
+    assert tuple(WEIGHTINGS) == get_args(WeightingName)
+
+
+def test_losses_that_share_a_graph_have_their_gradients_one_after_the_other():
+    leaf = torch.ones(1, 1, 2, 2, dtype=torch.float16, requires_grad=True)
+    shared = leaf.float().square()
+    losses = (shared.sum(), 3 * shared.sum())
+    found = [output_gradient(losses[0], leaf, keep_graph=True), output_gradient(losses[1], leaf)]
+    assert all(gradient.dtype == torch.float32 for gradient in found)
+    assert torch.equal(found[1], 3 * found[0])
 
 
 def test_the_example_of_the_documentation_runs():

@@ -21,7 +21,7 @@ def jacobian(count: int, seed: int, *, spread: float = 0.5, length: int = 12) ->
 
 
 def direction(name: str, rows: torch.Tensor, options: WeightingOptions = OPTIONS) -> torch.Tensor:
-    return WEIGHTINGS[name](rows @ rows.T, options) @ rows
+    return WEIGHTINGS[name].weigh(rows @ rows.T, options) @ rows
 
 
 def pairs() -> list[torch.Tensor]:
@@ -167,7 +167,7 @@ def test_mgda_is_the_shortest_of_all_convex_combinations():
     generator = torch.Generator().manual_seed(0)
     for count in (2, 3, 6):
         rows = jacobian(count, count)
-        weights = WEIGHTINGS["mgda"](rows @ rows.T, OPTIONS)
+        weights = WEIGHTINGS["mgda"].weigh(rows @ rows.T, OPTIONS)
         assert (weights >= 0).all() and abs(weights.sum() - 1) < 1e-12
         shortest = weights @ rows
         others = torch.rand(2000, count, dtype=torch.float64, generator=generator) ** 4
@@ -181,7 +181,7 @@ def test_nash_solves_its_equation():
     for count in (2, 3, 6):
         rows = jacobian(count, count, spread=2.0)
         products = rows @ rows.T
-        weights = WEIGHTINGS["nash"](products, OPTIONS)
+        weights = WEIGHTINGS["nash"].weigh(products, OPTIONS)
         assert (weights > 0).all()
         torch.testing.assert_close(products @ weights * weights, torch.ones(count, dtype=torch.float64))
 
@@ -229,7 +229,7 @@ def test_degenerate_gramians_give_finite_weights(name, count):
     equal = row.expand(count, -1)
     opposite = torch.cat([row, -row, 3 * row])[:count]
     for rows in (equal, opposite, equal * torch.logspace(-12, 12, count, dtype=torch.float64).unsqueeze(1)):
-        weights = WEIGHTINGS[name](rows @ rows.T, OPTIONS)
+        weights = WEIGHTINGS[name].weigh(rows @ rows.T, OPTIONS)
         assert weights.shape == (count,) and weights.isfinite().all()
 
 

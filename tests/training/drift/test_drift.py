@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from drift_reference import slow_drift
 
 from gdmunet.errors import GdmError
 from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.options import FIELDS, DriftOptions, FieldName
 
-FIELDS = ("official", "sharp", "logkde", "score", "sinkhorn", "mmd")
+PAGE = Path(__file__).parents[3] / "documentation" / "explanation" / "drift.md"
 KERNELS = ("laplace", "gaussian")
+PAPER_FLOOR = 1e-6
 
 # Cases, their temperatures, and what the authors' public code (lambertae/drifting, drift_loss.py, March 2026) returned.
 PUBLIC = {
@@ -70,7 +74,7 @@ def test_official_equals_the_public_code(name):
     arguments, temperatures, expected = PUBLIC[name]
     x, y, n, w, probe = public_case(**arguments)
     x.requires_grad_()
-    loss, field = drift_loss(x, y, n, w, temperatures)
+    loss, field = drift_loss(x, y, n, w, temperatures=temperatures, affinity_floor=PAPER_FLOOR)
     slope = gradient(loss, x)
     found = {"loss": loss, "scale": field.scale, "raw_force": field.raw_force, "gradient_norm": slope.norm(),
              "gradient_probe": (slope * probe).sum()}  # fmt: skip
@@ -100,7 +104,7 @@ def test_official_equals_the_public_code_where_it_is_at_hand(name):
 
     (_, (loss, info)), slope = jax.value_and_grad(theirs, has_aux=True)(x.numpy())
     x.requires_grad_()
-    ours, field = drift_loss(x, y, n, w, temperatures)
+    ours, field = drift_loss(x, y, n, w, temperatures=temperatures, affinity_floor=PAPER_FLOOR)
     np.testing.assert_allclose(ours.detach().numpy(), loss, rtol=1e-4)
     np.testing.assert_allclose(field.scale, info["scale"], rtol=1e-4)
     np.testing.assert_allclose(field.raw_force, [info[f"loss_{R}"] for R in temperatures], rtol=1e-4)
@@ -248,3 +252,24 @@ def test_what_does_not_fit_is_refused(change, words):
     x, y, _, _ = samples()
     with pytest.raises(GdmError, match=words):
         drift_loss(**({"generated": x, "positives": y} | change))
+
+
+def test_the_documentation_has_the_table_of_fields():
+    rows = [f"| `{name}` | {field.formula} | {field.purpose} |" for name, field in FIELDS.items()]
+    table = PAGE.read_text().split("| field | formula | when |")[1].split("\n\n")[0].splitlines()[2:]
+    assert table == rows
+
+
+def test_every_field_can_be_chosen():
+    assert tuple(FIELDS) == get_args(FieldName)
+
+
+def test_options_are_fields_or_keywords():
+    x, y, n, w = samples()
+    chosen = DriftOptions(field="sharp", temperatures=(0.3,))
+    _, given = drift_loss(x, y, n, w, chosen)
+    _, named = drift_loss(x, y, n, w, field="sharp", temperatures=(0.3,))
+    _, changed = drift_loss(x, y, n, w, DriftOptions(field="sharp"), temperatures=(0.3,))
+    assert torch.equal(given.direction, named.direction) and torch.equal(given.direction, changed.direction)
+    with pytest.raises(TypeError, match="temperature"):
+        drift_loss(x, y, temperature=0.3)

@@ -6,9 +6,10 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.training.drift import kernels as drift_kernels
-from gdmunet.training.drift.fields import FieldOptions, Problem, balance, find_force
+from gdmunet.training.drift.fields import Problem, balance, find_force
 from gdmunet.training.drift.kernels import Distances
 from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.ranks import RankGroup
 
 FIELDS = ("official", "sharp", "logkde", "score", "sinkhorn", "mmd")
@@ -30,8 +31,8 @@ def posed(queries, repelling, positives, unit=3.0, first_self=None):
 
 
 def force(queries, repelling, positives, field, temperature=0.3, kernel="laplace", **more):
-    steps = FieldOptions(kernel, 1e-6, False, 3 if field == "sinkhorn" else 1)
-    return find_force(posed(queries, repelling, positives, **more), field, temperature, steps).vectors
+    options = DriftOptions(field=field, kernel=kernel, affinity_floor=1e-6, mask_self=False)
+    return find_force(posed(queries, repelling, positives, **more), temperature, options).vectors
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -54,11 +55,11 @@ def test_coefficients_add_up_to_zero(field):
     """Moving targets (and queries, where these have coefficients) in the sums alone, not in the distances."""
     x, y = points(0, 1, 6, 3), points(1, 1, 8, 3) + 1
     problem = posed(x, x, y, first_self=0)
-    options = FieldOptions("laplace", 1e-6, True, 1)
-    before = find_force(problem, field, 0.3, options).vectors
+    options = DriftOptions(field=field, affinity_floor=1e-6, sinkhorn_iterations=1)
+    before = find_force(problem, 0.3, options).vectors
     queries = x if field in ("official", "sinkhorn") else x + 10
     moved = Problem(queries, problem.targets + 10, None, 6, 6, problem.distances, problem.ranks)
-    torch.testing.assert_close(find_force(moved, field, 0.3, options).vectors, before)
+    torch.testing.assert_close(find_force(moved, 0.3, options).vectors, before)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -209,7 +210,7 @@ def test_official_is_sinkhorn_with_one_iteration(kernel):
 
 def test_many_iterations_balance_rows_and_columns():
     problem = posed(points(18, 1, 7, 3), points(19, 1, 5, 3), points(20, 1, 6, 3))
-    rows, columns = balance(problem, 0.3, FieldOptions("laplace", 0.0, True, 60))
+    rows, columns = balance(problem, 0.3, DriftOptions(field="sinkhorn", sinkhorn_iterations=60))
     ((_, distances),) = problem.distances.blocks()
     matrix = torch.exp2(distances * (-drift_kernels.LOG2_E / 0.3) - rows - columns)
     for sums in (matrix.sum(-1), matrix.sum(-2)):

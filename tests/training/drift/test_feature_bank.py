@@ -8,7 +8,7 @@ from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 from gdmunet.training.drift import bank as feature_bank
 from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
-from gdmunet.training.drift.tokens import TokenSet, extract_tokens, plan_tokens, token_sets
+from gdmunet.training.drift.tokens import FAMILIES, TokenSet, extract_tokens, plan_tokens, token_sets
 
 SETS = (TokenSet("a/spatial", 3, 4), TokenSet("a/global_mean", 3, 1))
 
@@ -151,8 +151,10 @@ def test_the_predicted_bytes_are_those_of_the_buffers(families):
 def test_the_bank_takes_what_extraction_gives():
     levels = [EncoderLevel("a", 4, (2, 2, 2))]
     mask = torch.ones(2, 1, 16, 16, 16)
-    tokens = extract_tokens([FeatureMap("a", torch.randn(2, 4, 8, 8, 8), (2, 2, 2))], plan_tokens(mask, levels))
-    bank = FeatureBank(token_sets(levels, (16, 16, 16), tokens_per_patch=32), 2)
+    tokens = extract_tokens(
+        [FeatureMap("a", torch.randn(2, 4, 8, 8, 8), (2, 2, 2))], plan_tokens(mask, levels, FAMILIES, 256)
+    )
+    bank = FeatureBank(token_sets(levels, (16, 16, 16), FAMILIES, tokens_per_patch=32), 2)
     bank.add(tokens, patches=2)
     assert bank.full and set(bank.sample(2)) == set(tokens)
 

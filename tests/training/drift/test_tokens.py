@@ -100,7 +100,7 @@ def test_patches_with_less_body_give_fewer_tokens_and_empty_ones_none():
     for key, tokens in extract_tokens(maps_of(mask, [level]), plan_tokens(mask, [level], FAMILIES, 16)).items():
         assert len(tokens) == {"spatial": 18, "global_mean": 2, "global_std": 2}.get(key[3:], len(tokens))
         assert tokens.isfinite().all()
-    empty = plan_tokens(torch.zeros_like(mask), [level])
+    empty = plan_tokens(torch.zeros_like(mask), [level], FAMILIES, 256)
     assert {len(tokens) for tokens in extract_tokens(maps_of(mask, [level]), empty).values()} == {0}
 
 
@@ -134,7 +134,7 @@ def test_local_windows_need_room_and_start_anywhere():
     seen = set()
     generator = torch.Generator().manual_seed(0)
     for _ in range(40):
-        plan = plan_tokens(mask, levels, ("local",), generator=generator)
+        plan = plan_tokens(mask, levels, ("local",), 256, generator)
         assert [picks.window for picks in plan.levels["few"].local] == [2]
         assert plan.levels["flat"].local == ()
         seen |= set(plan.levels["few"].local[0].cells.flatten().tolist())
@@ -145,7 +145,7 @@ def test_global_tokens_are_moments_of_the_body():
     level = levels_of(3)[1]
     mask = random_mask(2, 1, 12, 12, 12, seed=3, share=0.52)
     values = maps_of(mask, [level])[0]
-    tokens = extract_tokens([values], plan_tokens(mask, [level], ("global",)))
+    tokens = extract_tokens([values], plan_tokens(mask, [level], ("global",), 256))
     for patch, cells in enumerate(body_cells(mask, level)):
         inside = torch.stack([values.values[(patch, slice(None), *cell)] for cell in cells]).double()
         assert 1 < len(cells) < 27
@@ -159,7 +159,7 @@ def test_standard_deviation_is_floored_and_exact_far_from_zero():
     mask = torch.ones(1, 1, 4, 4, 4)
     flat = FeatureMap("a", torch.full((1, 1, 4, 4, 4), 1000.0), level.stride)
     bumpy = FeatureMap("a", flat.values + torch.tensor([-0.5, 0.5]).repeat(32).view_as(flat.values), level.stride)
-    plan = plan_tokens(mask, [level])
+    plan = plan_tokens(mask, [level], FAMILIES, 256)
     for key, tokens in extract_tokens([flat], plan).items():
         if key.endswith("std"):
             torch.testing.assert_close(tokens, torch.full_like(tokens, 1e-3))
@@ -192,7 +192,9 @@ def test_gradients_are_right_through_every_family(dimensions):
 def test_a_flat_map_gives_finite_gradients():
     level = EncoderLevel("a", 2, (1, 1, 1))
     x = torch.zeros(1, 2, 4, 4, 4, requires_grad=True)
-    tokens = extract_tokens([FeatureMap("a", x, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level]))
+    tokens = extract_tokens(
+        [FeatureMap("a", x, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level], FAMILIES, 256)
+    )
     sum(token.sum() for token in tokens.values()).backward()
     assert x.grad.isfinite().all()
 
@@ -215,7 +217,7 @@ def test_generated_and_target_tokens_lie_at_the_same_places():
     mask = random_mask(2, 1, 16, 16, 16, share=0.7)
     target, generated = maps_of(mask, levels), maps_of(mask, levels)
     generated = [FeatureMap(one.level, one.values + 1, one.stride) for one in generated]
-    plan = plan_tokens(mask, levels, tokens_per_patch=8)
+    plan = plan_tokens(mask, levels, FAMILIES, tokens_per_patch=8)
     ours, theirs = extract_tokens(generated, plan), extract_tokens(target, plan)
     for key in theirs:
         torch.testing.assert_close(ours[key], theirs[key] + (0 if key.endswith("std") else 1), rtol=1e-4, atol=1e-4)
@@ -226,8 +228,8 @@ def test_token_sets_are_what_a_patch_full_of_body_gives(dimensions):
     levels = levels_of(dimensions, (1, 2, 4))
     patch = (13, 9, 8)[:dimensions]
     mask = torch.ones(1, 1, *patch)
-    tokens = extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels, tokens_per_patch=20))
-    sets = {one.key: one for one in token_sets(levels, patch, tokens_per_patch=20)}
+    tokens = extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels, FAMILIES, tokens_per_patch=20))
+    sets = {one.key: one for one in token_sets(levels, patch, FAMILIES, tokens_per_patch=20)}
     assert set(sets) == set(tokens)
     for key, found in tokens.items():
         assert found.dtype == torch.float32 and found.shape[1] == sets[key].channels
@@ -239,14 +241,16 @@ def test_half_precision_maps_give_float32_moments():
     level = EncoderLevel("a", 1, (1, 1, 1))
     values = torch.full((1, 1, 4, 4, 4), 300.0, dtype=torch.float16)  # its square is no half-precision number
     values[..., ::2] = -300
-    tokens = extract_tokens([FeatureMap("a", values, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level]))
+    tokens = extract_tokens(
+        [FeatureMap("a", values, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level], FAMILIES, 256)
+    )
     torch.testing.assert_close(tokens["a/global_std"], torch.tensor([[300.0]]))
 
 
 def test_aligned_places_are_those_that_all_patches_have():
     levels = levels_of(3)
     mask = random_mask(3, 1, 16, 16, 16, seed=5, share=0.55)
-    plan = plan_tokens(mask, levels, tokens_per_patch=8, aligned=True)
+    plan = plan_tokens(mask, levels, FAMILIES, tokens_per_patch=8, aligned=True)
     cells = plan.levels["s2"].spatial.cells
     assert torch.equal(cells[0], cells[1]) and torch.equal(cells[0], cells[2])
     common = set.intersection(*(set(found) for found in body_cells(mask, levels[0])))
@@ -263,23 +267,25 @@ def test_aligned_patches_without_a_common_place_give_no_tokens():
     mask = torch.ones(2, 1, 8, 8, 8)
     mask[1] = 0
     levels = levels_of(3)[:1]
-    tokens = extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels, aligned=True))
+    tokens = extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels, FAMILIES, 256, aligned=True))
     assert {len(found) for found in tokens.values()} == {0}
 
 
 def test_families_and_levels_can_be_chosen():
     levels = levels_of(3)
     mask = torch.ones(1, 1, 16, 16, 16)
-    assert set(extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels[1:], ("spatial",)))) == {"s4/spatial"}
+    assert set(extract_tokens(maps_of(mask, levels), plan_tokens(mask, levels[1:], ("spatial",), 256))) == {
+        "s4/spatial"
+    }
     for wrong in ((), ("spacial",), "spatial"):
         with pytest.raises(GdmError, match="families"):
-            plan_tokens(mask, levels, wrong)
+            plan_tokens(mask, levels, wrong, 256)
 
 
 def test_maps_of_another_shape_are_refused():
     levels = levels_of(3)[:1]
     mask = torch.ones(1, 1, 16, 16, 16)
-    plan = plan_tokens(mask, levels)
+    plan = plan_tokens(mask, levels, FAMILIES, 256)
     for wrong in (torch.ones(1, 1, 8, 8, 8), torch.ones(2, 1, 16, 16, 16)):
         with pytest.raises(GdmError, match="s2"):
             extract_tokens(maps_of(wrong, levels), plan)

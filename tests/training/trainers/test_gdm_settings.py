@@ -1,7 +1,6 @@
 """What settings change about coordination and drift, and what they must leave alone."""
 
 import dataclasses
-import inspect
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from short_trainers import batch_for, short, trainer_of, weights
 from gdmunet.errors import GdmError
 from gdmunet.training.coordination.weightings import WeightingOptions
 from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers import gdm
 from gdmunet.training.trainers.gdm import GDMTrainer
@@ -84,11 +84,18 @@ def test_settings_reach_the_drift_loss_and_the_coordination(toy, monkeypatch):
     trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, weighting="cagrad", cagrad_radius=0.25, **numbers))
     trainer.train_step([batch_for(trainer)])
     assert seen
-    assert all(named[name] == value for named in seen for name, value in numbers.items())
+    assert all(getattr(named["options"], name) == value for named in seen for name, value in numbers.items())
     assert trainer.coordinator.options.radius == 0.25
-    defaults = inspect.signature(drift_loss).parameters
-    assert all(getattr(GDMTrainer, name) == defaults[name].default for name in numbers)
-    assert GDMTrainer.cagrad_radius == WeightingOptions().radius
+
+
+def test_the_pure_functions_have_the_defaults_of_the_method():
+    """An example with `drift_loss` alone shows what a trainer does, but for what is known of its own samples."""
+    assert (
+        dataclasses.replace(GDMTrainer.drift_options(GDMTrainer, across_ranks=False), mask_twins=False)
+        == DriftOptions()
+    )
+    numbers = WeightingOptions()
+    assert (GDMTrainer.adaptive_weight, GDMTrainer.cagrad_radius) == (numbers.beta, numbers.radius)
 
 
 @pytest.mark.parametrize(
