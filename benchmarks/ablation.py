@@ -84,17 +84,18 @@ def continued_settings(seed: int, iterations: int) -> dict[str, str]:
 
 def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
     """Train on all cases, or continue; returns the model folder."""
-    from gdmunet.workflows.train import TrainingRequest, run_training
+    from gdmunet.workflows.requests.training import TrainRequest
+    from gdmunet.workflows.train import train
 
     fold = model_folder(work, trainer, settings) / "fold_all"
     check_defaults(fold, trainer, settings)
     if not (fold / "checkpoint_final.safetensors").exists():
-        request = TrainingRequest(
-            DATASET, CONFIGURATION, "all", trainer, PLANS, tuple(settings.items()),
+        request = TrainRequest(
+            dataset=DATASET, configuration=CONFIGURATION, fold="all", trainer=trainer, plans=PLANS, settings=settings,
             continue_training=(fold / "resume.pt").exists(), pretrained_weights=start, device="cpu",
-            loader_workers=0, show_progress=False,
+            processes=0, show_progress=False,
         )  # fmt: skip
-        run_training(request, folders_of(work))
+        train(request, folders_of(work))
     return fold.parent
 
 

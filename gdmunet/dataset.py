@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from gdmunet.errors import GdmError
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
@@ -228,6 +226,8 @@ def make_folds(cases: list[Case], count: int = 5, seed: int = 12345) -> tuple[Fo
     Every fold holds about as many patients of each combination of the other groups (region, centre, ...). One patient
     alone gives no fold: only training on ``all`` is possible then.
     """
+    import numpy as np  # here, so that --help, which reads the names of file endings, needs none
+
     patients = sorted({case.patient for case in cases})
     if len(patients) < 2:
         return ()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from gdmunet.errors import GdmError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Beam = Literal["parallel", "fan", "cone"]
 FilterName = Literal["ramp", "shepp-logan", "hann"]
@@ -96,6 +97,8 @@ class ScanSettings:
 
 def case_generator(seed: int, identifier: str, purpose: str) -> np.random.Generator:
     """Random numbers that depend on the seed, the case's name and their purpose alone, not on the order of cases."""
+    import numpy as np  # here, so that --help, which reads the names of beams and filters, needs none
+
     digest = hashlib.sha256(f"{seed}/{purpose}/{identifier}".encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 

@@ -45,6 +45,8 @@ def help_text(action: argparse.Action) -> str:
         return f"{text} (default: off)" if action.dest != "version" else text
     if action.default is None or action.required:
         return text
+    if isinstance(action.default, tuple):
+        return f"{text} (default: {' '.join(map(str, action.default)) or 'none'})"
     return f"{text} (default: %(default)s)"
 
 
@@ -62,24 +64,28 @@ class CommandParser(argparse.ArgumentParser):
         One or two sentences.
     folders
         Which of ``raw``, ``preprocessed``, ``results`` the command uses: each becomes a flag.
-    progress
-        Whether the command shows progress: adds ``--no_pbar``.
+
+    Attributes
+    ----------
+    common
+        Group of the flags that most commands have, which ``--help`` prints after those that the command alone has.
     """
 
     def __init__(
-        self, command: str, description: str, *, folders: Sequence[str] = (), progress: bool = True, epilog: str = ""
+        self, command: str, description: str, *, folders: Sequence[str] = (), progress: bool | None = True
     ) -> None:
-        super().__init__(
-            prog=command, description=description, epilog=epilog, allow_abbrev=False, formatter_class=_HelpFormatter
-        )
-        # A group of its own, which --help prints after the flags that the command alone has.
-        common = self.add_argument_group("common to all commands")
+        super().__init__(prog=command, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
+        self.common = self.add_argument_group("common to all commands")
         for name in folders:
-            common.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
+            self.common.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
         if progress:
-            common.add_argument("--no_pbar", action="store_true", help="show no progress")
-        common.add_argument("--version", action="version", version=f"{command} (gdmunet) {__version__}")
-        self.common = tuple(common._group_actions)
+            self.common.add_argument("--no_pbar", action="store_true", help="show no progress")
+        if progress is not None:
+            self.add_version()
+
+    def add_version(self) -> None:
+        """Add ``--version``, the last of the common flags."""
+        self.common.add_argument("--version", action="version", version=f"{self.prog} (gdmunet) {__version__}")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Parse `args` (default: the command line) after checking that every flag is known."""

@@ -9,7 +9,6 @@ import argparse
 from collections.abc import Callable
 
 from gdmunet.cli import (
-    compare,
     convert_dicom,
     convert_synthrad,
     demo,
@@ -22,9 +21,10 @@ from gdmunet.cli import (
     predict,
     report,
     simulate_svct,
-    train,
 )
 from gdmunet.cli.arguments import CommandParser, help_text
+from gdmunet.cli.flags import parser_of
+from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 
 # Every command of pyproject.toml, in the order in which a user meets them.
 PARSERS: dict[str, Callable[[], CommandParser]] = {
@@ -40,10 +40,10 @@ PARSERS: dict[str, Callable[[], CommandParser]] = {
     "gdm_preprocess": plan.preprocess_parser,
     "gdm_pretrain_encoder": encoders.pretrain_parser,
     "gdm_audit_encoder": encoders.audit_parser,
-    "gdm_train": train.parser,
+    "gdm_train": lambda: parser_of(TrainRequest),
     "gdm_predict": predict.parser,
     "gdm_evaluate": evaluate.parser,
-    "gdm_compare": compare.parser,
+    "gdm_compare": lambda: parser_of(CompareRequest),
     "gdm_report": report.parser,
     "gdm_view": report.view_parser,
     "gdm_find_best_configuration": models.find_best_configuration_parser,
@@ -69,13 +69,14 @@ This page is written from the commands themselves (`python -m gdmunet.cli.refere
 
 def commands_page() -> str:
     """The page in Markdown."""
-    return _INTRODUCTION + "".join(_section(parser()) for parser in PARSERS.values())
+    return _INTRODUCTION + "".join(section(parser()) for parser in PARSERS.values())
 
 
-def _section(parser: CommandParser) -> str:
+def section(parser: CommandParser) -> str:
+    """The part of the page about one command."""
     rows = [
         f"| {_flags(action)} | {_escape(help_text(action) % {'default': action.default})} |"
-        for action in sorted(parser._actions, key=lambda action: action in parser.common)
+        for action in sorted(parser._actions, key=lambda action: action in parser.common._group_actions)
         if action.dest not in ("help", "version")
     ]
     return f"\n## {parser.prog}\n\n{parser.description}\n\n| flag | meaning |\n|---|---|\n" + "\n".join(rows) + "\n"

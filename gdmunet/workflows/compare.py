@@ -10,7 +10,8 @@ from gdmunet.checkpoint import load_weights
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
-from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, compare, row_from_summary
+from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, row_from_summary
+from gdmunet.evaluation.comparison.results import compare as compare_rows
 from gdmunet.evaluation.distributions.judge import JudgeWish
 from gdmunet.evaluation.report.page import write_page
 from gdmunet.evaluation.report.sources import read_source
@@ -18,7 +19,7 @@ from gdmunet.evaluation.scores.evaluate import evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSettings, Summary, save_summary
 from gdmunet.inference.models import checkpoint_file
 from gdmunet.journal import read_journal
-from gdmunet.paths import Folders
+from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
 from gdmunet.serialization import load_json, to_json
@@ -26,44 +27,11 @@ from gdmunet.training.loop.state import changed_settings
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.measured_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
-from gdmunet.workflows.train import TrainingRequest, run_training
+from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
+from gdmunet.workflows.train import train
 
 # Encoders that need no download; the second is random, for plans whose own encoder is the first.
 DEFAULT_JUDGES = ("mini", "tiny")
-
-
-@dataclass(frozen=True)
-class ComparisonRequest:
-    """What to compare and how, as the command line says it.
-
-    Attributes
-    ----------
-    trainers
-        Names as for gdm_train; differences are taken to the first.
-    folds
-        Numbered folds: their held-out cases are predicted and scored.
-    overrides
-        Settings of every trainer as texts.
-    judge
-        Encoder of the distances of distributions; None: the first of `DEFAULT_JUDGES` that trained none of them.
-    output
-        None: ``comparisons/<plans>__<configuration>`` in the data set's results folder.
-    """
-
-    dataset: str
-    configuration: str
-    trainers: tuple[str, ...]
-    folds: tuple[str, ...] = ("0",)
-    plans_name: str = "gdmPlans"
-    overrides: tuple[tuple[str, str], ...] = ()
-    judge: str | None = None
-    judge_file: Path | None = None
-    allow_download: bool = False
-    output: Path | None = None
-    device: str | None = None
-    loader_workers: int | None = None
-    processes: int = 1
-    show_progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,7 +43,7 @@ class WrittenComparison:
     judge: str
 
 
-def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenComparison:
+def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     """Train what is missing, predict and score every fold's held-out cases, and write the comparison.
 
     What is there already is kept: weights, and predictions of the same weights. A trainer that fails becomes a row that
@@ -87,7 +55,7 @@ def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenCompa
         Unknown data set, plans, configuration, fold, trainer or setting; a judge that trained a generator; or no
         trainer that could be scored.
     """
-    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
     plans.configuration(request.configuration)
     check_folds(plans, request.folds)
     trainers = [find_trainer(name) for name in request.trainers]
@@ -109,11 +77,11 @@ def run_comparison(request: ComparisonRequest, folders: Folders) -> WrittenCompa
         reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
         raise GdmError("no trainer could be scored", found=reasons, remedy="run the first of them with gdm_train")
     title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
-    title += "".join(f", {name}={value}" for name, value in request.overrides)
+    title += "".join(f", {name}={value}" for name, value in request.overrides.items())
     groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
-    comparison = compare(rows, settings, groups, title=title)
+    comparison = compare_rows(rows, settings, groups, title=title)
     files = write_comparison(comparison, output)
-    page = write_page(read_source(output), output / "report.html", processes=request.processes, show_progress=False)
+    page = write_page(read_source(output), output / "report.html", show_progress=False)
     return WrittenComparison(comparison, (*files, page.file), judge)
 
 
@@ -129,7 +97,7 @@ def check_folds(plans: Plans, folds: Sequence[str]) -> None:
             )
 
 
-def choose_judge(request: ComparisonRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> str:
+def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> str:
     """The encoder of the distances; never the one that some generator was trained with."""
     spec = plans.configuration(request.configuration).encoder
     trained_with = spec.spec if spec is not None and any(trainer.uses_encoder for trainer in trainers) else None
@@ -174,7 +142,7 @@ def _refuse_other_settings(weights: Path, trainer: type[Trainer]) -> None:
 class _Run:
     """One comparison in work."""
 
-    request: ComparisonRequest
+    request: CompareRequest
     folders: Folders
     plans: Plans
     descriptor: DatasetDescriptor
@@ -187,7 +155,7 @@ class _Run:
 
         The settings that all trainers share are in the names of the folders and in the title, not in every row.
         """
-        shown, label = trainer.__name__, trainer.derive(dict(self.request.overrides)).__name__
+        shown, label = trainer.__name__, trainer.derive(self.request.overrides).__name__
         try:
             for fold in self.request.folds:
                 self._train(name, label, fold)
@@ -205,24 +173,24 @@ class _Run:
     def _train(self, name: str, label: str, fold: str) -> None:
         model = self._model(label)
         if (weights := checkpoint_file(model, fold, "final")).is_file():
-            _refuse_other_settings(weights, find_trainer(name).derive(dict(self.request.overrides)))
+            _refuse_other_settings(weights, find_trainer(name).derive(self.request.overrides))
             return
         interrupted = (model / f"fold_{fold}" / "resume.pt").is_file()
         if not interrupted:
             _refuse_other_weights(model / f"fold_{fold}")
-        request = TrainingRequest(
+        request = TrainRequest(
             dataset=self.request.dataset,
             configuration=self.request.configuration,
             fold=fold,
             trainer=name,
-            plans_name=self.request.plans_name,
-            overrides=self.request.overrides,
+            plans=self.request.plans,
+            settings=self.request.overrides,
             continue_training=interrupted,
             device=self.request.device,
-            loader_workers=self.request.loader_workers,
+            processes=self.request.processes,
             show_progress=self.request.show_progress,
         )
-        run_training(request, self.folders)
+        train(request, self.folders)
 
     def _predict(self, label: str) -> Measurement:
         """Predict the folds' held-out cases, each by its own fold's weights, in a process whose memory is its own."""
@@ -252,9 +220,8 @@ class _Run:
             identifiers={case for fold in self.request.folds for case in self.plans.folds[int(fold)].validation},
             checkpoint="final",
             judge=JudgeWish(
-                self.judge, self.folders.encoders, self.request.judge_file, allow_download=self.request.allow_download
+                self.judge, self.folders.encoders, self.request.judge_file, allow_download=downloads_allowed()
             ),
-            processes=self.request.processes,
             show_progress=self.request.show_progress,
         )
         save_summary(summary, folder / "summary.json")

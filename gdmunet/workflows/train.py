@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -22,43 +20,12 @@ from gdmunet.training.loop import state
 from gdmunet.training.loop.interruption import FoldLock
 from gdmunet.training.loop.validation import validate_fold
 from gdmunet.training.patches.stream import default_loader_workers
-from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
+from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.workflows.requests.training import TrainRequest
 
 
-@dataclass(frozen=True)
-class TrainingRequest:
-    """What to train and how, as the command line says it.
-
-    Attributes
-    ----------
-    dataset, configuration, fold
-        Number or name of the data set; name of the configuration; fold number or ``all``.
-    overrides
-        Settings as texts, such as ``{"epochs": "5"}``; they derive a trainer whose name says them.
-    continue_training, overwrite
-        Go on from ``resume.pt``; or start over where something is trained already.
-    validate
-        ``"final"`` or ``"best"``: only predict and score the fold with these weights.
-    """
-
-    dataset: str
-    configuration: str
-    fold: str = "0"
-    trainer: str = DEFAULT_TRAINER
-    plans_name: str = "gdmPlans"
-    overrides: tuple[tuple[str, str], ...] = ()
-    continue_training: bool = False
-    overwrite: bool = False
-    validate: Literal["final", "best"] | None = None
-    pretrained_weights: Path | None = None
-    device: str | None = None
-    num_gpus: int = 1
-    loader_workers: int | None = None
-    show_progress: bool = True
-
-
-def run_training(request: TrainingRequest, folders: Folders) -> Path:
+def train(request: TrainRequest, folders: Folders) -> Path:
     """Train one fold and validate it; returns the model folder.
 
     Raises
@@ -80,7 +47,7 @@ def run_training(request: TrainingRequest, folders: Folders) -> Path:
     return folders.results / plans.dataset_name / f"{trainer.__name__}__{plans.name}__{request.configuration}"
 
 
-def _train_rank(rank: int, request: TrainingRequest, folders: Folders, device_type: str, address: str) -> None:
+def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type: str, address: str) -> None:
     distributed.join(rank, request.num_gpus, device_type, address)
     try:
         device = torch.device(device_type, rank if device_type == "cuda" else 0)
@@ -91,7 +58,7 @@ def _train_rank(rank: int, request: TrainingRequest, folders: Folders, device_ty
         distributed.leave()
 
 
-def _train_here(request: TrainingRequest, folders: Folders, device: torch.device) -> Path:
+def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -> Path:
     plans = _plans_of(request, folders)
     _check_prepared(plans, request, folders)
     trainer_class = _trainer_class(request)
@@ -115,7 +82,7 @@ def _train_here(request: TrainingRequest, folders: Folders, device: torch.device
     return trainer.model_folder
 
 
-def _train(trainer: Trainer, request: TrainingRequest, device: torch.device) -> None:
+def _train(trainer: Trainer, request: TrainRequest, device: torch.device) -> None:
     distributed.barrier()
     if request.continue_training:
         state.load_resume_state(trainer)
@@ -123,7 +90,7 @@ def _train(trainer: Trainer, request: TrainingRequest, device: torch.device) -> 
         state.load_pretrained(trainer, request.pretrained_weights)
     if distributed.rank() == 0:
         trainer.journal.say(_introduction(trainer))
-    workers = request.loader_workers
+    workers = request.processes
     trainer.train(
         default_loader_workers(device, request.num_gpus) if workers is None else workers, request.show_progress
     )
@@ -145,15 +112,15 @@ def _introduction(trainer: Trainer) -> str:
     )
 
 
-def _plans_of(request: TrainingRequest, folders: Folders) -> Plans:
-    return find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+def _plans_of(request: TrainRequest, folders: Folders) -> Plans:
+    return find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
 
 
-def _trainer_class(request: TrainingRequest) -> type[Trainer]:
-    return find_trainer(request.trainer).derive(dict(request.overrides))
+def _trainer_class(request: TrainRequest) -> type[Trainer]:
+    return find_trainer(request.trainer).derive(request.overrides)
 
 
-def _check_prepared(plans: Plans, request: TrainingRequest, folders: Folders) -> None:
+def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> None:
     plans.configuration(request.configuration)
     folder = store_folder(folders.preprocessed / plans.dataset_name, plans.name, request.configuration)
     prepared = set(CaseStore(folder).identifiers())
@@ -170,7 +137,7 @@ def _check_prepared(plans: Plans, request: TrainingRequest, folders: Folders) ->
         )
 
 
-def _check_start(trainer: Trainer, request: TrainingRequest) -> None:
+def _check_start(trainer: Trainer, request: TrainRequest) -> None:
     if request.continue_training:
         return
     traces = [*trainer.fold_folder.glob("checkpoint_*"), *trainer.fold_folder.glob("resume.pt")]

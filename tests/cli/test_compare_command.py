@@ -11,6 +11,7 @@ from gdmunet.encoders.registry import FAMILIES
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.workflows import compare as comparison_run
 from gdmunet.workflows.measured_prediction import predict_measured
+from gdmunet.workflows.requests.training import CompareRequest
 
 SHORT = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2"]
 BROKEN = """
@@ -114,7 +115,7 @@ def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, mo
     assert not (fold / "resume.pt").exists()
     weights = {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
     assert list(weights) == ["checkpoint_best.safetensors"]
-    monkeypatch.setattr(comparison_run, "run_training", None)
+    monkeypatch.setattr(comparison_run, "train", None)
     capsys.readouterr()
     assert work.compare(*words) == 1
     printed = capsys.readouterr().err
@@ -147,7 +148,7 @@ def test_weights_of_other_defaults_are_not_taken_for_today_s(work, in_this_proce
     ],
 )
 def test_typing_errors_are_found_before_anything_is_trained(work, capsys, monkeypatch, words, message):
-    monkeypatch.setattr(comparison_run, "run_training", None)
+    monkeypatch.setattr(comparison_run, "train", None)
     assert work.compare(*words) == 1
     assert message in capsys.readouterr().err
 
@@ -161,13 +162,13 @@ def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
     planned = type(
         "Plans", (), {"name": plans.name, "configuration": lambda self, name: type("C", (), {"encoder": spec})}
     )()
-    request = comparison_run.ComparisonRequest("502", "3d_fullres", ())
+    request = CompareRequest(dataset="502", configuration="3d_fullres", trainers=())
     gdm, fidelity = find_trainer("GDMTrainer"), find_trainer("FidelityTrainer")
     assert comparison_run.choose_judge(request, planned, [gdm]) == "tiny"
     assert comparison_run.choose_judge(request, planned, [fidelity]) == "mini"
     assert comparison_run.choose_judge(request, plans, [fidelity]) == "mini"
     assert set(comparison_run.DEFAULT_JUDGES) <= FAMILIES.keys()
-    wish = comparison_run.ComparisonRequest("502", "3d_fullres", (), judge="mini")
+    wish = CompareRequest(dataset="502", configuration="3d_fullres", trainers=(), judge="mini")
     with pytest.raises(comparison_run.GdmError, match="cannot judge it"):
         comparison_run.choose_judge(wish, planned, [gdm])
 

@@ -2,6 +2,8 @@
 
 import argparse
 import importlib
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -55,3 +57,25 @@ def test_the_reference_page_is_what_the_parsers_say():
     page = (ROOT / "documentation" / "reference" / "commands.md").read_text()
     remedy = "python -m gdmunet.cli.reference > documentation/reference/commands.md"
     assert page == commands_page(), remedy
+
+
+LIGHT = """
+import importlib, sys
+module, name, command = sys.argv[1:]
+try:
+    getattr(importlib.import_module(module), name)(["--help"])
+except SystemExit:
+    pass
+heavy = {"torch", "numpy", "SimpleITK", "scipy", "pydicom", "matplotlib", "tqdm"} & sys.modules.keys()
+sys.exit(f"{command} --help imports {', '.join(sorted(heavy))}" if heavy else 0)
+"""
+
+
+@pytest.mark.parametrize("command", PARSERS)
+def test_help_imports_nothing_heavy(command):
+    """What makes --help slow is what it imports; a time would be another on each machine."""
+    module, name = entry_points()[command].split(":")
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT, module, name, command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

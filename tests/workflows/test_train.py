@@ -14,14 +14,15 @@ from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.imageio import write_volume
 from gdmunet.serialization import save_json
-from gdmunet.workflows.train import TrainingRequest, run_training
+from gdmunet.workflows.requests.training import TrainRequest
+from gdmunet.workflows.train import train
 
-SHORT = (("epochs", "1"), ("iterations_per_epoch", "3"), ("validation_patches", "2"))
+SHORT = {"epochs": "1", "iterations_per_epoch": "3", "validation_patches": "2"}
 
 
-def request(**changes) -> TrainingRequest:
-    return TrainingRequest(
-        **{"dataset": "901", "configuration": "3d_fullres", "overrides": SHORT, "device": "cpu", "loader_workers": 0,
+def request(**changes) -> TrainRequest:
+    return TrainRequest(
+        **{"dataset": "901", "configuration": "3d_fullres", "settings": SHORT, "device": "cpu", "processes": 0,
            "trainer": "FidelityTrainer", "show_progress": False} | changes
     )  # fmt: skip
 
@@ -41,7 +42,7 @@ def folders(toy):
 
 
 def test_a_run_leaves_checkpoints_journal_and_scored_volumes(folders):
-    model = run_training(request(), folders)
+    model = train(request(), folders)
     fold = model / "fold_0"
     assert model.name.startswith("FidelityTrainer-epochs=1-")
     for name in ("checkpoint_final.safetensors", "checkpoint_best.safetensors", "resume.pt", "progress.png",
@@ -56,12 +57,12 @@ def test_a_run_leaves_checkpoints_journal_and_scored_volumes(folders):
 
 def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     with pytest.raises(GdmError, match="nothing to continue"):
-        run_training(request(continue_training=True), folders)
-    run_training(request(fold="all"), folders)
+        train(request(continue_training=True), folders)
+    train(request(fold="all"), folders)
     with pytest.raises(GdmError, match="--c, or start over with --overwrite"):
-        run_training(request(fold="all"), folders)
-    run_training(request(fold="all", overwrite=True), folders)
-    run_training(request(fold="all", continue_training=True), folders)
+        train(request(fold="all"), folders)
+    train(request(fold="all", overwrite=True), folders)
+    train(request(fold="all", continue_training=True), folders)
 
 
 def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folders):
@@ -74,21 +75,21 @@ def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folde
 
 
 def test_a_fold_in_training_is_left_alone(folders):
-    model = run_training(request(fold="all"), folders)
+    model = train(request(fold="all"), folders)
     me = psutil.Process()
     claim = {"pid": me.pid, "started": me.create_time(), "host": os.uname().nodename}
     (model / "fold_all" / "running.json").write_text(json.dumps(claim))
     with pytest.raises(GdmError, match="trained by another process"):
-        run_training(request(fold="all", overwrite=True), folders)
+        train(request(fold="all", overwrite=True), folders)
     (model / "fold_all" / "running.json").write_text(json.dumps(claim | {"started": 0.0}))
-    run_training(request(fold="all", overwrite=True), folders)
+    train(request(fold="all", overwrite=True), folders)
 
 
 def test_unprepared_cases_are_named(folders):
     store = folders.preprocessed / DATASET / "gdmPlans_3d_fullres"
     (store / "case_2.json").unlink()
     with pytest.raises(GdmError, match="case_2") as error:
-        run_training(request(), folders)
+        train(request(), folders)
     assert "gdm_preprocess" in str(error.value)
 
 
@@ -97,22 +98,22 @@ def test_unprepared_cases_are_named(folders):
     [
         ({"dataset": "777"}, "Dataset901_Toy"),
         ({"configuration": "3d_lowres"}, "3d_fullres, 2d"),
-        ({"plans_name": "gdmPlans_M"}, "found: gdmPlans"),
+        ({"plans": "gdmPlans_M"}, "found: gdmPlans"),
         ({"trainer": "Fidelity"}, "did you mean FidelityTrainer"),
-        ({"overrides": (("epoch", "3"),)}, "did you mean epochs"),
+        ({"settings": {"epoch": "3"}}, "did you mean epochs"),
         ({"fold": "9"}, "expected: 0, 1, all"),
     ],
 )
 def test_what_is_unknown_is_answered_with_what_is_known(folders, changes, message):
     with pytest.raises(GdmError, match=message):
-        run_training(request(**changes), folders)
+        train(request(**changes), folders)
 
 
 def test_pretrained_weights_are_the_start(folders, tmp_path):
-    first = run_training(request(fold="all"), folders)
+    first = train(request(fold="all"), folders)
     weights = first / "fold_all" / "checkpoint_final.safetensors"
-    frozen = (*SHORT, ("learning_rate", "0.0"), ("weight_decay", "0.0"))
-    second = run_training(request(fold="all", overrides=frozen, pretrained_weights=weights), folders)
+    frozen = SHORT | {"learning_rate": "0.0", "weight_decay": "0.0"}
+    second = train(request(fold="all", settings=frozen, pretrained_weights=weights), folders)
     before, after = (load_weights(p / "fold_all" / "checkpoint_final.safetensors") for p in (first, second))
     for name, value in before.state_dict.items():
         torch.testing.assert_close(after.state_dict[name], value)
@@ -121,9 +122,9 @@ def test_pretrained_weights_are_the_start(folders, tmp_path):
 @pytest.mark.slow
 def test_two_processes_train_as_one(folders):
     """Each takes half of every batch: the same patches, the same mean, so the same weights up to round-off."""
-    one = run_training(request(fold="all"), folders)
+    one = train(request(fold="all"), folders)
     alone = load_weights(one / "fold_all" / "checkpoint_final.safetensors").state_dict
-    run_training(request(fold="all", num_gpus=2, overwrite=True), folders)
+    train(request(fold="all", num_gpus=2, overwrite=True), folders)
     shared = load_weights(one / "fold_all" / "checkpoint_final.safetensors").state_dict
     for name, value in alone.items():
         torch.testing.assert_close(shared[name], value, rtol=1e-3, atol=1e-4)
@@ -132,13 +133,13 @@ def test_two_processes_train_as_one(folders):
 @pytest.mark.slow
 def test_two_processes_train_the_method_to_its_end_and_continue(folders):
     """Drift over both ranks' tokens, coordination of summed Gramians; the bank is filled anew when they continue."""
-    settings = (("iterations", "4"), ("iterations_per_epoch", "2"), ("validation_patches", "2"),
-                ("feature_start", "0.5"), ("bank_patches", "4"), ("minimum_tokens", "8"))  # fmt: skip
-    wish = request(fold="all", num_gpus=2, trainer="GDMTrainer", overrides=settings)
-    model = run_training(wish, folders)
+    settings = {"iterations": "4", "iterations_per_epoch": "2", "validation_patches": "2",
+                "feature_start": "0.5", "bank_patches": "4", "minimum_tokens": "8"}  # fmt: skip
+    wish = request(fold="all", num_gpus=2, trainer="GDMTrainer", settings=settings)
+    model = train(wish, folders)
     rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
     assert "cosine" not in rows[0]
     assert rows[1]["norm_features"] > 0 and 0 < rows[1]["lambda"] <= 1
     assert all(torch.isfinite(v).all() for v in load_weights(
         model / "fold_all" / "checkpoint_final.safetensors").state_dict.values())  # fmt: skip
-    run_training(dataclasses.replace(wish, continue_training=True), folders)
+    train(dataclasses.replace(wish, continue_training=True), folders)

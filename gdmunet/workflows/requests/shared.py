@@ -1,0 +1,131 @@
+"""Options that several requests share, each said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gdmunet.workflows.requests.declaration import option
+from gdmunet.workflows.requests.values import COUNT, NATURAL
+
+Device = Literal["cuda", "cpu", "mps"]
+ConfigurationName = Literal["3d_fullres", "3d_lowres", "2d"]
+Checkpoint = Literal["best", "final", "latest"]
+
+DEFAULT_PLANS = "gdmPlans"
+# What gdm_train trains and what plans are made for; the registry of trainers holds its class.
+DEFAULT_TRAINER = "GDMTrainer"
+
+_BEST_DEVICE = "default: cuda where there is one, else mps, else cpu"
+_ANY_MODEL = "default: any, if only one model fits"
+
+
+def device_option(purpose: str = "computing device") -> Device | None:
+    """``-device``; None: the best that is there."""
+    return option("-device", "--device", help=f"{purpose}; {_BEST_DEVICE}", default=None)
+
+
+def processes_option(default: int = 1) -> int:
+    """``-np`` of a command that works case by case."""
+    return option("-np", "--processes", help="worker processes", default=default, metavar="N", bounds=COUNT)
+
+
+def loader_processes_option() -> int | None:
+    """``-np`` of a command that trains; None: chosen from device and processor cores."""
+    return option(
+        "-np",
+        "--processes",
+        help="background processes that load patches, 0: none; default: chosen from device and processor cores",
+        default=None,
+        metavar="N",
+        bounds=NATURAL,
+    )
+
+
+def epochs_option() -> int | None:
+    """``--epochs``; None: the trainer's setting."""
+    return option("--epochs", help="epochs; default: the trainer's setting", default=None, metavar="N", bounds=COUNT)
+
+
+def iterations_option() -> int | None:
+    """``--iterations``; None: the trainer's setting."""
+    return option(
+        "--iterations",
+        help="optimiser steps in total, over all epochs; default: the trainer's setting",
+        default=None,
+        metavar="N",
+        bounds=COUNT,
+    )
+
+
+def settings_option() -> dict[str, str]:
+    """``--set``: settings of the trainer as texts by name."""
+    return option("--set", help="override settings of the trainer; default: none", default={}, metavar="NAME=VALUE")
+
+
+def settings_texts(settings: dict[str, str], epochs: int | None, iterations: int | None) -> dict[str, str]:
+    """All overridden settings as texts by name; the two lengths win over ``--set``."""
+    lengths = {"epochs": epochs, "iterations": iterations}
+    return settings | {name: str(length) for name, length in lengths.items() if length is not None}
+
+
+def plans_option(text: str = "name of the plans") -> str:
+    """``-p``."""
+    return option("-p", "--plans", help=text, default=DEFAULT_PLANS)
+
+
+def model_dataset_option() -> str | None:
+    """``-d`` of a command that looks for a trained model."""
+    return option(
+        "-d",
+        "--dataset",
+        help=f"number or name of the data set that the model was trained on; {_ANY_MODEL}",
+        default=None,
+    )
+
+
+def model_configuration_option() -> str | None:
+    """``-c`` of a command that looks for a trained model."""
+    return option("-c", "--configuration", help=f"configuration; {_ANY_MODEL}", default=None)
+
+
+def model_trainer_option() -> str | None:
+    """``-tr`` of a command that looks for a trained model."""
+    return option("-tr", "--trainer", help=f"trainer as in the name of the results folder; {_ANY_MODEL}", default=None)
+
+
+def model_plans_option() -> str | None:
+    """``-p`` of a command that looks for a trained model."""
+    return option("-p", "--plans", help=f"name of the plans; {_ANY_MODEL}", default=None)
+
+
+def checkpoint_option() -> Checkpoint:
+    """``-chk``."""
+    return option("-chk", "--checkpoint", help="which weights", default="best")
+
+
+def trust_option() -> bool:
+    """``--trust_checkpoint``."""
+    return option(
+        "--trust_checkpoint",
+        "--trust-checkpoint",
+        help="read encoder weights from a pickle that may run code; only for files that you trust",
+        default=False,
+    )
+
+
+def judge_file_option() -> Path | None:
+    """``--judge_path``."""
+    return option(
+        "--judge_path", help="weights of that encoder; default: package or cache", default=None, metavar="FILE"
+    )
+
+
+def test_option(text: str) -> tuple[str, ...]:
+    """``--test``: held-out cases, or one number that is the share of patients."""
+    return option("--test", help=text, default=(), metavar="CASE")
+
+
+def groups_option(text: str) -> Path | None:
+    """``--groups``: a table of patients."""
+    return option("--groups", help=text, default=None, metavar="CSV")

@@ -1,0 +1,126 @@
+"""What ``gdm_train`` and ``gdm_compare`` are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gdmunet.workflows.requests.declaration import Command, ProgressRequest, Switch, option, request, switches
+from gdmunet.workflows.requests.shared import (
+    DEFAULT_TRAINER,
+    Device,
+    device_option,
+    epochs_option,
+    iterations_option,
+    judge_file_option,
+    loader_processes_option,
+    plans_option,
+    settings_option,
+    settings_texts,
+)
+from gdmunet.workflows.requests.values import COUNT
+
+_DATASET = "number or name of the data set, such as 501"
+_CONFIGURATION = "configuration of the plans: 3d_fullres, 3d_lowres or 2d"
+
+
+@request
+class TrainRequest(ProgressRequest):
+    """Train one fold of one configuration."""
+
+    command = Command(
+        "gdm_train",
+        "Train one fold of one configuration, then validate it on whole volumes. Settings that differ from the "
+        "trainer's own become part of the results folder's name.",
+        folders=("raw", "preprocessed", "results"),
+    )
+    dataset: str = option(help=_DATASET)
+    configuration: str = option(help=_CONFIGURATION)
+    fold: str = option(
+        help="number of the fold, or all: train on every case (default: %(default)s)",
+        default="0",
+    )
+    trainer: str = option(
+        "-tr",
+        "--trainer",
+        help="trainer by name, or a class of your own as file.py:Class or package.module:Class",
+        default=DEFAULT_TRAINER,
+    )
+    plans: str = plans_option()
+    epochs: int | None = epochs_option()
+    iterations: int | None = iterations_option()
+    settings: dict[str, str] = settings_option()
+    continue_training: bool = option(
+        "--c", "--continue", help="continue from the latest checkpoint", default=False, group="start"
+    )
+    overwrite: bool = option(
+        "--overwrite", help="start over, although this fold was trained before", default=False, group="start"
+    )
+    validate: Literal["final", "best"] | None = switches(
+        Switch("--val", "final", "only validate: the final checkpoint on whole volumes"),
+        Switch("--val_best", "best", "only validate: the best checkpoint on whole volumes"),
+        group="start",
+        default=None,
+    )
+    pretrained_weights: Path | None = option(
+        "-pretrained_weights",
+        "--pretrained_weights",
+        help="checkpoint (.safetensors) of the same network to start from; default: fresh weights",
+        default=None,
+        metavar="FILE",
+    )
+    num_gpus: int = option("-num_gpus", "--num_gpus", help="GPUs to train on", default=1, metavar="N", bounds=COUNT)
+    device: Device | None = device_option()
+    processes: int | None = loader_processes_option()
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """All settings that differ from the trainer's own, as texts by name."""
+        return settings_texts(self.settings, self.epochs, self.iterations)
+
+
+@request
+class CompareRequest(ProgressRequest):
+    """Train, predict and score several trainers on the same folds."""
+
+    command = Command(
+        "gdm_compare",
+        "Compare trainers on the held-out cases of the same folds: trains what is missing (an interrupted run goes "
+        "on where it stopped), predicts, scores, and writes one comparison as JSON, CSV, Markdown, LaTeX and an HTML "
+        "page. A trainer that fails becomes a row that says why.",
+        folders=("raw", "preprocessed", "results"),
+    )
+    dataset: str = option(help=_DATASET)
+    configuration: str = option(help=_CONFIGURATION)
+    trainers: tuple[str, ...] = option(
+        "-tr", "--trainers", help="trainers, as for gdm_train; differences are taken to the first", metavar="TRAINER"
+    )
+    plans: str = plans_option()
+    folds: tuple[str, ...] = option(
+        "-f", "--folds", help="numbered folds to compare on", default=("0",), metavar="FOLD"
+    )
+    epochs: int | None = epochs_option()
+    iterations: int | None = iterations_option()
+    settings: dict[str, str] = settings_option()
+    judge: str | None = option(
+        "--judge",
+        help="encoder of the distances between distributions, one that trained no generator; default: mini, or the "
+        "random tiny where the plans' own encoder is mini",
+        default=None,
+        metavar="ENCODER",
+    )
+    judge_file: Path | None = judge_file_option()
+    output: Path | None = option(
+        "-o",
+        "--output",
+        help="folder of the comparison; default: comparisons/<plans>__<configuration> in the data set's results folder",
+        default=None,
+        metavar="DIR",
+    )
+    device: Device | None = device_option()
+    processes: int | None = loader_processes_option()
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """The settings of every trainer that differ from its own, as texts by name."""
+        return settings_texts(self.settings, self.epochs, self.iterations)
