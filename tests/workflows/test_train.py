@@ -66,11 +66,11 @@ def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
 
 
 def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folders):
-    model = run_training(request(fold="all"), folders)
+    model = train(request(fold="all"), folders)
     journal = model / "fold_all" / "journal.jsonl"
     whole = journal.read_text()
     journal.write_text(whole + whole[: len(whole) // 2])
-    run_training(request(fold="all", continue_training=True), folders)
+    train(request(fold="all", continue_training=True), folders)
     assert journal.read_text() == whole
 
 
