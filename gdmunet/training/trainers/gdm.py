@@ -35,11 +35,11 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         self._drift_options = self.drift_options(distributed.world_size() > 1 and self.pairing != "index")
         self._check_pairing()
         self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
-        patch = self.configuration.patch_size
-        sets = token_sets(self.levels, patch, self.families, self.tokens_per_patch)
+        self._sets = token_sets(self.levels, self.configuration.patch_size, self.families, self.tokens_per_patch)
+        self._possible_sets = self._sets_that_can_drift()
         self.bank: FeatureBank | None = None
         if self.bank_patches:
-            self.bank = FeatureBank(sets, rank_capacity(self.bank_patches), self.device)
+            self.bank = FeatureBank(self._sets, rank_capacity(self.bank_patches), self.device)
         self._force_averages: dict[str, torch.Tensor] = {}
         self._said_few: set[str] = set()
         self._without_tokens: set[str] = set()
@@ -72,6 +72,16 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         if name not in self._without_tokens:
             super().note(name, value)
 
+    def description(self) -> str:
+        """The encoder's, and the token sets that the batch size keeps from drifting."""
+        waiting = [one.key for one in self._sets if one.key not in self._possible_sets]
+        if not waiting:
+            return super().description()
+        return (
+            f"{super().description()}; a batch of {self.configuration.batch_size} has fewer than "
+            f"minimum_tokens={self.minimum_tokens} tokens of {', '.join(waiting)}, which do not drift"
+        )
+
     def extra_state(self) -> dict[str, Any]:
         """The bank and the drift's averages besides."""
         # Several ranks hold a share each, and one of them writes: they fill their banks anew when they continue.
@@ -93,6 +103,19 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return bank_bytes(levels, patch_size, cls.families, cls.tokens_per_patch, cls.bank_patches)
 
     # ---- its parts --------------------------------------------------------------------------------------------
+
+    def _sets_that_can_drift(self) -> frozenset[str]:
+        """Those that reach `minimum_tokens` where all patches of a batch are full of body."""
+        most = {one.key: one.per_patch * self.configuration.batch_size for one in self._sets}
+        possible = frozenset(key for key, count in most.items() if count >= self.minimum_tokens)
+        if not possible:
+            raise GdmError(
+                "no token set can drift: each has fewer tokens per step than minimum_tokens",
+                found=f"at most {max(most.values())} tokens, families {', '.join(self.families)}",
+                expected=f"{self.minimum_tokens} or more",
+                remedy="plan with a larger batch, take other families, or lower minimum_tokens",
+            )
+        return possible
 
     def _check_pairing(self) -> None:
         share = self.configuration.batch_size // distributed.world_size()
@@ -147,13 +170,15 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         counts = torch.tensor([[len(values), len(values) == 0] for values in tokens.values()], device=self.device)
         sizes = dict(zip(tokens, distributed.sum_over_ranks(counts).tolist(), strict=True))
         few = {key: size for key, (size, without) in sizes.items() if size < self.minimum_tokens or without}
-        if not few.keys() <= self._said_few and distributed.rank() == 0:
+        # Sets that no batch can fill are no news: `description` has named them.
+        news = {key: size for key, size in few.items() if key in self._possible_sets and key not in self._said_few}
+        if news and distributed.rank() == 0:
             self.journal.say(
-                f"left out of the drift, with fewer than minimum_tokens={self.minimum_tokens} tokens a step: "
-                + ", ".join(f"{key} ({size})" for key, size in few.items())
-                + "; larger patches or batches bring them back"
+                f"left out of this step's drift, with fewer than minimum_tokens={self.minimum_tokens} tokens: "
+                + ", ".join(f"{key} ({size})" for key, size in news.items())
+                + "; its patches hold little body"
             )
-        self._said_few |= few.keys()
+        self._said_few |= news.keys()
         return [key for key in tokens if key not in few]
 
     def _fill_bank(self) -> None:

@@ -154,13 +154,32 @@ def test_another_encoder_does_not_continue_a_run(toy):
         trainer.load_extra_state(extra | {"encoder_sha256": "0" * 64})
 
 
-def test_token_sets_that_are_too_small_are_left_out_and_the_log_says_so(toy):
+def test_a_default_does_not_warn_of_token_sets_that_no_batch_can_fill(toy):
+    """Global tokens, one per patch, at a batch of two: the description says so, the log of the steps does not."""
     trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, minimum_tokens=20))
+    assert {"local", "global"} == set(GDMTrainer.families) and trainer.configuration.batch_size == 2
     report = trainer.train_step([batch_for(trainer)])
-    text = (trainer.fold_folder / "training_log.txt").read_text()
-    assert "fewer than minimum_tokens=20 tokens a step" in text
-    assert "stride_2/global_mean (2)" in text
+    assert "left out" not in (trainer.fold_folder / "training_log.txt").read_text()
+    _, named = trainer.description().split("fewer than minimum_tokens=20 tokens of ")
+    assert "stride_2/global_mean" in named and "stride_2/local2_mean" not in named
     assert any(name.startswith("loss_drift_") for name in report)
+
+
+def test_a_batch_with_little_body_leaves_token_sets_out_and_the_log_says_so_once(toy):
+    trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, minimum_tokens=20))
+    batch = batch_for(trainer)
+    little = torch.zeros_like(batch.mask)
+    little[:, :, 4:8, 4:8, 4:8] = 1
+    for _ in range(2):
+        trainer.train_step([dataclasses.replace(batch, mask=little)])
+    text = (trainer.fold_folder / "training_log.txt").read_text()
+    assert text.count("left out of this step's drift, with fewer than minimum_tokens=20 tokens") == 1
+    assert "stride_2/local2_mean (" in text and "global" not in text
+
+
+def test_a_batch_that_fills_no_token_set_at_all_is_refused(toy):
+    with pytest.raises(GdmError, match="(?s)no token set can drift.*lower minimum_tokens"):
+        trainer_of(toy, short(GDMTrainer, families=("global",), minimum_tokens=3))
 
 
 def test_fine_levels_drift_unless_others_are_asked_for(toy):
