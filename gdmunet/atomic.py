@@ -1,14 +1,57 @@
-"""Files that are either the old one or the whole new one, whatever happens in between."""
+"""Files that are either the old one or the whole new one, and the errors of folders that cannot be written."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+
+_ANOTHER_FOLDER = "choose another folder"
+_REMEDIES = {
+    errno.ENOSPC: "free disk space",
+    errno.EDQUOT: "free disk space, or ask for a larger quota",
+    errno.EACCES: f"ask for permission to write there, or {_ANOTHER_FOLDER}",
+    errno.EPERM: f"ask for permission to write there, or {_ANOTHER_FOLDER}",
+    errno.EROFS: f"{_ANOTHER_FOLDER}: this file system is read-only",
+    errno.ENOTDIR: f"{_ANOTHER_FOLDER}: a part of this path is a file",
+    errno.EEXIST: f"{_ANOTHER_FOLDER}: there is a file of this name",
+    errno.EISDIR: "choose another file name: there is a folder of this name",
+    errno.ENOENT: f"{_ANOTHER_FOLDER}: none can be made there",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EXDEV: "copy instead of linking (--link copy): hard links need one file system",
+}
+_ANY_REASON = "free disk space, or check the path and the folder's permissions"
+
+
+def writing_error(problem: str, file: Path, error: OSError) -> GdmError:
+    """The error for a file or folder that cannot be written, with a remedy for its reason.
+
+    Parameters
+    ----------
+    problem
+        What cannot be done, such as ``cannot write plans.json``; the reason of the system is added.
+    """
+    remedy = _REMEDIES.get(error.errno or 0, _ANY_REASON)
+    return GdmError(f"{problem}: {error.strerror or error}", file=file, remedy=f"{remedy}, then run the command again")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; one that is there already is fine.
+
+    Raises
+    ------
+    GdmError
+        A file is in the way, permission is missing, or the file system is read-only or full.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise writing_error("cannot make the folder", folder, error) from error
 
 
 @contextlib.contextmanager
@@ -21,23 +64,18 @@ def atomic_path(destination: Path) -> Iterator[Path]:
     Raises
     ------
     GdmError
-        When the disk is full or the folder cannot be written to.
+        When the disk is full or the folder cannot be made or written to.
     """
     destination = Path(destination)
     temporary = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
+    make_folder(destination.parent)
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(destination)
     except OSError as error:
-        raise GdmError(
-            f"cannot write {destination.name}: {error.strerror or error}",
-            file=destination,
-            remedy="free disk space or check the folder's permissions, then run the same command again; "
-            "an earlier version of the file is untouched",
-        ) from error
+        raise writing_error(f"cannot write {destination.name}", destination, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

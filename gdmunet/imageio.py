@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from gdmunet.atomic import make_folder, writing_error
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.nifti import scan_nifti
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
+_NOT_WRITTEN = "cannot write the volume"
 
 
 @dataclass(frozen=True)
@@ -133,13 +135,13 @@ def read_labels(path: Path, identifier: str | None = None) -> Volume:
 def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bool = True) -> None:
     """Write an array (z, y, x) with its geometry; the format follows the ending; an old file survives a failure."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     image = to_image(array, geometry)
     try:
         # A folder of its own, because a .mhd is two files and its header holds the other's name.
         folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
     except OSError as error:
-        raise _write_error(path, error.strerror) from error
+        raise writing_error(_NOT_WRITTEN, path, error) from error
     try:
         sitk.WriteImage(image, str(folder / path.name), compress)
         _check_written(folder / path.name, image)
@@ -147,8 +149,10 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bo
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())
             file.replace(path.with_name(file.name))
-    except (RuntimeError, OSError) as error:
-        raise _write_error(path, getattr(error, "strerror", None) or _first_line(error)) from error
+    except RuntimeError as error:  # of ITK, which tells no reason apart
+        raise writing_error(_NOT_WRITTEN, path, OSError(_first_line(error))) from error
+    except OSError as error:
+        raise writing_error(_NOT_WRITTEN, path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -270,15 +274,6 @@ def _check_grid(case: Case, path: Path, found: Geometry, expected: Geometry) -> 
             expected=f"{difference.expected}, as {case.conditions[0].name}",
             remedy="resample the file onto the first channel's grid, for example with SimpleITK.Resample",
         )
-
-
-def _write_error(path: Path, reason: str | None) -> GdmError:
-    return GdmError(
-        f"cannot write the volume: {reason}",
-        file=path,
-        remedy="free disk space or check the folder's permissions, then run the same command again; "
-        "an earlier version of the file is untouched",
-    )
 
 
 def _first_line(error: Exception) -> str:

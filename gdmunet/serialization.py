@@ -71,11 +71,11 @@ def read_json(file: Path) -> Any:
     except FileNotFoundError as error:
         raise GdmError(f"{Path(file).name} is missing", file=file) from error
     except ValueError as error:  # malformed JSON or UTF-8, NaN, a key given twice
-        raise GdmError(f"{Path(file).name} is not valid JSON: {error}", file=file) from error
+        raise GdmError(f"{Path(file).name} is not valid JSON", file=file, found=error) from error
 
 
 def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is no JSON number")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

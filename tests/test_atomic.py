@@ -1,10 +1,12 @@
 """A file is the old one or the whole new one."""
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
-from gdmunet.atomic import atomic_path, write_text
+from gdmunet.atomic import atomic_path, make_folder, write_text
 from gdmunet.errors import GdmError
 
 
@@ -51,5 +53,34 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
 
 def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(GdmError, match="cannot write"):
+    with pytest.raises(GdmError, match="cannot make the folder") as caught:
         write_text(tmp_path / "file/a.txt", "x")
+    assert caught.value.file == tmp_path / "file"
+    assert "there is a file of this name" in caught.value.remedy and "disk space" not in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EACCES, "permission"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOTDIR, "a part of this path is a file"),
+    ],
+)
+def test_the_remedy_follows_the_reason(tmp_path, monkeypatch, reason, remedy):
+    def refuse(self, **_):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(GdmError, match=os.strerror(reason)) as caught:
+        make_folder(tmp_path / "new")
+    assert remedy in caught.value.remedy
+    assert ("disk space" in caught.value.remedy) == (reason == errno.ENOSPC)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux alone has /proc")
+def test_a_folder_in_proc_is_not_a_matter_of_disk_space():
+    with pytest.raises(GdmError, match="cannot make the folder") as caught:
+        write_text(Path("/proc/x/a.txt"), "x")
+    assert "choose another folder" in caught.value.remedy and "disk space" not in caught.value.remedy

@@ -1,6 +1,7 @@
 """Volumes in and out: exact geometry, every number type, and errors that name case, file, finding and remedy."""
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from gdmunet import imageio
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import read_case, read_mask, read_volume, to_image, write_volume
+from gdmunet.imageio import geometry_of, read_case, read_mask, read_volume, to_image, write_volume
 
 OBLIQUE = tuple(np.linalg.qr([[9.0, 2.0, 1.0], [-2.0, 8.0, 3.0], [1.0, -3.0, 9.0]])[0].ravel())
 GEOMETRY = Geometry((3, 4, 5), (2.5, 1.0, 0.75), (10.0, -20.0, 30.0), OBLIQUE)
@@ -199,3 +200,35 @@ def test_a_header_without_its_data_file_is_an_error(tmp_path):
     with pytest.raises(GdmError) as caught:
         read_volume(tmp_path / "a.mhd", "head")
     assert "case: head" in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux alone has /proc")
+def test_a_volume_in_a_folder_that_cannot_be_made_does_not_blame_the_disk():
+    with pytest.raises(GdmError, match="cannot make the folder") as caught:
+        write_volume(Path("/proc/x/a.nii.gz"), np.zeros((2, 2, 2), np.float32), Geometry((2, 2, 2), (1.0, 1.0, 1.0)))
+    assert "disk space" not in str(caught.value)
+
+
+def test_a_grid_that_differs_says_both_as_facts(tmp_path):
+    for name, shape in (("a_0000", (2, 3, 4)), ("a", (2, 3, 5))):
+        write_volume(
+            tmp_path / f"{name}.nii",
+            np.arange(np.prod(shape), dtype=np.float32).reshape(shape),
+            Geometry(shape, (1.0, 1.0, 1.0)),
+        )
+    with pytest.raises(GdmError, match="different grids") as caught:
+        read_case(Case("a", (tmp_path / "a_0000.nii",), tmp_path / "a.nii"))
+    error = caught.value
+    assert error.found == "shape (2, 3, 5) voxels (z, y, x)"
+    assert error.expected == "shape (2, 3, 4) voxels (z, y, x), as a_0000.nii"
+
+
+def test_a_direction_that_is_sheared_keeps_its_facts_and_names_the_file():
+    image = to_image(np.zeros((2, 2, 2), np.float32), Geometry((2, 2, 2), (1.0, 1.0, 1.0)))
+    image.SetSpacing((1.0, 1.0, 1.0))
+    image.SetDirection((1, 0.5, 0, 0, 1, 0, 0, 0, 1))
+    with pytest.raises(GdmError, match="not orthonormal") as caught:
+        geometry_of(image, Path("a.nii"), "a")
+    error = caught.value
+    assert (error.case, error.file, error.expected) == ("a", Path("a.nii"), "three perpendicular unit vectors")
+    assert str(error).splitlines()[-1].startswith("  remedy: ")

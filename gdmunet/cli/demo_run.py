@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet.atomic import make_folder
 from gdmunet.cli import evaluate, plan, predict, train
 from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.conversion.demo_data import make_sparse_view_demo
@@ -221,7 +222,7 @@ def _clear(out: Path, overwrite: bool) -> None:
             shutil.rmtree(out / name)
         else:
             (out / name).unlink()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     (out / _MARKER).touch()
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import SimpleITK as sitk
 
+from gdmunet.atomic import make_folder, writing_error
 from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending, ending_of
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import DatasetDescriptor, Split, list_cases
@@ -109,11 +110,7 @@ def build_dataset(
                 list_cases(building, descriptor, split)
         building.rename(destination)
     except OSError as error:
-        raise GdmError(
-            f"cannot build the data set: {error.strerror or error}",
-            file=destination,
-            remedy="free disk space or check the folder's permissions; hard links need one file system (--link copy)",
-        ) from error
+        raise writing_error("cannot build the data set", destination, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -146,7 +143,7 @@ def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: T
 
 
 def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transfer) -> None:
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(destination.parent)
     same_ending = destination.name.endswith(ending_of(source) or "/")
     # A .mhd header holds its data file's name, so the pair can only be written anew.
     if not same_ending or ending_of(source) == ".mhd":

@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from gdmunet import __version__
+from gdmunet.atomic import make_folder, writing_error
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import (
@@ -92,7 +93,7 @@ def write_ct_series(
     sources = _source_images(volume.geometry, reference)
     building = folder.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{folder.name}")
     try:
-        building.mkdir(parents=True)
+        make_folder(building)
         for index, plane in enumerate(volume.array):
             image = _slice(common, volume.geometry, index, _whole_hu(plane, folder), sources[index])
             pydicom.dcmwrite(building / f"CT_{index + 1:04d}.dcm", image, enforce_file_format=True)
@@ -100,11 +101,7 @@ def write_ct_series(
             shutil.rmtree(folder)
         building.rename(folder)
     except OSError as error:
-        raise GdmError(
-            f"cannot write the DICOM series: {error.strerror or error}",
-            file=folder,
-            remedy="free disk space or check the folder's permissions, then run the same command again",
-        ) from error
+        raise writing_error("cannot write the DICOM series", folder, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return str(common.SeriesInstanceUID)

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_path, make_folder, writing_error
 from gdmunet.errors import GdmError
 from gdmunet.inference.models import CheckpointName, checkpoint_file, choose_folds, load_model
 
@@ -81,7 +81,7 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
             "the archive is damaged, or no zip", file=zip_path, found=error, remedy="copy it again"
         ) from error
     except OSError as error:
-        raise GdmError(f"cannot unpack the model: {error.strerror or error}", file=results) from error
+        raise writing_error("cannot unpack the model", results, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return target
@@ -111,7 +111,7 @@ def _check_members(archive: zipfile.ZipFile, zip_path: Path) -> str:
 def _unpack(archive: zipfile.ZipFile, staging: Path) -> None:
     for member in archive.infolist():
         file = staging.joinpath(*PurePosixPath(member.filename).parts)
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with archive.open(member) as source, open(file, "xb") as destination:
             shutil.copyfileobj(source, destination, 1 << 20)
 
@@ -126,7 +126,7 @@ def _check_loads(folder: Path) -> None:
 
 
 def _move_into_place(staging: Path, name: str, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     replaced = staging / "replaced"
     if target.exists():
         target.rename(replaced)

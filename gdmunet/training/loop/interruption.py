@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 
 import psutil
 
+from gdmunet.atomic import make_folder
 from gdmunet.errors import GdmError
 
 
@@ -53,7 +54,7 @@ class FoldLock:
                 remedy="wait for it or stop it; train another fold meanwhile",
             )
         me = psutil.Process()
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.file.parent)
         self.file.write_text(json.dumps({"pid": me.pid, "started": me.create_time(), "host": os.uname().nodename}))
         return self
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_path, make_folder
 from gdmunet.journal import read_journal
 from gdmunet.training.loop.progress_figure import draw_progress
 
@@ -31,7 +31,7 @@ class Journal:
     def __init__(self, folder: Path, speak: bool) -> None:
         self.folder, self.speak = folder, speak
         self.file = folder / "journal.jsonl"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
 
     def say(self, text: str) -> None:
         """Add a line with the time to training_log.txt."""
