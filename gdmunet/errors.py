@@ -14,7 +14,7 @@ COMMAND = "{command}"
 
 
 @dataclass(frozen=True, init=False)
-class Command:
+class CommandLine:
     """A command line that a user can run as it is printed.
 
     Attributes
@@ -59,7 +59,7 @@ class GdmError(Exception):
         found: object = None,
         expected: object = None,
         remedy: str | None = None,
-        command: Command | None = None,
+        command: CommandLine | None = None,
     ) -> None:
         super().__init__(problem)
         self.problem = problem

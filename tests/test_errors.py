@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from gdmunet.errors import Command, GdmError
+from gdmunet.errors import CommandLine, GdmError
 
 FACTS = {"case": "head", "file": "a.nii", "found": (1, 2), "expected": 2, "remedy": "mend it"}
 
@@ -39,7 +39,7 @@ def test_one_line_has_no_line_break():
 
 
 def test_every_fact_survives_the_way_between_processes():
-    error = GdmError("bad", **FACTS, command=Command("gdm_train", 5)).located()
+    error = GdmError("bad", **FACTS, command=CommandLine("gdm_train", 5)).located()
     error.add_note("in case head")
     again = pickle.loads(pickle.dumps(error))
     assert vars(again) == vars(error) and str(again) == str(error) and again.args == error.args
@@ -54,7 +54,7 @@ def test_a_fact_that_cannot_be_sent_arrives_as_its_text():
 
 
 def test_a_command_is_printed_quoted():
-    assert str(Command("gdm_train", 5, "-p", "my plans")) == "gdm_train 5 -p 'my plans'"
+    assert str(CommandLine("gdm_train", 5, "-p", "my plans")) == "gdm_train 5 -p 'my plans'"
 
 
 @pytest.mark.parametrize(
@@ -62,4 +62,4 @@ def test_a_command_is_printed_quoted():
     [(None, "run gdm_train 5"), ("choose another, or run {command} again", "choose another, or run gdm_train 5 again")],
 )
 def test_a_remedy_holds_its_command(remedy, text):
-    assert str(GdmError("bad", remedy=remedy, command=Command("gdm_train", 5))) == f"bad\n  remedy: {text}"
+    assert str(GdmError("bad", remedy=remedy, command=CommandLine("gdm_train", 5))) == f"bad\n  remedy: {text}"
