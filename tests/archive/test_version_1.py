@@ -76,5 +76,5 @@ def test_prepared_cases_are_read(archive: Path) -> None:
     # A z-score of the body, and Hounsfield units by the map of the plans.
     assert abs(float(condition[0][mask].mean())) < 1e-5
     raw = case.properties.target_map.invert(np.asarray(case.target)[0])
-    assert -1024 <= raw.min() < -900 < 800 < raw.max() <= 3071
+    assert -1024 <= raw.min() < -900 < 400 < raw.max() <= 3071
     assert case.properties.target_map.offset == plans.configurations[CONFIGURATION].target_normalization.offset
