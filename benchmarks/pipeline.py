@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.cli import evaluate, plan, predict, train
-from gdmunet.dataset import HU_MODALITIES, find_dataset, list_cases, load_descriptor
+from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.references import ReferenceCase, score_references
@@ -120,7 +120,7 @@ def draw(work: Path, dataset: Path) -> None:
         volumes.conditions[-1], predicted.array, volumes.target, volumes.mask, volumes.geometry,
         comparable=descriptor.target_name in descriptor.channels,
     )  # fmt: skip
-    unit = "HU" if descriptor.target_name in HU_MODALITIES else descriptor.target_name
+    unit = "HU" if descriptor.hounsfield else descriptor.target_name
     file = work / "pictures" / f"{dataset.name}.png"
     print("picture:", draw_comparison(file, compared, case.identifier, unit))
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
 
 FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
 # The voxel data of a .mhd header lie in files of these endings beside it.
 _DATA_ENDINGS = (".raw", ".zraw")
-# Modalities in Hounsfield units (or nearly so): one fixed clip range, air is -1024, one map for all cases.
-HU_MODALITIES = ("CT", "CBCT")
 
 Split = Literal["Tr", "Ts"]
 
@@ -31,7 +30,8 @@ class DatasetDescriptor:
     channel_names
         Channel number (``"0"``, ``"1"``, ...) to modality word (CT, CBCT, MR, T1, T2, FLAIR, ...).
     target_name
-        Modality word of the target.
+        Modality word of the target. Spaces around a word are dropped, and CT and CBCT are in capitals, however the
+        file spells them.
     file_ending
         One of `FILE_ENDINGS`; the same for every file of the data set.
     numTraining
@@ -76,11 +76,25 @@ class DatasetDescriptor:
                 found=f"file_ending {self.file_ending!r}",
                 expected=f"one of {', '.join(FILE_ENDINGS)}",
             )
+        # A frozen value is completed here, before anybody sees it.
+        words = {number: canonical_modality(word) for number, word in self.channel_names.items()}
+        object.__setattr__(self, "channel_names", words)
+        object.__setattr__(self, "target_name", canonical_modality(self.target_name))
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Modality words of the condition channels in order."""
         return tuple(self.channel_names[str(i)] for i in range(len(self.channel_names)))
+
+    @property
+    def hounsfield(self) -> bool:
+        """Whether the target is in Hounsfield units."""
+        return is_hounsfield(self.target_name)
+
+    def in_unit_of_target(self, channel: int) -> bool:
+        """Whether a condition channel and the target are in one unit: one modality, or both in Hounsfield units."""
+        word = self.channels[channel]
+        return same_modality(word, self.target_name) or (is_hounsfield(word) and self.hounsfield)
 
 
 @dataclass(frozen=True)

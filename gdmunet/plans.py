@@ -8,6 +8,7 @@ from typing import Literal
 
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import HU_RANGE
 from gdmunet.serialization import load_json
 
 # Raised whenever preprocessed data or plans of an older version can no longer be used.
@@ -27,6 +28,10 @@ class NormalizationSpec:
     clip: tuple[float, float]
     offset: float = 0.0
     scale: float = 1.0
+
+
+# Hounsfield units where no plans give a scale: roughly the spread of soft tissue and bone.
+STANDARD_HU = NormalizationSpec("affine", HU_RANGE, 0.0, 500.0)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ LAYERS = [
         "atomic",
         "serialization",
         "geometry",
+        "hounsfield",
         "paths",
         "progress",
         "workers",

@@ -16,11 +16,11 @@ from gdmunet.conversion.case_files import Sources
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import free_folder, new_dataset
 from gdmunet.conversion.held_out import Groups
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.dicom.reading import DicomVolume, read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, GridDifference
+from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import Volume, to_image
 from gdmunet.workers import run_in_workers
 
@@ -178,7 +178,7 @@ def _check_onto(
 
 def _onto(volume: Volume, geometry: Geometry, modality: str) -> Volume:
     """The volume on another grid by linear interpolation; air (the lowest value, where it is no CT) beyond it."""
-    fill = -1024.0 if modality in HU_MODALITIES else float(volume.array.min())
+    fill = HU_AIR if is_hounsfield(modality) else float(volume.array.min())
     grid = sitk.Image(geometry.shape[::-1], sitk.sitkUInt8)
     grid.SetSpacing(geometry.spacing[::-1])
     grid.SetOrigin(geometry.origin)
@@ -188,7 +188,7 @@ def _onto(volume: Volume, geometry: Geometry, modality: str) -> Volume:
     )
     array = sitk.GetArrayFromImage(moved)
     # CT is stored in whole HU; half a unit is far below what interpolation itself changes.
-    return Volume(np.rint(array) if modality in HU_MODALITIES else array, geometry)
+    return Volume(np.rint(array) if is_hounsfield(modality) else array, geometry)
 
 
 def _groups(names: Sequence[str], patients: Sequence[str]) -> Groups | None:

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
+from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import write_volume
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
@@ -77,7 +78,7 @@ def make_phantom(seed: int, size: int, contrast: Contrast = "T1") -> Phantom:
     noise = rng.uniform(0.01, 0.03)
     mr = np.hypot(mr + rng.normal(0, noise, tissue.shape), rng.normal(0, noise, tissue.shape)) * 1000
     mask = gaussian_filter((tissue > AIR).astype(np.float32), 1) > 0.3
-    return Phantom(mr.astype(np.float32), np.clip(ct, -1024, 3071).astype(np.int16), mask)
+    return Phantom(mr.astype(np.float32), np.clip(ct, *HU_RANGE).astype(np.int16), mask)
 
 
 def make_phantom_demo(

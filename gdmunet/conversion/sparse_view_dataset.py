@@ -15,11 +15,12 @@ from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import FILE_ENDINGS, Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
+from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
-from gdmunet.tomography.simulation import STORED_HU, simulate_scan, stored_ct
+from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
 from gdmunet.workers import run_in_workers
@@ -268,6 +269,6 @@ def _information(settings: ScanSettings, options: SparseViewOptions) -> dict[str
     body = "convex hull, in each axial slice, of the body" if options.convex_body else "body"
     return {
         "condition": f"filtered back-projection ({settings.filter} filter) of {settings.views} {settings.beam} views "
-        f"over {settings.range_degrees:g} degrees, clipped to [{STORED_HU[0]:g}, {STORED_HU[1]:g}] HU",
+        f"over {settings.range_degrees:g} degrees, clipped to [{HU_RANGE[0]:g}, {HU_RANGE[1]:g}] HU",
         "mask": f"{body} derived from the target, inside the field of view",
     }

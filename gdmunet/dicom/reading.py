@@ -19,9 +19,10 @@ from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import Slice
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry
+from gdmunet.hounsfield import HU_AIR
 from gdmunet.imageio import Volume, check_values
 
-_AIR = {"CT": -1024.0}  # HU; for other modalities nothing is 0
+_AIR = {"CT": HU_AIR}  # HU; for other modalities nothing is 0
 
 
 @dataclass(frozen=True)

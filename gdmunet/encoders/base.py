@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gdmunet.hounsfield import is_hounsfield
 from gdmunet.plans import Configuration, EncoderLevel, NormalizationSpec
 
 
@@ -66,6 +67,11 @@ class VolumeUnits:
     def to_raw(self, volume: torch.Tensor) -> torch.Tensor:
         """Network units to raw units (HU for CT)."""
         return volume * self.target.scale + self.target.offset
+
+    @property
+    def hounsfield(self) -> bool:
+        """Whether raw units are Hounsfield units."""
+        return is_hounsfield(self.modality)
 
     @property
     def network_background(self) -> float:

@@ -21,6 +21,7 @@ from gdmunet.encoders.registry import (
     weights_hash,
 )
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import is_hounsfield
 from gdmunet.plans import EncoderSpec
 
 AUTO = "auto"
@@ -29,7 +30,6 @@ BEST: dict[str, tuple[str, ...]] = {
     "CT": ("medvae-4x-3d", "medvae-8x-3d", "ct-fm", "medicalnet-50", "medicalnet-10"),
     "other": ("medvae-4x-3d", "medvae-8x-3d", "medicalnet-50", "medicalnet-10"),
 }
-_HOUNSFIELD = ("CT", "CBCT")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class EncoderChoice:
 
 def candidates(modality: str, dimensions: int) -> tuple[Family, ...]:
     """What `auto` looks for, best first, without the built-in encoder."""
-    names = BEST["CT" if modality.upper() in _HOUNSFIELD else "other"]
+    names = BEST["CT" if is_hounsfield(modality) else "other"]
     return tuple(FAMILIES[name] for name in names if dimensions in FAMILIES[name].dimensions)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.residual import ResidualEncoder, load_encoder_file, random_encoder
 from gdmunet.errors import GdmError
@@ -49,7 +48,7 @@ def network_input(raw: torch.Tensor, units: VolumeUnits) -> torch.Tensor:
     inside the body. Statistics of the patch at hand are not used: they would make a voxel's features depend on its
     whole patch, and explode on flat ones.
     """
-    if units.modality.upper() in HU_MODALITIES:
+    if units.hounsfield:
         return squash(raw / _HU_UNIT)
     return squash(2 * (raw - units.target.offset) / units.target.scale)
 

@@ -14,7 +14,6 @@ from torch import nn
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.convolutional import ConvolutionalEncoder, RangeEncoder
-from gdmunet.encoders.scaling import is_hounsfield
 from gdmunet.encoders.weight_files import fill, read_weights
 from gdmunet.errors import GdmError
 from gdmunet.serialization import read_json
@@ -179,7 +178,7 @@ def _build_network(model: ModelFolder) -> nn.Module:
 def _scaling(model: ModelFolder, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:
     """The way in, as the model's normalisation scheme says."""
     if model.normalization == "CTNormalization":
-        if not is_hounsfield(units):
+        if not units.hounsfield:
             raise GdmError(
                 "the nnU-Net model was trained on CT", file=model.file, found=units.modality, expected="a target in HU"
             )

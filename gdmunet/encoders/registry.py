@@ -15,6 +15,7 @@ from gdmunet.encoders.download import HUB, HubFile, cached_file, check_sha256, d
 from gdmunet.encoders.factories import Builder, own_factory
 from gdmunet.encoders.weight_files import weights_sha256
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import HU_MODALITIES, canonical_modality
 from gdmunet.plans import EncoderSpec
 
 _MEDVAE = "041f23d40d9890a3ee0cc1ee56e750e4b81acbe0"
@@ -79,7 +80,7 @@ _TABLE = (
     Family("mini", "small, pretrained, inside the package", "mini:build_mini", _ANY, (2, 3), _OURS),
     Family("medvae-4x-3d", "MedVAE, 3 levels", "medvae:build_4x", _ANY, (3,), "MIT", source=_MEDVAE_4X),
     Family("medvae-8x-3d", "MedVAE, 4 levels", "medvae:build_8x", _ANY, (3,), "MIT", source=_MEDVAE_8X),
-    Family("ct-fm", "CT-FM, 5 levels", "ct_fm:build", ("CT", "CBCT"), (3,), "Apache-2.0", source=_CT_FM),
+    Family("ct-fm", "CT-FM, 5 levels", "ct_fm:build", HU_MODALITIES, (3,), "Apache-2.0", source=_CT_FM),
     Family("medicalnet-10", "MedicalNet ResNet-10", "medicalnet:build_10", _ANY, (3,), "MIT", source=_MEDICALNET_10),
     Family("medicalnet-50", "MedicalNet ResNet-50", "medicalnet:build_50", _ANY, (3,), "MIT", source=_MEDICALNET_50),
     Family("nnunet", "encoder of an nnU-Net v2 model", "nnunet:build", _ANY, (2, 3), "the model's", "MODEL_FOLDER"),
@@ -203,7 +204,7 @@ def build_encoder(
             expected=" or ".join(f"{n}D" for n in family.dimensions),
             remedy="choose another encoder (gdm_download_encoder --list), or a trainer without drift: FidelityTrainer",
         )
-    if family and family.modalities and units.modality.upper() not in family.modalities:
+    if family and family.modalities and canonical_modality(units.modality) not in family.modalities:
         raise GdmError(
             f"the encoder {family.name} was not trained for this target",
             found=units.modality,

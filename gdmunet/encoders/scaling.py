@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import torch
 
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.encoders.base import VolumeUnits
 
 Window = tuple[float, float]
 
 
-def is_hounsfield(units: VolumeUnits) -> bool:
-    """Whether the target is in Hounsfield units."""
-    return units.modality.upper() in HU_MODALITIES
-
-
 def window_of(units: VolumeUnits, hounsfield: Window) -> Window:
     """The encoder's own window for HU, else the target's range: its minimum and maximum over the training cases."""
-    return hounsfield if is_hounsfield(units) else units.target.clip
+    return hounsfield if units.hounsfield else units.target.clip
 
 
 def rescale(raw: torch.Tensor, window: Window, low: float, high: float) -> torch.Tensor:

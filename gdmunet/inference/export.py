@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import HU_MODALITIES
+from gdmunet.hounsfield import is_hounsfield
 from gdmunet.imageio import write_volume
 from gdmunet.inference.prediction import Prediction
 
@@ -21,7 +21,7 @@ def write_prediction(path: Path, prediction: Prediction, as_float: bool = False)
     GdmError
         The disk is full, or the folder cannot be written to.
     """
-    whole = prediction.modality in HU_MODALITIES and not as_float
+    whole = is_hounsfield(prediction.modality) and not as_float
     write_volume(Path(path), whole_numbers(prediction.array) if whole else prediction.array, prediction.geometry)
 
 

@@ -21,9 +21,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_li
 
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Vector
+from gdmunet.hounsfield import is_hounsfield
 from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape
 
 WORKING_SPACING = 2.0  # mm
@@ -75,8 +75,7 @@ def derive_body_mask(conditions: np.ndarray, modalities: tuple[str, ...], spacin
 
 
 def _body_of_channel(smooth: np.ndarray, modality: str, spacing: tuple[float, ...]) -> np.ndarray:
-    is_hounsfield = modality.upper() in HU_MODALITIES
-    tissue = smooth > (TISSUE_HU if is_hounsfield else _tissue_threshold(smooth))
+    tissue = smooth > (TISSUE_HU if is_hounsfield(modality) else _tissue_threshold(smooth))
     mask = _large_pieces(tissue, spacing)
     if not mask.any():
         return mask

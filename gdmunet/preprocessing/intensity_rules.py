@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor
+from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import HU_AIR, HU_RANGE, is_hounsfield, same_modality
 from gdmunet.plans import NormalizationSpec, Reason
 from gdmunet.preprocessing.fingerprint import Fingerprint, IntensityStatistics
 
-HU_CLIP = (-1024.0, 3071.0)
-HU_AIR = -1024.0
 # A case's own percentiles: scanner spikes are cut, contrast is kept.
 PERCENTILE_CLIP = (0.5, 99.5)
 # Targets whose typical intensity differs more than this between cases can hardly share one scale.
@@ -48,7 +47,7 @@ def plan_intensities(fingerprint: Fingerprint, descriptor: DatasetDescriptor) ->
     background, background_reason = _background(descriptor, statistics)
     target, reasons = _target(descriptor, statistics, background)
     spread = _median_spread(fingerprint)
-    if not is_hounsfield(descriptor.target_name) and spread > MEDIAN_SPREAD:
+    if not descriptor.hounsfield and spread > MEDIAN_SPREAD:
         reasons.append(
             Reason(
                 "WARNING target intensities",
@@ -60,7 +59,7 @@ def plan_intensities(fingerprint: Fingerprint, descriptor: DatasetDescriptor) ->
     residual = _residual_channel(descriptor)
     conditions = []
     for index, modality in enumerate(descriptor.channels):
-        shared = index == residual or (is_hounsfield(modality) and is_hounsfield(descriptor.target_name))
+        shared = index == residual or (is_hounsfield(modality) and descriptor.hounsfield)
         spec, reason = (
             (target, f"shares the target's map, so both are in one unit ({descriptor.target_name})")
             if shared
@@ -70,11 +69,6 @@ def plan_intensities(fingerprint: Fingerprint, descriptor: DatasetDescriptor) ->
         reasons.append(Reason(f"condition {index} ({modality})", describe(spec), reason))
     reasons += [_residual_reason(descriptor, residual), background_reason]
     return IntensityPlan(tuple(conditions), target, residual, background, tuple(reasons))
-
-
-def is_hounsfield(modality: str) -> bool:
-    """Whether a modality word means Hounsfield units."""
-    return modality.upper() in HU_MODALITIES
 
 
 def describe(spec: NormalizationSpec) -> str:
@@ -88,8 +82,8 @@ def describe(spec: NormalizationSpec) -> str:
 def _target(
     descriptor: DatasetDescriptor, statistics: IntensityStatistics, background: float
 ) -> tuple[NormalizationSpec, list[Reason]]:
-    if is_hounsfield(descriptor.target_name):
-        clip = HU_CLIP
+    if descriptor.hounsfield:
+        clip = HU_RANGE
         because = "Hounsfield units mean the same in every case: one map for all, scaled by mean and SD in the body"
     else:
         # The background is inside the clip range, so that it comes back exactly.
@@ -105,7 +99,7 @@ def _target(
 def _condition(modality: str, statistics: IntensityStatistics) -> tuple[NormalizationSpec, str]:
     if is_hounsfield(modality):
         scale = _positive(statistics, modality)
-        return NormalizationSpec("affine", HU_CLIP, statistics.mean, scale), "Hounsfield units: one map for all cases"
+        return NormalizationSpec("affine", HU_RANGE, statistics.mean, scale), "Hounsfield units: one map for all cases"
     return (
         NormalizationSpec("percentile_zscore", PERCENTILE_CLIP),
         f"{modality} has no fixed unit: each case by its own body",
@@ -114,13 +108,9 @@ def _condition(modality: str, statistics: IntensityStatistics) -> tuple[Normaliz
 
 def _residual_channel(descriptor: DatasetDescriptor) -> int | None:
     """The first channel of the target's modality, else the first in Hounsfield units if the target is."""
-    wanted = descriptor.target_name.upper()
-    channels = [modality.upper() for modality in descriptor.channels]
-    if wanted in channels:
-        return channels.index(wanted)
-    if is_hounsfield(wanted):
-        return next((index for index, modality in enumerate(channels) if is_hounsfield(modality)), None)
-    return None
+    numbers = range(len(descriptor.channels))
+    same = [index for index in numbers if same_modality(descriptor.channels[index], descriptor.target_name)]
+    return next((index for index in (*same, *numbers) if descriptor.in_unit_of_target(index)), None)
 
 
 def _residual_reason(descriptor: DatasetDescriptor, channel: int | None) -> Reason:
@@ -139,7 +129,7 @@ def _residual_reason(descriptor: DatasetDescriptor, channel: int | None) -> Reas
 def _background(descriptor: DatasetDescriptor, statistics: IntensityStatistics) -> tuple[float, Reason]:
     if descriptor.background is not None:
         value, because = descriptor.background, "dataset.json says so"
-    elif is_hounsfield(descriptor.target_name):
+    elif descriptor.hounsfield:
         value, because = HU_AIR, f"air, since {descriptor.target_name} is in Hounsfield units"
     else:
         value, because = statistics.minimum, "the smallest value of the training targets"

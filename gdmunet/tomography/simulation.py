@@ -9,6 +9,7 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, canonical_axes
+from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import Volume
 from gdmunet.scan import ScanSettings
 from gdmunet.tomography.attenuation import hu_to_mu, mu_to_hu
@@ -16,9 +17,6 @@ from gdmunet.tomography.backends import Backend, make_backend
 from gdmunet.tomography.geometry import ScanGeometry, plan_geometry
 from gdmunet.tomography.noise import add_noise
 from gdmunet.tomography.sinogram import ScanHeader, Sinogram
-
-# What a scanner stores: 12 bits from -1024 HU on.
-STORED_HU = (-1024.0, 3071.0)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class SimulatedScan:
 
 def stored_ct(ct: Volume) -> Volume:
     """A CT as a scanner stores it: whole HU in int16, clipped. What is scanned, and a data set's target, are this."""
-    return Volume(np.rint(ct.array.clip(*STORED_HU)).astype(np.int16), ct.geometry)
+    return Volume(np.rint(ct.array.clip(*HU_RANGE)).astype(np.int16), ct.geometry)
 
 
 def simulate_scan(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> SimulatedScan:
@@ -103,7 +101,7 @@ def slices_of(array: np.ndarray, header: ScanHeader) -> torch.Tensor:
 def hu_of(attenuation: torch.Tensor, header: ScanHeader) -> np.ndarray:
     """The inverse of `attenuation_of`: HU (z, y, x) float32, clipped to what a scanner stores."""
     axes, _ = _canonical(header.grid)
-    hu = mu_to_hu(attenuation, header.settings.mu_water).clip(*STORED_HU)
+    hu = mu_to_hu(attenuation, header.settings.mu_water).clip(*HU_RANGE)
     return np.ascontiguousarray(axes.inverse().apply(hu.numpy()))
 
 

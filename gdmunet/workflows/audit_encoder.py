@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import FILE_ENDINGS, HU_MODALITIES, find_dataset
+from gdmunet.dataset import FILE_ENDINGS, find_dataset
 from gdmunet.encoders.audit import audit_encoder
 from gdmunet.encoders.audit_report import EncoderAudit
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -18,9 +18,10 @@ from gdmunet.encoders.random_weights import randomise
 from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
+from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import read_volume
 from gdmunet.paths import Folders
-from gdmunet.plans import NormalizationSpec, find_plans
+from gdmunet.plans import STANDARD_HU, find_plans
 from gdmunet.workflows.encoder_data import TargetSource
 
 
@@ -116,16 +117,16 @@ def _from_dataset(request: AuditRequest, folders: Folders) -> tuple[VolumeUnits,
 
 
 def _from_files(request: AuditRequest) -> tuple[VolumeUnits, dict[str, np.ndarray]]:
-    hounsfield = request.modality.upper() in HU_MODALITIES
-    background = -1000.0 / 500.0 if hounsfield else 0.0
+    hounsfield = is_hounsfield(request.modality)
+    spec = STANDARD_HU if hounsfield else replace(STANDARD_HU, scale=1.0)
+    background = HU_AIR if hounsfield else 0.0
     volumes = {}
     for path in _list(request.files)[: request.volumes]:
         volume = read_volume(path)
         array = canonical_axes(volume.geometry).apply(volume.array)
-        volumes[path.name] = array / 500 if hounsfield else _standardised(array)
+        volumes[path.name] = array / spec.scale if hounsfield else _standardised(array)
         background = background if hounsfield else min(background, float(volumes[path.name].min()))
-    spec = NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 500.0 if hounsfield else 1.0)
-    return VolumeUnits(spec, background * spec.scale, request.modality), volumes
+    return VolumeUnits(spec, background, request.modality), volumes
 
 
 def _list(files: tuple[Path, ...]) -> list[Path]:

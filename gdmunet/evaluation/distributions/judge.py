@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import choose_encoder
 from gdmunet.encoders.registry import load_encoder
@@ -21,12 +20,10 @@ from gdmunet.evaluation.distributions.distances import (
 )
 from gdmunet.evaluation.scores.volume_files import ScoredFiles
 from gdmunet.geometry import canonical_axes
+from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import read_mask, read_volume
-from gdmunet.plans import NormalizationSpec
+from gdmunet.plans import STANDARD_HU, NormalizationSpec
 from gdmunet.progress import Progress
-
-# One unit for all CT: roughly the spread of soft tissue and bone.
-_HU = NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 500.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ def judge_files(
     """
     if judge.encoder == "auto":
         raise GdmError("a judge has a name", found="auto", expected="an encoder of gdm_download_encoder --list")
-    hounsfield = modality in HU_MODALITIES
-    units = VolumeUnits(_HU, _HU.clip[0], modality) if hounsfield else VolumeUnits(_common_scale(files), 0.0, modality)
+    scale, air = (STANDARD_HU, HU_AIR) if is_hounsfield(modality) else (_common_scale(files), 0.0)
+    units = VolumeUnits(scale, air, modality)
     choice = choose_encoder(judge.encoder, units, 3, judge.cache, file=judge.file, allow_download=judge.allow_download)
     if choice.spec is None:
         raise GdmError(f"the encoder {judge.encoder} does not judge volumes", found=choice.because)

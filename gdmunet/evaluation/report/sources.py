@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor, load_descriptor
+from gdmunet.dataset import DatasetDescriptor, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.results import COMPARISON_FILE, Comparison, load_comparison
 from gdmunet.evaluation.report.cases import CaseFiles
@@ -256,5 +256,4 @@ def _names(found: _Found, channel: int) -> dict[str, Any]:
             "the condition has no such channel", found=channel, expected=f"0 to {len(descriptor.channels) - 1}"
         )
     condition, target = descriptor.channels[channel], descriptor.target_name
-    hounsfield = condition in HU_MODALITIES and target in HU_MODALITIES
-    return {"condition_name": condition, "target_name": target, "comparable": hounsfield or condition == target}
+    return {"condition_name": condition, "target_name": target, "comparable": descriptor.in_unit_of_target(channel)}

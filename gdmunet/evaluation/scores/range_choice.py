@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gdmunet.dataset import HU_MODALITIES, DatasetDescriptor
+from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import HU_MODALITIES
 from gdmunet.metrics import EvaluationRange, ValueRange, evaluation_range
 
 
@@ -56,7 +57,7 @@ def choose_range(
             found=f"range {range_name} and data range {data_range[0]:g} to {data_range[1]:g}",
             remedy="give --range 2023|2025 or --data-range LOW HIGH",
         )
-    hounsfield = descriptor.target_name in HU_MODALITIES if descriptor else data_range is None
+    hounsfield = descriptor.hounsfield if descriptor else data_range is None
     if data_range is not None:
         low, high = data_range
         return RangeChoice("given", ValueRange(low, high, low), hounsfield)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gdmunet import __version__
-from gdmunet.dataset import FILE_ENDINGS, HU_MODALITIES, Case
+from gdmunet.dataset import FILE_ENDINGS, Case
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import Series, choose_series, scan_series
 from gdmunet.dicom.slices import dicom_files, is_dicom
@@ -124,7 +124,7 @@ class DicomCases:
             )
         if output is not None:
             _check_apart(output, folders)
-        if output is not None and predictor.descriptor.target_name not in HU_MODALITIES:
+        if output is not None and not predictor.descriptor.hounsfield:
             raise GdmError(
                 "only a predicted CT can be written as a DICOM series",
                 found=f"a model that predicts {predictor.descriptor.target_name}",

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from gdmunet.checkpoint import Sampler
-from gdmunet.dataset import HU_MODALITIES
 from gdmunet.device import Precision, default_precision
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
@@ -219,7 +218,7 @@ class Trainer(TrainerSettings):
     @property
     def unit(self) -> str:
         """Unit of the errors that are reported: that of the target."""
-        return "HU" if self.plans.dataset.target_name in HU_MODALITIES else f"{self.plans.dataset.target_name} units"
+        return "HU" if self.plans.dataset.hounsfield else f"{self.plans.dataset.target_name} units"
 
     def description(self) -> str:
         """What a subclass has to say before training starts, beside its settings; may be empty."""
