@@ -24,6 +24,8 @@ from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write
 from ablation_table import row_file, table
 from protocol import check_protocol
 
+from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -65,11 +67,11 @@ for share in ("0.6", "0.3", "0.05"):
 REQUIRED = 8  # the first arms, which run unless --arms says otherwise
 
 
-def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> Path:
+def model_folder(work: Path, trainer: str, settings: dict[str, str]) -> ModelFolder:
     from gdmunet.training.trainers.registry import find_trainer
 
     name = find_trainer(trainer).derive(settings).__name__
-    return work / "gdm_results" / DATASET / f"{name}__{PLANS}__{CONFIGURATION}"
+    return ResultsFolder(work / "gdm_results").model(DATASET, name, PLANS, CONFIGURATION)
 
 
 def shared_settings(seed: int) -> dict[str, str]:
@@ -82,34 +84,35 @@ def continued_settings(seed: int, iterations: int) -> dict[str, str]:
     return shared_settings(seed) | {"learning_rate": "0.001", "iterations": str(iterations)}
 
 
-def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> Path:
-    """Train on all cases, or continue; returns the model folder."""
+def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> ModelFolder:
+    """Train on all cases, or continue."""
     from gdmunet.workflows.requests.training import TrainRequest
     from gdmunet.workflows.train import train
 
-    fold = model_folder(work, trainer, settings) / "fold_all"
+    model = model_folder(work, trainer, settings)
+    fold = model.fold("all")
     check_defaults(fold, trainer, settings)
-    if not (fold / "checkpoint_final.safetensors").exists():
+    if not fold.checkpoint("final").exists():
         request = TrainRequest(
             dataset=DATASET, configuration=CONFIGURATION, fold="all", trainer=trainer, plans=PLANS, settings=settings,
-            continue_training=(fold / "resume.pt").exists(), pretrained_weights=start, device="cpu",
+            continue_training=fold.resume.exists(), pretrained_weights=start, device="cpu",
             processes=0, show_progress=False,
         )  # fmt: skip
         train(request, folders_of(work))
-    return fold.parent
+    return model
 
 
-def check_defaults(fold: Path, trainer: str, settings: dict[str, str]) -> None:
+def check_defaults(fold: FoldFolder, trainer: str, settings: dict[str, str]) -> None:
     """A default may have changed since an earlier run, whose folder has the same name."""
     from gdmunet.serialization import to_json
     from gdmunet.training.loop.state import changed_settings
     from gdmunet.training.trainers.registry import find_trainer
 
-    file = fold / "settings.json"
+    file = fold.settings
     earlier = json.loads(file.read_text()) if file.exists() else {}
     now = to_json(find_trainer(trainer).derive(settings).settings())
     if changed := changed_settings(earlier, now, earlier.keys() & now.keys()):
-        raise SystemExit(f"{fold} was trained with other defaults ({'; '.join(changed)}): remove it")
+        raise SystemExit(f"{fold.path} was trained with other defaults ({'; '.join(changed)}): remove it")
 
 
 def run_seed(work: Path, seed: int, pretraining: int) -> str:
@@ -117,7 +120,7 @@ def run_seed(work: Path, seed: int, pretraining: int) -> str:
     return f"seed {seed}: fidelity alone is trained"
 
 
-def train_arm(work: Path, seed: int, arm: Arm, pretraining: int, iterations: int) -> Path:
+def train_arm(work: Path, seed: int, arm: Arm, pretraining: int, iterations: int) -> ModelFolder:
     """The model folder of an arm: after fidelity alone, or in one go from fresh weights."""
     if arm.in_one_go:
         settings = shared_settings(seed) | {"iterations": str(pretraining + iterations)} | dict(arm.settings)
@@ -126,7 +129,7 @@ def train_arm(work: Path, seed: int, arm: Arm, pretraining: int, iterations: int
     settings = continued_settings(seed, iterations) | dict(arm.settings)
     if arm.trainer != "FidelityTrainer":
         settings["feature_start"] = "0"
-    return train(work, arm.trainer, settings, first / "fold_all" / "checkpoint_final.safetensors")
+    return train(work, arm.trainer, settings, first.fold("all").checkpoint("final"))
 
 
 def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int, judge: str) -> str:
@@ -138,7 +141,7 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     started = time.monotonic()
     model = train_arm(work, seed, ARMS[name], pretraining, iterations)
     row = {"arm": name, "seed": seed, "minutes": (time.monotonic() - started) / 60, **score(work, model, judge)}
-    rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in model.fold("all").journal.read_text().splitlines()]
     row["seconds_per_iteration"] = sum(r["seconds"] for r in rows) / rows[-1]["iteration"]
     row["peak_memory_mb"] = max(r["peak_memory_mb"] for r in rows)
     row["journal"] = {k: v for k, v in rows[-1].items() if isinstance(v, float)}
@@ -147,7 +150,7 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     return f"{name}, seed {seed}: MAE {row['mae']:.1f} HU, judge {row['frechet']:.4f}, detail {row['detail']:.2f}"
 
 
-def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> dict[str, float]:  # noqa: ANN001
+def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volume) -> dict[str, float]:  # noqa: ANN001
     """Means over the held-out regions; distances in encoders that no arm was trained with, and in the arms' own.
 
     `change` is applied to every predicted volume.
@@ -163,7 +166,7 @@ def score(work: Path, model: Path, judge: str, change=lambda volume: volume) -> 
     from gdmunet.inference import Predictor
     from gdmunet.metrics import HU_2025, score_pair
 
-    predictor = Predictor.from_folder(model, ("all",), "final")
+    predictor = Predictor.from_folder(model.path, ("all",), "final")
     units = VolumeUnits.of(predictor.configuration, "CT")
     judges = {}
     for spec in (judge, "tiny", "mini"):

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional
 
 from gdmunet.plans import load_plans
+from gdmunet.results import ModelFolder
 from gdmunet.training.loop import state
 from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.gdm import GDMTrainer
@@ -45,7 +46,7 @@ CHOICES: dict[str, dict[str, str]] = {
 }
 
 
-def fidelity_model(work: Path, seed: int) -> Path:
+def fidelity_model(work: Path, seed: int) -> ModelFolder:
     return ablation.model_folder(work, "FidelityTrainer", ablation.continued_settings(seed, 200))
 
 
@@ -63,7 +64,7 @@ def directions(work: Path, seed: int, settings: dict[str, str], batches: int) ->
     kind = find_trainer("GDMTrainer").derive(settings)
     trainer = kind(plans, ablation.CONFIGURATION, "all", folders, torch.device("cpu"))
     assert isinstance(trainer, GDMTrainer)
-    state.load_pretrained(trainer, fidelity_model(work, seed) / "fold_all" / "checkpoint_final.safetensors")
+    state.load_pretrained(trainer, fidelity_model(work, seed).fold("all").checkpoint("final"))
     trainer.network.eval()
     loader = PatchLoader(trainer.patch_source(trainer.training_cases, 77), trainer.augmentation(), 2, 0)
     rows = []

@@ -25,6 +25,7 @@ from gdmunet.inference import Predictor
 from gdmunet.inference.seams import offset_difference, prediction_seam_score
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.results import SUMMARY_FILE
 
 TRAINER = "FidelityTrainer"
 
@@ -148,7 +149,7 @@ def main() -> None:
         "condition_mae": references.condition,
         "mapping_mae": references.mapping,
         "mean_target_mae": references.mean_target,
-        "scores": load_summary(predictions / "summary.json").mean,
+        "scores": load_summary(predictions / SUMMARY_FILE).mean,
         "seam_scores": seams,
         "seam_scores_of_target": target_seams,
         "offset_differences": differences,

@@ -24,6 +24,7 @@ from gdmunet.inference import Predictor
 from gdmunet.inference.seams import prediction_seam_score
 from gdmunet.plans import load_plans
 from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.results import COMPARISON_FILE, ModelFolder, ResultsFolder
 from gdmunet.training.trainers.registry import find_trainer
 
 TRAINERS = ("FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer")
@@ -37,11 +38,11 @@ def held_out_references(dataset: Path, held_out: set[str]) -> ReferenceErrors:
     return score_references(training, test, same_modality=descriptor.target_name in descriptor.channels).mean
 
 
-def seam_ratio(dataset: Path, model: Path, folds: list[str]) -> float | None:
+def seam_ratio(dataset: Path, model: ModelFolder, folds: list[str]) -> float | None:
     """Mean over the cases that each fold held out; None where one window covers every case."""
-    held_out, ratios = load_plans(model / "plans.json").folds, []
+    held_out, ratios = load_plans(model.plans).folds, []
     for fold in folds:
-        predictor = Predictor.from_folder(model, (fold,), "final")
+        predictor = Predictor.from_folder(model.path, (fold,), "final")
         for case in list_cases(dataset, load_descriptor(dataset)):
             if case.identifier in held_out[int(fold)].validation:
                 prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
@@ -77,9 +78,10 @@ def main() -> None:
     words += ["--epochs", arguments.epochs, "--set", *arguments.set, "-np", "0"]
     if compare.main([*words, *raw, *preprocessed, *results]):
         raise SystemExit("the comparison failed")
-    folder = work / "gdm_results" / dataset.name / "comparisons" / f"{plans}__3d_fullres"
+    trained = ResultsFolder(work / "gdm_results")
+    folder = trained.comparison(dataset.name, plans, "3d_fullres")
     print((folder / "comparison.md").read_text())
-    rows = [row for row in load_comparison(folder / "comparison.json").rows if row.cases]
+    rows = [row for row in load_comparison(folder / COMPARISON_FILE).rows if row.cases]
     references = held_out_references(dataset, {name for row in rows for name in row.cases})
     heads = "trainer | MAE | mapping | mean target | passes | seconds, times the first | seam score, times the target's"
     print(f"references: {references}\n\n| {heads} |\n{'| --- ' * 7}|")
@@ -90,9 +92,7 @@ def main() -> None:
         )
         ratio = row.cost.seconds / rows[0].cost.seconds
         label = find_trainer(row.trainer).derive(overrides).__name__
-        seams = seam_ratio(
-            dataset, work / "gdm_results" / dataset.name / f"{label}__{plans}__3d_fullres", arguments.folds
-        )
+        seams = seam_ratio(dataset, trained.model(dataset.name, label, plans, "3d_fullres"), arguments.folds)
         cost = f"{row.cost.network_passes:g} | {ratio:.2f}"
         print(f"| {row.trainer} | {error:.1f} | {gains} | {cost} | {'' if seams is None else f'{seams:.2f}'} |")
 

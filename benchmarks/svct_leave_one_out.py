@@ -32,6 +32,7 @@ from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.metrics import HU_2025, score_pair
+from gdmunet.results import ModelFolder
 
 NUMBER, NAME = "521", "Dataset521_FewViewCT"
 COLUMNS = ("mae", "psnr", "ms_ssim", "detail")
@@ -77,27 +78,26 @@ def consistent(work: Path, case: Case, model: Path, fold: str, steps: str) -> Pa
     return written
 
 
-def rows_of(work: Path, model: Path, steps: str) -> list[tuple[str, dict, dict, dict]]:
+def rows_of(work: Path, model: ModelFolder, steps: str) -> list[tuple[str, dict, dict, dict]]:
     """Held-out case, scores of its FBP, of the model, and of the model made consistent; draws a picture of each."""
     dataset = find_dataset(work / "gdm_raw", NUMBER)
     found = []
-    for fold in sorted(model.glob("fold_*/validation/summary.json")):
-        summary = load_summary(fold)
+    for fold in [folder for folder in model.folds() if folder.summary().is_file()]:
+        summary = load_summary(fold.summary())
         for case in list_cases(dataset, load_descriptor(dataset)):
             if case.identifier not in summary.cases:
                 continue
             volumes = read_case(case)
-            number = fold.parents[1].name.removeprefix("fold_")
-            closer = read_volume(consistent(work, case, model, number, steps)).array
+            closer = read_volume(consistent(work, case, model.path, fold.fold, steps)).array
             fbp, last = (score_pair(volumes.target, array, HU_2025, volumes.mask).values
                          for array in (volumes.conditions[0], closer))  # fmt: skip
             found.append((case.identifier, fbp, summary.cases[case.identifier], last))
-            predicted = read_volume(fold.parent / f"{case.identifier}.nii.gz").array
+            predicted = read_volume(fold.validation() / f"{case.identifier}.nii.gz").array
             for kind, array in (("model", predicted), ("consistent", closer)):
                 compared = ComparedVolumes(
                     volumes.conditions[0], array, volumes.target, volumes.mask, volumes.geometry, comparable=True
                 )
-                picture = work / "pictures" / f"{model.name.split('-')[0]}_{case.identifier}_{kind}.png"
+                picture = work / "pictures" / f"{model.path.name.split('-')[0]}_{case.identifier}_{kind}.png"
                 draw_comparison(picture, compared, case.identifier, "HU")
     return found
 
@@ -132,10 +132,11 @@ def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
 
 
 def train_fold(arguments: argparse.Namespace, folders: Folders, plans: str, fold: str) -> None:
-    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*/fold_{fold}"))
-    if any((one / "validation" / "summary.json").exists() for one in runs):
+    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
+    folds = [ModelFolder(path).fold(fold) for path in runs]
+    if any(one.summary().exists() for one in folds):
         return
-    started = any((one / "resume.pt").exists() for one in runs)
+    started = any(one.resume.exists() for one in folds)
     words = [NUMBER, arguments.configuration, fold, "-tr", arguments.trainer, "-p", plans]
     words += ["--epochs", arguments.epochs, "-np", "0", "--set", *arguments.set, *(["--c"] if started else [])]
     before = time.monotonic()
@@ -166,7 +167,7 @@ def main() -> None:
     for fold in arguments.folds:
         train_fold(arguments, folders, plans, fold)
     model = next((work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
-    text = table(rows_of(work, model, arguments.consistency))
+    text = table(rows_of(work, ModelFolder(model), arguments.consistency))
     (work / f"{arguments.trainer}.md").write_text(text)
     print(text)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from gdmunet.dataset_names import DATASET_PATTERN, DESCRIPTOR_FILE, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.scan import ScanSettings
@@ -129,12 +130,9 @@ def find_dataset(folder: Path, dataset: int | str) -> Path:
     GdmError
         Unknown (the known ones are listed) or ambiguous.
     """
-    known = sorted(p for p in Path(folder).glob("Dataset[0-9][0-9][0-9]_*") if p.is_dir())
+    known = sorted(p for p in Path(folder).glob(DATASET_PATTERN) if p.is_dir())
     wanted = str(dataset)
-    if wanted.isdigit():
-        matches = [p for p in known if p.name.startswith(f"Dataset{int(wanted):03d}_")]
-    else:
-        matches = [p for p in known if wanted in (p.name, p.name.split("_", 1)[1])]
+    matches = [path for path in known if is_dataset(path.name, wanted)]
     if len(matches) == 1:
         return matches[0]
     problem = f"data set {wanted} is unknown" if not matches else f"data set {wanted} names several folders"
@@ -149,7 +147,7 @@ def find_dataset(folder: Path, dataset: int | str) -> Path:
 
 def load_descriptor(dataset_folder: Path) -> DatasetDescriptor:
     """Read and check ``dataset.json``."""
-    return load_json(DatasetDescriptor, Path(dataset_folder) / "dataset.json", "dataset.json")
+    return load_json(DatasetDescriptor, Path(dataset_folder) / DESCRIPTOR_FILE, DESCRIPTOR_FILE)
 
 
 def list_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split = "Tr") -> list[Case]:
@@ -171,8 +169,8 @@ def list_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split
         _check_partners(images, masks, "mask", folder / f"masks{split}")
     if split == "Tr" and len(images) != descriptor.numTraining:
         raise GdmError(
-            "the number of training cases is not what dataset.json says",
-            file=folder / "dataset.json",
+            f"the number of training cases is not what {DESCRIPTOR_FILE} says",
+            file=folder / DESCRIPTOR_FILE,
             found=f"{len(images)} cases in imagesTr",
             expected=f"numTraining {descriptor.numTraining}",
             remedy="correct numTraining, or add the missing files",
@@ -211,19 +209,19 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
             file=folder,
             found=f"no file that ends in {ending}",
             expected=f"CASE_0000{ending}",
-            remedy="check the folder and file_ending in dataset.json",
+            remedy=f"check the folder and file_ending in {DESCRIPTOR_FILE}",
         )
     channels = range(len(descriptor.channels))
     for name, by_channel in found.items():
         if sorted(by_channel) != list(channels):
             missing = [f"{name}_{i:04d}{ending}" for i in channels if i not in by_channel]
             raise GdmError(
-                "missing channel" if missing else "more channels than dataset.json names",
+                "missing channel" if missing else f"more channels than {DESCRIPTOR_FILE} names",
                 case=name,
                 file=folder / (missing[0] if missing else by_channel[max(by_channel)].name),
                 found=f"channels {sorted(by_channel)}",
                 expected=f"channels {list(channels)} ({', '.join(descriptor.channels)})",
-                remedy="add the file, or correct channel_names in dataset.json",
+                remedy=f"add the file, or correct channel_names in {DESCRIPTOR_FILE}",
             )
     return {name: tuple(found[name][i] for i in channels) for name in sorted(found)}
 
@@ -292,7 +290,7 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
                 file=path,
                 found=path.name,
                 expected=f"files that end in {ending}",
-                remedy="convert or move the file, or correct file_ending in dataset.json",
+                remedy=f"convert or move the file, or correct file_ending in {DESCRIPTOR_FILE}",
             )
         volumes[stem] = path
         folded[stem.lower()] = stem

@@ -12,6 +12,8 @@ from gdmunet.hounsfield import HU_RANGE
 from gdmunet.serialization import load_json
 
 # Raised whenever preprocessed data or plans of an older version can no longer be used.
+# In the preprocessed folder, beside the plans.
+FINGERPRINT_FILE = "dataset_fingerprint.json"
 PLANS_VERSION = 1
 
 
@@ -265,7 +267,7 @@ def find_plans(preprocessed_dataset_folder: Path, name: str) -> Plans:
     folder = Path(preprocessed_dataset_folder)
     file = folder / f"{name}.json"
     if not file.is_file():
-        known = sorted(path.stem for path in folder.glob("*.json") if path.stem != "dataset_fingerprint")
+        known = sorted(path.stem for path in folder.glob("*.json") if path.name != FINGERPRINT_FILE)
         raise GdmError(
             f"there are no plans {name} for {folder.name}",
             file=file,

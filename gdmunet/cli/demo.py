@@ -14,7 +14,7 @@ def parser() -> CommandParser:
     command = CommandParser(
         "gdm_demo",
         "Make a small data set, plan, preprocess, train, predict and evaluate: the commands are printed as they run. "
-        "Ends with a table, one picture a test case and demo_summary.json.",
+        "Ends with a table, one picture per test case and a file of the numbers.",
     )
     command.add_argument(
         "--task",
@@ -34,7 +34,7 @@ def parser() -> CommandParser:
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_demo``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.cli.demo_run import TASKS, run_demo
+    from gdmunet.cli.demo_run import DEMO_SUMMARY_FILE, TASKS, run_demo
 
     out = arguments.out or Path("gdm_demo_out") / arguments.task
     summary = run_demo(
@@ -47,5 +47,5 @@ def main(argv: list[str] | None = None) -> int | None:
     print(f"\n{summary.table()}\n")
     print(f"{summary.seconds:.0f} s, at most {summary.peak_memory_mb:.0f} MB of memory")
     print("pictures: " + " ".join(summary.pictures))
-    print(f"numbers:  {out / 'demo_summary.json'}")
+    print(f"numbers:  {out / DEMO_SUMMARY_FILE}")
     return 0

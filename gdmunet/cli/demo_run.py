@@ -21,6 +21,7 @@ from gdmunet.evaluation.scores.references import ReferenceCase, score_references
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.peak_memory import PeakMemory
+from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
 
 PRESET = "tiny"
@@ -34,9 +35,10 @@ MR2CT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
 MR2CT_CASES = 12
 MR2CT_SIZE = 48
 LOADER_WORKERS = 1
+DEMO_SUMMARY_FILE = "demo_summary.json"
 # What a demonstration leaves in its folder, and so what --overwrite removes.
 _MARKER = ".gdm_demo"
-_OUTPUTS = ("raw", "preprocessed", "results", "predictions", "pictures", "demo_summary.json", _MARKER)
+_OUTPUTS = ("raw", "preprocessed", "results", "predictions", "pictures", DEMO_SUMMARY_FILE, _MARKER)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def run_demo(task: DemoTask, out: Path, *, epochs: int | None, overwrite: bool, 
             _reference_cases(dataset_folder, descriptor, "Ts"),
             same_modality=descriptor.target_name in descriptor.channels,
         ).mean
-    evaluated = load_summary(out / "predictions" / "summary.json")
+    evaluated = load_summary(out / "predictions" / SUMMARY_FILE)
     summary = DemoSummary(
         task=task.name,
         cases=tuple(evaluated.cases),
@@ -153,7 +155,7 @@ def run_demo(task: DemoTask, out: Path, *, epochs: int | None, overwrite: bool, 
         pictures=tuple(str(picture) for picture in pictures),
         commands=tuple(shlex.join(words) for _, _, words in commands),
     )
-    save_json(summary, out / "demo_summary.json")
+    save_json(summary, out / DEMO_SUMMARY_FILE)
     return summary
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.cli.arguments import CommandParser, folders_from, positive_int, run_command
+from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.results import SUMMARY_FILE
 
 if TYPE_CHECKING:
     from gdmunet.dataset import DatasetDescriptor
@@ -48,10 +50,12 @@ def parser() -> CommandParser:
         "--labels_pred", type=Path, metavar="DIR", help="folder of label maps of the predictions; default: none"
     )
     command.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: summary.json in the folder of predictions"
+        "-o", "--output", type=Path, metavar="FILE", help=f"default: {SUMMARY_FILE} in the folder of predictions"
     )
     command.add_argument(
-        "-d", "--dataset", help="data set whose dataset.json gives the groups and the target's unit; default: none"
+        "-d",
+        "--dataset",
+        help=f"data set whose {DESCRIPTOR_FILE} gives the groups and the target's unit; default: none",
     )
     command.add_argument(
         "--groups",
@@ -138,7 +142,7 @@ def main(argv: list[str] | None = None) -> int | None:
         processes=arguments.processes,
         show_progress=not arguments.no_pbar,
     )
-    output = arguments.output or arguments.prediction / "summary.json"
+    output = arguments.output or arguments.prediction / SUMMARY_FILE
     save_summary(summary, output)
     if arguments.csv:
         write_csv(summary, arguments.csv)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from gdmunet.cli.arguments import CommandParser, folders_from, run_command
 from gdmunet.dataset import FILE_ENDINGS
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 
 
 def parser() -> CommandParser:
     """The flags of the command."""
     command = CommandParser(
         "gdm_new_dataset",
-        "Build DatasetXXX_Name with its dataset.json from two or three plain folders: images, targets and, if there "
-        "are any, body masks. Files belong together by their names.",
+        f"Build DatasetXXX_Name with its {DESCRIPTOR_FILE} from two or three plain folders: images, targets and, if "
+        "there are any, body masks. Files belong together by their names.",
         folders=("raw",),
         progress=False,
     )

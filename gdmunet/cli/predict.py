@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int | None:
     from gdmunet.device import find_device
     from gdmunet.inference.cases.dicom import open_dicom
     from gdmunet.inference.folder import predict_folder
-    from gdmunet.inference.models import resolve_model
+    from gdmunet.inference.models import describe_model, resolve_model
     from gdmunet.inference.predictor import Predictor
 
     model_folder = arguments.model
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int | None:
             arguments.plans,
         )
         model_folder = chosen.path
-        print(f"model: {model_folder}\n  chosen by {chosen}")
+        print(f"model: {model_folder}\n  chosen by {describe_model(chosen)}")
     predictor = Predictor.from_folder(
         model_folder,
         arguments.folds,

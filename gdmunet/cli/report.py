@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.cli.arguments import CommandParser, natural_int, positive_float, positive_int, run_command
+from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SUMMARY_FILE
 
 if TYPE_CHECKING:
     from gdmunet.evaluation.report.sources import Source
 
 _FOLDER_TEXT = (
-    "folder with summary.json (an evaluation), journal.jsonl (a trained fold) or comparison.json (a comparison)"
+    f"folder with {SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE} (a comparison)"
 )
 
 
@@ -24,7 +25,7 @@ def parser() -> CommandParser:
         "of every case with the worst and best ones first, and a viewer.",
     )
     _add_source(command)
-    command.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: report.html in the folder")
+    command.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"default: {REPORT_FILE} in the folder")
     command.add_argument(
         "--max_size",
         type=positive_float,
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int | None:
     source = _read(arguments)
     written = write_page(
         source,
-        arguments.output or arguments.folder / "report.html",
+        arguments.output or arguments.folder / REPORT_FILE,
         metric=arguments.metric,
         limits=PageLimits(arguments.max_size, arguments.pictures, arguments.volumes),
         processes=arguments.processes,

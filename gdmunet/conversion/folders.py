@@ -15,6 +15,7 @@ from gdmunet.atomic import make_folder, writing_error
 from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending, ending_of
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import DatasetDescriptor, Split, list_cases
+from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
@@ -84,7 +85,8 @@ def new_dataset(
 
 def build_dataset(
     destination: Path,
-    descriptor: DatasetDescriptor,
+    descriptor: DESCRIPTOR_FILE,
+    DatasetDescriptor,
     cases: Sequence[CaseFiles],
     held_out: Collection[str],
     transfer: Transfer = "copy",
@@ -103,7 +105,7 @@ def build_dataset(
     try:
         for case in track(f"building {destination.name}", list(cases), show_progress):
             _lay_out(case, building, "Ts" if case.identifier in held_out else "Tr", descriptor.file_ending, transfer)
-        save_json(descriptor, building / "dataset.json")
+        save_json(descriptor, building / DESCRIPTOR_FILE)
         splits: tuple[Split, ...] = ("Tr", "Ts")
         for split in splits:
             if (building / f"images{split}").is_dir():
@@ -123,14 +125,14 @@ def free_folder(raw_folder: Path, number: int, name: str) -> Path:
             found=f"{number} and {name!r}",
             expected="1 to 999, and letters, digits, _ and -",
         )
-    taken = sorted(raw_folder.glob(f"Dataset{number:03d}_*"))
+    taken = sorted(raw_folder.glob(dataset_name(number, "*")))
     if taken:
         raise GdmError(
             f"data set {number} is there already",
             file=taken[0],
             remedy="choose another number, or remove that folder first",
         )
-    return raw_folder / f"Dataset{number:03d}_{name}"
+    return raw_folder / dataset_name(number, name)
 
 
 def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: Transfer) -> None:

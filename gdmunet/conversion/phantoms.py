@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.hounsfield import HU_RANGE
@@ -102,7 +103,7 @@ def make_phantom_demo(
         write_volume(folder / f"images{split}" / f"{name}_0000.nii.gz", phantom.mr, geometry)
         write_volume(folder / f"targets{split}" / f"{name}.nii.gz", phantom.ct, geometry)
         write_volume(folder / f"masks{split}" / f"{name}.nii.gz", phantom.mask, geometry)
-    save_json(_descriptor(cases - len(held_out), size, seed), folder / "dataset.json")
+    save_json(_descriptor(cases - len(held_out), size, seed), folder / DESCRIPTOR_FILE)
     return folder
 
 

@@ -13,6 +13,7 @@ from skimage.morphology import convex_hull_image
 from gdmunet.conversion.case_files import ending_of
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import FILE_ENDINGS, Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
@@ -240,8 +241,8 @@ def _folder(raw_folder: Path, number: int, name: str) -> Path:
             found=f"{number} and {name!r}",
             expected="1 to 999, and letters, digits, _ and -",
         )
-    folder = raw_folder / f"Dataset{number:03d}_{name}"
-    others = [path for path in sorted(raw_folder.glob(f"Dataset{number:03d}_*")) if path != folder]
+    folder = raw_folder / dataset_name(number, name)
+    others = [path for path in sorted(raw_folder.glob(dataset_name(number, "*"))) if path != folder]
     if others:
         raise GdmError(
             f"data set {number} is there already",
@@ -254,12 +255,12 @@ def _folder(raw_folder: Path, number: int, name: str) -> Path:
 def _claim(folder: Path, descriptor: DatasetDescriptor) -> None:
     """Write dataset.json, or check that the one that is there says the same."""
     if not folder.exists():
-        save_json(descriptor, folder / "dataset.json")
+        save_json(descriptor, folder / DESCRIPTOR_FILE)
         return
     if load_descriptor(folder) != descriptor:
         raise GdmError(
             "the folder holds a data set of other cases or settings",
-            file=folder / "dataset.json",
+            file=folder / DESCRIPTOR_FILE,
             expected="the same cases, held-out cases and flags as before, to go on with it",
             remedy="choose another number or name, or remove the folder",
         )

@@ -21,13 +21,16 @@ from gdmunet.serialization import read_json
 # The networks of nnU-Net whose encoder is known. ResidualUNet has the same encoder as ResidualEncoderUNet.
 _PLAIN, _RESIDUAL = ("PlainConvUNet",), ("ResidualEncoderUNet", "ResidualUNet")
 _DECODER = ("n_conv_per_stage_decoder", "num_classes", "deep_supervision")
+# Names in a model folder of nnU-Net, which are its own.
+_PLANS_FILE = "plans.json"
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 # nnU-Net learns the axes as its files have them, most often SPL, and mirrors them while training. TotalSegmentator
 # brings files to RAS first and trains without mirroring, so its arrays (z, y, x) run SAR.
 _ORIENTATIONS = {"TotalSegmentator": "SAR"}
 
 
 @dataclass(frozen=True)
-class ModelFolder:
+class NnunetModel:
     """What an encoder needs of a model folder.
 
     Attributes
@@ -72,16 +75,16 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
     return kind(network, units, channels, strides, orientation=orientation, **scaling)
 
 
-def read_model_folder(place: Path) -> ModelFolder:
+def read_model_folder(place: Path) -> NnunetModel:
     """Find checkpoint and plans, in the form of any nnU-Net v2 release."""
     file = _checkpoint(place)
-    folder = file.parent.parent if (file.parent.parent / "plans.json").is_file() else file.parent
-    plans = read_json(folder / "plans.json")
+    folder = file.parent.parent if (file.parent.parent / _PLANS_FILE).is_file() else file.parent
+    plans = read_json(folder / _PLANS_FILE)
     try:
         configuration = _configuration(plans["configurations"], folder.name.split("__")[-1])
         statistics = plans.get("foreground_intensity_properties_per_channel", {})
         network, arguments = _network(configuration)
-        return ModelFolder(
+        return NnunetModel(
             file=file,
             network=network,
             arguments=arguments,
@@ -92,21 +95,21 @@ def read_model_folder(place: Path) -> ModelFolder:
         )
     except KeyError as error:
         raise GdmError(
-            f"plans.json lacks {error.args[0]}", file=folder / "plans.json", expected="a model folder of nnU-Net v2"
+            f"{_PLANS_FILE} lacks {error.args[0]}", file=folder / _PLANS_FILE, expected="a model folder of nnU-Net v2"
         ) from error
 
 
 def _checkpoint(place: Path) -> Path:
     if place.is_file():
         return place
-    for name in ("checkpoint_final.pth", "checkpoint_best.pth"):
+    for name in _CHECKPOINTS:
         found = sorted([*place.glob(f"fold_*/{name}"), *place.glob(name)])
         if found:
             return found[0]
     raise GdmError(
         "there is no checkpoint in the model folder",
         file=place,
-        expected="fold_0/checkpoint_final.pth and plans.json",
+        expected=f"fold_0/{_CHECKPOINTS[0]} and {_PLANS_FILE}",
         remedy="name the folder nnUNetTrainer__nnUNetPlans__3d_fullres itself",
     )
 
@@ -157,11 +160,11 @@ def _import(path: str) -> Any:
     """A layer named in plans.json; of torch alone, for plans may come from anywhere."""
     module, _, name = path.rpartition(".")
     if module.partition(".")[0] != "torch":
-        raise GdmError("plans.json names a layer that is not PyTorch's", found=path)
+        raise GdmError(f"{_PLANS_FILE} names a layer that is not PyTorch's", found=path)
     return getattr(importlib.import_module(module), name)
 
 
-def _build_network(model: ModelFolder) -> nn.Module:
+def _build_network(model: NnunetModel) -> nn.Module:
     if model.network not in _PLAIN + _RESIDUAL:
         raise GdmError(
             "the encoder of this nnU-Net network is not known",
@@ -175,7 +178,7 @@ def _build_network(model: ModelFolder) -> nn.Module:
     return kind(input_channels=1, return_skips=True, **kept)
 
 
-def _scaling(model: ModelFolder, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:
+def _scaling(model: NnunetModel, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:
     """The way in, as the model's normalisation scheme says."""
     if model.normalization == "CTNormalization":
         if not units.hounsfield:

@@ -22,11 +22,12 @@ from gdmunet.encoders.pretraining_losses import MaskedDecoder, place_contrast, r
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
 from gdmunet.encoders.views import Views, blur, make_views
 from gdmunet.errors import GdmError
+from gdmunet.results import RESUME_FILE
 from gdmunet.serialization import to_json
 
 # Windows of encoder input (B, 1, ...) for an iteration, always the same ones for the same number.
 WindowSource = Callable[[int], torch.Tensor]
-RESUME_FILE, ENCODER_FILE = "resume.pt", "encoder.safetensors"
+ENCODER_FILE = "encoder.safetensors"
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,24 @@ from pathlib import Path, PurePosixPath
 
 from gdmunet.atomic import atomic_path, make_folder, writing_error
 from gdmunet.errors import GdmError
-from gdmunet.inference.models import CheckpointName, checkpoint_file, choose_folds, load_model
+from gdmunet.inference.models import choose_folds, load_model
+from gdmunet.results import (
+    CHECKPOINT_FILES,
+    FOLD_PREFIX,
+    MODEL_LAYOUT,
+    PLANS_FILE,
+    SETTINGS_FILE,
+    CheckpointName,
+    ModelFolder,
+    join_name,
+)
 
 # The only names that an archive may hold. None of them can leave the results folder.
 _WORD = r"(?!\.)[\w.,=+-]+"
+_FOLD_FILES = "|".join(re.escape(name) for name in (*CHECKPOINT_FILES.values(), SETTINGS_FILE))
 _MEMBER = re.compile(
-    rf"(?P<model>Dataset\d{{3}}_{_WORD}/{_WORD}__{_WORD}__{_WORD})/"
-    r"(plans\.json|fold_\w+/(checkpoint_(best|final|latest)\.safetensors|settings\.json))"
+    rf"(?P<model>Dataset\d{{3}}_{_WORD}/{join_name(_WORD, _WORD, _WORD)})/"
+    rf"({re.escape(PLANS_FILE)}|{FOLD_PREFIX}\w+/({_FOLD_FILES}))"
 )
 
 
@@ -37,10 +48,11 @@ def export_model(
     """
     folder = Path(model_folder).resolve()
     load_model(folder, folds, checkpoint)
-    files = [folder / "plans.json"]
-    for fold in choose_folds(folder, folds, checkpoint):
-        files.append(checkpoint_file(folder, fold, checkpoint))
-        files += [path for path in [folder / f"fold_{fold}" / "settings.json"] if path.is_file()]
+    model = ModelFolder(folder)
+    files = [model.plans]
+    for fold in map(model.fold, choose_folds(folder, folds, checkpoint)):
+        files.append(fold.checkpoint(checkpoint))
+        files += [fold.settings] if fold.settings.is_file() else []
     with atomic_path(Path(zip_path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in files:
             # Weights do not shrink; packing them would only take time.
@@ -98,7 +110,7 @@ def _check_members(archive: zipfile.ZipFile, zip_path: Path) -> str:
                 "the archive holds a file that no exported model has; nothing was unpacked",
                 file=zip_path,
                 found=repr(member.filename),
-                expected="DatasetXXX_Name/<Trainer>__<Plans>__<configuration>/{plans.json, fold_k/*.safetensors}",
+                expected=f"{MODEL_LAYOUT}/{{{PLANS_FILE}, {FOLD_PREFIX}k/*.safetensors}}",
                 remedy="use a zip that gdm_export_model wrote",
             )
         names.add(member.filename)
@@ -118,11 +130,11 @@ def _unpack(archive: zipfile.ZipFile, staging: Path) -> None:
 
 def _check_loads(folder: Path) -> None:
     """Every checkpoint fits the plans; the errors speak of the archive's files."""
-    found = {path.stem.removeprefix("checkpoint_") for path in folder.glob("fold_*/checkpoint_*.safetensors")}
-    if not found:
+    checkpoints = {name for names in ModelFolder(folder).trained_folds().values() for name in names}
+    if not checkpoints:
         raise GdmError("the archive holds no checkpoint", found=folder.name)
-    for name in sorted(found):
-        load_model(folder, None, name)  # type: ignore[arg-type]
+    for name in sorted(checkpoints):
+        load_model(folder, None, name)
 
 
 def _move_into_place(staging: Path, name: str, target: Path) -> None:

@@ -5,35 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from gdmunet.checkpoint import Checkpoint, Sampler, load_network, load_weights
+from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.networks import Generator
 from gdmunet.plans import Plans, load_plans
-
-CheckpointName = Literal["best", "final", "latest"]
-CHECKPOINT_NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A trained model: ``results/<dataset>/<trainer>__<plans>__<configuration>``.
-
-    `folds` maps each fold that has a checkpoint to the names of those it has.
-    """
-
-    path: Path
-    dataset: str
-    trainer: str
-    plans: str
-    configuration: str
-    folds: dict[str, tuple[CheckpointName, ...]]
-
-    def __str__(self) -> str:
-        number = self.dataset.removeprefix("Dataset").split("_")[0]
-        folds = ", ".join(f"{fold} ({' '.join(names)})" for fold, names in self.folds.items())
-        return f"-d {number} -c {self.configuration} -tr {self.trainer} -p {self.plans}   folds {folds}"
+from gdmunet.results import (
+    CHECKPOINT_FILES,
+    CHECKPOINT_NAMES,
+    MODEL_LAYOUT,
+    PLANS_FILE,
+    CheckpointName,
+    ModelFolder,
+    ResultsFolder,
+)
 
 
 @dataclass(frozen=True)
@@ -47,20 +33,12 @@ class LoadedModel:
     sampler: Sampler = "one_step"
 
 
-def checkpoint_file(model_folder: Path, fold: str, checkpoint: CheckpointName) -> Path:
-    """Where a fold's weights lie."""
-    return Path(model_folder) / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors"
-
-
-def find_models(results_folder: Path) -> list[ModelFolder]:
-    """All models with at least one checkpoint, sorted by their path."""
-    models = []
-    for path in sorted(Path(results_folder).glob("Dataset[0-9][0-9][0-9]_*/*__*__*")):
-        parts = path.name.split("__")
-        folds = _folds_of(path)
-        if len(parts) == 3 and folds and (path / "plans.json").is_file():
-            models.append(ModelFolder(path, path.parent.name, parts[0], parts[1], parts[2], folds))
-    return models
+def describe_model(model: ModelFolder) -> str:
+    """The flags that choose a model, and its folds."""
+    name = model.name
+    folds = ", ".join(f"{fold} ({' '.join(names)})" for fold, names in model.trained_folds().items())
+    number = dataset_number(model.dataset)
+    return f"-d {number} -c {name.configuration} -tr {name.trainer} -p {name.plans}   folds {folds}"
 
 
 def resolve_model(
@@ -77,14 +55,14 @@ def resolve_model(
     GdmError
         None or several fit: lists the models, each with the flags that choose it.
     """
-    models = find_models(results_folder)
+    models = ResultsFolder(Path(results_folder)).models()
     fitting = [
         model
         for model in models
-        if (dataset is None or _is_dataset(model.dataset, str(dataset)))
-        and configuration in (None, model.configuration)
-        and trainer in (None, model.trainer)
-        and plans in (None, model.plans)
+        if (dataset is None or is_dataset(model.dataset, dataset))
+        and configuration in (None, model.name.configuration)
+        and trainer in (None, model.name.trainer)
+        and plans in (None, model.name.plans)
     ]
     if len(fitting) == 1:
         return fitting[0]
@@ -92,10 +70,10 @@ def resolve_model(
         raise GdmError(
             "there is no trained model",
             file=Path(results_folder).resolve(),
-            expected="DatasetXXX_Name/<Trainer>__<Plans>__<configuration>/fold_0/checkpoint_best.safetensors",
+            expected=f"{MODEL_LAYOUT}/fold_0/{CHECKPOINT_FILES['best']}",
             remedy="train one with gdm_train, or give the right folder with --results or GDM_RESULTS",
         )
-    lines = "".join(f"\n    {model}" for model in (fitting or models))
+    lines = "".join(f"\n    {describe_model(model)}" for model in (fitting or models))
     raise GdmError(
         "several trained models fit" if fitting else "no trained model fits",
         file=Path(results_folder).resolve(),
@@ -115,16 +93,17 @@ def choose_folds(
     GdmError
         One that was asked for is not there, or none is.
     """
-    available = _folds_of(Path(model_folder))
+    model = ModelFolder(Path(model_folder))
+    available = model.trained_folds()
     having = tuple(fold for fold, names in available.items() if checkpoint in names)
     wanted = having if folds is None else (folds,) if isinstance(folds, str) else tuple(str(fold) for fold in folds)
     missing = [fold for fold in wanted if fold not in having]
     if missing or not wanted:
         raise GdmError(
             f"fold {' '.join(missing)} has no checkpoint {checkpoint}" if missing else "no fold has this checkpoint",
-            file=checkpoint_file(model_folder, missing[0] if missing else "0", checkpoint),
+            file=model.fold(missing[0] if missing else 0).checkpoint(checkpoint),
             found="; ".join(f"fold {fold}: {' '.join(names)}" for fold, names in available.items()) or "no fold at all",
-            expected=f"checkpoint_{checkpoint}.safetensors",
+            expected=CHECKPOINT_FILES[checkpoint],
             remedy="train that fold, or choose others with -f and -chk",
         )
     return wanted
@@ -142,17 +121,18 @@ def load_model(
     """
     if checkpoint not in CHECKPOINT_NAMES:
         raise GdmError("unknown checkpoint", found=checkpoint, expected=", ".join(CHECKPOINT_NAMES))
-    if not (Path(model_folder) / "plans.json").is_file():
+    model = ModelFolder(Path(model_folder))
+    if not model.plans.is_file():
         raise GdmError(
             "this is no model folder",
             file=model_folder,
-            found="no plans.json in it",
-            expected="results/DatasetXXX_Name/<Trainer>__<Plans>__<configuration>",
+            found=f"no {model.plans.name} in it",
+            expected=f"results/{MODEL_LAYOUT}",
             remedy="give the folder that holds fold_0, not a fold or the data set",
         )
-    plans = load_plans(Path(model_folder) / "plans.json")
+    plans = load_plans(model.plans)
     chosen = choose_folds(model_folder, folds, checkpoint)
-    files = [checkpoint_file(model_folder, fold, checkpoint) for fold in chosen]
+    files = [model.fold(fold).checkpoint(checkpoint) for fold in chosen]
     checkpoints = [load_weights(file) for file in files]
     name = checkpoints[0].metadata.configuration
     sampler = checkpoints[0].metadata.sampler
@@ -184,21 +164,5 @@ def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: 
                 file=file,
                 found=found,
                 expected=expected,
-                remedy="put back the plans.json that it was trained with, or train again",
+                remedy=f"put back the {PLANS_FILE} that it was trained with, or train again",
             )
-
-
-def _folds_of(model_folder: Path) -> dict[str, tuple[CheckpointName, ...]]:
-    folds: dict[str, tuple[CheckpointName, ...]] = {}
-    for path in sorted(model_folder.glob("fold_*")):
-        fold = path.name.removeprefix("fold_")
-        names = tuple(name for name in CHECKPOINT_NAMES if checkpoint_file(model_folder, fold, name).is_file())
-        if names:
-            folds[fold] = names
-    return folds
-
-
-def _is_dataset(name: str, wanted: str) -> bool:
-    if wanted.isdigit():
-        return name.startswith(f"Dataset{int(wanted):03d}_")
-    return wanted in (name, name.split("_", 1)[1])

@@ -19,7 +19,7 @@ from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.files import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
-from gdmunet.inference.models import CheckpointName, load_model
+from gdmunet.inference.models import load_model
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, sample_volume, with_steps
 from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
@@ -32,6 +32,7 @@ from gdmunet.preprocessing.preprocessor import (
     prepare_case,
     restore_prediction,
 )
+from gdmunet.results import CheckpointName
 
 ProgressCallback = Callable[[WindowCount], None]
 

@@ -21,6 +21,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_li
 
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Vector
 from gdmunet.hounsfield import is_hounsfield
@@ -69,7 +70,7 @@ def derive_body_mask(conditions: np.ndarray, modalities: tuple[str, ...], spacin
             "no body can be found in the condition",
             found=f"no piece of tissue in {', '.join(modalities)} thicker than {2 * EROSION:g} mm",
             expected="a body",
-            remedy='check the intensities (CT in HU), or give masks: masksTr/ and "mask": true in dataset.json',
+            remedy=f'check the intensities (CT in HU), or give masks: masksTr/ and "mask": true in {DESCRIPTOR_FILE}',
         )
     return mask
 

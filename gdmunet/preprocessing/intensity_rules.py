@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import HU_AIR, HU_RANGE, is_hounsfield, same_modality
 from gdmunet.plans import NormalizationSpec, Reason
@@ -128,7 +129,7 @@ def _residual_reason(descriptor: DatasetDescriptor, channel: int | None) -> Reas
 
 def _background(descriptor: DatasetDescriptor, statistics: IntensityStatistics) -> tuple[float, Reason]:
     if descriptor.background is not None:
-        value, because = descriptor.background, "dataset.json says so"
+        value, because = descriptor.background, f"{DESCRIPTOR_FILE} says so"
     elif descriptor.hounsfield:
         value, because = HU_AIR, f"air, since {descriptor.target_name} is in Hounsfield units"
     else:

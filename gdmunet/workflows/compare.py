@@ -17,11 +17,11 @@ from gdmunet.evaluation.report.page import write_page
 from gdmunet.evaluation.report.sources import read_source
 from gdmunet.evaluation.scores.evaluate import evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSettings, Summary, save_summary
-from gdmunet.inference.models import checkpoint_file
 from gdmunet.journal import read_journal
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
+from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
 from gdmunet.training.trainers.registry import find_trainer
@@ -65,8 +65,8 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     judge = choose_judge(request, plans, trainers)
     raw = find_dataset(folders.raw, plans.dataset_name)
     descriptor = load_descriptor(raw)
-    place = f"{plans.name}__{request.configuration}"
-    output = request.output or folders.results / plans.dataset_name / "comparisons" / place
+    results = ResultsFolder(folders.results)
+    output = request.output or results.comparison(plans.dataset_name, plans.name, request.configuration)
     run = _Run(request, folders, plans, descriptor, raw, output, judge)
     rows, settings = [], None
     for name, trainer in zip(request.trainers, trainers, strict=True):
@@ -81,7 +81,7 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
     comparison = compare_rows(rows, settings, groups, title=title)
     files = write_comparison(comparison, output)
-    page = write_page(read_source(output), output / "report.html", show_progress=False)
+    page = write_page(read_source(output), output / REPORT_FILE, show_progress=False)
     return WrittenComparison(comparison, (*files, page.file), judge)
 
 
@@ -112,15 +112,15 @@ def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[
     return request.judge
 
 
-def _refuse_other_weights(fold: Path) -> None:
+def _refuse_other_weights(fold: FoldFolder) -> None:
     """Weights that can neither be compared nor be trained on, such as an imported checkpoint_best, are not replaced."""
-    found = sorted(file.name for file in fold.glob("checkpoint_*"))
-    if found:
+    trained = fold.trained_files()
+    if trained:
         raise GdmError(
             "the fold has weights, but neither final ones to compare nor a state to continue from",
-            file=fold,
-            found=", ".join(found),
-            expected="checkpoint_final.safetensors or resume.pt",
+            file=fold.path,
+            found=", ".join(file.name for file in trained),
+            expected=f"{fold.checkpoint('final').name} or {fold.resume.name}",
             remedy="import final weights (gdm_export_model -chk final), or train the fold anew with gdm_train "
             "--overwrite, which replaces what is there",
         )
@@ -171,13 +171,13 @@ class _Run:
         return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
 
     def _train(self, name: str, label: str, fold: str) -> None:
-        model = self._model(label)
-        if (weights := checkpoint_file(model, fold, "final")).is_file():
+        folder = self._model(label).fold(fold)
+        if (weights := folder.checkpoint("final")).is_file():
             _refuse_other_settings(weights, find_trainer(name).derive(self.request.overrides))
             return
-        interrupted = (model / f"fold_{fold}" / "resume.pt").is_file()
+        interrupted = folder.resume.is_file()
         if not interrupted:
-            _refuse_other_weights(model / f"fold_{fold}")
+            _refuse_other_weights(folder)
         request = TrainRequest(
             dataset=self.request.dataset,
             configuration=self.request.configuration,
@@ -224,11 +224,11 @@ class _Run:
             ),
             show_progress=self.request.show_progress,
         )
-        save_summary(summary, folder / "summary.json")
+        save_summary(summary, folder / SUMMARY_FILE)
         return summary
 
     def _cost(self, label: str, measured: Measurement) -> Cost:
-        journals = [self._model(label) / f"fold_{fold}" / "journal.jsonl" for fold in self.request.folds]
+        journals = [self._model(label).fold(fold).journal for fold in self.request.folds]
         rows = [row for file in journals if file.is_file() for row in read_journal(file)]
         return Cost(
             network_passes=float(measured.passes),
@@ -238,6 +238,6 @@ class _Run:
             parameters=measured.parameters,
         )
 
-    def _model(self, label: str) -> Path:
-        results = self.folders.results / self.plans.dataset_name
-        return results / f"{label}__{self.plans.name}__{self.request.configuration}"
+    def _model(self, label: str) -> ModelFolder:
+        results = ResultsFolder(self.folders.results)
+        return results.model(self.plans.dataset_name, label, self.plans.name, self.request.configuration)

@@ -13,10 +13,10 @@ from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.device import find_device, peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.inference.folder import predict_cases
-from gdmunet.inference.models import checkpoint_file
 from gdmunet.inference.predictor import Predictor
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.plans import load_plans
+from gdmunet.results import ModelFolder
 from gdmunet.serialization import save_json
 
 MEASUREMENT_FILE = "prediction_cost.json"
@@ -49,7 +49,7 @@ class Measurement:
 class PredictionTask:
     """Which held-out cases to predict with which model."""
 
-    model: Path
+    model: ModelFolder
     folds: tuple[str, ...]
     raw: Path
     output: Path
@@ -57,12 +57,12 @@ class PredictionTask:
 
     def weights(self) -> dict[str, tuple[int, int]]:
         """Size and time of change of each fold's final weights."""
-        found = {fold: checkpoint_file(self.model, fold, "final").stat() for fold in self.folds}
+        found = {fold: self.model.fold(fold).checkpoint("final").stat() for fold in self.folds}
         return {fold: (status.st_size, status.st_mtime_ns) for fold, status in found.items()}
 
     def cases(self, fold: str) -> tuple[str, ...]:
         """The fold's held-out cases."""
-        return load_plans(self.model / "plans.json").folds[int(fold)].validation
+        return load_plans(self.model.plans).folds[int(fold)].validation
 
     def files(self, descriptor: DatasetDescriptor) -> list[Path]:
         """The predictions."""
@@ -106,7 +106,7 @@ def predict_measured(task: PredictionTask) -> Measurement:
     seconds, count, passes, parameters = 0.0, 0, 1, 0
     with PeakMemory() as memory:
         for fold in task.folds:
-            predictor = Predictor.from_folder(task.model, (fold,), "final", device=device)
+            predictor = Predictor.from_folder(task.model.path, (fold,), "final", device=device)
             passes = 1 if isinstance(predictor.sampler, str) else predictor.sampler.passes
             parameters = predictor.parameters
             started = time.perf_counter()

@@ -9,8 +9,8 @@ from pathlib import Path
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.plans import Plans
-from gdmunet.preprocessing.fingerprint import FINGERPRINT_FILE, Fingerprint
+from gdmunet.plans import FINGERPRINT_FILE, Plans
+from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.presets import PRESETS, PresetName

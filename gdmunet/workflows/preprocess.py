@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case
 from gdmunet.plans import PLANS_VERSION, Configuration, Plans
@@ -100,7 +101,7 @@ def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Pa
     planned = (plans.dataset_name, plans.dataset.channels, plans.dataset.target_name)
     if planned != (name, descriptor.channels, descriptor.target_name):
         raise GdmError(
-            "the plans are of another data set, or dataset.json has changed since",
+            f"the plans are of another data set, or {DESCRIPTOR_FILE} has changed since",
             file=dataset_folder,
             found=f"plans of {plans.dataset_name}, {', '.join(planned[1])} to {planned[2]}",
             expected=f"{name}, {', '.join(descriptor.channels)} to {descriptor.target_name}",

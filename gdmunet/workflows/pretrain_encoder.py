@@ -9,11 +9,12 @@ from pathlib import Path
 
 from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
-from gdmunet.encoders.pretraining import ENCODER_FILE, RESUME_FILE, Pretraining, PretrainingSettings
+from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingSettings
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import find_plans
 from gdmunet.progress import Progress
+from gdmunet.results import RESUME_FILE, ResultsFolder
 from gdmunet.training.loop.interruption import FoldLock, Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
 
@@ -86,7 +87,7 @@ def run_pretraining(request: PretrainingRequest, folders: Folders) -> Path | Non
 
 def default_run_folder(folders: Folders, dataset: str, plans: str, configuration: str, fold: str) -> Path:
     """Where a run lies if the user names no folder."""
-    return folders.results / dataset / "encoders" / f"{plans}_{configuration}_fold_{fold}"
+    return ResultsFolder(folders.results).encoder_run(dataset, plans, configuration, fold)
 
 
 def _train(training: Pretraining, show_progress: bool) -> bool:

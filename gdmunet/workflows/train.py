@@ -14,6 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.results import ResultsFolder
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
 from gdmunet.training.loop import state
@@ -44,7 +45,8 @@ def train(request: TrainRequest, folders: Folders) -> Path:
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     torch.multiprocessing.spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)
     plans, trainer = _plans_of(request, folders), _trainer_class(request)
-    return folders.results / plans.dataset_name / f"{trainer.__name__}__{plans.name}__{request.configuration}"
+    results = ResultsFolder(folders.results)
+    return results.model(plans.dataset_name, trainer.__name__, plans.name, request.configuration).path
 
 
 def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type: str, address: str) -> None:
@@ -66,20 +68,20 @@ def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -
     first = distributed.rank() == 0
     if request.validate:
         validate_fold(trainer, request.validate, request.show_progress)
-        return trainer.model_folder
+        return trainer.model_folder.path
     if not first:
         _train(trainer, request, device)
-        return trainer.model_folder
-    with FoldLock(trainer.fold_folder):
+        return trainer.model_folder.path
+    with FoldLock(trainer.fold_folder.path):
         _check_start(trainer, request)
-        save_json(plans, trainer.model_folder / "plans.json")
-        save_json(trainer.settings(), trainer.fold_folder / "settings.json")
+        save_json(plans, trainer.model_folder.plans)
+        save_json(trainer.settings(), trainer.fold_folder.settings)
         _train(trainer, request, device)
         if trainer.fold == "all":
             trainer.journal.say("fold all holds no case out, so there is no validation of whole volumes")
         else:
             validate_fold(trainer, "final", request.show_progress)
-    return trainer.model_folder
+    return trainer.model_folder.path
 
 
 def _train(trainer: Trainer, request: TrainRequest, device: torch.device) -> None:
@@ -140,15 +142,16 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
 def _check_start(trainer: Trainer, request: TrainRequest) -> None:
     if request.continue_training:
         return
-    traces = [*trainer.fold_folder.glob("checkpoint_*"), *trainer.fold_folder.glob("resume.pt")]
-    if traces and not request.overwrite:
+    folder = trainer.fold_folder
+    trained = folder.trained_files()
+    if trained and not request.overwrite:
         raise GdmError(
             "this fold has been trained already, wholly or in part",
-            file=trainer.fold_folder,
-            found=", ".join(sorted(path.name for path in traces)),
+            file=folder.path,
+            found=", ".join(path.name for path in trained),
             remedy="continue with --c, or start over with --overwrite",
         )
-    for name in ("journal.jsonl", "training_log.txt", "progress.png", *(path.name for path in traces)):
-        (trainer.fold_folder / name).unlink(missing_ok=True)
-    for name in ("validation", "validation_best", "tensorboard"):
-        shutil.rmtree(trainer.fold_folder / name, ignore_errors=True)
+    for file in (folder.journal, folder.log, folder.progress_figure, *trained):
+        file.unlink(missing_ok=True)
+    for place in (folder.validation("final"), folder.validation("best"), folder.tensorboard):
+        shutil.rmtree(place, ignore_errors=True)

@@ -2,20 +2,16 @@ import pytest
 from prediction_samples import make_model
 
 from gdmunet.errors import GdmError
-from gdmunet.inference.models import find_models, resolve_model
+from gdmunet.inference.models import resolve_model
+from gdmunet.results import ModelName, ResultsFolder
 
 
 def test_one_model_is_found_without_a_word(tmp_path):
     folder = make_model(tmp_path)
     model = resolve_model(tmp_path)
     assert model.path == folder
-    assert (model.dataset, model.trainer, model.plans, model.configuration) == (
-        "Dataset999_Test",
-        "FidelityTrainer",
-        "plain",
-        "3d",
-    )
-    assert model.folds == {"0": ("best",), "1": ("best",)}
+    assert (model.dataset, model.name) == ("Dataset999_Test", ModelName("FidelityTrainer", "plain", "3d"))
+    assert model.trained_folds() == {"0": ("best",), "1": ("best",)}
 
 
 def test_several_models_are_listed_with_the_flags_that_choose_one(tmp_path):
@@ -42,4 +38,4 @@ def test_a_folder_without_weights_is_no_model(tmp_path):
     folder = make_model(tmp_path)
     for file in folder.glob("fold_*/*.safetensors"):
         file.unlink()
-    assert find_models(tmp_path) == []
+    assert ResultsFolder(tmp_path).models() == []

@@ -9,8 +9,9 @@ import pytest
 import SimpleITK as sitk
 
 from gdmunet.errors import GdmError
+from gdmunet.plans import FINGERPRINT_FILE
 from gdmunet.preprocessing import fingerprint as module
-from gdmunet.preprocessing.fingerprint import FINGERPRINT_FILE, Fingerprint, extract_fingerprint
+from gdmunet.preprocessing.fingerprint import Fingerprint, extract_fingerprint
 from gdmunet.serialization import load_json
 
 

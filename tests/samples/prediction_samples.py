@@ -9,6 +9,7 @@ from gdmunet.checkpoint import CheckpointMetadata, save_weights
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec, Plans
+from gdmunet.results import CheckpointName, ResultsFolder
 from gdmunet.serialization import save_json
 
 SPACING = (2.0, 1.5, 1.0)
@@ -69,21 +70,20 @@ def make_model(
     results: Path,
     folds: tuple[str, ...] = ("0", "1"),
     patch: tuple[int, ...] = (8, 8, 8),
-    checkpoint: str = "best",
+    checkpoint: CheckpointName = "best",
     descriptor: DatasetDescriptor | None = None,
 ) -> Path:
     """A model folder whose networks have random weights."""
     configuration, descriptor = make_configuration(patch), descriptor or make_descriptor()
     plans = make_plans(configuration, descriptor)
-    folder = results / plans.dataset_name / f"FidelityTrainer__plain__{configuration.name}"
-    save_json(plans, folder / "plans.json")
+    model = ResultsFolder(results).model(plans.dataset_name, "FidelityTrainer", plans.name, configuration.name)
+    save_json(plans, model.plans)
     for fold in folds:
         torch.manual_seed(len(fold) + ord(fold[0]))
         metadata = CheckpointMetadata("FidelityTrainer", "plain", configuration.name, fold, 1, 10)
         network = build_network(configuration.network)
-        file = folder / f"fold_{fold}" / f"checkpoint_{checkpoint}.safetensors"
-        save_weights(file, network.state_dict(), configuration.network, metadata)
-    return folder
+        save_weights(model.fold(fold).checkpoint(checkpoint), network.state_dict(), configuration.network, metadata)
+    return model.path
 
 
 def make_head(shape: tuple[int, int, int] = (20, 22, 24), seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gdmunet.atomic import write_text
-from gdmunet.evaluation.comparison.results import COMPARISON_FILE, Comparison, save_comparison
+from gdmunet.evaluation.comparison.results import Comparison, save_comparison
 from gdmunet.evaluation.comparison.tables import (
     MAIN_METRICS,
     Column,
@@ -20,6 +20,7 @@ from gdmunet.evaluation.comparison.tables import (
     trainers_csv,
 )
 from gdmunet.evaluation.scores.summary import Statistics
+from gdmunet.results import COMPARISON_FILE
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[Path, ...]:

@@ -14,8 +14,6 @@ from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Stati
 from gdmunet.metrics import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores
 from gdmunet.serialization import load_json, save_json
 
-COMPARISON_FILE = "comparison.json"
-
 
 @dataclass(frozen=True)
 class Cost:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.results import COMPARISON_FILE, Comparison, load_comparison
+from gdmunet.evaluation.comparison.results import Comparison, load_comparison
 from gdmunet.evaluation.report.cases import CaseFiles
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Summary, load_summary
 from gdmunet.journal import read_journal
 from gdmunet.metrics import HIGHER_IS_BETTER
+from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
 from gdmunet.serialization import read_json
 from gdmunet.volume_folders import find_volumes
 
@@ -104,17 +106,17 @@ def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
         raise GdmError("the folder is missing", file=folder, remedy="check the path")
     if (folder / COMPARISON_FILE).is_file():
         return _read_comparison(folder, folders)
-    if (folder / "journal.jsonl").is_file():
+    if (folder / JOURNAL_FILE).is_file():
         return _read_training(folder, folders)
-    if (folder / "summary.json").is_file():
-        summary = load_summary(folder / "summary.json")
+    if (folder / SUMMARY_FILE).is_file():
+        summary = load_summary(folder / SUMMARY_FILE)
         return _with_volumes(Source("evaluation", folder, folder.resolve().name, {}), summary, folders)
-    folds = ", ".join(sorted(path.parent.name for path in folder.glob("fold_*/journal.jsonl")))
+    folds = ", ".join(fold.path.name for fold in ModelFolder(folder).folds() if fold.journal.is_file())
     raise GdmError(
         "the folder holds nothing that a report can show",
         file=folder,
         found=f"trained folds: {folds}" if folds else "none of the three files",
-        expected="summary.json (an evaluation), journal.jsonl (a trained fold) or comparison.json",
+        expected=f"{SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE}",
         remedy=f"give one of the folds, such as {folder / folds.split(',')[0]}" if folds else "run gdm_evaluate first",
     )
 
@@ -140,19 +142,18 @@ def worst_and_best(source: Source, metric: str) -> list[str]:
 
 
 def _read_training(folder: Path, folders: VolumeFolders) -> Source:
-    resolved = folder.resolve()
-    settings = folder / "settings.json"
+    resolved, fold = folder.resolve(), FoldFolder(folder)
     source = Source(
         "training",
         folder,
         f"{resolved.parent.name}, {resolved.name}",
         {},
-        journal=read_journal(folder / "journal.jsonl"),
-        training=read_json(settings) if settings.is_file() else {},
+        journal=read_journal(fold.journal),
+        training=read_json(fold.settings) if fold.settings.is_file() else {},
     )
-    validation = folder / "validation" / "summary.json"
+    validation = fold.summary("final")
     if not validation.is_file():
-        validation = folder / "validation_best" / "summary.json"
+        validation = fold.summary("best")
     if not validation.is_file():
         return replace(source, notes=("The fold has no validation on whole volumes (yet).",))
     return _with_volumes(source, load_summary(validation), folders, validation.parent)
@@ -219,7 +220,7 @@ def _find_folders(settings: EvaluationSettings, folders: VolumeFolders) -> _Foun
         notes.append(f"The masks were not found ({masks}): errors are shown everywhere. Name them with --mask.")
         masks = None
     dataset = references.resolve().parent
-    descriptor = load_descriptor(dataset) if (dataset / "dataset.json").is_file() else None
+    descriptor = load_descriptor(dataset) if (dataset / DESCRIPTOR_FILE).is_file() else None
     conditions = folders.conditions or dataset / references.resolve().name.replace("targets", "images")
     if not conditions.is_dir() or conditions == references.resolve():
         notes.append("The conditions were not found: name their folder with --input.")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from gdmunet.atomic import write_text
 from gdmunet.dataset import find_dataset, load_descriptor
+from gdmunet.dataset_names import dataset_number
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.evaluate import evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSettings, save_summary
 from gdmunet.evaluation.scores.validations import Validation, check_comparable, mean_scores, read_validation
 from gdmunet.inference.ensemble import write_mean
-from gdmunet.inference.models import ModelFolder, find_models
 from gdmunet.progress import track
+from gdmunet.results import MODEL_LAYOUT, SUMMARY_FILE, ModelFolder, ResultsFolder
 from gdmunet.serialization import save_json
 
 SHOWN_METRICS = ("mae", "psnr", "ms_ssim")
@@ -117,14 +118,14 @@ def find_best_configuration(
     GdmError
         No validated model; models that were validated on different cases, ranges or masks; a case without scores.
     """
-    results = find_dataset(results_folder, dataset)
+    places, results = ResultsFolder(Path(results_folder)), find_dataset(results_folder, dataset)
     models = [
         model
-        for model in find_models(results_folder)
+        for model in places.models()
         if model.dataset == results.name
-        and (trainers is None or model.trainer in trainers)
-        and (plans is None or model.plans in plans)
-        and (configurations is None or model.configuration in configurations)
+        and (trainers is None or model.name.trainer in trainers)
+        and (plans is None or model.name.plans in plans)
+        and (configurations is None or model.name.configuration in configurations)
     ]
     validations = [found for model in models if (found := read_validation(model, folds))]
     if not validations:
@@ -132,7 +133,7 @@ def find_best_configuration(
             "no model has been validated",
             file=results,
             found=", ".join(model.path.name for model in models) or "no trained model that fits",
-            expected="<Trainer>__<plans>__<configuration>/fold_0/validation/summary.json",
+            expected=f"{MODEL_LAYOUT}/fold_0/validation/{SUMMARY_FILE}",
             remedy="train with gdm_train, or validate a trained fold with gdm_train ... --val",
         )
     check_comparable(validations)
@@ -144,10 +145,10 @@ def find_best_configuration(
             skipped[_name(pair)] = reason
             continue
         raw = find_dataset(raw_folder, results.name)
-        candidates.append(_candidate(pair, _score_average(pair, results, raw, processes, show_progress)))
+        candidates.append(_candidate(pair, _score_average(pair, places, raw, processes, show_progress)))
     best = _choose(results.name, candidates, validations, skipped)
-    save_json(best, results / "best_configuration.json")
-    write_text(results / "inference_instructions.txt", f"{best.table()}\n\n{best.instructions}\n")
+    save_json(best, places.best_configuration(results.name))
+    write_text(places.instructions(results.name), f"{best.table()}\n\n{best.instructions}\n")
     return best
 
 
@@ -187,12 +188,12 @@ def _why_not_averaged(pair: Sequence[Validation]) -> str | None:
 
 
 def _score_average(
-    pair: Sequence[Validation], results: Path, raw: Path, processes: int, show_progress: bool
+    pair: Sequence[Validation], places: ResultsFolder, raw: Path, processes: int, show_progress: bool
 ) -> dict[str, float]:
     """Average the validation predictions of two models, score them as the models were scored."""
     descriptor = load_descriptor(raw)
     settings = pair[0].settings
-    folder = results / "ensembles" / "___".join(v.model.path.name for v in pair)
+    folder = places.ensemble(raw.name, [validation.model for validation in pair])
     names = sorted(pair[0].cases)
     for name in track(f"averaging {folder.name}", names, show_progress):
         files = [validation.files[name] for validation in pair]
@@ -211,19 +212,19 @@ def _score_average(
         processes=processes,
         show_progress=show_progress,
     )
-    save_summary(summary, folder / "summary.json")
+    save_summary(summary, folder / SUMMARY_FILE)
     return mean_scores(summary.cases)
 
 
 def _instructions(models: Sequence[ModelFolder], folds: Sequence[str], checkpoint: str | None) -> str:
     weights = f" -chk {checkpoint}" if checkpoint else ""
-    number = models[0].dataset.removeprefix("Dataset").split("_")[0]
+    number = dataset_number(models[0].dataset)
     outputs = ["OUTPUT_FOLDER"] if len(models) == 1 else [f"OUTPUT_FOLDER_{k}" for k in range(1, len(models) + 1)]
     lines = ["Predict new cases with the best of them (put your own folders in place of the capitals):", ""]
     for model, output in zip(models, outputs, strict=True):
         lines.append(
-            f"gdm_predict -i INPUT_FOLDER -o {output} -d {number} -c {model.configuration} "
-            f"-tr {model.trainer} -p {model.plans} -f {' '.join(folds)}{weights}"
+            f"gdm_predict -i INPUT_FOLDER -o {output} -d {number} -c {model.name.configuration} "
+            f"-tr {model.name.trainer} -p {model.name.plans} -f {' '.join(folds)}{weights}"
         )
     if len(models) > 1:
         lines.append(f"gdm_ensemble -i {' '.join(outputs)} -o OUTPUT_FOLDER")

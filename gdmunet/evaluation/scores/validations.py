@@ -10,7 +10,7 @@ import numpy as np
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, load_summary
-from gdmunet.inference.models import ModelFolder
+from gdmunet.results import ModelFolder
 from gdmunet.volume_folders import find_volumes
 
 
@@ -45,9 +45,8 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
     cases: dict[str, CaseRow] = {}
     files: dict[str, Path] = {}
     settings: list[EvaluationSettings] = []
-    for folder in sorted(model.path.glob("fold_*/validation")):
-        fold = folder.parent.name.removeprefix("fold_")
-        file = folder / "summary.json"
+    for folder in model.folds():
+        fold, file = folder.fold, folder.summary()
         if not fold.isdigit() or not file.is_file() or (folds is not None and fold not in folds):
             continue
         summary = load_summary(file)
@@ -62,7 +61,7 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
             )
         used.append(fold)
         cases |= summary.cases
-        files |= {name: path for name, path in find_volumes(folder).items() if name in summary.cases}
+        files |= {name: path for name, path in find_volumes(file.parent).items() if name in summary.cases}
         settings.append(summary.settings)
         _check_settings(settings[0], summary.settings, file)
     return Validation(model, tuple(used), cases, files, settings[0]) if used else None

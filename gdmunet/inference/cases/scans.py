@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from gdmunet.dataset import FILE_ENDINGS, Case
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case, read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
@@ -244,7 +245,7 @@ def _settings_of(predictor: Predictor) -> ScanSettings:
     if predictor.descriptor.simulation is None:
         raise GdmError(
             "the model was not trained on simulated scans",
-            found=f"data set {predictor.descriptor.name} without a simulation in its dataset.json",
+            found=f"data set {predictor.descriptor.name} without a simulation in its {DESCRIPTOR_FILE}",
             expected="a data set that gdm_simulate_svct made",
             remedy="predict from conditions, without --sinogram and --simulate",
         )

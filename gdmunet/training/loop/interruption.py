@@ -12,6 +12,7 @@ import psutil
 
 from gdmunet.atomic import make_folder
 from gdmunet.errors import GdmError
+from gdmunet.results import RUNNING_FILE
 
 
 class Interruption:
@@ -42,7 +43,7 @@ class FoldLock:
     """Holds a fold's folder for this process; a process that died holds nothing."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / "running.json"
+        self.file = folder / RUNNING_FILE
 
     def __enter__(self) -> FoldLock:
         owner = self._owner()

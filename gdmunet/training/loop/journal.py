@@ -9,11 +9,11 @@ import importlib.util
 import json
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from gdmunet.atomic import atomic_path, make_folder
 from gdmunet.journal import read_journal
+from gdmunet.results import FoldFolder
 from gdmunet.training.loop.progress_figure import draw_progress
 
 
@@ -23,19 +23,19 @@ class Journal:
     Parameters
     ----------
     folder
-        ``fold_k``.
+        The fold's folder; made where it is not there.
     speak
         Also print every line.
     """
 
-    def __init__(self, folder: Path, speak: bool) -> None:
+    def __init__(self, folder: FoldFolder, speak: bool) -> None:
         self.folder, self.speak = folder, speak
-        self.file = folder / "journal.jsonl"
-        make_folder(folder)
+        self.file = folder.journal
+        make_folder(folder.path)
 
     def say(self, text: str) -> None:
         """Add a line with the time to training_log.txt."""
-        with open(self.folder / "training_log.txt", "a", encoding="utf-8") as log:
+        with open(self.folder.log, "a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if self.speak:
             print(text, flush=True)
@@ -52,7 +52,7 @@ class Journal:
         from torch.utils.tensorboard import SummaryWriter
 
         # A line an epoch: opening the writer anew costs nothing, and a resumed epoch replaces what it repeats.
-        with SummaryWriter(str(self.folder / "tensorboard"), purge_step=row["epoch"]) as writer:
+        with SummaryWriter(str(self.folder.tensorboard), purge_step=row["epoch"]) as writer:
             for name, value in row.items():
                 if isinstance(value, int | float) and name not in ("epoch", "iteration"):
                     writer.add_scalar(name, value, row["epoch"])
@@ -71,5 +71,5 @@ class Journal:
         """Draw progress.png from the rows so far."""
         rows = self.rows()
         if rows:
-            with atomic_path(self.folder / "progress.png") as temporary:
+            with atomic_path(self.folder.progress_figure) as temporary:
                 draw_progress(rows).savefig(temporary, dpi=90, format="png")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gdmunet.atomic import atomic_path
 from gdmunet.checkpoint import CheckpointMetadata, load_weights, save_weights
 from gdmunet.errors import GdmError
+from gdmunet.results import CheckpointName
 from gdmunet.serialization import to_json
 from gdmunet.training.loop.ema import copy_weights, weights_of
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gdmunet.training.trainers.trainer import Trainer
 
 
-def save_weights_of(trainer: Trainer, name: Literal["latest", "best", "final"]) -> None:
+def save_weights_of(trainer: Trainer, name: CheckpointName) -> None:
     """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
     metadata = CheckpointMetadata(
         trainer=type(trainer).__name__,
@@ -32,7 +33,7 @@ def save_weights_of(trainer: Trainer, name: Literal["latest", "best", "final"]) 
         validation_mae=trainer.mae_average,
         sampler=trainer.sampler,
     )
-    file = trainer.fold_folder / f"checkpoint_{name}.safetensors"
+    file = trainer.fold_folder.checkpoint(name)
     save_weights(file, trainer.average.state, trainer.network_spec, metadata)
 
 
@@ -54,7 +55,7 @@ def save_resume_state(trainer: Trainer) -> None:
         "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "extra": trainer.extra_state(),
     }
-    with atomic_path(trainer.fold_folder / "resume.pt") as temporary:
+    with atomic_path(trainer.fold_folder.resume) as temporary:
         torch.save(content, temporary)
 
 
@@ -66,12 +67,12 @@ def load_resume_state(trainer: Trainer) -> None:
     GdmError
         There is nothing to continue, or the settings have changed since.
     """
-    file = trainer.fold_folder / "resume.pt"
+    file = trainer.fold_folder.resume
     if not file.is_file():
         raise GdmError(
             "there is nothing to continue",
             file=file,
-            found="no resume.pt",
+            found=f"no {file.name}",
             remedy="train without --c, or check trainer, plans, configuration and fold",
         )
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,6 +14,7 @@ from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
+from gdmunet.results import ValidatedCheckpoint
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.source import PatchSource
 from gdmunet.training.patches.stream import PatchLoader
@@ -47,7 +48,7 @@ def patch_mae(trainer: Trainer) -> float:
     return error / max(voxels, 1.0) * configuration.target_normalization.scale
 
 
-def validate_fold(trainer: Trainer, checkpoint: Literal["final", "best"], show_progress: bool = True) -> Summary:
+def validate_fold(trainer: Trainer, checkpoint: ValidatedCheckpoint, show_progress: bool = True) -> Summary:
     """Predict the fold's validation cases from their raw files, as ``gdm_predict`` does, and score them.
 
     Writes ``fold_k/validation/`` (``validation_best/`` for the best checkpoint) with the volumes and summary.json.
@@ -56,10 +57,10 @@ def validate_fold(trainer: Trainer, checkpoint: Literal["final", "best"], show_p
     descriptor = load_descriptor(raw)
     chosen = set(trainer.validation_cases)
     cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
-    folder = trainer.fold_folder / ("validation" if checkpoint == "final" else "validation_best")
+    folder = trainer.fold_folder.validation(checkpoint)
     given = raw / "masksTr" if descriptor.mask else None
     derived = trainer.folders.preprocessed / trainer.plans.dataset_name / DERIVED_MASKS
-    predictor = Predictor.from_folder(trainer.model_folder, (trainer.fold,), checkpoint, device=trainer.device)
+    predictor = Predictor.from_folder(trainer.model_folder.path, (trainer.fold,), checkpoint, device=trainer.device)
     predict_cases(cases, folder, predictor, mask_folder=given, show_progress=show_progress)
     summary = evaluate_folders(
         raw / "targetsTr",
@@ -70,6 +71,6 @@ def validate_fold(trainer: Trainer, checkpoint: Literal["final", "best"], show_p
         checkpoint=checkpoint,
         show_progress=show_progress,
     )
-    save_summary(summary, folder / "summary.json")
+    save_summary(summary, trainer.fold_folder.summary(checkpoint))
     trainer.journal.say(f"validation of whole volumes ({checkpoint}): MAE {summary.mean['mae']:.1f} {trainer.unit}")
     return summary

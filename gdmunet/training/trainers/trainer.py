@@ -19,6 +19,7 @@ from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
 from gdmunet.preprocessing.casestore import CaseStore, store_folder
 from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.progress import Progress
+from gdmunet.results import ResultsFolder
 from gdmunet.training import distributed
 from gdmunet.training.loop import state
 from gdmunet.training.loop.ema import WeightAverage
@@ -62,10 +63,9 @@ class Trainer(TrainerSettings):
     ) -> None:
         self.plans, self.fold, self.folders, self.device = plans, str(fold), folders, device
         self.configuration = plans.configuration(configuration)
-        self.model_folder = (
-            folders.results / plans.dataset_name / f"{type(self).__name__}__{plans.name}__{configuration}"
-        )
-        self.fold_folder = self.model_folder / f"fold_{fold}"
+        results = ResultsFolder(folders.results)
+        self.model_folder = results.model(plans.dataset_name, type(self).__name__, plans.name, configuration)
+        self.fold_folder = self.model_folder.fold(fold)
         self.store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
         chosen = cases_of_fold(plans, self.store, self.fold)
         self.training_cases, self.validation_cases = chosen.training, chosen.validation

@@ -79,7 +79,7 @@ def test_an_interrupted_training_continues_bit_for_bit(toy, tmp_path, number, wo
     with pytest.raises(KeyboardInterrupt):
         stopped.train(workers, show_progress=False)
     assert stopped.iteration == 3
-    assert (stopped.fold_folder / "checkpoint_latest.safetensors").exists()
+    assert (stopped.fold_folder.path / "checkpoint_latest.safetensors").exists()
 
     continued = trainer_of(toy, stopping)
     state.load_resume_state(continued)
@@ -111,7 +111,7 @@ def test_sigterm_to_a_whole_job_saves_although_the_patch_workers_die_first(toy):
     trainer = trainer_of(toy, WorkersDie)
     with pytest.raises(KeyboardInterrupt):
         trainer.train(1, show_progress=False)
-    assert torch.load(trainer.fold_folder / "resume.pt", weights_only=True)["iteration"] == trainer.iteration >= 2
+    assert torch.load(trainer.fold_folder.path / "resume.pt", weights_only=True)["iteration"] == trainer.iteration >= 2
 
 
 def test_continuing_needs_a_state_and_the_same_settings(toy):
@@ -134,14 +134,14 @@ def test_a_loss_that_is_not_a_number_names_the_cases_and_overwrites_nothing(toy)
     with pytest.raises(GdmError, match="not a number at iteration 5") as error:
         trainer.train(0, show_progress=False)
     assert "case_" in str(error.value)
-    assert torch.load(trainer.fold_folder / "resume.pt", weights_only=True)["iteration"] == 4
-    assert not (trainer.fold_folder / "checkpoint_final.safetensors").exists()
+    assert torch.load(trainer.fold_folder.path / "resume.pt", weights_only=True)["iteration"] == 4
+    assert not (trainer.fold_folder.path / "checkpoint_final.safetensors").exists()
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint(toy, monkeypatch):
     trainer = trainer_of(toy)
     trainer.train(0, show_progress=False)
-    file = trainer.fold_folder / "checkpoint_latest.safetensors"
+    file = trainer.fold_folder.path / "checkpoint_latest.safetensors"
     before = file.read_bytes()
 
     def full(*arguments, **options):
@@ -151,13 +151,13 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(toy, monkeypatch):
     with pytest.raises(GdmError, match="No space left"):
         trainer.save("latest")
     assert file.read_bytes() == before
-    assert not list(trainer.fold_folder.glob(".tmp*"))
+    assert not list(trainer.fold_folder.path.glob(".tmp*"))
 
 
 def test_checkpoints_hold_the_averaged_weights_and_rebuild_their_network(toy):
     trainer = trainer_of(toy)
     trainer.train(0, show_progress=False)
-    checkpoint = load_weights(trainer.fold_folder / "checkpoint_final.safetensors")
+    checkpoint = load_weights(trainer.fold_folder.path / "checkpoint_final.safetensors")
     assert checkpoint.network == trainer.configuration.network
     assert checkpoint.metadata.iteration == 8
     for name, value in trainer.average.state.items():
@@ -176,10 +176,10 @@ def test_validation_patches_are_fixed_and_leave_the_weights_alone(toy):
 def test_the_journal_counts_what_it_should(toy):
     trainer = trainer_of(toy, Short.derive({"iterations": "7"}))
     trainer.train(0, show_progress=False)
-    rows = [json.loads(line) for line in (trainer.fold_folder / "journal.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trainer.fold_folder.path / "journal.jsonl").read_text().splitlines()]
     assert [row["iteration"] for row in rows] == [4, 7]
     assert all(0 <= row["wait_share"] <= 1 and row["peak_memory_mb"] > 0 for row in rows)
-    assert (trainer.fold_folder / "progress.png").is_file()
+    assert (trainer.fold_folder.path / "progress.png").is_file()
     labels = {line.get_label() for axis in draw_progress(rows).axes for line in axis.get_lines()}
     assert {"fidelity", "validation MAE", "its moving average", "waiting for patches"} <= labels
 

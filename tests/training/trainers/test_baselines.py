@@ -196,13 +196,13 @@ def test_a_step_in_mixed_precision(toy, kind):
 def test_the_checkpoint_holds_the_derived_network_and_how_to_draw_from_it(toy, kind):
     trainer = trainer_of(toy, short(kind))
     trainer.train(0, show_progress=False)
-    save_json(trainer.plans, trainer.model_folder / "plans.json")
-    checkpoint = load_weights(trainer.fold_folder / "checkpoint_final.safetensors")
+    save_json(trainer.plans, trainer.model_folder.path / "plans.json")
+    checkpoint = load_weights(trainer.fold_folder.path / "checkpoint_final.safetensors")
     planned = trainer.configuration.network
     assert checkpoint.network == stepwise_spec(planned)
     assert (checkpoint.network.in_channels, checkpoint.network.condition_channels) == (3, 1)
     assert checkpoint.metadata.sampler == trainer.sampler
-    assert load_model(trainer.model_folder, None, "final").sampler == trainer.sampler
+    assert load_model(trainer.model_folder.path, None, "final").sampler == trainer.sampler
     assert load_network(checkpoint)(torch.zeros(1, 3, 16, 16, 16)).shape == (1, 1, 16, 16, 16)
 
 

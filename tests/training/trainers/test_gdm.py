@@ -54,7 +54,7 @@ def test_training_lowers_the_validation_error_and_the_journal_says_what_the_drif
     level = trainer.levels[0].name
     wanted = {f"scale_{level}", f"force_{level}_0.02", f"ess_{level}_0.2", "cosine", "norm_fidelity", "lambda"}
     assert wanted <= rows[-1].keys()
-    assert (trainer.fold_folder / "progress.png").is_file()
+    assert (trainer.fold_folder.path / "progress.png").is_file()
     found = drawn(draw_progress(rows))
     assert found[f"{level}, temperature 0.02"] == [row.get(f"force_{level}_0.02") for row in rows]
     # The lengths of both gradients, and not their ratio alone.
@@ -159,7 +159,7 @@ def test_a_default_does_not_warn_of_token_sets_that_no_batch_can_fill(toy):
     trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, minimum_tokens=20))
     assert {"local", "global"} == set(GDMTrainer.families) and trainer.configuration.batch_size == 2
     report = trainer.train_step([batch_for(trainer)])
-    assert "left out" not in (trainer.fold_folder / "training_log.txt").read_text()
+    assert "left out" not in (trainer.fold_folder.path / "training_log.txt").read_text()
     _, named = trainer.description().split("fewer than minimum_tokens=20 tokens of ")
     assert "stride_2/global_mean" in named and "stride_2/local2_mean" not in named
     assert any(name.startswith("loss_drift_") for name in report)
