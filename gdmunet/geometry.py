@@ -6,7 +6,9 @@ World coordinates are LPS (left, posterior, superior) in mm, as in SimpleITK and
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +16,13 @@ from gdmunet.errors import GdmError
 
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
+T = TypeVar("T")
+
+
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """Exactly three values as a tuple whose type says so: one for each axis."""
+    first, second, third = values
+    return first, second, third
 
 
 @dataclass(frozen=True)
@@ -121,12 +130,12 @@ class AxisMap:
     def inverse(self) -> AxisMap:
         """The map that undoes this one."""
         order = tuple(int(i) for i in np.argsort(self.order))
-        return AxisMap(order, tuple(self.flipped[i] for i in order))  # type: ignore[arg-type]
+        return AxisMap(triple(order), triple(self.flipped[i] for i in order))
 
     def apply_to_geometry(self, geometry: Geometry) -> Geometry:
         """The grid of the reordered array; every voxel keeps its world position."""
-        shape = tuple(geometry.shape[i] for i in self.order)
-        spacing = tuple(geometry.spacing[i] for i in self.order)
+        shape = triple(geometry.shape[i] for i in self.order)
+        spacing = triple(geometry.spacing[i] for i in self.order)
         columns = geometry.matrix[:, ::-1]  # column i now belongs to array axis i (z, y, x)
         signs = np.where(self.flipped, -1.0, 1.0)
         matrix = (columns[:, list(self.order)] * signs)[:, ::-1]
@@ -134,7 +143,7 @@ class AxisMap:
         for axis, flip in zip(self.order, self.flipped, strict=True):
             corner[axis] = geometry.shape[axis] - 1 if flip else 0
         origin = geometry.to_world(corner)
-        return Geometry(shape, spacing, tuple(origin.tolist()), tuple(matrix.ravel().tolist()))  # type: ignore[arg-type]
+        return Geometry(shape, spacing, triple(origin.tolist()), tuple(matrix.ravel().tolist()))
 
 
 def canonical_axes(geometry: Geometry) -> AxisMap:
@@ -148,7 +157,7 @@ def canonical_axes(geometry: Geometry) -> AxisMap:
         itertools.permutations(range(3)),
         key=lambda axes: sum(abs(cosines[world, axis]) for world, axis in enumerate(axes)),
     )
-    return AxisMap(order, tuple(bool(cosines[world, axis] < 0) for world, axis in enumerate(order)))  # type: ignore[arg-type]
+    return AxisMap(triple(order), triple(bool(cosines[world, axis] < 0) for world, axis in enumerate(order)))
 
 
 def _round(values: tuple[float, ...]) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
+from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.serialization import load_json
 
@@ -190,7 +191,7 @@ class Configuration:
     @property
     def window_size(self) -> tuple[int, int, int]:
         """The patch as three numbers: a 2D patch is one slice thick."""
-        return (1,) * (3 - self.dimensions) + self.patch_size  # type: ignore[return-value]
+        return triple((*(1 for _ in range(3 - self.dimensions)), *self.patch_size))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gdmunet.dicom.repair import resample_stack
 from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import Slice
 from gdmunet.errors import GdmError
-from gdmunet.geometry import AxisMap, Geometry
+from gdmunet.geometry import AxisMap, Geometry, triple
 from gdmunet.hounsfield import HU_AIR
 from gdmunet.imageio import Volume, check_values
 
@@ -84,7 +84,7 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
 
 def _grid(shape: tuple[int, ...], stack: Stack, first: Slice) -> Geometry:
     return Geometry(
-        shape,  # type: ignore[arg-type]
+        triple(shape),
         (stack.spacing, *first.spacing),
         first.position,
         tuple(stack.axes.ravel().tolist()),

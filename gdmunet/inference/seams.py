@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Shape
+from gdmunet.geometry import Shape, triple
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.sliding_window import WindowGrid, plan_windows
 from gdmunet.metrics.seams import seam_score
@@ -45,7 +45,7 @@ def offset_difference(predictor: Predictor, prepared: PreparedCase, offset: Shap
         Voxels by which the second grid is shifted; None: half a step along every axis.
     """
     window = predictor.configuration.window_size
-    shift: Shape = offset or tuple(int(size * predictor.step_size) // 2 for size in window)  # type: ignore[assignment]
+    shift: Shape = offset or triple(int(size * predictor.step_size) // 2 for size in window)
     if not any(shift):
         raise GdmError("a shift of no voxel changes nothing", found=shift, expected="at least one voxel")
     first = predictor.predict_network_units(prepared).array

@@ -11,6 +11,7 @@ from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.device import Precision
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
+from gdmunet.geometry import triple
 from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
@@ -102,7 +103,7 @@ def plan_experiment(
     task = _Task(
         fingerprint,
         transpose,
-        tuple(spacing[axis] for axis in transpose),  # type: ignore[arg-type]
+        triple(spacing[axis] for axis in transpose),
         _median_shape(fingerprint, spacing, transpose),
         intensities,
         problem,
@@ -178,7 +179,7 @@ def _target_spacing(
 def _axis_order(spacing: tuple[float, ...]) -> tuple[int, int, int]:
     """The axis of the largest spacing first, the others in their order."""
     first = int(np.argmax(spacing))
-    return (first, *(axis for axis in range(3) if axis != first))  # type: ignore[return-value]
+    return triple((first, *(axis for axis in range(3) if axis != first)))
 
 
 def _median_shape(
@@ -190,7 +191,7 @@ def _median_shape(
         for case in fingerprint.cases.values()
     ]
     median = np.median(np.asarray(shapes), axis=0)
-    return tuple(max(1, round(float(median[axis]))) for axis in transpose)  # type: ignore[return-value]
+    return triple(max(1, round(float(median[axis]))) for axis in transpose)
 
 
 def _plan_configurations(task: _Task, wanted: tuple[str, ...]) -> tuple[dict[str, Configuration], list[Reason]]:
@@ -263,7 +264,7 @@ def _slices_kept(task: _Task) -> tuple[int, int, int]:
 
 def _shape_at(task: _Task, spacing: tuple[float, ...]) -> tuple[int, int, int]:
     """Median shape in voxels at another spacing (prepared axis order)."""
-    return tuple(  # type: ignore[return-value]
+    return triple(
         max(1, round(old / new * size)) for old, new, size in zip(task.spacing, spacing, task.median_shape, strict=True)
     )
 
@@ -278,10 +279,10 @@ def _lowres(task: _Task, full: FittedPatch) -> tuple[tuple[float, float, float],
         finer = spacing.max() / spacing > 2
         spacing = np.where(finer if finer.any() else True, spacing * LOWRES_STEP, spacing)
         voxels = float(np.prod(np.asarray(task.spacing) / spacing * task.median_shape))
-        now: tuple[float, float, float] = tuple(float(n) for n in spacing)  # type: ignore[assignment]
+        now = triple(float(n) for n in spacing)
         fitted = fit_patch(now, _shape_at(task, now), task.problem, "3d_lowres")
         seen = float(np.prod(fitted.topology.patch_size)) / voxels
-    chosen: tuple[float, float, float] = tuple(float(n) for n in spacing)  # type: ignore[assignment]
+    chosen = triple(float(n) for n in spacing)
     gain = full_voxels / voxels
     reason = words.lowres(share, seen, gain, needed=share < LOWRES_SHARE, kept=gain >= LOWRES_GAIN, spacing=chosen)
     kept = share < LOWRES_SHARE and gain >= LOWRES_GAIN

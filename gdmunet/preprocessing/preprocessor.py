@@ -10,7 +10,7 @@ import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
-from gdmunet.geometry import AxisMap, Geometry, Shape, Vector, canonical_axes
+from gdmunet.geometry import AxisMap, Geometry, Shape, Vector, canonical_axes, triple
 from gdmunet.imageio import CaseVolumes
 from gdmunet.plans import Configuration, NormalizationSpec
 from gdmunet.preprocessing.body import derive_body_mask
@@ -88,8 +88,7 @@ class CroppedCase:
 def prepared_axes(geometry: Geometry, transpose: Sequence[int]) -> AxisMap:
     """The map from file axes to prepared axes: canonical LPS (z, y, x), then `transpose`."""
     canonical = canonical_axes(geometry)
-    order = tuple(canonical.order[i] for i in transpose)
-    return AxisMap(order, tuple(canonical.flipped[i] for i in transpose))  # type: ignore[arg-type]
+    return AxisMap(triple(canonical.order[i] for i in transpose), triple(canonical.flipped[i] for i in transpose))
 
 
 def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequence[int] = (0, 1, 2)) -> CroppedCase:
@@ -182,7 +181,7 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
         cropped.crop_box,
         shape,
         new_shape,
-        tuple(old * a / b for old, a, b in zip(cropped.spacing, shape, new_shape, strict=True)),  # type: ignore[arg-type]
+        triple(old * a / b for old, a, b in zip(cropped.spacing, shape, new_shape, strict=True)),
         condition_maps,
         target_map,
         cropped.mask_source,
@@ -247,7 +246,7 @@ def predicted_body(volumes: CaseVolumes, configuration: Configuration, descripto
 def working_spacing(configuration: Configuration, spacing: Sequence[float]) -> Vector:
     """The configuration's spacing as three numbers; in 2D the first prepared axis keeps the `spacing` of the case."""
     missing = 3 - len(configuration.spacing)
-    return (*spacing[:missing], *configuration.spacing)  # type: ignore[return-value]
+    return triple((*spacing[:missing], *configuration.spacing))
 
 
 def _derive(identifier: str, conditions: np.ndarray, modalities: tuple[str, ...], spacing: Vector) -> np.ndarray:
@@ -283,7 +282,7 @@ def _bounding_box(mask: np.ndarray) -> CropBox:
     for axis in range(3):
         inside = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
         box.append((int(inside[0]), int(inside[-1]) + 1))
-    return tuple(box)  # type: ignore[return-value]
+    return triple(box)
 
 
 def _millimetres(spacing: Sequence[float]) -> str:

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 from scipy import ndimage
 
-from gdmunet.geometry import Shape
+from gdmunet.geometry import Shape, triple
 
 # An axis whose voxels are this many times longer than the others' is one of thick slices.
 THICK_SLICE_RATIO = 3.0
@@ -29,9 +29,7 @@ def thick_axis(*spacings: tuple[float, ...]) -> int | None:
 
 def resampled_shape(shape: Shape, spacing: tuple[float, ...], new_spacing: tuple[float, ...]) -> Shape:
     """Voxels (at least one an axis) that come nearest to `new_spacing` over the same extent."""
-    return tuple(  # type: ignore[return-value]
-        max(1, round(size * old / new)) for size, old, new in zip(shape, spacing, new_spacing, strict=True)
-    )
+    return triple(max(1, round(size * old / new)) for size, old, new in zip(shape, spacing, new_spacing, strict=True))
 
 
 def resample(array: np.ndarray, new_shape: Shape, order: int = 3, thick: int | None = None) -> np.ndarray:

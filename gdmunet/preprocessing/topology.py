@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gdmunet.geometry import triple
+
 # A feature map keeps at least this many voxels along a pooled axis.
 SMALLEST_EDGE = 4
 # An axis this many times coarser than the others, with that many times fewer voxels, is anisotropic.
@@ -127,4 +129,4 @@ def fullres_target_spacing(
     if target[coarse] > ANISOTROPY * widest and size[coarse] * ANISOTROPY < min(size[others]):
         thin = float(np.percentile(all_spacings[:, coarse], 10))
         target[coarse] = thin if thin >= widest else widest + 1e-5
-    return tuple(float(value) for value in target)  # type: ignore[return-value]
+    return triple(float(value) for value in target)

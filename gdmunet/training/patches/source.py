@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 
+from gdmunet.geometry import triple
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 from gdmunet.preprocessing.preprocessor import border_values
 from gdmunet.training.patches.augmentation import Augmentation, Sample
@@ -60,7 +61,7 @@ class PatchSource:
         window = self.window_size
         if move and augmentation is not None:
             flat = augmentation.margin(window[3 - self.dimensions :])
-            window = (1,) * (3 - self.dimensions) + flat  # type: ignore[assignment]
+            window = triple((*(1 for _ in range(3 - self.dimensions)), *flat))
         border = self._border(case)
         sample = self._read(case, self._corner(case, window, rng), window, border)
         if augmentation is None:
