@@ -15,7 +15,7 @@ import torch
 from gdmunet.dataset import find_dataset
 from gdmunet.paths import find_folders
 from gdmunet.plans import find_plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.training.patches.source import PatchSource
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
@@ -31,7 +31,7 @@ def main() -> None:
     preprocessed = find_folders().preprocessed
     plans = find_plans(find_dataset(preprocessed, arguments.dataset), arguments.plans)
     configuration = plans.configuration(arguments.configuration)
-    store = CaseStore(store_folder(preprocessed / plans.dataset_name, plans.name, configuration.name))
+    store = CaseStore(preprocessed / plans.dataset_name, plans.name, configuration.name)
     source = PatchSource(
         store, tuple(store.identifiers()), configuration.window_size, configuration.dimensions,
         configuration.background, FidelityTrainer.body_share, FidelityTrainer.seed,

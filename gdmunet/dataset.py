@@ -200,7 +200,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
                 file=path,
                 found=path.name,
                 expected=f"{stem}_0000{ending}",
-                remedy="rename it, or let gdm_new_dataset lay the files out",
+                remedy="rename it, or build a new data set from the folder",
             )
         found.setdefault(match[1], {})[int(match[2])] = path
     if not found:

@@ -67,14 +67,22 @@ class GdmError(Exception):
         self.file = file
         self.found = found
         self.expected = expected
-        self.remedy = f"run {COMMAND}" if remedy is None and command is not None else remedy
+        self.remedy = _remedy(remedy, command)
         self.command = command
 
-    def located(self, *, case: str | None = None, file: str | Path | None = None, remedy: str | None = None) -> Self:
+    def located(
+        self,
+        *,
+        case: str | None = None,
+        file: str | Path | None = None,
+        remedy: str | None = None,
+        command: CommandLine | None = None,
+    ) -> Self:
         """Fill in the facts that are missing, and give the same error to raise again; known facts stay."""
         self.case = case if self.case is None else self.case
         self.file = file if self.file is None else self.file
-        self.remedy = remedy if self.remedy is None else self.remedy
+        if self.remedy is None and self.command is None:
+            self.remedy, self.command = _remedy(remedy, command), command
         return self
 
     def within(self, place: str) -> Self:
@@ -105,6 +113,10 @@ class GdmError(Exception):
             cause = f"caused by {type(self.__cause__).__name__}: {self.__cause__}"
             facts["__notes__"] = [*facts.get("__notes__", ()), cause]
         return copyreg.__newobj__, (type(self), *self.args), facts  # type: ignore[attr-defined]
+
+
+def _remedy(prose: str | None, command: CommandLine | None) -> str | None:
+    return f"run {COMMAND}" if prose is None and command is not None else prose
 
 
 def _portable(fact: Any) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
@@ -16,6 +17,9 @@ from gdmunet.serialization import load_json
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 PLANS_VERSION = 1
+# Kinds of network that planning can choose; `gdmunet.preprocessing.presets` says what each fixes.
+PresetName = Literal["plain", "M", "L", "XL", "tiny"]
+DEFAULT_PLANS = "gdmPlans"
 
 
 @dataclass(frozen=True)
@@ -227,7 +231,7 @@ class Plans:
 
     dataset_name: str
     name: str
-    planner: Literal["plain", "M", "L", "XL", "tiny"]
+    planner: PresetName
     trainer: str
     precision: Literal["bfloat16", "float16", "float32"]
     memory_budget_gb: float
@@ -249,6 +253,19 @@ class Plans:
         return self.configurations[name]
 
 
+def default_plans_name(preset: PresetName) -> str:
+    """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
+    return DEFAULT_PLANS if preset == "plain" else f"{DEFAULT_PLANS}_{preset}"
+
+
+def planning_flags(name: str) -> tuple[str, ...]:
+    """The flags of planning that give plans of this name."""
+    for preset in get_args(PresetName):
+        if name == default_plans_name(preset):
+            return () if preset == "plain" else ("-pl", preset)
+    return ("-overwrite_plans_name", name)
+
+
 def load_plans(file: Path) -> Plans:
     """Read plans.json; plans of another version are refused."""
     plans = load_json(Plans, file, "plans")
@@ -258,7 +275,7 @@ def load_plans(file: Path) -> Plans:
             file=file,
             found=f"version {plans.version}",
             expected=f"version {PLANS_VERSION}",
-            remedy="run gdm_plan_and_preprocess again",
+            remedy="plan again with this version, or use the version that made them",
         )
     return plans
 
@@ -273,6 +290,7 @@ def find_plans(preprocessed_dataset_folder: Path, name: str) -> Plans:
             f"there are no plans {name} for {folder.name}",
             file=file,
             found=", ".join(known) or "no plans at all",
-            remedy="run gdm_plan_and_preprocess, or choose plans with -p",
+            remedy="choose plans with -p, or run {command}" if known else None,
+            command=commands.plan_and_preprocess(folder.name, *planning_flags(name)),
         )
     return load_plans(file)

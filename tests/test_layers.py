@@ -10,6 +10,7 @@ LAYERS = [
     {
         "errors",
         "atomic",
+        "commands",
         "serialization",
         "geometry",
         "hounsfield",

@@ -127,7 +127,7 @@ def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
             file=folder,
             found=f"no file CASE{suffix} with a known ending",
             expected=" ".join(f"CASE{suffix}{ending}" for ending in FILE_ENDINGS),
-            remedy="check the folder and the suffix; gdm_convert_dicom converts DICOM series",
+            remedy="check the folder and the suffix; convert DICOM series to volumes first",
         )
     return found
 

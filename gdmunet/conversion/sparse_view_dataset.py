@@ -98,7 +98,7 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
             "there are no CT volumes",
             file=inputs[0] if inputs else None,
             expected="files that end in " + " ".join(FILE_ENDINGS),
-            remedy="convert DICOM series first (gdm_convert_dicom)",
+            remedy="convert DICOM series to volumes first",
         )
     return dict(sorted(found.items()))
 

@@ -16,7 +16,7 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from gdmunet.errors import GdmError
+from gdmunet.errors import CommandLine, GdmError
 from gdmunet.progress import Progress
 from gdmunet.serialization import load_json, save_json
 
@@ -100,11 +100,16 @@ def file_sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def check_sha256(file: Path, found: str, expected: str, remedy: str) -> None:
+def check_sha256(file: Path, found: str, expected: str, remedy: str, command: CommandLine | None = None) -> None:
     """Refuse a file whose hash is not the expected one."""
     if found != expected:
         raise GdmError(
-            "the weights are not the expected ones", file=file, found=found, expected=expected, remedy=remedy
+            "the weights are not the expected ones",
+            file=file,
+            found=found,
+            expected=expected,
+            remedy=remedy,
+            command=command,
         )
 
 

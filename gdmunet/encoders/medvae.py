@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.scaling import rescale, window_of
 from gdmunet.encoders.weight_files import channels_of, fill, read_weights
@@ -158,7 +159,7 @@ def _build(
     file: Path | None, units: VolumeUnits, multipliers: tuple[int, ...], trust_checkpoint: bool
 ) -> FrozenEncoder:
     if file is None:
-        raise GdmError("MedVAE needs its weight file", remedy="gdm_download_encoder medvae-4x-3d")
+        raise GdmError("MedVAE needs its weight file", command=commands.download_encoder("medvae-4x-3d"))
     weights = read_weights(file, trust_checkpoint)
     network = MedVaeNetwork(multipliers, channels_of(weights, "encoder.conv_in.weight", file))
     fill(network, weights, file, prefix="encoder.")

@@ -69,7 +69,9 @@ def build_mini(file: Path | None, units: VolumeUnits, dimensions: int, trust_che
 def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """An encoder that `gdm_pretrain_encoder` wrote: its ``encoder.safetensors``, or the run folder that holds it."""
     if file is None:
-        raise GdmError("mae needs a run folder", expected="mae:FOLDER", remedy="pretrain one: gdm_pretrain_encoder")
+        raise GdmError(
+            "mae needs a run folder", expected="mae:FOLDER", remedy="pretrain an encoder, and give its folder"
+        )
     file = Path(file)
     return _build(file / "encoder.safetensors" if file.is_dir() else file, units, dimensions)
 
@@ -97,6 +99,6 @@ def _build(file: Path, units: VolumeUnits, dimensions: int) -> FrozenEncoder:
             file=file,
             found=f"{network.dimensions}D",
             expected=f"{dimensions}D",
-            remedy=f"pretrain one with gdm_pretrain_encoder --dimensions {dimensions}, or use mini",
+            remedy=f"pretrain an encoder with --dimensions {dimensions}, or use mini",
         )
     return MiniEncoder(network, units)

@@ -10,6 +10,7 @@ import importlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.download import HUB, HubFile, cached_file, check_sha256, download, expected_sha256, file_sha256
 from gdmunet.encoders.factories import Builder, own_factory
@@ -188,7 +189,8 @@ def _cached_weights(family: Family, cache: Path) -> Path | None:
     """The downloaded file, which must have the hash that was pinned or recorded; a user's own file may be any."""
     file = cached_file(family.source, family_folder(family, cache)) if family.source else None
     if family.source and file and (wanted := expected_sha256(family.source, file)):
-        check_sha256(file, file_sha256(file), wanted, f"delete {file}, then run gdm_download_encoder {family.name}")
+        command = commands.download_encoder(family.name)
+        check_sha256(file, file_sha256(file), wanted, "delete the file, then run {command}", command)
     return file
 
 
@@ -202,14 +204,16 @@ def build_encoder(
             f"the encoder {family.name} has no {dimensions}D form",
             found=f"{dimensions}D",
             expected=" or ".join(f"{n}D" for n in family.dimensions),
-            remedy="choose another encoder (gdm_download_encoder --list), or a trainer without drift: FidelityTrainer",
+            remedy="choose another encoder ({command} shows them), or a trainer without drift: FidelityTrainer",
+            command=commands.list_encoders(),
         )
     if family and family.modalities and canonical_modality(units.modality) not in family.modalities:
         raise GdmError(
             f"the encoder {family.name} was not trained for this target",
             found=units.modality,
             expected=" or ".join(family.modalities),
-            remedy="choose another encoder (gdm_download_encoder --list), such as mini",
+            remedy="choose another encoder ({command} shows them), such as mini",
+            command=commands.list_encoders(),
         )
     builder = _find_builder(request)
     encoder = builder(file, units, dimensions, trust_checkpoint)
@@ -242,8 +246,8 @@ def missing_weights(family: Family, cache: Path) -> GdmError:
     return GdmError(
         f"the weights of the encoder {family.name} are not on this machine",
         file=folder / source.name if source else folder,
-        remedy=f"with network: gdm_download_encoder {family.name}; without: fetch the file elsewhere and give it with "
-        "--encoder-path FILE",
+        remedy="with network run {command}; without, fetch the file elsewhere and give it with --encoder-path FILE",
+        command=commands.download_encoder(family.name),
     )
 
 

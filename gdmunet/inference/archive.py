@@ -111,7 +111,7 @@ def _check_members(archive: zipfile.ZipFile, zip_path: Path) -> str:
                 file=zip_path,
                 found=repr(member.filename),
                 expected=f"{MODEL_LAYOUT}/{{{PLANS_FILE}, {FOLD_PREFIX}k/*.safetensors}}",
-                remedy="use a zip that gdm_export_model wrote",
+                remedy="use the zip of an exported model",
             )
         names.add(member.filename)
         models.add(match["model"])

@@ -15,8 +15,9 @@ from typing import Any
 import blosc2
 import numpy as np
 
+from gdmunet import commands
 from gdmunet.atomic import atomic_path
-from gdmunet.errors import GdmError
+from gdmunet.errors import CommandLine, GdmError
 from gdmunet.geometry import Shape
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.serialization import format_json, load_json, to_json
@@ -104,16 +105,25 @@ class StoredCase:
 
 
 class CaseStore:
-    """The prepared cases of one configuration.
+    """The prepared cases of one configuration of one data set's plans.
 
-    Parameters
+    Attributes
     ----------
     folder
-        See `store_folder`.
+        Where the cases lie.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, preprocessed_dataset_folder: Path, plans_name: str, configuration_name: str) -> None:
+        self.dataset, self.plans, self.configuration = (
+            Path(preprocessed_dataset_folder).name,
+            plans_name,
+            configuration_name,
+        )
+        self.folder = Path(preprocessed_dataset_folder) / f"{plans_name}_{configuration_name}"
+
+    def preparation(self, *flags: str) -> CommandLine:
+        """The command that prepares the cases."""
+        return commands.preprocess(self.dataset, self.configuration, self.plans, *flags)
 
     def identifiers(self) -> list[str]:
         """All finished cases, sorted."""
@@ -181,10 +191,10 @@ class CaseStore:
                 case=identifier,
                 file=file,
                 found=f"{len(self.identifiers())} prepared cases",
-                remedy="run gdm_preprocess",
+                command=self.preparation(),
             )
         properties = load_json(CaseRecord, file).properties
-        values, mask = (_open(path, identifier) for path in self._files(identifier))
+        values, mask = (self._open(path, identifier) for path in self._files(identifier))
         channels = len(properties.condition_maps)
         return StoredCase(
             LazyChannels(values, 0, channels),
@@ -199,13 +209,20 @@ class CaseStore:
         for path in (self.folder / f"{identifier}.json", *self._files(identifier)):
             path.unlink(missing_ok=True)
 
+    def _open(self, path: Path, identifier: str) -> blosc2.NDArray:
+        try:
+            return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **_OPEN_OPTIONS)
+        except (OSError, RuntimeError) as error:
+            raise GdmError(
+                "a file of the prepared case is missing or damaged",
+                case=identifier,
+                file=path,
+                found=error,
+                command=self.preparation("--clean"),
+            ) from error
+
     def _files(self, identifier: str) -> tuple[Path, Path]:
         return self.folder / f"{identifier}.b2nd", self.folder / f"{identifier}_mask.b2nd"
-
-
-def store_folder(preprocessed_dataset_folder: Path, plans_name: str, configuration_name: str) -> Path:
-    """Where the prepared cases of a configuration lie."""
-    return Path(preprocessed_dataset_folder) / f"{plans_name}_{configuration_name}"
 
 
 def sample_body(mask: np.ndarray, identifier: str) -> np.ndarray:
@@ -251,16 +268,3 @@ def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None 
 
 def _write_bytes(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def _open(path: Path, identifier: str) -> blosc2.NDArray:
-    try:
-        return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **_OPEN_OPTIONS)
-    except (OSError, RuntimeError) as error:
-        raise GdmError(
-            "a file of the prepared case is missing or damaged",
-            case=identifier,
-            file=path,
-            found=str(error),
-            remedy="run gdm_preprocess again with --clean",
-        ) from error

@@ -143,7 +143,7 @@ def _positive(statistics: IntensityStatistics, what: str) -> float:
             f"the intensities of {what} do not vary inside the body, so they cannot be normalised",
             found=f"minimum {statistics.minimum:g}, maximum {statistics.maximum:g}, SD {statistics.std:g}",
             expected="images with content inside the body mask",
-            remedy="check the volumes and masks, then run gdm_extract_fingerprint again",
+            remedy="correct the volumes or the masks, then plan again",
         )
     return statistics.std
 

@@ -12,12 +12,12 @@ from gdmunet.device import Precision
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
-from gdmunet.plans import Configuration, Plans, Reason
+from gdmunet.plans import Configuration, Plans, PresetName, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder, PlannedEncoder, TrainerFootprint
-from gdmunet.preprocessing.presets import PRESETS, PresetName
+from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.reasons import format_reasons
 from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, fit_batch, fit_patch
 from gdmunet.preprocessing.topology import Topology, fullres_target_spacing, plan_topology
@@ -159,7 +159,7 @@ def _target_spacing(
     fingerprint: Fingerprint, given: Sequence[float] | None
 ) -> tuple[tuple[float, float, float], Reason]:
     if not fingerprint.cases:
-        raise GdmError("the fingerprint holds no case", remedy="run gdm_extract_fingerprint again")
+        raise GdmError("the fingerprint holds no case", remedy="measure the training cases first")
     spacings = [case.spacing for case in fingerprint.cases.values()]
     median = tuple(float(n) for n in np.median(np.asarray(spacings), axis=0))
     if given is None:

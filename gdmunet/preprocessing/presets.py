@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gdmunet.plans import NetworkSpec
+from gdmunet.plans import NetworkSpec, PresetName
 from gdmunet.preprocessing.topology import Topology
-
-PresetName = Literal["plain", "M", "L", "XL", "tiny"]
 
 
 def normalization_layer(residual_channel: int | None) -> Literal["batch", "none"]:

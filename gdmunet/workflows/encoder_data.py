@@ -14,7 +14,7 @@ from gdmunet.encoders.views import random_window
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import Configuration, Fold, Plans
-from gdmunet.preprocessing.casestore import CaseStore, StoredCase, store_folder
+from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 
 # Window voxels to volume voxels; what is read around a body voxel must hold the widest window.
 _ZOOM = (0.7, 1.4)
@@ -39,11 +39,11 @@ class TargetSource:
         GdmError
             Unknown configuration or fold, or no prepared cases.
         """
-        store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
+        store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, configuration)
         found = store.identifiers()
         chosen = plans.configuration(configuration)
         if not found:
-            raise GdmError("no case is prepared", file=store.folder, remedy="run gdm_preprocess")
+            raise GdmError("no case is prepared", file=store.folder, command=store.preparation())
         if fold == "all":
             return cls(plans, chosen, store, Fold(tuple(found), tuple(found)))
         if not fold.isdigit() or int(fold) >= len(plans.folds):
@@ -102,5 +102,5 @@ class TargetWindows:
 
 def _target(case: StoredCase, name: str) -> np.ndarray:
     if case.target is None:
-        raise GdmError("the case has no target", case=name, remedy="add it to targetsTr, then run gdm_preprocess")
+        raise GdmError("the case has no target", case=name, remedy="add it to targetsTr, then prepare the cases again")
     return case.target  # type: ignore[return-value]

@@ -6,20 +6,16 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.plans import FINGERPRINT_FILE, Plans
+from gdmunet.plans import FINGERPRINT_FILE, Plans, PresetName, default_plans_name
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment
-from gdmunet.preprocessing.presets import PRESETS, PresetName
+from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.serialization import load_json, read_json, save_json
-
-
-def default_plans_name(preset: PresetName) -> str:
-    """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
-    return "gdmPlans" if preset == "plain" else f"gdmPlans_{preset}"
 
 
 def run_planning(
@@ -84,8 +80,9 @@ def run_planning(
 
 
 def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Fingerprint:
+    command = commands.extract_fingerprint(file.parent.name)
     if not file.is_file():
-        raise GdmError("the data set has no fingerprint yet", file=file, remedy="run gdm_extract_fingerprint first")
+        raise GdmError("the data set has no fingerprint yet", file=file, command=command)
     fingerprint = load_json(Fingerprint, file)
     differing = sorted(identifiers ^ set(fingerprint.cases))
     expected_keys = {*map(str, range(channels)), "target"}
@@ -96,7 +93,7 @@ def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Finge
             found=f"{len(fingerprint.cases)} cases, intensities of {', '.join(sorted(fingerprint.intensities))}"
             + (f"; differing: {', '.join(differing[:5])}" if differing else ""),
             expected=f"{len(identifiers)} cases, intensities of {', '.join(sorted(expected_keys))}",
-            remedy="run gdm_extract_fingerprint again",
+            command=command,
         )
     return fingerprint
 

@@ -7,12 +7,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case
-from gdmunet.plans import PLANS_VERSION, Configuration, Plans
-from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, store_folder
+from gdmunet.plans import PLANS_VERSION, Configuration, Plans, planning_flags
+from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
 from gdmunet.preprocessing.fingerprint import source_files
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.serialization import to_json
@@ -26,10 +27,15 @@ PREPROCESSING_VERSION = 1
 class PreparedFolder:
     """What a run did: cases that were prepared, those that were there already, and those that were removed."""
 
-    folder: Path
+    store: CaseStore
     prepared: tuple[str, ...]
     unchanged: tuple[str, ...]
     removed: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the cases lie."""
+        return self.store.folder
 
 
 def preprocess(
@@ -57,7 +63,7 @@ def preprocess(
     _check_plans(plans, descriptor, Path(dataset_folder))
     configuration = plans.configuration(configuration_name)
     cases = list_cases(dataset_folder, descriptor)
-    store = CaseStore(store_folder(preprocessed_dataset_folder, plans.name, configuration_name))
+    store = CaseStore(preprocessed_dataset_folder, plans.name, configuration_name)
     recipe = recipe_hash(configuration, descriptor)
     origins = {case.identifier: CaseOrigin(recipe, source_files(case)) for case in cases}
     removed = [name for name in store.identifiers() if name not in origins]
@@ -66,12 +72,10 @@ def preprocess(
     for leftover in store.folder.glob(".tmp-*"):  # of a run that was killed
         leftover.unlink(missing_ok=True)
     todo = [case for case in cases if clean or store.origin(case.identifier) != origins[case.identifier]]
-    items = [
-        (case.identifier, (case, configuration, descriptor, store.folder, origins[case.identifier])) for case in todo
-    ]
+    items = [(case.identifier, (case, configuration, descriptor, store, origins[case.identifier])) for case in todo]
     run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {configuration_name}")
     done = tuple(case.identifier for case in todo)
-    return PreparedFolder(store.folder, done, tuple(name for name in origins if name not in set(done)), tuple(removed))
+    return PreparedFolder(store, done, tuple(name for name in origins if name not in set(done)), tuple(removed))
 
 
 def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> str:
@@ -90,10 +94,10 @@ def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> 
 
 
 def _prepare(
-    case: Case, configuration: Configuration, descriptor: DatasetDescriptor, folder: Path, origin: CaseOrigin
+    case: Case, configuration: Configuration, descriptor: DatasetDescriptor, store: CaseStore, origin: CaseOrigin
 ) -> None:
     prepared = prepare_case(read_case(case), configuration, descriptor)
-    CaseStore(folder).write(prepared, configuration.window_size, origin)
+    store.write(prepared, configuration.window_size, origin)
 
 
 def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Path) -> None:
@@ -105,5 +109,5 @@ def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Pa
             file=dataset_folder,
             found=f"plans of {plans.dataset_name}, {', '.join(planned[1])} to {planned[2]}",
             expected=f"{name}, {', '.join(descriptor.channels)} to {descriptor.target_name}",
-            remedy="plan this data set: gdm_plan_experiment",
+            command=commands.plan_and_preprocess(name, *planning_flags(plans.name)),
         )

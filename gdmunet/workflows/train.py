@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from gdmunet import commands
 from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.results import ResultsFolder
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
@@ -124,18 +125,19 @@ def _trainer_class(request: TrainRequest) -> type[Trainer]:
 
 def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> None:
     plans.configuration(request.configuration)
-    folder = store_folder(folders.preprocessed / plans.dataset_name, plans.name, request.configuration)
-    prepared = set(CaseStore(folder).identifiers())
+    store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, request.configuration)
+    prepared = set(store.identifiers())
     wanted = {case for fold in plans.folds for case in (*fold.training, *fold.validation)}
     missing = sorted(wanted - prepared)
     if missing or not prepared:
         raise GdmError(
             "cases are not prepared" if prepared else "no case is prepared",
             case=", ".join(missing[:5]) or None,
-            file=folder,
+            file=store.folder,
             found=f"{len(prepared)} prepared cases",
-            expected=f"{len(wanted)} cases",
-            remedy=f"run gdm_preprocess -d {request.dataset} -c {request.configuration}",
+            # The plans of one patient have no folds, and so list no cases.
+            expected=f"{len(wanted)} cases" if wanted else "every case of the only patient",
+            command=commands.preprocess(request.dataset, request.configuration, plans.name),
         )
 
 

@@ -12,7 +12,7 @@ from gdmunet.checkpoint import load_weights
 from gdmunet.cli import predict, train
 from gdmunet.imageio import read_volume
 from gdmunet.plans import find_plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 
 DATASET = "Dataset502_DemoPhantoms"
 PLANS, CONFIGURATION = "gdmPlans_tiny", "3d_fullres"
@@ -66,7 +66,7 @@ def test_training_continues_from_the_resume_state(archive: Path) -> None:
 
 def test_prepared_cases_are_read(archive: Path) -> None:
     plans = find_plans(archive / "preprocessed" / DATASET, PLANS)
-    store = CaseStore(store_folder(archive / "preprocessed" / DATASET, PLANS, CONFIGURATION))
+    store = CaseStore(archive / "preprocessed" / DATASET, PLANS, CONFIGURATION)
     assert store.identifiers() == ["head_000", "head_001", "head_002"]
     assert store.origin("head_000") is not None, "the case would be prepared anew"
     case = store.open("head_000")

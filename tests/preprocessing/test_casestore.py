@@ -8,7 +8,7 @@ import pytest
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.preprocessing import casestore
-from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, chunk_shapes, sample_body, store_folder
+from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, chunk_shapes, sample_body
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 
@@ -33,7 +33,7 @@ def prepared_case(name="head", shape=(12, 15, 17), channels=2, target=True, seed
 
 @pytest.fixture
 def store(tmp_path):
-    return CaseStore(store_folder(tmp_path / "Dataset001_A", "plans", "3d_fullres"))
+    return CaseStore(tmp_path / "Dataset001_A", "plans", "3d_fullres")
 
 
 def test_what_is_written_comes_back_bit_for_bit(store):

@@ -6,7 +6,7 @@ from toy import DATASET, toy_configuration, toy_volumes
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.serialization import save_json
 
@@ -22,7 +22,7 @@ def toy(tmp_path) -> tuple[Plans, Folders]:
     )  # fmt: skip
     folders = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
     for name, configuration in plans.configurations.items():
-        store = CaseStore(store_folder(folders.preprocessed / DATASET, plans.name, name))
+        store = CaseStore(folders.preprocessed / DATASET, plans.name, name)
         for seed, case in enumerate(names):
             volumes = toy_volumes(case, seed)
             store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)

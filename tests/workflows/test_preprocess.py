@@ -10,7 +10,6 @@ import SimpleITK as sitk
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing import casestore
-from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.workflows.preprocess import preprocess, recipe_hash
 
 NAMES = ("case_0", "case_1", "case_2")
@@ -37,7 +36,7 @@ def test_every_training_case_is_prepared(prepare, tmp_path):
     done = prepare()
     assert done.folder == tmp_path / "prepared/plans_3d_fullres"
     assert (done.prepared, done.unchanged, done.removed) == (NAMES, (), ())
-    stored = CaseStore(done.folder).open("case_1")
+    stored = done.store.open("case_1")
     raw = sitk.GetArrayFromImage(sitk.ReadImage(str(prepare.folder / "targetsTr/case_1.nii.gz")))
     (z, _), (y, _), (x, _) = stored.properties.crop_box
     value = stored.properties.target_map.invert(stored.target[0])[3, 4, 5]
@@ -153,6 +152,6 @@ def test_any_number_type_of_a_file_works(prepare, kind):
     changed.CopyInformation(image)
     sitk.WriteImage(changed, str(path))
     done = prepare()
-    stored = CaseStore(done.folder).open("case_0")
+    stored = done.store.open("case_0")
     assert np.isfinite(stored.condition[:]).all()
     assert stored.condition[:].std() > 0

@@ -117,7 +117,7 @@ def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
         file=folder,
         found=f"trained folds: {folds}" if folds else "none of the three files",
         expected=f"{SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE}",
-        remedy=f"give one of the folds, such as {folder / folds.split(',')[0]}" if folds else "run gdm_evaluate first",
+        remedy=f"give a fold, such as {folder / folds.split(',')[0]}" if folds else "score the predictions first",
     )
 
 

@@ -134,7 +134,7 @@ def find_best_configuration(
             file=results,
             found=", ".join(model.path.name for model in models) or "no trained model that fits",
             expected=f"{MODEL_LAYOUT}/fold_0/validation/{SUMMARY_FILE}",
-            remedy="train with gdm_train, or validate a trained fold with gdm_train ... --val",
+            remedy="validate a trained fold with the command that trained it and --val",
         )
     check_comparable(validations)
     candidates = [_candidate([validation], mean_scores(validation.cases)) for validation in validations]

@@ -57,7 +57,7 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
                 case=case,
                 file=file,
                 found=error,
-                remedy=f"validate fold {fold} again with gdm_train ... --val",
+                remedy=f"validate fold {fold} again with the command that trained it and --val",
             )
         used.append(fold)
         cases |= summary.cases
@@ -103,7 +103,7 @@ def _check_settings(first: EvaluationSettings, other: EvaluationSettings, file: 
             file=file,
             found=f"{other.describe()}; checkpoint {other.checkpoint or 'unknown'}",
             expected=f"{first.describe()}; checkpoint {first.checkpoint or 'unknown'}",
-            remedy="validate the fold again with gdm_train ... --val",
+            remedy="validate the fold again with the command that trained it and --val",
         )
 
 

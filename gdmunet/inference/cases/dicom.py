@@ -67,7 +67,7 @@ def open_dicom(
                 file=folder,
                 found="no DICOM files, or volumes of another format beside them",
                 expected="a folder of one DICOM series, or of one sub-folder a case",
-                remedy="check -i; gdm_convert_dicom writes predictions of other formats as DICOM",
+                remedy="check -i; predictions of other formats can be converted to DICOM afterwards",
             )
         return None
     return DicomCases(folders, predictor, series=series, fix_geometry=fix_geometry, output=output)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
+from gdmunet import commands
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder, VolumeUnits
 from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
+from gdmunet.plans import planning_flags
 from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient
 from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
 from gdmunet.training.trainers.feature_footprint import feature_footprint
@@ -80,8 +82,10 @@ class EncoderTrainer(FidelityTrainer):
                 f"{type(self).__name__} needs a frozen encoder, and the plans have none for "
                 f"{self.configuration.name} ({self.configuration.dimensions}D)",
                 file=f"plans {self.plans.name}",
-                remedy="plan again with -encoder auto (for any -tr), choose an encoder of that dimension "
-                "(gdm_download_encoder --list), or train without one: -tr FidelityTrainer",
+                remedy="plan again with an encoder: {command}; or train without one: -tr FidelityTrainer",
+                command=commands.plan_experiment(
+                    self.plans.dataset_name, *planning_flags(self.plans.name), "-encoder", "auto"
+                ),
             )
         return spec
 

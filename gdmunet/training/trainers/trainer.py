@@ -16,7 +16,7 @@ from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, checkpoint_stages
 from gdmunet.paths import Folders
 from gdmunet.plans import MemoryFootprint, NetworkSpec, Plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.progress import Progress
 from gdmunet.results import ResultsFolder
@@ -66,7 +66,7 @@ class Trainer(TrainerSettings):
         results = ResultsFolder(folders.results)
         self.model_folder = results.model(plans.dataset_name, type(self).__name__, plans.name, configuration)
         self.fold_folder = self.model_folder.fold(fold)
-        self.store = CaseStore(store_folder(folders.preprocessed / plans.dataset_name, plans.name, configuration))
+        self.store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, configuration)
         chosen = cases_of_fold(plans, self.store, self.fold)
         self.training_cases, self.validation_cases = chosen.training, chosen.validation
         self.iteration = 0

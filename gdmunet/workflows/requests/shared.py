@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from gdmunet.plans import DEFAULT_PLANS
 from gdmunet.workflows.requests.declaration import option
 from gdmunet.workflows.requests.values import COUNT, NATURAL
 
@@ -12,7 +13,6 @@ Device = Literal["cuda", "cpu", "mps"]
 ConfigurationName = Literal["3d_fullres", "3d_lowres", "2d"]
 Checkpoint = Literal["best", "final", "latest"]
 
-DEFAULT_PLANS = "gdmPlans"
 # What gdm_train trains and what plans are made for; the registry of trainers holds its class.
 DEFAULT_TRAINER = "GDMTrainer"
 

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from toy import DATASET
 
 from gdmunet.errors import GdmError
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.training.patches.augmentation import Augmentation, Sample, hu_intensity, mr_intensity
 from gdmunet.training.patches.source import PatchSource
 from gdmunet.training.patches.stream import BatchStream, PatchLoader
@@ -17,7 +17,7 @@ from gdmunet.training.patches.stream import BatchStream, PatchLoader
 def source_of(toy, name="3d_fullres", **changes) -> PatchSource:
     plans, folders = toy
     configuration = plans.configurations[name]
-    store = CaseStore(store_folder(folders.preprocessed / DATASET, plans.name, name))
+    store = CaseStore(folders.preprocessed / DATASET, plans.name, name)
     source = PatchSource(
         store, tuple(store.identifiers()), configuration.window_size, configuration.dimensions, -1024.0, 1.0, 3
     )

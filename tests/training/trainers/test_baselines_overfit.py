@@ -14,7 +14,7 @@ from gdmunet.imageio import CaseVolumes
 from gdmunet.inference import Predictor
 from gdmunet.paths import Folders
 from gdmunet.plans import NetworkSpec, Plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.training.loop.ema import copy_weights
 from gdmunet.training.trainers.adversarial import AdversarialTrainer
@@ -56,7 +56,7 @@ def test_overfitting_one_phantom_drives_its_error_below_40_hu(tmp_path, kind, op
         DATASET, "gdmPlans", "tiny", "ByHeart", "float32", 1.0, descriptor, "0", {"3d_fullres": configuration}, ()
     )
     folders = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
-    store = CaseStore(store_folder(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres"))
+    store = CaseStore(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres")
     store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
     by_heart = type("ByHeart", (kind,), {"__module__": __name__, **BY_HEART, **options})
     trainer = by_heart(plans, "3d_fullres", "all", folders, torch.device("cpu"))

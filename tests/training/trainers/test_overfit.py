@@ -14,7 +14,7 @@ from gdmunet.imageio import CaseVolumes
 from gdmunet.inference import Predictor
 from gdmunet.paths import Folders
 from gdmunet.plans import NetworkSpec, Plans
-from gdmunet.preprocessing.casestore import CaseStore, store_folder
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.training.loop.ema import copy_weights
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -51,7 +51,7 @@ def test_overfitting_one_phantom_drives_its_error_below_15_hu(tmp_path):
         DATASET, "gdmPlans", "tiny", "ByHeart", "float32", 1.0, descriptor, "0", {"3d_fullres": configuration}, ()
     )
     folders = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
-    store = CaseStore(store_folder(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres"))
+    store = CaseStore(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres")
     store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
     trainer = ByHeart(plans, "3d_fullres", "all", folders, torch.device("cpu"))
     trainer.train(0, show_progress=False)
