@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,13 +30,13 @@ _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
 @dataclass(frozen=True)
 class SamplerSpec:
-    """How a prediction is drawn in several passes of a network that takes a state.
+    """How a prediction is drawn from a network: in one pass, or in several that move a state.
 
     Attributes
     ----------
     name
-        ``euler`` and ``heun`` follow the path without noise; ``bridge_deterministic`` is the mean of the bridge's
-        steps, ``bridge_stochastic`` draws them.
+        ``one_step`` is one pass of a network that takes no state; ``euler`` and ``heun`` follow the path without
+        noise; ``bridge_deterministic`` is the mean of the bridge's steps, ``bridge_stochastic`` draws them.
     steps
         From the source to the prediction.
     source_channel
@@ -45,7 +45,11 @@ class SamplerSpec:
         Standard deviation of the bridge, in network units times the square root of its time.
     """
 
-    name: Literal["euler", "heun", "bridge_deterministic", "bridge_stochastic"]
+    short_forms: ClassVar[dict[str, dict[str, Any]]] = {
+        "one_step": {"name": "one_step", "steps": 1, "source_channel": None, "noise": 0.0}
+    }
+
+    name: Literal["one_step", "euler", "heun", "bridge_deterministic", "bridge_stochastic"]
     steps: int
     source_channel: int | None = None
     noise: float = 0.0
@@ -53,6 +57,13 @@ class SamplerSpec:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise GdmError("a sampler needs at least one step", found=self.steps)
+        if self.one_step and (self.steps, self.source_channel, self.noise) != (1, None, 0.0):
+            raise GdmError("a sampler of one step has no path", found=self, expected=ONE_STEP)
+
+    @property
+    def one_step(self) -> bool:
+        """Whether the network takes no state: its pass is the prediction."""
+        return self.name == "one_step"
 
     @property
     def passes(self) -> int:
@@ -62,10 +73,12 @@ class SamplerSpec:
     @property
     def random(self) -> bool:
         """Whether two draws differ."""
+        if self.one_step:
+            return False
         return self.source_channel is None or (self.name == "bridge_stochastic" and self.noise > 0)
 
 
-Sampler = SamplerSpec | Literal["one_step"]
+ONE_STEP = SamplerSpec("one_step", 1)
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ class CheckpointMetadata:
     settings: dict[str, Any] = field(default_factory=dict)
     validation_mae: float | None = None
     gdmunet_version: str = __version__
-    sampler: Sampler = "one_step"
+    sampler: SamplerSpec = ONE_STEP
 
 
 @dataclass(frozen=True)

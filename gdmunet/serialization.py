@@ -2,6 +2,9 @@
 
 An unknown, missing or wrongly typed key is an error that says its path, such as
 ``plans.configurations['3d_fullres'].patch_sise: unknown key, did you mean patch_size?``.
+
+A dataclass may have short forms, ``short_forms: ClassVar[dict[str, dict]]``: a word that stands in a file for all its
+fields.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ T = TypeVar("T")
 def to_json(value: Any) -> Any:
     """Turn dataclasses, tuples and paths into plain JSON values; refuse what has no exact form there."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        whole = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return next((word for word, fields in _short_forms(type(value)).items() if fields == whole), whole)
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -118,7 +122,14 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
     return _decode_scalar(kind, value, path)
 
 
+def _short_forms(kind: type) -> dict[str, dict[str, Any]]:
+    forms: dict[str, dict[str, Any]] = getattr(kind, "short_forms", {})
+    return forms
+
+
 def _decode_dataclass(kind: type, value: Any, path: str) -> Any:
+    if isinstance(value, str):
+        value = _short_forms(kind).get(value, value)
     _require(isinstance(value, dict), path, value, "an object")
     hints = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}

@@ -117,7 +117,7 @@ def export_model_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_export_model``."""
     arguments = export_model_parser().parse_args(argv)
     from gdmunet.inference.archive import export_model
-    from gdmunet.inference.models import resolve_model
+    from gdmunet.inference.trained_models import resolve_model
 
     folder = (
         arguments.model
@@ -127,6 +127,8 @@ def export_model_main(argv: list[str] | None = None) -> int | None:
             arguments.configuration,
             arguments.trainer,
             arguments.plans,
+            folds=arguments.folds,
+            checkpoint=arguments.checkpoint,
         ).path
     )
     print(f"model: {folder}")

@@ -191,8 +191,8 @@ def main(argv: list[str] | None = None) -> int | None:
     from gdmunet.device import find_device
     from gdmunet.inference.cases.dicom import open_dicom
     from gdmunet.inference.folder import predict_folder
-    from gdmunet.inference.models import describe_model, resolve_model
     from gdmunet.inference.predictor import Predictor
+    from gdmunet.inference.trained_models import describe_model, resolve_model
 
     model_folder = arguments.model
     if model_folder is None:
@@ -202,6 +202,8 @@ def main(argv: list[str] | None = None) -> int | None:
             arguments.configuration,
             arguments.trainer,
             arguments.plans,
+            folds=arguments.folds,
+            checkpoint=arguments.checkpoint,
         )
         model_folder = chosen.path
         print(f"model: {model_folder}\n  chosen by {describe_model(chosen)}")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from gdmunet.atomic import atomic_path, make_folder, writing_error
 from gdmunet.errors import GdmError
-from gdmunet.inference.models import choose_folds, load_model
+from gdmunet.inference.trained_models import choose_folds, load_model
 from gdmunet.results import (
     CHECKPOINT_FILES,
     FOLD_PREFIX,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet import __version__
-from gdmunet.checkpoint import Sampler
+from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import Case, list_images
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
@@ -48,7 +48,7 @@ class PredictionSettings:
     mask_folder: str | None
     as_float: bool
     uncertainty: bool
-    sampler: Sampler = "one_step"
+    sampler: SamplerSpec = ONE_STEP
     samples: int = 1
     seed: int = 0
     gdmunet_version: str = __version__

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gdmunet.checkpoint import Sampler
+from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.device import Precision, default_precision, find_device
 from gdmunet.errors import GdmError
@@ -19,10 +19,10 @@ from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.files import Source, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
-from gdmunet.inference.models import load_model
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, sample_volume, with_steps
 from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
+from gdmunet.inference.trained_models import load_model
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import (
@@ -87,7 +87,7 @@ class Predictor:
         batch_size: int | None = None,
         skip_empty: bool = True,
         source: ModelSource | None = None,
-        sampler: Sampler = "one_step",
+        sampler: SamplerSpec = ONE_STEP,
         samples: int = 1,
         seed: int = 0,
     ) -> None:
@@ -307,7 +307,7 @@ class Predictor:
             skip_empty=self.skip_empty,
             offset=offset,
         )
-        if self.sampler == "one_step":
+        if self.sampler.one_step:
             return run_windows(network, prepared.condition, mask=prepared.mask, padding=padding), current
 
         def predict(timed: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:

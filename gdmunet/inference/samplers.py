@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from gdmunet.checkpoint import Sampler, SamplerSpec
+from gdmunet.checkpoint import SamplerSpec
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.inference.sliding_window import Network
@@ -135,7 +135,7 @@ def sample_volume(
 
 
 def sample_patches(
-    sampler: Sampler,
+    sampler: SamplerSpec,
     network: Network,
     condition: torch.Tensor,
     mask: torch.Tensor,
@@ -146,7 +146,7 @@ def sample_patches(
 
     `generator` lives on the CPU, so that every device draws the same. A sampler of one step is one pass.
     """
-    if sampler == "one_step":
+    if sampler.one_step:
         return network(condition).float()
 
     def noise() -> torch.Tensor:
@@ -160,11 +160,11 @@ def sample_patches(
     return draw_sample(sampler, estimate, noise() if channel is None else condition[:, channel : channel + 1], noise)
 
 
-def with_steps(sampler: Sampler, steps: int | None) -> Sampler:
+def with_steps(sampler: SamplerSpec, steps: int | None) -> SamplerSpec:
     """The sampler with another number of steps; None: its own."""
     if steps is None:
         return sampler
-    if sampler == "one_step":
+    if sampler.one_step:
         raise GdmError(
             "the model predicts in one step",
             found=f"{steps} steps asked for",
@@ -173,14 +173,14 @@ def with_steps(sampler: Sampler, steps: int | None) -> Sampler:
     return replace(sampler, steps=steps)
 
 
-def check_samples(sampler: Sampler, samples: int) -> None:
+def check_samples(sampler: SamplerSpec, samples: int) -> None:
     """Refuse several draws where all would be the same."""
     if samples < 1:
         raise GdmError("a prediction needs at least one sample", found=samples)
-    if samples > 1 and not (isinstance(sampler, SamplerSpec) and sampler.random):
+    if samples > 1 and not sampler.random:
         raise GdmError(
             "the model draws no noise, so all samples would be the same",
-            found=f"{samples} samples of {sampler if isinstance(sampler, str) else sampler.name}",
+            found=f"{samples} samples of {sampler.name}",
             expected="a model trained by FlowMatchingTrainer from noise, or by BridgeTrainer with noise",
             remedy="leave out --samples",
         )

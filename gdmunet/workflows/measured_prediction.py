@@ -107,7 +107,7 @@ def predict_measured(task: PredictionTask) -> Measurement:
     with PeakMemory() as memory:
         for fold in task.folds:
             predictor = Predictor.from_folder(task.model.path, (fold,), "final", device=device)
-            passes = 1 if isinstance(predictor.sampler, str) else predictor.sampler.passes
+            passes = predictor.sampler.passes
             parameters = predictor.parameters
             started = time.perf_counter()
             chosen = [cases[name] for name in task.cases(fold)]

@@ -9,7 +9,7 @@ import torch
 from prediction_samples import SPACING, body_of, make_configuration, make_descriptor, make_model
 from torch import nn
 
-from gdmunet.checkpoint import CheckpointMetadata, SamplerSpec, load_weights, save_weights
+from gdmunet.checkpoint import ONE_STEP, CheckpointMetadata, SamplerSpec, load_weights, save_weights
 from gdmunet.cli.predict import main as predict_main
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
@@ -182,7 +182,7 @@ def test_a_draw_does_not_depend_on_the_position_of_the_windows(head, sampler):
         generator = torch.Generator().manual_seed(0)
         return sample_patches(sampler, pointwise, batch, torch.ones_like(batch), 0.0, generator)
 
-    assert change_with_the_grid(*prepared_with(head, naive, sampler="one_step")) > 1e-3
+    assert change_with_the_grid(*prepared_with(head, naive, sampler=ONE_STEP)) > 1e-3
 
 
 def test_a_seed_gives_one_prediction_and_another_seed_another(head):
@@ -225,23 +225,27 @@ def test_flips_and_two_networks_go_through_every_step(head):
 
 def test_one_step_models_refuse_steps_and_samples():
     with pytest.raises(GdmError, match="one step"):
-        with_steps("one_step", 5)
+        with_steps(ONE_STEP, 5)
     with pytest.raises(GdmError, match="all samples would be the same"):
         Predictor([nn.Identity()], make_configuration(), make_descriptor(), samples=2)
     with pytest.raises(GdmError, match="all samples would be the same"):
         prepared_with(np.zeros((8, 8, 8)), sampler=SamplerSpec("euler", 4, 0), samples=2)
     with pytest.raises(GdmError, match="at least one step"):
         SamplerSpec("euler", 0)
+    with pytest.raises(GdmError, match="no path"):
+        SamplerSpec("one_step", 2)
+    assert (ONE_STEP.passes, ONE_STEP.random) == (1, False)
     assert with_steps(FLOW, 3) == SamplerSpec("euler", 3)
-    assert with_steps("one_step", None) == "one_step"
+    assert with_steps(ONE_STEP, None) == ONE_STEP
 
 
 def test_metadata_holds_the_sampler_and_older_files_are_of_one_step():
     metadata = CheckpointMetadata("FlowMatchingTrainer", "plain", "3d", "0", 1, 1, sampler=FLOW)
     assert from_json(CheckpointMetadata, to_json(metadata)) == metadata
     old = {k: v for k, v in to_json(metadata).items() if k != "sampler"}
-    assert from_json(CheckpointMetadata, old).sampler == "one_step"
-    assert from_json(CheckpointMetadata, old | {"sampler": "one_step"}).sampler == "one_step"
+    assert from_json(CheckpointMetadata, old).sampler == ONE_STEP
+    assert from_json(CheckpointMetadata, old | {"sampler": "one_step"}).sampler == ONE_STEP
+    assert to_json(from_json(CheckpointMetadata, old))["sampler"] == "one_step"
     with pytest.raises(GdmError, match="sampler"):
         from_json(CheckpointMetadata, old | {"sampler": "two_steps"})
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NoReturn
 import torch
 from torch import nn
 
-from gdmunet.checkpoint import Sampler
+from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.device import Precision, default_precision
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
@@ -86,9 +86,9 @@ class Trainer(TrainerSettings):
         return self.configuration.network
 
     @property
-    def sampler(self) -> Sampler:
+    def sampler(self) -> SamplerSpec:
         """How predictions are drawn from the trained network; it is stored with the weights."""
-        return "one_step"
+        return ONE_STEP
 
     def build_network(self) -> nn.Module:
         """The generator with fresh weights."""

@@ -1,8 +1,11 @@
 import pytest
-from prediction_samples import make_model
+from prediction_samples import SPACING, make_model
 
+from gdmunet.cli.predict import main as predict_main
 from gdmunet.errors import GdmError
-from gdmunet.inference.models import resolve_model
+from gdmunet.geometry import Geometry
+from gdmunet.imageio import write_volume
+from gdmunet.inference.trained_models import resolve_model
 from gdmunet.results import ModelName, ResultsFolder
 
 
@@ -24,6 +27,34 @@ def test_several_models_are_listed_with_the_flags_that_choose_one(tmp_path):
     assert resolve_model(tmp_path, configuration="2d").path == flat
     assert resolve_model(tmp_path, 999, "2d", "FidelityTrainer", "plain").path == flat
     assert resolve_model(tmp_path, "Test", "2d").path == flat
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A training that was stopped in its first epochs beside a finished one of two folds."""
+    finished = make_model(tmp_path / "results")
+    folder = finished.rename(finished.with_name("GDMTrainer__plain__3d"))
+    make_model(tmp_path / "results", ("0",), checkpoint="latest")
+    return folder
+
+
+def test_a_model_without_the_asked_checkpoint_is_not_a_candidate(stopped, tmp_path):
+    results = tmp_path / "results"
+    assert resolve_model(results).path == stopped
+    assert resolve_model(results, folds=("1",)).path == stopped
+    assert resolve_model(results, checkpoint="latest").name.trainer == "FidelityTrainer"
+    with pytest.raises(GdmError, match="several trained models fit"):
+        resolve_model(results, checkpoint="final")
+    # The only one of its name: loading says what it lacks.
+    assert resolve_model(results, trainer="FidelityTrainer").name.trainer == "FidelityTrainer"
+
+
+def test_a_stopped_run_beside_a_finished_one_needs_no_more_flags(stopped, tmp_path, head, capsys):
+    write_volume(tmp_path / "in" / "a_0000.nii.gz", head, Geometry(head.shape, SPACING))
+    words = ["-i", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--results", str(tmp_path / "results")]
+    assert predict_main([*words, "--no_pbar"]) == 0
+    assert str(stopped) in capsys.readouterr().out
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
 def test_what_does_not_exist_is_answered_with_what_does(tmp_path):

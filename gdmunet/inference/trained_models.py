@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet.checkpoint import Checkpoint, Sampler, load_network, load_weights
+from gdmunet.checkpoint import ONE_STEP, Checkpoint, SamplerSpec, load_network, load_weights
 from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.networks import Generator
@@ -30,7 +30,7 @@ class LoadedModel:
     plans: Plans
     configuration: str
     folds: tuple[str, ...]
-    sampler: Sampler = "one_step"
+    sampler: SamplerSpec = ONE_STEP
 
 
 def describe_model(model: ModelFolder) -> str:
@@ -47,8 +47,17 @@ def resolve_model(
     configuration: str | None = None,
     trainer: str | None = None,
     plans: str | None = None,
+    *,
+    folds: Sequence[str | int] | str | None = None,
+    checkpoint: CheckpointName = "best",
 ) -> ModelFolder:
     """The one model that fits what is given.
+
+    Parameters
+    ----------
+    folds, checkpoint
+        What will be loaded: where several models fit the names, those that lack it are left out, such as a training
+        that was stopped early beside a finished one.
 
     Raises
     ------
@@ -64,6 +73,9 @@ def resolve_model(
         and trainer in (None, model.name.trainer)
         and plans in (None, model.name.plans)
     ]
+    loadable = [model for model in fitting if _has(model, folds, checkpoint)]
+    # Where none can be loaded, the one of that name is given all the same: loading it says what it lacks.
+    fitting = loadable or fitting
     if len(fitting) == 1:
         return fitting[0]
     if not models:
@@ -96,7 +108,7 @@ def choose_folds(
     model = ModelFolder(Path(model_folder))
     available = model.trained_folds()
     having = tuple(fold for fold, names in available.items() if checkpoint in names)
-    wanted = having if folds is None else (folds,) if isinstance(folds, str) else tuple(str(fold) for fold in folds)
+    wanted = having if folds is None else _fold_names(folds)
     missing = [fold for fold in wanted if fold not in having]
     if missing or not wanted:
         raise GdmError(
@@ -107,6 +119,15 @@ def choose_folds(
             remedy="train that fold, or choose others with -f and -chk",
         )
     return wanted
+
+
+def _fold_names(folds: Sequence[str | int] | str) -> tuple[str, ...]:
+    return (folds,) if isinstance(folds, str) else tuple(str(fold) for fold in folds)
+
+
+def _has(model: ModelFolder, folds: Sequence[str | int] | str | None, checkpoint: CheckpointName) -> bool:
+    having = {fold for fold, names in model.trained_folds().items() if checkpoint in names}
+    return bool(having) if folds is None else having.issuperset(_fold_names(folds))
 
 
 def load_model(
