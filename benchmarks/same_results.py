@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 TRAINER_FLAGS = ["-p", "gdmPlans_tiny", "--epochs", "5", "-np", "0", "--no_pbar"]
 # What differs from run to run, or says where and with which version a file was made.
 UNSTABLE = {
-    "seconds", "epoch_seconds", "wait_share", "patches_per_second", "peak_memory_mb", "gdmunet_version", "model",
-    "mask_folder", "time", "train_seconds", "reference_folder", "prediction_folder", "commands", "sources",
+    "seconds", "validation_seconds", "wait_share", "peak_memory_mb", "gdmunet_version", "model", "mask_folder",
+    "pictures", "commands", "files", "fingerprint_hash",
 }  # fmt: skip
 
 
