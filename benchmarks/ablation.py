@@ -159,8 +159,7 @@ def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volu
 
     from gdmunet.dataset import list_cases, load_descriptor
     from gdmunet.encoders.base import VolumeUnits
-    from gdmunet.encoders.choice import choose_encoder
-    from gdmunet.encoders.registry import load_encoder
+    from gdmunet.encoders.choice import EncoderOptions, choose_encoder
     from gdmunet.evaluation.distributions.distances import body_features, mean_distances, pooled_distances
     from gdmunet.imageio import read_case
     from gdmunet.inference import Predictor
@@ -172,8 +171,7 @@ def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volu
     for spec in (judge, "tiny", "mini"):
         name, _, file = spec.partition("@")
         weights = Path(file) if file else None
-        chosen = choose_encoder(name, units, 3, work / "encoders", file=weights, allow_download=False).spec
-        judges[spec] = load_encoder(chosen, units, work / "encoders")
+        judges[spec] = choose_encoder(name, units, 3, EncoderOptions(work / "encoders", weights)).encoder
     dataset = work / "gdm_raw" / DATASET
     scores, pairs = [], {spec: [] for spec in judges}
     for case in list_cases(dataset, load_descriptor(dataset), "Ts"):

@@ -23,8 +23,7 @@ import torch
 from torch import nn
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.plans import NormalizationSpec
 
 # Network units are HU / 1000, so that random volumes fill the windows.
@@ -140,9 +139,9 @@ def through_a_file(family: str, content: dict, units: VolumeUnits = UNITS) -> Fr
         file = Path(folder) / "checkpoint.pth"
         torch.save(content, file)
         spec, given = (f"nnssl:{file}", None) if family == "nnssl" else (family, file)
-        chosen = choose_encoder(spec, units, 3, Path(folder), file=given, allow_download=False)
-        assert chosen.spec is not None
-        return load_encoder(chosen.spec, units, Path(folder))
+        chosen = choose_encoder(spec, units, 3, EncoderOptions(Path(folder), given)).encoder
+        assert chosen is not None
+        return chosen
 
 
 def evaluated(encoder: FrozenEncoder, volume: torch.Tensor) -> list[torch.Tensor]:

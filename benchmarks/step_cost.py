@@ -16,8 +16,7 @@ import torch
 
 from gdmunet.device import find_device
 from gdmunet.encoders.base import VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.networks import build_network
 from gdmunet.plans import NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
@@ -63,8 +62,9 @@ class Bench:
         torch.manual_seed(0)
         self.network = build_network(self.spec).to(self.device)
         units = VolumeUnits(NormalizationSpec("affine", (-1024.0, 3071.0), -80.0, 360.0), -1024.0, "CT")
-        chosen = choose_encoder(arguments.encoder, units, 3, Path("encoders"), allow_download=False).spec
-        self.encoder = load_encoder(chosen, units, Path("encoders")).to(self.device)
+        chosen = choose_encoder(arguments.encoder, units, 3, EncoderOptions(Path("encoders"))).encoder
+        assert chosen is not None
+        self.encoder = chosen.to(self.device)
         shape = (arguments.batch, 1, *patch)
         self.condition, self.target = (torch.randn(shape, device=self.device) for _ in range(2))
         self.mask = torch.ones(shape, device=self.device)

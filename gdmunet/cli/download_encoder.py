@@ -12,8 +12,6 @@ from gdmunet.paths import downloads_allowed, find_folders
 if TYPE_CHECKING:
     from gdmunet.encoders.registry import Family
 
-_HUB = "https://huggingface.co"
-
 
 def parser() -> CommandParser:
     """The flags of the command."""
@@ -22,12 +20,14 @@ def parser() -> CommandParser:
         "Fetch the weights of a frozen encoder into the cache folder and check them; planning finds them there. With "
         "--list, show every encoder, its licence, and whether its weights are at hand.",
     )
-    command.add_argument("name", nargs="?", help="encoder to fetch, such as medvae-4x-3d; default: none, with --list")
+    command.add_argument("name", nargs="?", help="name of an encoder of --list")
     command.add_argument("-l", "--list", action="store_true", help="list the encoders instead")
     command.add_argument(
         "-o", "--folder", type=Path, metavar="DIR", help="cache folder; default: $GDM_ENCODERS, else the user's cache"
     )
-    command.add_argument("--hub", default=_HUB, metavar="URL", help="base address, for a mirror of the hub")
+    command.add_argument(
+        "--hub", metavar="URL", help="base address of the hub; default: $HF_ENDPOINT, else https://huggingface.co"
+    )
     return command
 
 
@@ -50,9 +50,9 @@ def main(argv: list[str] | None = None) -> int | None:
     return 0
 
 
-def _fetch(family: Family, cache: Path, show_progress: bool, hub: str) -> None:
-    from gdmunet.encoders.download import cached_file, read_record
-    from gdmunet.encoders.registry import family_folder, fetch_weights
+def _fetch(family: Family, cache: Path, show_progress: bool, hub: str | None) -> None:
+    from gdmunet.encoders.download import DownloadOptions, cached_file, read_record
+    from gdmunet.encoders.loading import family_folder, fetch_weights
 
     at_hand = family.source and cached_file(family.source, family_folder(family, cache))
     if family.source and not at_hand and not downloads_allowed():
@@ -62,7 +62,7 @@ def _fetch(family: Family, cache: Path, show_progress: bool, hub: str) -> None:
             remedy=f"unset it; or elsewhere: curl -L -o {family.source.name} {family.source.url(hub)}, then put it "
             f"into {family_folder(family, cache)}",
         )
-    file = fetch_weights(family, cache, show_progress=show_progress, hub=hub)
+    file = fetch_weights(family, cache, DownloadOptions(hub, show_progress))
     record = read_record(file)
     print(f"{family.name}: {file}")
     if record:
@@ -72,7 +72,8 @@ def _fetch(family: Family, cache: Path, show_progress: bool, hub: str) -> None:
 
 def _table(cache: Path) -> str:
     from gdmunet.encoders.download import cached_file
-    from gdmunet.encoders.registry import FAMILIES, family_folder
+    from gdmunet.encoders.loading import family_folder
+    from gdmunet.encoders.registry import FAMILIES
 
     rows = [("encoder", "what", "dimensions", "targets", "licence", "weights")]
     for family in FAMILIES.values():
@@ -85,8 +86,8 @@ def _table(cache: Path) -> str:
             weights = f"to be downloaded, {source.megabytes} MB"
         rows.append(
             (
-                family.name if family.argument is None else f"{family.name}:{family.argument}",
-                family.what,
+                family.usage,
+                family.summary,
                 " and ".join(f"{n}D" for n in family.dimensions),
                 ", ".join(family.modalities) or "any",
                 family.licence,

@@ -171,19 +171,20 @@ def _served(arguments: argparse.Namespace) -> list[type[Trainer]]:
 
 
 def _encoder_wish(arguments: argparse.Namespace, device: str) -> EncoderWish:
-    from gdmunet.encoders.choice import AUTO
+    from gdmunet.encoders.choice import AUTO, EncoderOptions
+    from gdmunet.encoders.download import DownloadOptions
     from gdmunet.paths import downloads_allowed
     from gdmunet.preprocessing.planned_encoder import EncoderWish
 
-    return EncoderWish(
-        arguments.encoder or AUTO,
+    options = EncoderOptions(
         folders_from(arguments).encoders,
         arguments.encoder_path,
         allow_download=downloads_allowed(),
         allow_large=device != "cpu",
         trust_checkpoint=arguments.trust_checkpoint,
-        show_progress=not arguments.no_pbar,
+        download=DownloadOptions(show_progress=not arguments.no_pbar),
     )
+    return EncoderWish(arguments.encoder or AUTO, options)
 
 
 def _preprocess(dataset_name: str, plans: Plans, arguments: argparse.Namespace) -> None:

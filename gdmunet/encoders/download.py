@@ -1,30 +1,35 @@
-"""Weight files of public hubs: a cache folder, and downloads that are either whole and checked or not there.
+"""Weight files of public hubs: fetched by huggingface_hub, checked here, and either whole and checked or not there.
 
-Nothing here is called during training: only planning and ``gdm_download_encoder`` may reach for the network.
+Nothing here is called during training: only planning, judges, audits and ``gdm_download_encoder`` may reach for the
+network.
 """
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import os
+import errno
+import re
+import shutil
+import tempfile
 import threading
-import urllib.error
-import urllib.request
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from gdmunet.errors import CommandLine, GdmError
-from gdmunet.progress import Progress
+from gdmunet.encoders.weight_files import check_sha256, file_sha256
+from gdmunet.errors import GdmError
 from gdmunet.serialization import load_json, save_json
 
-HUB = "https://huggingface.co"
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
+
 # A machine without network must learn so quickly: names are looked up and the hub answers within this time, or not.
 CONNECT_SECONDS = 8.0
-_READ_SECONDS = 60.0
-_BLOCK = 1 << 20
+_STAGING = ".download-"
+_DEAD_AFTER_SECONDS = 86_400.0
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,42 @@ class HubFile:
     megabytes: int
     sha256: str | None = None
 
-    def url(self, hub: str = HUB) -> str:
-        """Where the file is fetched from."""
-        return f"{hub}/{self.repository}/resolve/{self.revision}/{self.path}"
+    def url(self, hub: str | None = None) -> str:
+        """Address of the file; `hub` is the base address, None: ``HF_ENDPOINT``, else huggingface.co."""
+        return f"{_base(hub)}/{self.repository}/resolve/{self.revision}/{self.path}"
 
     @property
     def name(self) -> str:
         """File name in the cache."""
         return self.path.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class DownloadOptions:
+    """How a download is made.
+
+    Attributes
+    ----------
+    hub
+        Base address; None: ``HF_ENDPOINT``, else huggingface.co.
+    show_progress
+        Whether a progress bar is shown.
+    connect_seconds
+        Longest time until the first answer of the hub.
+
+    Raises
+    ------
+    GdmError
+        A time limit that is not positive.
+    """
+
+    hub: str | None = None
+    show_progress: bool = True
+    connect_seconds: float = CONNECT_SECONDS
+
+    def __post_init__(self) -> None:
+        if not self.connect_seconds > 0:
+            raise GdmError("the time limit of a download is not positive", found=self.connect_seconds)
 
 
 @dataclass(frozen=True)
@@ -94,36 +127,17 @@ def expected_sha256(source: HubFile, file: Path) -> str | None:
     return source.sha256 or (record.sha256 if record else None)
 
 
-def file_sha256(file: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def check_sha256(file: Path, found: str, expected: str, remedy: str, command: CommandLine | None = None) -> None:
-    """Refuse a file whose hash is not the expected one."""
-    if found != expected:
-        raise GdmError(
-            "the weights are not the expected ones",
-            file=file,
-            found=found,
-            expected=expected,
-            remedy=remedy,
-            command=command,
-        )
-
-
-def download(source: HubFile, folder: Path, *, show_progress: bool = True, hub: str = HUB) -> Path:
+def download(source: HubFile, folder: Path, options: DownloadOptions | None = None) -> Path:
     """Fetch a weight file into `folder`, or return the one that lies there; check its hash.
 
-    An interrupted transfer goes on where it stopped, as long as the hub still offers the same content.
+    After a failure nothing of the transfer is left, so that half a file is never taken for a whole one.
 
     Raises
     ------
     GdmError
         No network, the hub refuses, the disk is full, or the content is not the expected one.
     """
-    folder = Path(folder)
+    options, folder = options or DownloadOptions(), Path(folder)
     file = folder / source.name
     wanted = expected_sha256(source, file)
     if file.is_file():
@@ -132,145 +146,121 @@ def download(source: HubFile, folder: Path, *, show_progress: bool = True, hub: 
         return file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _transfer(source, file, wanted, show_progress, hub)
-    except urllib.error.HTTPError as error:
-        raise _failed(source, file, f"the hub answered {error.code} {error.reason}", hub) from error
-    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-        raise _failed(
-            source, file, str(getattr(error, "reason", None) or error or type(error).__name__), hub
-        ) from error
-    except OSError as error:
-        raise GdmError(
-            f"cannot write {file.name}: {error.strerror or error}",
-            file=file,
-            remedy="free disk space, or choose another cache folder with GDM_ENCODERS",
-        ) from error
-
-
-def _transfer(source: HubFile, file: Path, wanted: str | None, show_progress: bool, hub: str) -> Path:
-    url = source.url(hub)
-    answer = _open(url)
-    stated = answer.stated_sha256
-    if wanted and stated and stated != wanted:
-        answer.close()
-        check_sha256(file, stated, wanted, f"the hub offers other content at {url}: report it, do not use it")
-    # Named by the content: a half file of other content is never continued.
-    partial = file.with_name(f".part-{(wanted or stated or 'unknown')[:16]}-{file.name}")
-    known = wanted or stated
-    have = partial.stat().st_size if known and partial.is_file() else 0
-    if have != answer.length:
-        if have:
-            answer.close()
-            answer = _open(url, {"Range": f"bytes={have}-"})
-            have = have if answer.status == 206 else 0
-        _receive(answer, partial, have, source, show_progress)
-    answer.close()
-    found = file_sha256(partial)
-    if known and found != known:
-        partial.unlink()
-        check_sha256(file, found, known, "run the command again; if it happens again, the hub's file was changed")
-    record = DownloadRecord(url, answer.commit or source.revision, found, partial.stat().st_size, stated == found)
-    save_json(record, _record_path(file))
-    partial.replace(file)
+        _remove_dead_transfers(folder)
+        # Of this process alone: two commands that fetch the same file do not meet before the last rename.
+        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder, ignore_cleanup_errors=True) as staging:
+            _transfer(source, file, wanted, Path(staging), options)
+    except GdmError:
+        raise
+    # huggingface_hub hands on what its transports raise, whose kinds change with its releases: no narrower base.
+    except Exception as error:
+        raise _failed(source, file, error, options.hub) from error
     return file
 
 
-def _receive(answer: _Answer, partial: Path, have: int, source: HubFile, show_progress: bool) -> None:
-    total = have + answer.length if answer.length is not None else source.megabytes * 1_000_000
-    title = f"downloading {source.name} (MB)"
-    with (
-        Progress(title, max(1, round(total / 1e6)), show_progress) as progress,
-        open(partial, "ab" if have else "wb") as out,
-    ):
-        done = have
-        shown = 0
-        while block := answer.stream.read(_BLOCK):
-            out.write(block)
-            done += len(block)
-            if (count := int(done / 1e6) - shown) > 0:
-                progress.step(count=count)
-                shown += count
-        out.flush()
-        os.fsync(out.fileno())
-    if answer.length is not None and done != total:
-        raise ConnectionError(f"the connection broke after {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+def _transfer(source: HubFile, file: Path, wanted: str | None, staging: Path, options: DownloadOptions) -> None:
+    from huggingface_hub import hf_hub_download
+
+    url, answer = source.url(options.hub), _first_answer(source, options)
+    # The ETag of a large file is its sha256.
+    stated = answer.etag if answer.etag and re.fullmatch("[0-9a-f]{64}", answer.etag) else None
+    if wanted and stated:
+        check_sha256(file, stated, wanted, f"the hub offers other content at {url}: report it, do not use it")
+    with _progress_bars(options.show_progress):
+        fetched = Path(
+            hf_hub_download(
+                source.repository,
+                source.path,
+                revision=source.revision,
+                local_dir=staging,
+                endpoint=options.hub,
+                etag_timeout=options.connect_seconds,
+            )
+        )
+    sha256 = file_sha256(fetched)
+    if known := wanted or stated:
+        check_sha256(file, sha256, known, "run the command again; if it happens again, the hub's file was changed")
+    record = DownloadRecord(url, answer.commit_hash or source.revision, sha256, fetched.stat().st_size, bool(stated))
+    save_json(record, _record_path(file))
+    fetched.replace(file)
 
 
-@dataclass
-class _Answer:
-    """An open response, with what the hub said of the file on the way to it."""
+def _first_answer(source: HubFile, options: DownloadOptions) -> HfFileMetadata:
+    """What the hub says of the file, within the time limit.
 
-    stream: Any
-    said: list[Message]
+    Looking up the hub's name has no time limit of its own, so a thread asks and is left alone if it is late.
+    """
+    from huggingface_hub import get_hf_file_metadata
 
-    @property
-    def status(self) -> int:
-        return int(self.stream.status)
+    answers: list[HfFileMetadata | Exception] = []
 
-    @property
-    def length(self) -> int | None:
-        text = self.stream.headers.get("Content-Length")
-        return int(text) if text else None
-
-    @property
-    def stated_sha256(self) -> str | None:
-        """The hub names the sha256 of large files in a header (the content's ETag)."""
-        text = self._header("X-Linked-ETag").strip('"').removeprefix("W/").strip('"').lower()
-        return text if len(text) == 64 and set(text) <= set("0123456789abcdef") else None
-
-    @property
-    def commit(self) -> str | None:
-        return self._header("X-Repo-Commit") or None
-
-    def close(self) -> None:
-        self.stream.close()
-
-    def _header(self, name: str) -> str:
-        return next((str(headers[name]) for headers in self.said if headers.get(name)), "")
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Keeps the headers of every redirect: the hub names commit and hash there, not in the final answer."""
-
-    def __init__(self) -> None:
-        self.said: list[Message] = []
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        self.said.append(headers)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _open(url: str, headers: dict[str, str] | None = None) -> _Answer:
-    """Open `url`; looking up the name has no time limit of its own, so a thread does it and is left alone if late."""
-    redirects = _Redirects()
-    result: list[Any] = []
-
-    def work() -> None:
+    def ask() -> None:
         try:
-            request = urllib.request.Request(url, headers={"User-Agent": "gdmunet", **(headers or {})})
-            result.append(urllib.request.build_opener(redirects).open(request, timeout=_READ_SECONDS))
+            # The thread's own limit is longer: the one below is told in words.
+            answers.append(get_hf_file_metadata(source.url(options.hub), timeout=2 * options.connect_seconds))
         except Exception as error:  # handed to the caller's thread
-            result.append(error)
+            answers.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(CONNECT_SECONDS)
-    if not result:
-        raise TimeoutError(f"no answer within {CONNECT_SECONDS:.0f} s")
-    if isinstance(result[0], Exception):
-        raise result[0]
-    return _Answer(result[0], [*redirects.said, result[0].headers])
+    thread.join(options.connect_seconds)
+    if not answers:
+        raise TimeoutError(f"no answer within {options.connect_seconds:g} s")
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+    return answers[0]
+
+
+@contextmanager
+def _progress_bars(show: bool) -> Iterator[None]:
+    """Let huggingface_hub show its bars, or not; the switch is the whole process's and goes back where it was."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if show or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
+
+
+def _remove_dead_transfers(folder: Path) -> None:
+    """Remove what killed processes left; a transfer of less than a day may belong to one that still runs."""
+    for left in folder.glob(f"{_STAGING}*"):
+        if time.time() - left.stat().st_mtime > _DEAD_AFTER_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _base(hub: str | None) -> str:
+    if hub is not None:
+        return hub.rstrip("/")
+    from huggingface_hub.constants import ENDPOINT
+
+    return ENDPOINT
 
 
 def _record_path(file: Path) -> Path:
     return file.with_name(file.name + ".json")
 
 
-def _failed(source: HubFile, file: Path, reason: str, hub: str) -> GdmError:
+def _failed(source: HubFile, file: Path, error: Exception, hub: str | None) -> GdmError:
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return GdmError(
+            f"cannot write {file.name}: {error.strerror or error}",
+            file=file,
+            remedy="free disk space, or choose another cache folder with GDM_ENCODERS",
+        )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    remedy = (
+        f"on a machine with network: curl -L -o {source.name} {source.url(hub)}; "
+        f"then put it at {file}, or name it with --encoder-path {source.name}"
+    )
+    if status in (401, 403):
+        page = f"{_base(hub)}/{source.repository}"
+        remedy = f"read the terms at {page}, log in with: hf auth login, then run the command again; or {remedy}"
+    reason = f"the hub answered {status}" if status else (str(error).splitlines() or [type(error).__name__])[0]
     return GdmError(
-        f"{source.name} could not be downloaded: {reason}",
-        file=file,
-        expected=source.url(hub),
-        remedy=f"on a machine with network: curl -L -o {source.name} {source.url(hub)}; "
-        f"then put it at {file}, or name it with --encoder-path {source.name}",
+        f"{source.name} could not be downloaded: {reason}", file=file, expected=source.url(hub), remedy=remedy
     )

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from gdmunet.errors import GdmError
+from gdmunet.errors import CommandLine, GdmError
 
 # Numbers of numpy: nnU-Net keeps its scores so. They hold values alone, under the names of numpy 1 and 2.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -92,6 +92,25 @@ def channels_of(weights: Mapping[str, torch.Tensor], name: str, file: Path) -> i
             remedy="check that the file belongs to the encoder that was asked for",
         )
     return int(weights[name].shape[0])
+
+
+def file_sha256(file: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def check_sha256(file: Path, found: str, expected: str, remedy: str, command: CommandLine | None = None) -> None:
+    """Refuse a file whose hash is not the expected one."""
+    if found != expected:
+        raise GdmError(
+            "the weights are not the expected ones",
+            file=file,
+            found=found,
+            expected=expected,
+            remedy=remedy,
+            command=command,
+        )
 
 
 def weights_sha256(network: nn.Module) -> str:

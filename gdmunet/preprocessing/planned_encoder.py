@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec, Reason
 
 
@@ -66,38 +64,20 @@ class EncoderWish:
     ----------
     name
         ``auto``, or an encoder of the table, or ``package.module:factory``.
-    cache
-        Folder of downloaded weights.
-    file
-        Weights that the user gave.
+    options
+        Where weights may come from.
     """
 
     name: str
-    cache: Path
-    file: Path | None = None
-    allow_download: bool = True
-    allow_large: bool = True
-    trust_checkpoint: bool = False
-    show_progress: bool = True
+    options: EncoderOptions
 
     def __call__(self, units: VolumeUnits, dimensions: int) -> PlannedEncoder:
         """Choose for volumes of those units; downloads happen here, and only here."""
-        choice = choose_encoder(
-            self.name,
-            units,
-            dimensions,
-            self.cache,
-            file=self.file,
-            allow_download=self.allow_download,
-            allow_large=self.allow_large,
-            trust_checkpoint=self.trust_checkpoint,
-            show_progress=self.show_progress,
-        )
+        choice = choose_encoder(self.name, units, dimensions, self.options)
         title = f"encoder ({dimensions}D)"
         if choice.spec is None:
             return PlannedEncoder(None, None, Reason(title, "none", choice.because))
         spec = choice.spec
-        module = load_encoder(spec, units, self.cache, trust_checkpoint=self.trust_checkpoint)
         levels = ", ".join(f"{level.channels}@{'x'.join(map(str, level.stride))}" for level in spec.levels)
         because = f"{choice.because}; levels (channels@stride) {levels}; licence {spec.licence}"
-        return PlannedEncoder(spec, module, Reason(title, f"{spec.spec} {spec.sha256[:12]}", because))
+        return PlannedEncoder(spec, choice.encoder, Reason(title, f"{spec.spec} {spec.sha256[:12]}", because))

@@ -13,9 +13,9 @@ from gdmunet.dataset import FILE_ENDINGS, find_dataset
 from gdmunet.encoders.audit import audit_encoder
 from gdmunet.encoders.audit_report import EncoderAudit
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.download import DownloadOptions
 from gdmunet.encoders.random_weights import randomise
-from gdmunet.encoders.registry import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
@@ -79,7 +79,7 @@ def run_audit(request: AuditRequest, folders: Folders) -> AuditResult:
         Unknown encoder or data set, missing weights, unreadable volumes, or none.
     """
     units, volumes = _from_files(request) if request.files else _from_dataset(request, folders)
-    encoder = _load(request, units, folders)
+    encoder = _choose(request, units, folders)
     audit = _audit(encoder, volumes, request, request.encoder)
     if not request.random:
         return AuditResult(audit, None)
@@ -91,20 +91,18 @@ def _audit(encoder: FrozenEncoder, volumes: Mapping[str, np.ndarray], request: A
     return audit_encoder(encoder, volumes, name=name, window=request.window, windows=request.windows, seed=request.seed)
 
 
-def _load(request: AuditRequest, units: VolumeUnits, folders: Folders) -> FrozenEncoder:
-    choice = choose_encoder(
-        request.encoder,
-        units,
-        request.dimensions,
+def _choose(request: AuditRequest, units: VolumeUnits, folders: Folders) -> FrozenEncoder:
+    options = EncoderOptions(
         folders.encoders,
-        file=request.encoder_file,
+        request.encoder_file,
         allow_download=request.allow_download,
         trust_checkpoint=request.trust_checkpoint,
-        show_progress=request.show_progress,
+        download=DownloadOptions(show_progress=request.show_progress),
     )
-    if choice.spec is None:
+    choice = choose_encoder(request.encoder, units, request.dimensions, options)
+    if choice.encoder is None:
         raise GdmError("there is no such encoder", found=choice.because)
-    return load_encoder(choice.spec, units, folders.encoders, trust_checkpoint=request.trust_checkpoint)
+    return choice.encoder
 
 
 def _from_dataset(request: AuditRequest, folders: Folders) -> tuple[VolumeUnits, dict[str, np.ndarray]]:

@@ -1,5 +1,6 @@
-import http.server
-import threading
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -7,31 +8,6 @@ from gdmunet.cli.download_encoder import main
 from gdmunet.encoders.registry import FAMILIES
 
 SOURCE = FAMILIES["ct-fm"].source
-
-
-@pytest.fixture
-def hub():
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-        def do_GET(self):
-            content = b"weights" if self.path == SOURCE.url(hub="") else b""
-            self.send_response(200 if content else 404)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(autouse=True)
-def _online(monkeypatch):
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
 
 
 def test_the_list_names_every_encoder_and_what_is_at_hand(tmp_path, capsys):
@@ -45,7 +21,8 @@ def test_the_list_names_every_encoder_and_what_is_at_hand(tmp_path, capsys):
 
 def test_weights_are_fetched_into_the_folder(hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("GDM_ENCODERS", str(tmp_path))
-    assert main(["ct-fm", "--hub", hub, "--no_pbar"]) == 0
+    hub.files[SOURCE.url(hub="")] = b"weights"
+    assert main(["ct-fm", "--hub", hub.url, "--no_pbar"]) == 0
     assert (tmp_path / "ct-fm" / SOURCE.name).read_bytes() == b"weights"
     text = capsys.readouterr().out
     assert "sha256" in text and "licence of the weights: Apache-2.0" in text
@@ -53,8 +30,22 @@ def test_weights_are_fetched_into_the_folder(hub, tmp_path, capsys, monkeypatch)
 
 def test_downloads_that_are_off_are_not_made(hub, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert main(["ct-fm", "--hub", hub, "-o", str(tmp_path)]) == 1
+    assert main(["ct-fm", "--hub", hub.url, "-o", str(tmp_path)]) == 1
     assert "curl -L" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_mirror_is_named_by_the_environment(hub, tmp_path):
+    hub.files[SOURCE.url(hub="")] = b"weights"
+    command = [sys.executable, "-c", "from gdmunet.cli.download_encoder import main; main()"]
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    done = subprocess.run(
+        [*command, "ct-fm", "-o", str(tmp_path)],
+        env={**environment, "HF_ENDPOINT": hub.url},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ct-fm" / SOURCE.name).read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize(("name", "message"), [("ctfm", "there is no encoder"), ("nnunet", "-encoder nnunet:")])

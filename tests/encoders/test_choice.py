@@ -4,12 +4,16 @@ import pytest
 import torch
 from published_layouts import write_published
 
-from gdmunet.encoders import choice, registry
+from gdmunet.encoders import choice
 from gdmunet.encoders.base import FrozenEncoder
-from gdmunet.encoders.choice import BEST, candidates, choose_encoder
-from gdmunet.encoders.registry import FAMILIES, load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.download import DownloadOptions
+from gdmunet.encoders.loading import fetch_weights, load_encoder
+from gdmunet.encoders.registry import FAMILIES, ranked_families
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
+
+BEST_FOR_CT = "medvae-4x-3d"
 
 
 class StandIn(FrozenEncoder):
@@ -34,8 +38,9 @@ def _mini(monkeypatch):
 
 
 def choose(hub, units, cache, spec="auto", **options):
-    options = {"allow_download": True, "show_progress": False, "hub": hub.url, **options}
-    return choose_encoder(spec, units, options.pop("dimensions", 3), cache, **options)
+    dimensions = options.pop("dimensions", 3)
+    options = {"allow_download": True, "download": DownloadOptions(hub.url, show_progress=False), **options}
+    return choose_encoder(spec, units, dimensions, EncoderOptions(cache, **options))
 
 
 def publish(hub, family, tmp_path):
@@ -47,9 +52,9 @@ def publish(hub, family, tmp_path):
 
 
 def test_auto_fetches_the_best_and_says_so_before(hub, ct_units, tmp_path, capsys):
-    publish(hub, BEST["CT"][0], tmp_path)
+    publish(hub, BEST_FOR_CT, tmp_path)
     chosen = choose(hub, ct_units, tmp_path / "cache")
-    assert chosen.spec.spec == BEST["CT"][0] and "downloaded" in chosen.because
+    assert "downloaded" in chosen.because and chosen.spec.spec == BEST_FOR_CT
     assert "downloading 644 MB once" in capsys.readouterr().err
     load_encoder(chosen.spec, ct_units, tmp_path / "cache")
 
@@ -80,12 +85,12 @@ def test_auto_tries_the_network_at_most_once(ct_units, hub, tmp_path, monkeypatc
 
     monkeypatch.setattr(choice, "fetch_weights", refuse)
     assert choose(hub, ct_units, tmp_path).spec.spec == "mini"
-    assert tried == [BEST["CT"][0]]
+    assert tried == [BEST_FOR_CT]
 
 
 def test_auto_with_downloads_off_asks_nothing_and_names_the_command(hub, ct_units, tmp_path):
     chosen = choose(hub, ct_units, tmp_path, allow_download=False)
-    assert chosen.spec.spec == "mini" and f"gdm_download_encoder {BEST['CT'][0]}" in chosen.because
+    assert chosen.spec.spec == "mini" and f"gdm_download_encoder {BEST_FOR_CT}" in chosen.because
     assert hub.requests == []
 
 
@@ -102,9 +107,9 @@ def test_auto_without_any_encoder_of_the_dimension_is_none(hub, ct_units, tmp_pa
 
 
 def test_only_targets_in_hounsfield_units_get_a_ct_encoder():
-    assert "ct-fm" in [family.name for family in candidates("CBCT", 3)]
-    assert "ct-fm" not in [family.name for family in candidates("T1", 3)]
-    assert candidates("CT", 2) == ()
+    assert "ct-fm" in [family.name for family in ranked_families("CBCT", 3)]
+    assert "ct-fm" not in [family.name for family in ranked_families("T1", 3)]
+    assert ranked_families("CT", 2) == ()
 
 
 def test_a_named_encoder_is_fetched(hub, ct_units, tmp_path):
@@ -153,4 +158,4 @@ def test_downloaded_weights_that_changed_are_refused_by_auto_too(hub, ct_units, 
 
 def test_what_is_not_downloaded_says_how_it_is_used(tmp_path):
     with pytest.raises(GdmError, match="nnunet:MODEL_FOLDER"):
-        registry.fetch_weights(FAMILIES["nnunet"], tmp_path)
+        fetch_weights(FAMILIES["nnunet"], tmp_path)

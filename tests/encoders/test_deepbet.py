@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
 
 pytestmark = pytest.mark.slow
 FACTORY = Path(__file__).parents[1] / "samples" / "deepbet_encoder.py"
@@ -22,7 +22,7 @@ def weights() -> Path:
 
 
 def test_the_features_are_those_of_the_published_network(weights, mr_units, tmp_path):
-    spec = choose_encoder(f"{FACTORY}:factory", mr_units, 3, tmp_path, file=weights, allow_download=False).spec
+    spec = choose_encoder(f"{FACTORY}:factory", mr_units, 3, EncoderOptions(tmp_path, weights)).spec
     assert spec.file == str(weights) and spec.licence == "MIT" and spec.window == (0.0, 900.0)
     encoder = load_encoder(spec, mr_units, tmp_path)
     assert sum(weight.numel() for weight in encoder.parameters()) == pytest.approx(2.08e6, rel=0.01)
@@ -40,7 +40,7 @@ def test_the_features_are_those_of_the_published_network(weights, mr_units, tmp_
 
 
 def test_a_gradient_reaches_the_volume(weights, mr_units, tmp_path):
-    spec = choose_encoder(f"{FACTORY}:factory", mr_units, 3, tmp_path, file=weights, allow_download=False).spec
+    spec = choose_encoder(f"{FACTORY}:factory", mr_units, 3, EncoderOptions(tmp_path, weights)).spec
     encoder = load_encoder(spec, mr_units, tmp_path)
     volume = torch.randn(1, 1, 64, 64, 64, requires_grad=True)
     sum(found.values.square().mean() for found in encoder(volume)).backward()

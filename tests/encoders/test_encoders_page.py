@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gdmunet.encoders.choice import BEST, choose_encoder
-from gdmunet.encoders.registry import FAMILIES, load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
+from gdmunet.encoders.registry import FAMILIES, ranked_families
 
 PAGE = (Path(__file__).parents[2] / "documentation" / "reference" / "encoders.md").read_text(encoding="utf-8")
 
@@ -29,7 +30,10 @@ def test_the_table_holds_every_encoder_with_its_licence_and_size():
 
 def test_the_order_of_auto_is_that_of_the_code():
     table = {row[0]: tuple(re.findall(r"`([\w-]+)`", row[1])) for row in rows("target")}
-    assert table == {"CT, CBCT": BEST["CT"], "other": BEST["other"]}
+    assert set(table) == {"CT, CBCT", "other"}
+    for words, modalities in (("CT, CBCT", ("CT", "CBCT")), ("other", ("MR", "T1", "PET"))):
+        for modality in modalities:
+            assert tuple(family.name for family in ranked_families(modality, 3)) == table[words]
 
 
 def test_the_example_runs(ct_units, tmp_path):
@@ -37,6 +41,6 @@ def test_the_example_runs(ct_units, tmp_path):
     weights = tmp_path / "edges.safetensors"
     save_file({"conv.weight": torch.randn(8, 1, 3, 3, 3), "conv.bias": torch.zeros(8)}, str(weights))
     spec = f"{tmp_path / 'edges.py'}:factory"
-    planned = choose_encoder(spec, ct_units, 3, tmp_path, file=weights, allow_download=False).spec
+    planned = choose_encoder(spec, ct_units, 3, EncoderOptions(tmp_path, weights)).spec
     found = load_encoder(planned, ct_units, tmp_path)(torch.randn(1, 1, 7, 8, 9))
     assert found[0].values.shape == (1, 8, 4, 4, 5) and planned.window == (-1000.0, 1000.0)

@@ -8,8 +8,8 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
 
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
 
 STATISTICS = {"mean": 40.0, "std": 300.0, "percentile_00_5": -900.0, "percentile_99_5": 1100.0, "max": 3000.0}
@@ -69,7 +69,7 @@ def write_model(root, kind, *, normalization="CTNormalization", transpose=(0, 1,
 
 
 def load(folder, units, tmp_path, **options):
-    spec = choose_encoder(f"nnunet:{folder}", units, 3, tmp_path, allow_download=False, **options).spec
+    spec = choose_encoder(f"nnunet:{folder}", units, 3, EncoderOptions(tmp_path, **options)).spec
     return spec, load_encoder(spec, units, tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_layers_outside_pytorch_are_not_imported(ct_units, tmp_path):
 def test_a_2d_model_is_refused_for_3d_plans(ct_units, tmp_path):
     folder, _ = write_model(tmp_path, PlainConvUNet)
     with pytest.raises(GdmError, match="another number of dimensions"):
-        choose_encoder(f"nnunet:{folder}", ct_units, 2, tmp_path, allow_download=False)
+        choose_encoder(f"nnunet:{folder}", ct_units, 2, EncoderOptions(tmp_path))
 
 
 def test_a_pickle_that_runs_code_is_refused_unless_trusted(ct_units, tmp_path):
@@ -156,5 +156,5 @@ def test_a_pickle_that_runs_code_is_refused_unless_trusted(ct_units, tmp_path):
     torch.save({"network_weights": network.state_dict(), "logger": tmp_path}, file)
     with pytest.raises(GdmError, match="--trust-checkpoint"):
         load(folder, ct_units, tmp_path)
-    choice = choose_encoder(f"nnunet:{folder}", ct_units, 3, tmp_path, allow_download=False, trust_checkpoint=True)
+    choice = choose_encoder(f"nnunet:{folder}", ct_units, 3, EncoderOptions(tmp_path, trust_checkpoint=True))
     assert len(choice.spec.levels) == 3

@@ -5,8 +5,9 @@ import torch
 from published_layouts import write_published
 from torch.nn import functional
 
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import FAMILIES, load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
+from gdmunet.encoders.registry import FAMILIES
 from gdmunet.encoders.weight_files import read_weights
 from gdmunet.errors import GdmError
 
@@ -37,7 +38,7 @@ def published(request, tmp_path_factory):
 def load(published, units, tmp_path):
     family, file, _ = published
     spec, given = (f"nnssl:{file}", None) if family == "nnssl" else (family, file)
-    choice = choose_encoder(spec, units, 3, tmp_path, file=given, allow_download=False)
+    choice = choose_encoder(spec, units, 3, EncoderOptions(tmp_path, given))
     return choice.spec, load_encoder(choice.spec, units, tmp_path)
 
 
@@ -66,14 +67,14 @@ def test_a_checkpoint_that_lacks_weights_is_refused(family, ct_units, tmp_path):
     torch.save(weights, broken)
     spec, given = (f"nnssl:{broken}", None) if family == "nnssl" else (family, broken)
     with pytest.raises(GdmError, match="lacks 1 of"):
-        choose_encoder(spec, ct_units, 3, tmp_path, file=given, allow_download=False)
+        choose_encoder(spec, ct_units, 3, EncoderOptions(tmp_path, given))
 
 
 @pytest.mark.parametrize("family", ["ct-fm", "medvae-4x-3d", "medicalnet-10"])
 def test_the_weights_of_another_encoder_are_refused(family, ct_units, tmp_path):
     file = write_published("nnssl", tmp_path, narrow=True)
     with pytest.raises(GdmError, match="does not hold this encoder|lacks"):
-        choose_encoder(family, ct_units, 3, tmp_path, file=file, allow_download=False)
+        choose_encoder(family, ct_units, 3, EncoderOptions(tmp_path, file))
 
 
 def test_weights_of_another_size_are_refused(ct_units, tmp_path):
@@ -82,7 +83,7 @@ def test_weights_of_another_size_are_refused(ct_units, tmp_path):
     weights["layer2.0.conv1.weight"] = torch.zeros(128, 32, 3, 3, 3)
     torch.save(weights, file)
     with pytest.raises(GdmError, match="layer2.0.conv1.weight has another shape"):
-        choose_encoder("medicalnet-10", ct_units, 3, tmp_path, file=file, allow_download=False)
+        choose_encoder("medicalnet-10", ct_units, 3, EncoderOptions(tmp_path, file))
 
 
 def test_the_ways_in_are_those_of_the_originals(ct_units, mr_units):
@@ -128,4 +129,4 @@ def test_a_ct_encoder_is_refused_for_mr(mr_units, tmp_path):
     file = tmp_path / "model.safetensors"
     file.touch()
     with pytest.raises(GdmError, match="not trained for this target"):
-        choose_encoder("ct-fm", mr_units, 3, tmp_path, file=file, allow_download=False)
+        choose_encoder("ct-fm", mr_units, 3, EncoderOptions(tmp_path, file))

@@ -4,14 +4,15 @@ import shutil
 import pytest
 import torch
 
-from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.mini import mini_file
-from gdmunet.encoders.registry import FAMILIES, load_encoder, parse_spec
+from gdmunet.encoders.registry import FAMILIES, parse_spec
 from gdmunet.errors import GdmError
 
 
 def plan(spec, units, tmp_path, dimensions=3, **options):
-    return choose_encoder(spec, units, dimensions, tmp_path / "cache", allow_download=False, **options)
+    return choose_encoder(spec, units, dimensions, EncoderOptions(tmp_path / "cache", **options))
 
 
 def test_an_own_factory_is_pinned_and_loads_again(own_encoder, ct_units, tmp_path):

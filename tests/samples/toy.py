@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.encoders.base import VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
 from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
@@ -22,7 +22,7 @@ def toy_network(dimensions: int = 3) -> NetworkSpec:
 def tiny_encoder(dimensions: int = 3) -> EncoderSpec:
     """The seeded random encoder, pinned as planning pins it."""
     units = VolumeUnits(HU, -1024.0, "CT")
-    spec = choose_encoder("tiny", units, dimensions, Path("no cache"), allow_download=False).spec
+    spec = choose_encoder("tiny", units, dimensions, EncoderOptions(Path("no cache"))).spec
     assert spec is not None
     return spec
 

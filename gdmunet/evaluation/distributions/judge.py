@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import choose_encoder
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.distances import (
     DistributionDistance,
@@ -80,12 +79,12 @@ def judge_files(
         raise GdmError("a judge has a name", found="auto", expected="an encoder of gdm_download_encoder --list")
     scale, air = (STANDARD_HU, HU_AIR) if is_hounsfield(modality) else (_common_scale(files), 0.0)
     units = VolumeUnits(scale, air, modality)
-    choice = choose_encoder(judge.encoder, units, 3, judge.cache, file=judge.file, allow_download=judge.allow_download)
-    if choice.spec is None:
+    options = EncoderOptions(judge.cache, judge.file, allow_download=judge.allow_download)
+    choice = choose_encoder(judge.encoder, units, 3, options)
+    if choice.spec is None or choice.encoder is None:
         raise GdmError(f"the encoder {judge.encoder} does not judge volumes", found=choice.because)
-    network = load_encoder(choice.spec, units, judge.cache)
     with Progress(f"judging with {judge.encoder}", len(files), show_progress) as progress:
-        levels = pooled_distances(_features(files, network, progress))
+        levels = pooled_distances(_features(files, choice.encoder, progress))
     return Judgement(choice.spec.spec, choice.spec.sha256, *mean_distances(levels), levels)
 
 

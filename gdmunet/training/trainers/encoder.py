@@ -8,7 +8,7 @@ import torch
 
 from gdmunet import commands
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder, VolumeUnits
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.plans import planning_flags
 from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient

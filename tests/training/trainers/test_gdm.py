@@ -9,7 +9,7 @@ from short_trainers import CPU, batch_for, short, trainer_of, weights
 from toy import tiny_encoder
 
 from gdmunet.encoders.base import VolumeUnits
-from gdmunet.encoders.registry import load_encoder
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.memory import LiveBytes, training_footprint
 from gdmunet.training.loop import state
