@@ -12,7 +12,7 @@ from gdmunet.cli import predict
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.encoders.base import VolumeUnits
-from gdmunet.encoders.choice import candidates
+from gdmunet.encoders.registry import ranked_families
 from gdmunet.evaluation.scores.range_choice import choose_range
 from gdmunet.geometry import Geometry
 from gdmunet.hounsfield import HU_AIR, HU_RANGE, canonical_modality, is_hounsfield
@@ -72,5 +72,5 @@ def test_other_words_stay_as_the_user_wrote_them(tmp_path):
 
 def test_encoders_are_chosen_alike_for_every_spelling():
     for spelling in SPELLINGS:
-        assert candidates(spelling, 3) == candidates("CT", 3) != candidates("MR", 3)
+        assert ranked_families(spelling, 3) == ranked_families("CT", 3) != ranked_families("MR", 3)
         assert VolumeUnits(STANDARD_HU, HU_AIR, spelling).hounsfield

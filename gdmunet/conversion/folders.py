@@ -85,8 +85,7 @@ def new_dataset(
 
 def build_dataset(
     destination: Path,
-    descriptor: DESCRIPTOR_FILE,
-    DatasetDescriptor,
+    descriptor: DatasetDescriptor,
     cases: Sequence[CaseFiles],
     held_out: Collection[str],
     transfer: Transfer = "copy",
