@@ -24,10 +24,10 @@ from gdmunet.conversion.phantoms import make_phantom
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
-from gdmunet.evaluation.report.cases import CaseFiles
-from gdmunet.evaluation.report.page import write_page
-from gdmunet.evaluation.report.sources import Source
-from gdmunet.evaluation.scores.summary import EvaluationSettings, summarize
+from gdmunet.evaluation.report.cases import CasePaths
+from gdmunet.evaluation.report.content import ReportContent
+from gdmunet.evaluation.report.page import PageOptions, write_page
+from gdmunet.evaluation.scores.summary import EvaluationSpec, summarize
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, write_volume
 from gdmunet.metrics import HU_2025, ImageScores
@@ -79,19 +79,19 @@ def measure_report(cases: int, folder: Path) -> None:
         name: ImageScores({"mae": random.normal(60, 10), "psnr": random.normal(30, 1), "ms_ssim": random.uniform(0, 1)})
         for name in names
     }
-    settings = EvaluationSettings("2025", HU_2025, True, "given")
+    settings = EvaluationSpec("2025", HU_2025, True, "given")
     summary = summarize(scores, settings)
     files = []
     for k, name in enumerate(names):
         found = different[k % len(different)]
         predictions = {"prediction": found["prediction"]}
-        files.append(CaseFiles(name, found["condition"], found["target"], found["mask"], predictions))
-    source = Source(
+        files.append(CasePaths(name, found["condition"], found["target"], found["mask"], predictions))
+    content = ReportContent(
         "evaluation", folder, "generated", {"prediction": summary.cases}, settings, summary,
         files=tuple(files), condition_name="MR", target_name="CT",
     )  # fmt: skip
     before = cpu_seconds()
-    written = write_page(source, folder / "report.html", show_progress=False)
+    written = write_page(content, folder / "report.html", PageOptions(show_progress=False))
     print(
         f"report of {cases} cases of {' x '.join(map(str, CASE_SHAPE))}: {written.size / 1e6:.1f} MB, "
         f"{cpu_seconds() - before:.1f} s of CPU, {written.pictures} with slices, {written.volumes} with volumes"

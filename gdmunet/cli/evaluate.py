@@ -12,7 +12,7 @@ from gdmunet.results import SUMMARY_FILE
 
 if TYPE_CHECKING:
     from gdmunet.dataset import DatasetDescriptor
-    from gdmunet.evaluation.distributions.judge import JudgeWish
+    from gdmunet.evaluation.distributions.judge import JudgeOptions
 
 
 def parser() -> CommandParser:
@@ -109,15 +109,17 @@ def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_evaluate``."""
     arguments = parser().parse_args(argv)
     from gdmunet.dataset import find_dataset, load_descriptor
-    from gdmunet.evaluation.report.summary_files import format_table, write_csv, write_html
-    from gdmunet.evaluation.scores.evaluate import evaluate_folders
+    from gdmunet.evaluation.report.page import write_scores_page
+    from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
     from gdmunet.evaluation.scores.summary import save_summary
+    from gdmunet.evaluation.scores.summary_text import format_table, write_csv
     from gdmunet.evaluation.scores.synthrad import (
         challenge_structures,
         challenge_table,
         challenge_year,
         check_challenge,
     )
+    from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 
     raw = folders_from(arguments).raw
     descriptor = load_descriptor(find_dataset(raw, arguments.dataset)) if arguments.dataset else None
@@ -127,40 +129,45 @@ def main(argv: list[str] | None = None) -> int | None:
         check_challenge(**{name: value is not None for name, value in given.items()})
         arguments.range = arguments.range or challenge_year(groups)
     summary = evaluate_folders(
-        arguments.reference,
-        arguments.prediction,
-        arguments.mask,
-        descriptor=descriptor,
-        range_name=arguments.range,
-        data_range=tuple(arguments.data_range) if arguments.data_range else None,
-        groups=groups,
-        fov_folder=arguments.fov,
-        label_folders=(arguments.labels_ref, arguments.labels_pred),
-        structures=challenge_structures(groups) if arguments.synthrad else None,
-        judge=_judge(arguments),
-        allow_missing=arguments.allow_missing,
-        processes=arguments.processes,
-        show_progress=not arguments.no_pbar,
+        EvaluationFolders(
+            arguments.reference,
+            arguments.prediction,
+            arguments.mask,
+            arguments.fov,
+            arguments.labels_ref,
+            arguments.labels_pred,
+        ),
+        EvaluationOptions(
+            descriptor=descriptor,
+            range_name=arguments.range,
+            data_range=tuple(arguments.data_range) if arguments.data_range else None,
+            groups=groups,
+            structures=challenge_structures(groups) if arguments.synthrad else None,
+            judge=_judge(arguments),
+            allow_missing=arguments.allow_missing,
+            processes=arguments.processes,
+            show_progress=not arguments.no_pbar,
+        ),
     )
     output = arguments.output or arguments.prediction / SUMMARY_FILE
     save_summary(summary, output)
     if arguments.csv:
         write_csv(summary, arguments.csv)
     if arguments.html:
-        write_html(summary, arguments.html)
+        write_scores_page(summary, arguments.html)
     print(challenge_table(summary) if arguments.synthrad else format_table(summary))
     print(f"wrote {output}")
     return 0
 
 
-def _judge(arguments: argparse.Namespace) -> JudgeWish | None:
-    from gdmunet.evaluation.distributions.judge import JudgeWish
+def _judge(arguments: argparse.Namespace) -> JudgeOptions | None:
+    from gdmunet.evaluation.distributions.judge import JudgeOptions
     from gdmunet.paths import downloads_allowed
 
     if arguments.judge is None:
         return None
     cache = folders_from(arguments).encoders
-    return JudgeWish(arguments.judge, cache, arguments.judge_path, allow_download=downloads_allowed())
+    return JudgeOptions(arguments.judge, cache, arguments.judge_path, allow_download=downloads_allowed())
 
 
 def _groups(arguments: argparse.Namespace, descriptor: DatasetDescriptor | None) -> dict[str, dict[str, str]]:

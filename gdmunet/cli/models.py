@@ -80,20 +80,22 @@ def import_model_parser() -> CommandParser:
 def find_best_configuration_main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_find_best_configuration``."""
     arguments = find_best_configuration_parser().parse_args(argv)
-    from gdmunet.evaluation.scores.configurations import find_best_configuration
+    from gdmunet.evaluation.scores.configurations import CandidateOptions, find_best_configuration
 
     folders = folders_from(arguments)
     best = find_best_configuration(
         folders.results,
         folders.raw,
         arguments.dataset,
-        trainers=arguments.trainer,
-        plans=arguments.plans,
-        configurations=arguments.configuration,
-        folds=arguments.folds,
-        ensembles=not arguments.disable_ensembling,
-        processes=arguments.processes,
-        show_progress=not arguments.no_pbar,
+        CandidateOptions(
+            trainers=arguments.trainer,
+            plans=arguments.plans,
+            configurations=arguments.configuration,
+            folds=arguments.folds,
+            ensembles=not arguments.disable_ensembling,
+            processes=arguments.processes,
+            show_progress=not arguments.no_pbar,
+        ),
     )
     print(f"{best.table()}\n\n{best.instructions}")
     return 0

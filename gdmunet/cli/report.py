@@ -10,7 +10,7 @@ from gdmunet.cli.arguments import CommandParser, natural_int, positive_float, po
 from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SUMMARY_FILE
 
 if TYPE_CHECKING:
-    from gdmunet.evaluation.report.sources import Source
+    from gdmunet.evaluation.report.content import ReportContent
 
 _FOLDER_TEXT = (
     f"folder with {SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE} (a comparison)"
@@ -72,24 +72,28 @@ def _add_source(command: CommandParser) -> None:
         "-mask", "--mask", type=Path, metavar="DIR", help="folder of the masks; default: the one that was scored with"
     )
     command.add_argument("--channel", type=natural_int, default=0, metavar="N", help="channel of the condition to show")
-    command.add_argument("--metric", default="mae", help="score that says which cases are the worst and the best")
+    command.add_argument(
+        "--metric",
+        help="score of summary.json that says which cases are the worst and the best; default: the mean absolute error",
+    )
 
 
 @run_command
 def main(argv: list[str] | None = None) -> int | None:
     """Entry point of ``gdm_report``."""
     arguments = parser().parse_args(argv)
-    from gdmunet.evaluation.report.page import PageLimits, write_page
+    from gdmunet.evaluation.report.page import PageOptions, write_page
 
-    source = _read(arguments)
-    written = write_page(
-        source,
-        arguments.output or arguments.folder / REPORT_FILE,
+    content = _read(arguments)
+    options = PageOptions(
         metric=arguments.metric,
-        limits=PageLimits(arguments.max_size, arguments.pictures, arguments.volumes),
+        megabytes=arguments.max_size,
+        pictures=arguments.pictures,
+        volumes=arguments.volumes,
         processes=arguments.processes,
         show_progress=not arguments.no_pbar,
     )
+    written = write_page(content, arguments.output or arguments.folder / REPORT_FILE, options)
     print(
         f"wrote {written.file}: {written.size / 1e6:.1f} MB, {written.cases} cases, {written.pictures} with slices, "
         f"{written.volumes} with volumes"
@@ -113,15 +117,13 @@ def view_main(argv: list[str] | None = None) -> int | None:
     return 0
 
 
-def _read(arguments: argparse.Namespace) -> Source:
-    from gdmunet.errors import GdmError
-    from gdmunet.evaluation.report.sources import VolumeFolders, read_source
-    from gdmunet.metrics import METRIC_TEXTS
+def _read(arguments: argparse.Namespace) -> ReportContent:
+    from gdmunet.evaluation.report.sources import VolumeFolders, read_content
+    from gdmunet.metrics import DECIDING, metric_of_cases
 
-    if arguments.metric not in METRIC_TEXTS:
-        raise GdmError("the metric is unknown", found=arguments.metric, expected=", ".join(METRIC_TEXTS))
+    arguments.metric = metric_of_cases(arguments.metric or DECIDING).name
     folders = VolumeFolders(arguments.input, arguments.reference, arguments.mask, arguments.channel)
-    source = read_source(arguments.folder, folders)
-    for note in source.notes:
+    content = read_content(arguments.folder, folders)
+    for note in content.notes:
         print(f"note: {note}")
-    return source
+    return content

@@ -1,5 +1,7 @@
 """Scores of one prediction against one target, inside a mask: pure functions on arrays (z, y, x).
 
+`METRICS` has one row for each metric (`table.py`); nothing else in the package knows a metric's unit or direction.
+
 All arithmetic is float64, whatever the arrays' type. The three scores of SynthRAD2025 (`mae`, `psnr`, `ms_ssim`) equal
 its public evaluator. Values outside the mask never matter, not even NaN.
 """
@@ -7,19 +9,22 @@ its public evaluator. Values outside the mask never matter, not even NaN.
 from gdmunet.metrics.detail import detail_ratio
 from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
-from gdmunet.metrics.scores import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores, score_pair
+from gdmunet.metrics.scores import ImageScores, score_pair
 from gdmunet.metrics.seams import seam_score
 from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.structural import ms_ssim
 from gdmunet.metrics.structures import StructureScores, dice, hd95, score_structures
+from gdmunet.metrics.table import DECIDING, DISTANCE, METRICS, Metric, metric_of_cases, metrics_in
 
 __all__ = [
-    "HIGHER_IS_BETTER",
+    "DECIDING",
+    "DISTANCE",
     "HU_2023",
     "HU_2025",
-    "METRIC_TEXTS",
+    "METRICS",
     "EvaluationRange",
     "ImageScores",
+    "Metric",
     "StructureScores",
     "TissueErrors",
     "ValueRange",
@@ -29,6 +34,8 @@ __all__ = [
     "evaluation_range",
     "hd95",
     "mae",
+    "metric_of_cases",
+    "metrics_in",
     "ms_ssim",
     "nmi",
     "psnr",

@@ -12,12 +12,14 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, row_from_summary
 from gdmunet.evaluation.comparison.results import compare as compare_rows
-from gdmunet.evaluation.distributions.judge import JudgeWish
-from gdmunet.evaluation.report.page import write_page
-from gdmunet.evaluation.report.sources import read_source
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
-from gdmunet.evaluation.scores.summary import EvaluationSettings, Summary, save_summary
+from gdmunet.evaluation.distributions.judge import JudgeOptions
+from gdmunet.evaluation.report.page import PageOptions, write_page
+from gdmunet.evaluation.report.sources import read_content
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, save_summary
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.journal import read_journal
+from gdmunet.metrics import METRICS
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
@@ -81,7 +83,8 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
     comparison = compare_rows(rows, settings, groups, title=title)
     files = write_comparison(comparison, output)
-    page = write_page(read_source(output), output / REPORT_FILE, show_progress=False)
+    options = PageOptions(show_progress=False)
+    page = write_page(read_content(output), output / REPORT_FILE, options)
     return WrittenComparison(comparison, (*files, page.file), judge)
 
 
@@ -150,7 +153,7 @@ class _Run:
     output: Path
     judge: str
 
-    def row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSettings | None]:
+    def row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSpec | None]:
         """A trainer's row, and how it was scored; any failure but the user's own end of the run is a row as well.
 
         The settings that all trainers share are in the names of the folders and in the title, not in every row.
@@ -167,7 +170,7 @@ class _Run:
             return TrainerRow(shown, failure=failure), None
         distances = {}
         if (found := summary.distribution) is not None:
-            distances = {f"Frechet ({found.encoder})": found.frechet, f"MMD ({found.encoder})": found.mmd}
+            distances = {f"{METRICS[metric].label} ({found.encoder})": value for metric, value in found.values.items()}
         return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
 
     def _train(self, name: str, label: str, fold: str) -> None:
@@ -213,16 +216,19 @@ class _Run:
         given = self.raw / "masksTr" if self.descriptor.mask else None
         derived = self.folders.preprocessed / self.plans.dataset_name / DERIVED_MASKS
         summary = evaluate_folders(
-            self.raw / "targetsTr",
-            folder,
-            given or derived,
-            descriptor=self.descriptor,
-            identifiers={case for fold in self.request.folds for case in self.plans.folds[int(fold)].validation},
-            checkpoint="final",
-            judge=JudgeWish(
-                self.judge, self.folders.encoders, self.request.judge_file, allow_download=downloads_allowed()
+            EvaluationFolders(self.raw / "targetsTr", folder, given or derived),
+            EvaluationOptions(
+                descriptor=self.descriptor,
+                identifiers={case for fold in self.request.folds for case in self.plans.folds[int(fold)].validation},
+                checkpoint="final",
+                judge=JudgeOptions(
+                    self.judge,
+                    self.folders.encoders,
+                    self.request.judge_file,
+                    allow_download=downloads_allowed(),
+                ),
+                show_progress=self.request.show_progress,
             ),
-            show_progress=self.request.show_progress,
         )
         save_summary(summary, folder / SUMMARY_FILE)
         return summary

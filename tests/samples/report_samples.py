@@ -7,8 +7,9 @@ import numpy as np
 
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.results import Cost, TrainerRow, compare, row_from_summary
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.serialization import save_json
@@ -43,7 +44,8 @@ def make_evaluation(root: Path, names: dict[str, float]) -> tuple[Path, Summary]
     predictions = make_volumes(root, names)
     raw = root / "Dataset501_Sample"
     groups = {name: {"region": EVIL if k else "head"} for k, name in enumerate(names)}
-    summary = evaluate_folders(raw / "targetsTs", predictions, raw / "masksTs", groups=groups, show_progress=False)
+    folders = EvaluationFolders(raw / "targetsTs", predictions, raw / "masksTs")
+    summary = evaluate_folders(folders, EvaluationOptions(groups=groups, show_progress=False))
     save_summary(summary, predictions / "summary.json")
     return predictions, summary
 
@@ -75,7 +77,8 @@ def make_comparison(root: Path, names: dict[str, float]) -> Path:
 
         target = read_volume(raw / "targetsTs" / f"{name}.nii.gz").array
         write_volume(other / f"{name}.nii.gz", (target + error / 2).astype(np.int16), GRID)
-    second = evaluate_folders(raw / "targetsTs", other, raw / "masksTs", show_progress=False)
+    folders = EvaluationFolders(raw / "targetsTs", other, raw / "masksTs")
+    second = evaluate_folders(folders, EvaluationOptions(show_progress=False))
     rows = [
         row_from_summary("First", summary, Cost(1, 0.5, 800.0)),
         row_from_summary("Second", second, Cost(20, 10.0, 900.0), {"distance": 2.0}),

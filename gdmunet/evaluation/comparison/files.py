@@ -8,23 +8,23 @@ from pathlib import Path
 from gdmunet.atomic import write_text
 from gdmunet.evaluation.comparison.results import Comparison, save_comparison
 from gdmunet.evaluation.comparison.tables import (
-    MAIN_METRICS,
     Column,
     cases_csv,
     difference_text,
     explanation,
     find_difference,
-    label_of,
-    mean_and_spread,
+    main_metrics,
     table_columns,
     trainers_csv,
 )
 from gdmunet.evaluation.scores.summary import Statistics
+from gdmunet.evaluation.scores.summary_text import mean_and_spread
+from gdmunet.metrics import Metric
 from gdmunet.results import COMPARISON_FILE
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> tuple[Path, ...]:
-    """Write comparison.json, .csv (a line a trainer, and one a group), .md, .tex and comparison_cases.csv."""
+    """Write comparison.json, .md, .tex, .csv (a line for each trainer and group) and comparison_cases.csv."""
     folder = Path(folder)
     save_comparison(comparison, folder / COMPARISON_FILE)
     texts = {
@@ -43,7 +43,7 @@ def format_markdown(comparison: Comparison) -> str:
     columns = table_columns(comparison)
     lines = [f"# {_cell(comparison.title or 'Comparison')}", ""]
     lines += _markdown_table(_heads(columns), _body(comparison, columns, "**{}**"))
-    metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
+    metrics = main_metrics(comparison)
     heads = _metric_heads(comparison, metrics)
     if comparison.differences:
         lines += ["", f"## Differences to {_cell(comparison.rows[0].trainer)}", ""]
@@ -65,7 +65,7 @@ def format_latex(comparison: Comparison) -> str:
     columns = table_columns(comparison)
     lines = [f"% {' '.join(line.split())}" for line in (comparison.title, explanation(comparison)) if line]
     lines += _latex_table(_heads(columns), _body(comparison, columns, "\\textbf{{{}}}", latex_text))
-    metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
+    metrics = main_metrics(comparison)
     lines += _latex_differences(comparison, metrics)
     for kind, groups in comparison.groups.items():
         for group, found in groups.items():
@@ -94,8 +94,8 @@ def _heads(columns: Sequence[Column]) -> list[str]:
     return ["trainer", *(column.head for column in columns)]
 
 
-def _metric_heads(comparison: Comparison, metrics: Sequence[str]) -> list[str]:
-    return ["trainer", *(label_of(metric, comparison.settings.hounsfield) for metric in metrics)]
+def _metric_heads(comparison: Comparison, metrics: Sequence[Metric]) -> list[str]:
+    return ["trainer", *(metric.head(comparison.settings.target_unit) for metric in metrics)]
 
 
 def _body(
@@ -113,20 +113,26 @@ def _body(
 
 
 def _difference_rows(
-    comparison: Comparison, metrics: Sequence[str], kind: str | None = None, group: str | None = None
+    comparison: Comparison, metrics: Sequence[Metric], kind: str | None = None, group: str | None = None
 ) -> list[list[str]]:
+    unit = comparison.settings.target_unit
+    rows = []
+    for name in _trainers(comparison)[1:]:
+        found = [find_difference(comparison, name, metric.name, kind, group) for metric in metrics]
+        rows.append([name, *(difference_text(difference, unit) for difference in found)])
+    return rows
+
+
+def _group_rows(comparison: Comparison, metrics: Sequence[Metric], found: Mapping[str, Statistics]) -> list[list[str]]:
+    unit = comparison.settings.target_unit
     return [
-        [name, *(difference_text(find_difference(comparison, name, metric, kind, group)) for metric in metrics)]
-        for name in _trainers(comparison)[1:]
+        [name, *(mean_and_spread(found.get(name), metric, unit) for metric in metrics)]
+        for name in _trainers(comparison)
     ]
 
 
-def _group_rows(comparison: Comparison, metrics: Sequence[str], found: Mapping[str, Statistics]) -> list[list[str]]:
-    return [[name, *(mean_and_spread(found.get(name), metric) for metric in metrics)] for name in _trainers(comparison)]
-
-
 def _latex_differences(
-    comparison: Comparison, metrics: Sequence[str], kind: str | None = None, group: str | None = None
+    comparison: Comparison, metrics: Sequence[Metric], kind: str | None = None, group: str | None = None
 ) -> list[str]:
     if not comparison.differences:
         return []

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Statistics, Summary, statistics
-from gdmunet.metrics import HIGHER_IS_BETTER, METRIC_TEXTS, ImageScores
+from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, Statistics, Summary, statistics
+from gdmunet.metrics import METRICS, ImageScores, metrics_in
 from gdmunet.serialization import load_json, save_json
 
 
@@ -49,7 +49,7 @@ class TrainerRow:
     cases
         Identifier to metric to value, or to ``{"error": text}``, as in `Summary.cases`; empty where the run failed.
     distances
-        Distances between the sets of predicted and target volumes, by name; smaller is better.
+        Distances between the sets of predicted and target volumes, by name; 0 is best.
     failure
         Why there are no scores; None where there are some.
     prediction_folder
@@ -81,7 +81,7 @@ class PairedDifference:
     p_value
         Two-sided Wilcoxon signed-rank test, not corrected for the number of tests; None for fewer than two pairs.
     better
-        Pairs in which this trainer is the better one (for the bias: the one nearer to 0).
+        Pairs in which this trainer is the better one, by `Metric.best`.
     """
 
     trainer: str
@@ -96,7 +96,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Resampling:
+class BootstrapSpec:
     """How the bootstrap intervals are made; `confidence` is a share, `seed` makes them the same every time."""
 
     confidence: float = 0.95
@@ -129,8 +129,8 @@ class Comparison:
     statistics: dict[str, Statistics]
     groups: dict[str, dict[str, dict[str, Statistics]]]
     differences: tuple[PairedDifference, ...]
-    settings: EvaluationSettings
-    resampling: Resampling = Resampling()
+    settings: EvaluationSpec
+    resampling: BootstrapSpec = BootstrapSpec()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -153,18 +153,18 @@ def row_from_summary(
 
 def compare(
     rows: Sequence[TrainerRow],
-    settings: EvaluationSettings,
+    settings: EvaluationSpec,
     groups: Mapping[str, Mapping[str, str]] | None = None,
     *,
     title: str = "",
-    resampling: Resampling | None = None,
+    resampling: BootstrapSpec | None = None,
 ) -> Comparison:
     """Put trainers side by side; the first row is what the others are compared with.
 
     Parameters
     ----------
     rows
-        One a trainer, failed ones as well.
+        One for each trainer, failed ones as well.
     settings
         How all scores were made; the folder of predictions is each row's own and is dropped here.
     groups
@@ -179,7 +179,7 @@ def compare(
     if not names or len(set(names)) < len(names):
         raise GdmError("a comparison needs trainers of different names", found=", ".join(names) or "none")
     members = _members(groups or {})
-    resampling = resampling or Resampling()
+    resampling = resampling or BootstrapSpec()
     by_group: dict[str, dict[str, dict[str, Statistics]]] = {}
     for kind, group, cases in members:
         by_group.setdefault(kind, {})[group] = _statistics(rows, cases)
@@ -194,7 +194,7 @@ def compare(
     )
 
 
-def bootstrap_interval(values: np.ndarray, resampling: Resampling) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray, resampling: BootstrapSpec) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean of `values` (n,): Efron and Tibshirani 1993, chapter 13."""
     draws = np.random.default_rng(resampling.seed).integers(len(values), size=(resampling.resamples, len(values)))
     tail = (1 - resampling.confidence) / 2
@@ -221,7 +221,7 @@ def load_comparison(file: Path) -> Comparison:
 
 def _metrics(rows: Sequence[TrainerRow]) -> tuple[str, ...]:
     present = {name for row in rows for case in row.cases.values() for name in case}
-    return tuple(name for name in METRIC_TEXTS if name in present)
+    return tuple(metric.name for metric in metrics_in(present))
 
 
 def _members(groups: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, frozenset[str]]]:
@@ -247,7 +247,7 @@ def _statistics(rows: Sequence[TrainerRow], cases: frozenset[str] | None) -> dic
 
 
 def _differences(
-    rows: Sequence[TrainerRow], members: Sequence[tuple[str, str, frozenset[str]]], resampling: Resampling
+    rows: Sequence[TrainerRow], members: Sequence[tuple[str, str, frozenset[str]]], resampling: BootstrapSpec
 ) -> Iterator[PairedDifference]:
     for row in rows[1:]:
         for metric in _metrics(rows):
@@ -258,7 +258,7 @@ def _differences(
 
 
 def _paired(
-    first: TrainerRow, row: TrainerRow, metric: str, cases: frozenset[str] | None, resampling: Resampling
+    first: TrainerRow, row: TrainerRow, metric: str, cases: frozenset[str] | None, resampling: BootstrapSpec
 ) -> PairedDifference | None:
     pairs = [
         (before, after)
@@ -281,12 +281,5 @@ def _paired(
         float(differences.mean()),
         bootstrap_interval(differences, resampling) if enough else None,
         signed_rank_p_value(differences) if enough else None,
-        _count_better(before, after, metric),
+        sum(METRICS[metric].badness(now) < METRICS[metric].badness(then) for then, now in pairs),
     )
-
-
-def _count_better(before: np.ndarray, after: np.ndarray, metric: str) -> int:
-    if metric in HIGHER_IS_BETTER:
-        return int((after > before).sum())
-    # The bias is best at 0; every other of these metrics is an error, which is never negative.
-    return int((np.abs(after) < np.abs(before)).sum())

@@ -8,24 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gdmunet.evaluation.comparison.results import Comparison, PairedDifference, TrainerRow
-from gdmunet.evaluation.scores.summary import Statistics
-from gdmunet.metrics import HIGHER_IS_BETTER
-
-# What a paper's table shows, where it was scored; every metric is in the CSV files.
-MAIN_METRICS = ("mae", "psnr", "ssim", "ms_ssim")
-METRIC_LABELS = {
-    "mae": "MAE",
-    "psnr": "PSNR",
-    "ssim": "SSIM",
-    "ms_ssim": "MS-SSIM",
-    "rmse": "RMSE",
-    "bias": "bias",
-    "nmi": "NMI",
-    "mae_air": "MAE air",
-    "mae_soft": "MAE soft tissue",
-    "mae_bone": "MAE bone",
-}
-_RATIOS = ("ssim", "ms_ssim", "nmi")
+from gdmunet.evaluation.scores.summary_text import mean_and_spread
+from gdmunet.metrics import DISTANCE, METRICS, Metric, metrics_in
 
 
 @dataclass(frozen=True)
@@ -41,29 +25,8 @@ class Column:
     best: float | None
 
 
-def label_of(metric: str, hounsfield: bool) -> str:
-    """Name of a metric with its unit: ``MAE (HU)``, ``PSNR (dB)``, ``SSIM``; no unit where the target's is unknown."""
-    name = METRIC_LABELS.get(metric, metric)
-    if metric == "psnr":
-        return f"{name} (dB)"
-    return name if metric in _RATIOS or not hounsfield else f"{name} (HU)"
-
-
-def number(value: float | None, metric: str = "") -> str:
-    """A score as people read it: four decimals for ratios, two for dB, one for errors from 10 on, two from 1 on."""
-    if value is None:
-        return "-"
-    if metric in _RATIOS:
-        return f"{value:.4f}"
-    if metric == "psnr":
-        return f"{value:.2f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
 def cases_csv(comparison: Comparison) -> str:
-    """One line a trainer and case: every metric (empty where there is none), and what went wrong."""
+    """One line for each trainer and case: every metric (empty where there is none), and what went wrong."""
     metrics = comparison.metrics
     lines: list[Sequence[object]] = [["trainer", "case", *metrics, "error"]]
     for row in comparison.rows:
@@ -76,10 +39,10 @@ def cases_csv(comparison: Comparison) -> str:
 
 
 def trainers_csv(comparison: Comparison) -> str:
-    """One line a trainer: mean, spread, count and difference to the first by metric, distances, costs, failure.
+    """One line for each trainer: mean, spread, count and difference to the first by metric, distances, costs, failure.
 
-    Below them a line a trainer and group, with the metrics of the group's cases; ``kind`` and ``group`` are empty in
-    the lines of all cases, distances and costs in those of groups.
+    Below them a line for each trainer and group, with the metrics of the group's cases; ``kind`` and ``group`` are
+    empty in the lines of all cases, distances and costs in those of groups.
     """
     costs = ("network_passes", "seconds", "peak_memory_mb", "training_seconds", "parameters")
     parts = ("mean", "std", "count", "difference", "difference_low", "difference_high", "p_value")
@@ -106,49 +69,29 @@ def find_difference(
     return None
 
 
-def table_columns(comparison: Comparison, metrics: Sequence[str] = MAIN_METRICS) -> tuple[Column, ...]:
-    """Columns of the table of trainers: metrics (mean ± spread), distances, costs; what nobody has is left out."""
-    rows, hounsfield = comparison.rows, comparison.settings.hounsfield
-    columns = []
-    for metric in metrics:
-        if metric in comparison.metrics:
-            found = [comparison.statistics.get(row.trainer) for row in rows]
-            values = [entry.mean.get(metric) if entry else None for entry in found]
-            texts = [mean_and_spread(entry, metric) for entry in found]
-            columns.append(_column(label_of(metric, hounsfield), values, texts, _score_to_beat(metric)))
-    for name in comparison.distances:
-        values = [row.distances.get(name) for row in rows]
-        columns.append(_column(name, values, [number(value) for value in values]))
-    costs: tuple[tuple[str, Callable[[TrainerRow], float | None], str], ...] = (
-        ("network passes", lambda row: row.cost.network_passes, "{:g}"),
-        ("s per volume", lambda row: row.cost.seconds, "{:.2f}"),
-        ("peak memory (MB)", lambda row: row.cost.peak_memory_mb, "{:.0f}"),
-        ("training (min)", lambda row: _minutes(row.cost.training_seconds), "{:.1f}"),
-        ("parameters (M)", lambda row: _millions(row.cost.parameters), "{:.2f}"),
-    )
-    for head, value_of, form in costs:
-        values = [value_of(row) for row in rows]
-        texts = ["-" if value is None else form.format(value) for value in values]
-        columns.append(_column(head, values, texts))
+def main_metrics(comparison: Comparison) -> tuple[Metric, ...]:
+    """The scored metrics that a paper's table shows; every metric is in the CSV files."""
+    return tuple(metric for metric in metrics_in(comparison.metrics) if metric.main)
+
+
+def table_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Columns of the table of trainers: main metrics (mean ± spread), distances, costs.
+
+    A column in which nobody has a value is left out.
+    """
+    columns = [*_metric_columns(comparison), *_distance_columns(comparison), *_cost_columns(comparison.rows)]
     return tuple(column for column in columns if any(value is not None for value in column.values))
 
 
-def mean_and_spread(found: Statistics | None, metric: str) -> str:
-    """``mean ± standard deviation (count)``, or a dash."""
-    if found is None or not found.count.get(metric):
-        return "-"
-    return f"{number(found.mean[metric], metric)} ± {number(found.std[metric], metric)} ({found.count[metric]})"
-
-
-def difference_text(found: PairedDifference | None) -> str:
-    """``-3.1 [-4.0, -2.2], p 0.03``, or a dash."""
+def difference_text(found: PairedDifference | None, unit: str) -> str:
+    """``-3.10 [-4.00, -2.20], p 0.030``, or a dash; `unit` is that of the target."""
     if found is None:
         return "-"
-    mean = f"{found.mean:+.4f}" if found.metric in _RATIOS else f"{found.mean:+.3g}"
+    metric = METRICS[found.metric]
+    mean = metric.text(found.mean, unit, signed=True)
     if found.interval is None or found.p_value is None:
         return mean
-    form = "{:+.4f}" if found.metric in _RATIOS else "{:+.3g}"
-    low, high = (form.format(value) for value in found.interval)
+    low, high = (metric.text(value, unit, signed=True) for value in found.interval)
     return f"{mean} [{low}, {high}], {p_text(found.p_value)}"
 
 
@@ -168,18 +111,48 @@ def explanation(comparison: Comparison) -> str:
     )
 
 
-def _score_to_beat(metric: str) -> Callable[[float], float]:
-    """What is smallest for the best value: an error itself, a bias without its sign, a similarity negated."""
-    if metric in HIGHER_IS_BETTER:
-        return lambda value: -value
-    return abs
+def _metric_columns(comparison: Comparison) -> list[Column]:
+    unit = comparison.settings.target_unit
+    statistics = [comparison.statistics.get(row.trainer) for row in comparison.rows]
+    return [
+        _column(
+            metric.head(unit),
+            [found.mean.get(metric.name) if found else None for found in statistics],
+            [mean_and_spread(found, metric, unit) for found in statistics],
+            metric.badness,
+        )
+        for metric in main_metrics(comparison)
+    ]
+
+
+def _distance_columns(comparison: Comparison) -> list[Column]:
+    columns = []
+    for name in comparison.distances:
+        values = [row.distances.get(name) for row in comparison.rows]
+        columns.append(_column(name, values, [DISTANCE.text(value, "") for value in values], DISTANCE.badness))
+    return columns
+
+
+def _cost_columns(rows: Sequence[TrainerRow]) -> list[Column]:
+    costs: tuple[tuple[str, Callable[[TrainerRow], float | None], str], ...] = (
+        ("network passes", lambda row: row.cost.network_passes, "{:g}"),
+        ("s per volume", lambda row: row.cost.seconds, "{:.2f}"),
+        ("peak memory (MB)", lambda row: row.cost.peak_memory_mb, "{:.0f}"),
+        ("training (min)", lambda row: _minutes(row.cost.training_seconds), "{:.1f}"),
+        ("parameters (M)", lambda row: _millions(row.cost.parameters), "{:.2f}"),
+    )
+    columns = []
+    for head, value_of, form in costs:
+        values = [value_of(row) for row in rows]
+        columns.append(_column(head, values, ["-" if value is None else form.format(value) for value in values]))
+    return columns
 
 
 def _column(
-    head: str, values: Sequence[float | None], texts: Sequence[str], rank: Callable[[float], float] = abs
+    head: str, values: Sequence[float | None], texts: Sequence[str], badness: Callable[[float], float] = abs
 ) -> Column:
     known = [value for value in values if value is not None]
-    best = min(known, key=rank) if len(known) > 1 else None
+    best = min(known, key=badness) if len(known) > 1 else None
     return Column(head, tuple(values), tuple(texts), best)
 
 

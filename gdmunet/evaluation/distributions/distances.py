@@ -7,7 +7,6 @@ and an encoder that a generator was trained with must not judge it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,41 +15,11 @@ from torch.nn import functional
 
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.judgement import DistributionDistance
 
 # Places a volume and level: enough for a covariance of some hundred channels, little enough for a matrix of pairs.
 _PLACES = 4096
 _MMD_PLACES = 2048
-
-
-@dataclass(frozen=True)
-class DistributionDistance:
-    """Between two sets of features of one level.
-
-    Attributes
-    ----------
-    frechet
-        |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), over the trace of the real features' covariance: 0 for equal
-        Gaussians; independent of the features' unit.
-    mmd
-        Squared maximum mean discrepancy, unbiased, with a mixture of Gaussian kernels around the median distance.
-    places
-        Features of the smaller set.
-    channels
-        Numbers a feature.
-    """
-
-    frechet: float
-    mmd: float
-    places: int
-    channels: int
-
-    @property
-    def sampled(self) -> bool:
-        """Whether a covariance can be estimated: ten places a channel.
-
-        With fewer, the distance of two sets of the same places measures how far the pairs are, not the distributions.
-        """
-        return self.places >= 10 * self.channels
 
 
 @torch.no_grad()
@@ -161,10 +130,10 @@ def pooled_distances(
     """Distances by level over all cases together: (generated, real) features of each case."""
     generated: dict[str, list[np.ndarray]] = {}
     real: dict[str, list[np.ndarray]] = {}
-    for ours, theirs in pairs:
-        for name in ours:
-            generated.setdefault(name, []).append(ours[name])
-            real.setdefault(name, []).append(theirs[name])
+    for of_prediction, of_reference in pairs:
+        for name in of_prediction:
+            generated.setdefault(name, []).append(of_prediction[name])
+            real.setdefault(name, []).append(of_reference[name])
     return {
         name: distribution_distance(np.concatenate(blocks), np.concatenate(real[name]))
         for name, blocks in generated.items()

@@ -12,12 +12,11 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.distances import (
-    DistributionDistance,
     body_features,
     mean_distances,
     pooled_distances,
 )
-from gdmunet.evaluation.scores.volume_files import ScoredFiles
+from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import read_mask, read_volume
@@ -26,29 +25,17 @@ from gdmunet.progress import Progress
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Distances between all predictions and all references, in the features of one encoder.
+class JudgedFiles:
+    """The files of one case; mask None: the whole volume counts."""
 
-    Attributes
-    ----------
-    encoder, sha256
-        Which encoder; figures of different encoders cannot be compared. One that a generator was trained with must
-        not judge it.
-    frechet, mmd
-        Means over the levels with ten places or more a channel; over all where no level has them.
-    levels
-        Level to its distances.
-    """
-
-    encoder: str
-    sha256: str
-    frechet: float
-    mmd: float
-    levels: dict[str, DistributionDistance]
+    identifier: str
+    reference: Path
+    prediction: Path
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
-class JudgeWish:
+class JudgeOptions:
     """Which encoder judges: a name as for planning (not ``auto``: it belongs beside the figures) and its weights."""
 
     encoder: str
@@ -58,14 +45,14 @@ class JudgeWish:
 
 
 def judge_files(
-    files: Sequence[ScoredFiles], judge: JudgeWish, modality: str, *, show_progress: bool = True
+    files: Sequence[JudgedFiles], judge: JudgeOptions, modality: str, *, show_progress: bool = True
 ) -> Judgement:
     """Distances over the bodies of all cases together.
 
     Parameters
     ----------
     files
-        The cases, as `match_files` found them; without a mask the whole volume counts.
+        The cases, without a mask the whole volume counts.
     modality
         Word of the target. HU are compared as they are; other values are scaled by mean and standard deviation of all
         references inside their bodies.
@@ -89,7 +76,7 @@ def judge_files(
 
 
 def _features(
-    files: Sequence[ScoredFiles], encoder: FrozenEncoder, progress: Progress
+    files: Sequence[JudgedFiles], encoder: FrozenEncoder, progress: Progress
 ) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
     spec = encoder.units.target
     for one in files:
@@ -101,7 +88,7 @@ def _features(
         progress.step()
 
 
-def _canonical(file: Path, files: ScoredFiles) -> tuple[np.ndarray, np.ndarray]:
+def _canonical(file: Path, files: JudgedFiles) -> tuple[np.ndarray, np.ndarray]:
     """A volume and its body in canonical axes."""
     volume = read_volume(file, files.identifier)
     axes = canonical_axes(volume.geometry)
@@ -111,7 +98,7 @@ def _canonical(file: Path, files: ScoredFiles) -> tuple[np.ndarray, np.ndarray]:
     return axes.apply(volume.array.astype(np.float32)), axes.apply(body)
 
 
-def _common_scale(files: Sequence[ScoredFiles]) -> NormalizationSpec:
+def _common_scale(files: Sequence[JudgedFiles]) -> NormalizationSpec:
     """Mean and standard deviation of all references inside their bodies."""
     count = total = squares = 0.0
     for one in files:

@@ -26,7 +26,7 @@ _CUTS = ((0, "axial", "RLAP"), (1, "coronal", "RLSI"), (2, "sagittal", "APSI"))
 
 
 @dataclass(frozen=True)
-class CaseFiles:
+class CasePaths:
     """Where the volumes of a case lie; None: not known or not there. `predictions` is by name of the trainer."""
 
     identifier: str
@@ -58,7 +58,7 @@ class LoadedCase:
         return np.where(self.inside, self.predictions[label] - self.target, 0)
 
 
-def load_case(files: CaseFiles) -> LoadedCase:
+def load_case(files: CasePaths) -> LoadedCase:
     """Read a case and turn it to the canonical orientation (axes to superior, posterior, left).
 
     Raises

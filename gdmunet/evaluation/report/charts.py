@@ -1,8 +1,7 @@
-"""Charts as inline SVG: distributions of scores, and curves over epochs. They need no script; colours are classes."""
+"""Charts: distributions of scores, and curves over epochs, as places in pixels that ``parts.html`` draws as SVG."""
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,9 @@ import numpy as np
 SERIES = 8
 _WIDTH = 460
 _ROW = 34
+_LINES_HEIGHT = 230
+_LARGEST_WITH_POINTS = 60
+_LONGEST_LABEL = 20
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,85 @@ class Curve:
 
     name: str
     values: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Place of a tick along its axis, and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point and the text that the pointer shows."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """Quantiles of a row at 0, 25, 50, 75 and 100 %, in pixels; `width` is the box's."""
+
+    low: float
+    quarter: float
+    median: float
+    high: float
+    width: float
+
+
+@dataclass(frozen=True)
+class BoxRow:
+    """One row of box plots; `shown` is the label as far as there is room, `box` None where the row has no value."""
+
+    label: str
+    shown: str
+    middle: float
+    series: int
+    box: Box | None
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class BoxChart:
+    """Box plots on one axis; `label_x` None: one row, which needs no label."""
+
+    title: str
+    width: int
+    height: float
+    label_x: float | None
+    ticks: tuple[Tick, ...]
+    rows: tuple[BoxRow, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: its places as SVG writes them, and its points where they are few."""
+
+    name: str
+    series: int
+    path: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class LineChart:
+    """Curves over one horizontal axis from `left` to `right`; plots lie between `top` and `bottom`."""
+
+    title: str
+    x_name: str
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    ticks: tuple[Tick, ...]
+    across: tuple[Tick, ...]
+    lines: tuple[Line, ...]
 
 
 @dataclass(frozen=True)
@@ -33,11 +114,11 @@ class _Axis:
     end: float
 
     def at(self, value: float) -> float:
-        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
 
 
-def distributions(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Box plots with every case as a point, one row a label, on one axis.
+def distributions(title: str, rows: Mapping[str, Mapping[str, float]]) -> BoxChart | None:
+    """Box plots with every case as a point, one row for each label, on one axis; None where there is no value.
 
     The box reaches from the 25 % to the 75 % quantile with the median as a line; the thin line reaches from the
     smallest to the largest value.
@@ -49,59 +130,47 @@ def distributions(title: str, rows: Mapping[str, Mapping[str, float]]) -> str:
     """
     values = [value for row in rows.values() for value in row.values()]
     if not values:
-        return ""
+        return None
     label_width = min(150, 14 + 7 * max(len(label) for label in rows)) if len(rows) > 1 else 12
     ticks = nice_ticks(min(values), max(values))
     axis = _Axis(ticks[0], ticks[-1], label_width, _WIDTH - 16)
-    height = 8 + _ROW * len(rows) + 26
-    parts = [_grid_line(axis.at(tick), 4, height - 24, _tick(tick, ticks), height - 8) for tick in ticks]
-    for number, (label, row) in enumerate(rows.items()):
-        middle = 8 + _ROW * (number + 0.5)
-        if len(rows) > 1:
-            shown = label if len(label) < 21 else f"{label[:19]}…"
-            parts.append(
-                f"<text class='label' x='{label_width - 8}' y='{middle + 4:.0f}' text-anchor='end'>"
-                f"{html.escape(shown)}<title>{html.escape(label)}</title></text>"
-            )
-        if row:
-            parts.append(f"<g class='s{number % SERIES}'>{_box(axis, middle, row)}</g>")
-    return _figure(title, height, "".join(parts))
+    return BoxChart(
+        title=title,
+        width=_WIDTH,
+        height=8 + _ROW * len(rows) + 26,
+        label_x=label_width - 8 if len(rows) > 1 else None,
+        ticks=tuple(Tick(axis.at(tick), _tick_text(tick, ticks)) for tick in ticks),
+        rows=tuple(_box_row(axis, number, label, row) for number, (label, row) in enumerate(rows.items())),
+    )
 
 
-def curves(title: str, x: Sequence[float], lines: Sequence[Curve], x_name: str = "epoch") -> str:
-    """Lines over `x`; a value of None is left out."""
+def curves(title: str, x: Sequence[float], lines: Sequence[Curve], x_name: str = "epoch") -> LineChart | None:
+    """Lines over `x`, without the values of None; None where there is no value at all."""
     known = [value for line in lines for value in line.values if value is not None]
     if not known:
-        return ""
-    height = 230
-    ticks = nice_ticks(min(known), max(known))
-    across = nice_ticks(min(x), max(x))
-    vertical = _Axis(ticks[0], ticks[-1], height - 40, 12)
+        return None
+    left, right, top, bottom = 62, _WIDTH - 16, 12, _LINES_HEIGHT - 40
+    ticks, across = nice_ticks(min(known), max(known)), nice_ticks(min(x), max(x))
+    vertical = _Axis(ticks[0], ticks[-1], bottom, top)
     # The horizontal axis ends with the data: room behind the last epoch would look like one that is missing.
-    horizontal = _Axis(min(x), max(max(x), min(x) + 1), 62, _WIDTH - 16)
-    parts = [
-        f"<line class='grid' x1='62' x2='{_WIDTH - 16}' y1='{vertical.at(tick):.1f}' y2='{vertical.at(tick):.1f}'/>"
-        f"<text class='tick' x='56' y='{vertical.at(tick) + 4:.1f}' text-anchor='end'>{_tick(tick, ticks)}</text>"
-        for tick in ticks
-    ]
-    parts += [
-        _grid_line(horizontal.at(tick), 12, height - 40, _tick(tick, across), height - 25)
-        for tick in across
-        if min(x) <= tick <= max(x) and float(tick).is_integer()
-    ]
-    parts.append(f"<text class='tick' x='{(46 + _WIDTH) / 2}' y='{height - 8}' text-anchor='middle'>{x_name}</text>")
-    for number, line in enumerate(lines):
-        points = [(at, value) for at, value in zip(x, line.values, strict=True) if value is not None]
-        path = " ".join(f"{horizontal.at(at):.1f},{vertical.at(value):.1f}" for at, value in points)
-        parts.append(f"<g class='s{number % SERIES}'><polyline class='curve' points='{path}'/>")
-        if len(points) <= 60:
-            parts += [
-                f"<circle cx='{horizontal.at(at):.1f}' cy='{vertical.at(value):.1f}' r='2.5'>"
-                f"<title>{html.escape(line.name)}, {x_name} {at:g}: {value:.5g}</title></circle>"
-                for at, value in points
-            ]
-        parts.append("</g>")
-    return _figure(title, height, "".join(parts), [line.name for line in lines] if len(lines) > 1 else [])
+    horizontal = _Axis(min(x), max(max(x), min(x) + 1), left, right)
+    return LineChart(
+        title=title,
+        x_name=x_name,
+        width=_WIDTH,
+        height=_LINES_HEIGHT,
+        left=left,
+        right=right,
+        top=top,
+        bottom=bottom,
+        ticks=tuple(Tick(vertical.at(tick), _tick_text(tick, ticks)) for tick in ticks),
+        across=tuple(
+            Tick(horizontal.at(tick), _tick_text(tick, across))
+            for tick in across
+            if min(x) <= tick <= max(x) and float(tick).is_integer()
+        ),
+        lines=tuple(_line(horizontal, vertical, number, x, line, x_name) for number, line in enumerate(lines)),
+    )
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -116,42 +185,39 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
-def _box(axis: _Axis, middle: float, row: Mapping[str, float]) -> str:
-    values = np.array(list(row.values()))
-    low, quarter, median, three_quarters, high = (axis.at(v) for v in np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
-    width = max(three_quarters - quarter, 1)
-    parts = [
-        f"<line class='whisker' x1='{low:.1f}' x2='{high:.1f}' y1='{middle}' y2='{middle}'/>",
-        f"<rect class='box' x='{quarter:.1f}' y='{middle - 9}' width='{width:.1f}' height='18'/>",
-        f"<line class='median' x1='{median:.1f}' x2='{median:.1f}' y1='{middle - 9}' y2='{middle + 9}'/>",
-    ]
+def _box_row(axis: _Axis, number: int, label: str, row: Mapping[str, float]) -> BoxRow:
+    middle = 8 + _ROW * (number + 0.5)
     # Points are spread a little up and down, always the same way, so that equal values can be told apart.
-    shift = np.random.default_rng(0).uniform(-7, 7, len(values))
-    parts += [
-        f"<circle cx='{axis.at(value):.1f}' cy='{middle + shift[k]:.1f}' r='3'>"
-        f"<title>{html.escape(name)}: {value:.5g}</title></circle>"
-        for k, (name, value) in enumerate(row.items())
+    shift = np.random.default_rng(0).uniform(-7, 7, len(row))
+    box = None
+    if row:
+        quantiles = np.quantile(np.array(list(row.values())), (0, 0.25, 0.5, 0.75, 1))
+        low, quarter, median, three_quarters, high = (axis.at(float(value)) for value in quantiles)
+        box = Box(low, quarter, median, high, max(round(three_quarters - quarter, 1), 1))
+    return BoxRow(
+        label=label,
+        shown=label if len(label) <= _LONGEST_LABEL else f"{label[: _LONGEST_LABEL - 1]}…",
+        middle=middle,
+        series=number % SERIES,
+        box=box,
+        points=tuple(
+            Point(axis.at(value), round(middle + float(shift[k]), 1), f"{name}: {value:.5g}")
+            for k, (name, value) in enumerate(row.items())
+        ),
+    )
+
+
+def _line(horizontal: _Axis, vertical: _Axis, number: int, x: Sequence[float], line: Curve, x_name: str) -> Line:
+    points = [
+        Point(horizontal.at(at), vertical.at(value), f"{line.name}, {x_name} {at:g}: {value:.5g}")
+        for at, value in zip(x, line.values, strict=True)
+        if value is not None
     ]
-    return "".join(parts)
+    path = " ".join(f"{point.x},{point.y}" for point in points)
+    return Line(line.name, number % SERIES, path, tuple(points) if len(points) <= _LARGEST_WITH_POINTS else ())
 
 
-def _figure(title: str, height: float, content: str, legend: Sequence[str] = ()) -> str:
-    names = "".join(f"<li class='s{k % SERIES}'>{html.escape(name)}</li>" for k, name in enumerate(legend))
-    return (
-        f"<figure class='chart'><figcaption>{html.escape(title)}</figcaption>"
-        f"<svg viewBox='0 0 {_WIDTH} {height:g}' role='img' aria-label='{html.escape(title)}'>{content}</svg>"
-        f"{f'<ul class=legend>{names}</ul>' if names else ''}</figure>"
-    )
-
-
-def _grid_line(x: float, top: float, bottom: float, text: str, text_y: float) -> str:
-    return (
-        f"<line class='grid' x1='{x:.1f}' x2='{x:.1f}' y1='{top:g}' y2='{bottom:g}'/>"
-        f"<text class='tick' x='{x:.1f}' y='{text_y:g}' text-anchor='middle'>{text}</text>"
-    )
-
-
-def _tick(value: float, ticks: Sequence[float]) -> str:
+def _tick_text(value: float, ticks: Sequence[float]) -> str:
     """As many decimals as the step needs; powers of ten for what is very small or large."""
     step = ticks[1] - ticks[0]
     if max(abs(ticks[0]), abs(ticks[-1])) >= 1e6 or step < 1e-4:

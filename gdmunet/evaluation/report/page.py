@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,37 +11,64 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from gdmunet import __version__
 from gdmunet.atomic import write_text
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.tables import label_of
-from gdmunet.evaluation.report.cases import CaseFiles, embedded_volumes, load_case, slices_of
+from gdmunet.evaluation.report.cases import CasePaths, embedded_volumes, load_case, slices_of
+from gdmunet.evaluation.report.content import ReportContent, content_of_summary, worst_and_best
 from gdmunet.evaluation.report.encoding import pack_bytes
-from gdmunet.evaluation.report.sections import sections_of
-from gdmunet.evaluation.report.sources import Source, worst_and_best
-from gdmunet.metrics import HIGHER_IS_BETTER, METRIC_TEXTS
+from gdmunet.evaluation.report.score_tables import case_line
+from gdmunet.evaluation.report.sections import distribution_charts, facts_of, journal_charts, score_section, tiles_of
+from gdmunet.evaluation.scores.summary import CaseRow, Summary
+from gdmunet.evaluation.scores.summary_text import score_of
+from gdmunet.metrics import DECIDING, Metric, metric_of_cases
 from gdmunet.workers import run_in_workers
 
 VIEWER = "niivue.umd.js"
 
 
 @dataclass(frozen=True)
-class PageLimits:
-    """How much a page may hold.
+class PageOptions:
+    """What a page shows first, and how much it may hold.
 
     Attributes
     ----------
+    metric
+        Name of the metric that decides which cases are the worst and the best.
     megabytes
         Largest size of the file, 1e6 bytes; pictures that do not fit are left out, and the page says of which cases.
     pictures
         Most cases with slices, worst and best ones first.
     volumes
         Most cases with coarse volumes for the viewer, worst and best ones first.
+    processes
+        Worker processes that read volumes.
+
+    Raises
+    ------
+    GdmError
+        Unknown metric, or a number that is too small.
     """
 
+    metric: str = DECIDING
     megabytes: float = 60.0
     pictures: int = 100
     volumes: int = 4
+    processes: int = 1
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        metric_of_cases(self.metric)
+        if self.megabytes <= 0 or min(self.pictures, self.volumes) < 0 or self.processes < 1:
+            raise GdmError(
+                "a page needs room and a process",
+                found=f"{self.megabytes:g} MB, {self.pictures} pictures, {self.volumes} volumes, "
+                f"{self.processes} processes",
+                expected="more than 0 MB, 0 or more pictures and volumes, 1 or more processes",
+            )
 
 
 @dataclass(frozen=True)
@@ -65,47 +91,45 @@ class Embedded:
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def write_page(
-    source: Source,
-    file: Path,
-    *,
-    metric: str = "mae",
-    limits: PageLimits | None = None,
-    processes: int = 1,
-    show_progress: bool = True,
-) -> WrittenPage:
-    """Write the page of a source.
+def write_page(content: ReportContent, file: Path, options: PageOptions | None = None) -> WrittenPage:
+    """Write the page of an evaluation, a training or a comparison.
+
+    Raises
+    ------
+    GdmError
+        The page without any picture is larger than it may be.
+    """
+    options = options or PageOptions()
+    metric = metric_of_cases(options.metric)
+    order = worst_and_best(content, metric)
+    bare = len(page_text(content, metric).encode())
+    viewer = len(pack_bytes(asset(VIEWER).encode())) if content.files and options.volumes else 0
+    room = int(options.megabytes * 1e6) - bare - viewer
+    if room < 0:
+        raise GdmError(
+            "the page cannot be so small",
+            found=f"{(bare + viewer) / 1e6:.2f} MB without any picture",
+            expected=f"at most {options.megabytes:g} MB",
+            remedy="allow a larger page",
+        )
+    embedded = _embed(content, order, options, room)
+    text = page_text(content, metric, embedded)
+    write_text(file, text)
+    return WrittenPage(Path(file), len(text.encode()), len(order), len(embedded.slices), len(embedded.volumes))
+
+
+def write_scores_page(summary: Summary, file: Path, title: str = "Evaluation") -> None:
+    """Write the page of an evaluation without pictures."""
+    write_text(file, page_text(content_of_summary(summary, title), metric_of_cases(DECIDING)))
+
+
+def page_text(content: ReportContent, metric: Metric, embedded: Embedded | None = None, server: bool = False) -> str:
+    """The HTML text of the page.
 
     Parameters
     ----------
     metric
         Decides which cases are the worst and the best.
-    processes
-        Worker processes that read volumes.
-    """
-    limits = limits or PageLimits()
-    order = worst_and_best(source, metric)
-    bare = len(page_text(source, metric).encode())
-    viewer = len(pack_bytes(asset(VIEWER).encode())) if source.files and limits.volumes else 0
-    room = int(limits.megabytes * 1e6) - bare - viewer
-    if room < 0:
-        raise GdmError(
-            "the page cannot be so small",
-            found=f"{(bare + viewer) / 1e6:.2f} MB without any picture",
-            expected=f"at most {limits.megabytes:g} MB",
-            remedy="allow a larger page",
-        )
-    embedded = _embed(source, order, limits, room, processes, show_progress)
-    text = page_text(source, metric, embedded)
-    write_text(file, text)
-    return WrittenPage(Path(file), len(text.encode()), len(order), len(embedded.slices), len(embedded.volumes))
-
-
-def page_text(source: Source, metric: str, embedded: Embedded | None = None, server: bool = False) -> str:
-    """The HTML text of the page.
-
-    Parameters
-    ----------
     embedded
         Pictures that are part of the page.
     server
@@ -113,62 +137,58 @@ def page_text(source: Source, metric: str, embedded: Embedded | None = None, ser
     """
     embedded = embedded or Embedded()
     code = [asset("report.js"), asset("viewer.js")]
-    digests = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in code)
-    # The browser itself refuses whatever would go elsewhere; blob: is the viewer's code, unpacked from this file.
-    policy = (
-        f"default-src 'none'; script-src {digests} blob: 'self'; style-src 'unsafe-inline'; img-src data: blob:; "
-        "font-src data:; worker-src blob:; connect-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
+    environment = Environment(
+        loader=PackageLoader("gdmunet.evaluation.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    title = html.escape(f"{source.title} · {source.kind}")
-    parts = [
-        "<!doctype html>",
-        "<html lang='en'><head><meta charset='utf-8'>",
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        "<meta name='viewport' content='width=device-width, initial-scale=1'><meta name='color-scheme' "
-        f"content='light dark'><title>{title}</title><style>{asset('report.css')}</style></head><body>",
-        sections_of(source),
-        f"<footer><p>Written by gdmunet {html.escape(__version__)}.</p></footer>",
-        _json_script("report-data", json.dumps(page_data(source, metric, embedded, server))),
-    ]
-    numbers = {name: number for number, name in enumerate(worst_and_best(source, metric))}
-    parts += [_json_script(f"slices-{numbers[name]}", text) for name, text in embedded.slices.items()]
-    parts += [_json_script(f"volumes-{numbers[name]}", text) for name, text in embedded.volumes.items()]
-    if embedded.volumes:
-        # The licence must go with the code.
-        notice = html.escape(asset("niivue.LICENSE.txt"))
-        parts.append(f"<details class='licence'><summary>Licences of the viewer</summary><pre>{notice}</pre></details>")
-        parts.append(f"<script type='text/plain' id='niivue-code'>{pack_bytes(asset(VIEWER).encode())}</script>")
-    parts += [f"<script>{text}</script>" for text in code]
-    return "\n".join([*parts, "</body></html>\n"])
+    versions = content.settings.versions if content.settings is not None else {}
+    return environment.get_template("page.html").render(
+        content=content,
+        policy=_policy(code),
+        style=Markup(asset("report.css")),
+        facts=facts_of(content),
+        tiles=tiles_of(content),
+        curves=journal_charts(content.journal) if content.journal else [],
+        scores=score_section(content),
+        metrics=content.metrics,
+        distributions=distribution_charts(content),
+        versions=", ".join(f"{name} {version}" for name, version in versions.items()),
+        version=__version__,
+        data=_data_scripts(content, metric, embedded, server),
+        viewer=pack_bytes(asset(VIEWER).encode()) if embedded.volumes else "",
+        licence=asset("niivue.LICENSE.txt"),
+        code=[Markup(text) for text in code],
+    )
 
 
-def page_data(source: Source, metric: str, embedded: Embedded, server: bool) -> dict[str, Any]:
+def page_data(content: ReportContent, metric: Metric, embedded: Embedded, server: bool) -> dict[str, Any]:
     """What the page's code needs to know; cases in the order worst, best, second worst, ..."""
-    files = {files.identifier: files for files in source.files}
-    present = {name for rows in source.scores.values() for row in rows.values() for name in row}
-    hounsfield = source.settings is not None and source.settings.hounsfield
+    files = {files.identifier: files for files in content.files}
+    rows = {
+        name: {label: rows[name] for label, rows in content.scores.items() if name in rows}
+        for name in content.identifiers
+    }
     return {
         "server": server,
-        "unit": source.unit,
-        "labels": [label for label, rows in source.scores.items() if rows],
-        "condition": source.condition_name,
-        "target": source.target_name,
-        "comparable": source.comparable,
-        "metric": metric,
-        "metrics": [
-            {"name": name, "label": label_of(name, hounsfield), "higher": name in HIGHER_IS_BETTER}
-            for name in METRIC_TEXTS
-            if name in present
-        ],
+        "unit": content.unit,
+        "labels": [label for label, rows in content.scores.items() if rows],
+        "condition": content.condition_name,
+        "target": content.target_name,
+        "comparable": content.comparable,
+        "order": metric.head(content.unit),
         "cases": [
             {
                 "name": name,
-                "scores": {label: rows[name] for label, rows in source.scores.items() if name in rows},
+                "numbers": {label: case_line(row, metric, content.unit) for label, row in rows[name].items()},
+                "badness": _badness(rows[name], metric),
                 "slices": name in embedded.slices or (server and name in files),
                 "volumes": name in embedded.volumes or (server and name in files),
                 "problem": embedded.problems.get(name),
             }
-            for name in worst_and_best(source, metric)
+            for name in worst_and_best(content, metric)
         ],
     }
 
@@ -178,7 +198,7 @@ def asset(name: str) -> str:
     return resources.files("gdmunet.evaluation.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def show_case(files: CaseFiles, with_volumes: bool) -> tuple[str, str]:
+def show_case(files: CasePaths, with_volumes: bool) -> tuple[str, str]:
     """Slices and, where wanted, coarse volumes of one case as JSON; a problem becomes ``{"problem": text}``."""
     try:
         case = load_case(files)
@@ -187,13 +207,11 @@ def show_case(files: CaseFiles, with_volumes: bool) -> tuple[str, str]:
         return json.dumps({"problem": error.one_line()}), ""
 
 
-def _embed(
-    source: Source, order: Sequence[str], limits: PageLimits, room: int, processes: int, show_progress: bool
-) -> Embedded:
-    files = {files.identifier: files for files in source.files}
-    chosen = [name for name in order if name in files][: limits.pictures]
-    items = [(name, (files[name], number < limits.volumes)) for number, name in enumerate(chosen)]
-    shown = run_in_workers(show_case, items, processes, show_progress, "cutting slices")
+def _embed(content: ReportContent, order: Sequence[str], options: PageOptions, room: int) -> Embedded:
+    files = {files.identifier: files for files in content.files}
+    chosen = [name for name in order if name in files][: options.pictures]
+    items = [(name, (files[name], number < options.volumes)) for number, name in enumerate(chosen)]
+    shown = run_in_workers(show_case, items, options.processes, options.show_progress, "cutting slices")
     embedded = Embedded()
     for name, (slices, _) in zip(chosen, shown, strict=True):
         problem = json.loads(slices).get("problem") if slices.startswith('{"problem"') else None
@@ -210,6 +228,26 @@ def _embed(
     return embedded
 
 
-def _json_script(identifier: str, text: str) -> str:
-    """JSON inside a page: without ``<`` no name of a case can end the script element."""
-    return f"<script type='application/json' id='{identifier}'>{text.replace('<', chr(92) + 'u003c')}</script>"
+def _policy(code: Sequence[str]) -> str:
+    """The browser itself refuses whatever would go elsewhere; blob: is the viewer's code, unpacked from this file."""
+    digests = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in code)
+    return (
+        f"default-src 'none'; script-src {digests} blob: 'self'; style-src 'unsafe-inline'; img-src data: blob:; "
+        "font-src data:; worker-src blob:; connect-src 'self' data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _data_scripts(content: ReportContent, metric: Metric, embedded: Embedded, server: bool) -> list[tuple[str, Markup]]:
+    """Identifier and JSON text of every data element."""
+    numbers = {name: number for number, name in enumerate(worst_and_best(content, metric))}
+    texts = [("report-data", json.dumps(page_data(content, metric, embedded, server)))]
+    texts += [(f"slices-{numbers[name]}", text) for name, text in embedded.slices.items()]
+    texts += [(f"volumes-{numbers[name]}", text) for name, text in embedded.volumes.items()]
+    # Without "<" no name of a case can end the script element.
+    return [(identifier, Markup(text.replace("<", "\\u003c"))) for identifier, text in texts]
+
+
+def _badness(rows: dict[str, CaseRow], metric: Metric) -> dict[str, float]:
+    """Trainer to a number by which its cases are ordered; the largest is the worst."""
+    values = {label: score_of(row, metric) for label, row in rows.items()}
+    return {label: metric.badness(value) for label, value in values.items() if value is not None}

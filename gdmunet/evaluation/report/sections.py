@@ -1,59 +1,121 @@
-"""The page's sections that need no script: what it is, scores, distributions, curves, groups, notes."""
+"""What stands in the page's sections, as values for the templates: facts, scores, curves, notes."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from gdmunet.evaluation.comparison.results import Comparison
-from gdmunet.evaluation.comparison.tables import MAIN_METRICS, explanation, label_of, number
-from gdmunet.evaluation.report.charts import Curve, curves, distributions
-from gdmunet.evaluation.report.sources import Source
-from gdmunet.evaluation.report.tables import case_table, difference_table, group_table, score_table, trainer_table
-from gdmunet.evaluation.scores.summary import CaseRow, Summary
-from gdmunet.metrics import METRIC_TEXTS
+from gdmunet.evaluation.comparison.tables import explanation, main_metrics
+from gdmunet.evaluation.report.charts import BoxChart, Curve, LineChart, curves, distributions
+from gdmunet.evaluation.report.content import ReportContent
+from gdmunet.evaluation.report.score_tables import (
+    Table,
+    case_table,
+    difference_table,
+    group_table,
+    judgement_table,
+    score_table,
+    trainer_table,
+)
+from gdmunet.evaluation.scores.summary import Summary
+from gdmunet.evaluation.scores.summary_text import score_of
+from gdmunet.metrics import METRICS, metrics_in
 
 # Titles of the curves of journal.jsonl; what is not named here gets a chart by the first word of its key.
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("validation patches, body MAE", (("validation_mae", "MAE"), ("validation_mae_ema", "its moving average"))),
     ("learning rate", (("learning_rate", "learning rate"),)),
     ("gradient norm before clipping", (("gradient_norm", "norm"),)),
-    ("seconds an epoch", (("seconds", "training"), ("validation_seconds", "validation"))),
+    ("seconds per epoch", (("seconds", "training"), ("validation_seconds", "validation"))),
     ("share of the time spent waiting for patches", (("wait_share", "share"),)),
     ("peak memory (MB)", (("peak_memory_mb", "memory"),)),
 )
 _NOT_DRAWN = ("epoch", "iteration", "unit")
 
 
-def sections_of(source: Source) -> str:
-    """Everything between the page's head and its data."""
-    parts = [_head(source)]
-    if source.journal:
-        parts.append(_section("curves", "Training curves", _training(source)))
-    if source.comparison is not None:
-        parts.append(_section("scores", "Comparison", _comparison(source.comparison)))
-    elif source.summary is not None:
-        parts.append(_section("scores", "Scores", _evaluation(source.summary)))
-    metrics = _present(source.scores)
-    if metrics:
-        parts.append(_section("distributions", "Distributions", _distributions(source, metrics)))
-    if source.files:
-        # The controls that report.js adds stay in sight over both sections.
-        parts.append("<div id='pictures'><section id='cases' aria-labelledby='h-cases'><h2 id='h-cases'>Cases</h2>")
-        parts.append("</section><section id='viewer' aria-labelledby='h-viewer'><h2 id='h-viewer'>Viewer</h2>")
-        parts.append("</section></div>")
-        parts.append("<noscript><p>The pictures need JavaScript.</p></noscript>")
-    if source.training:
-        rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in source.training.items())
-        parts.append(_section("settings", "Settings of the training", f"<dl class='settings'>{rows}</dl>"))
-    if metrics:
-        meaning = "".join(f"<dt>{name}</dt><dd>{html.escape(METRIC_TEXTS[name])}</dd>" for name in metrics)
-        parts.append(_section("metrics", "What the scores mean", f"<dl>{meaning}</dl>{_versions(source)}"))
-    return "\n".join([parts[0], "<main>", *parts[1:], "</main>"])
+@dataclass(frozen=True)
+class Tile:
+    """One score in large letters."""
+
+    label: str
+    value: str
+    spread: str
 
 
-def journal_charts(rows: Sequence[Mapping[str, Any]]) -> str:
+@dataclass(frozen=True)
+class Part:
+    """A heading (empty: none) with tables or a list below."""
+
+    heading: str
+    tables: tuple[Table, ...] = ()
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScoreSection:
+    """The section of scores of an evaluation or of a comparison."""
+
+    title: str
+    introduction: str
+    parts: tuple[Part, ...]
+
+
+def facts_of(content: ReportContent) -> dict[str, str]:
+    """Name to value of what stands in the page's head."""
+    facts: dict[str, str] = {}
+    if content.settings is not None:
+        facts["Scored"] = content.settings.describe()
+        if content.settings.checkpoint:
+            facts["Checkpoint"] = content.settings.checkpoint
+    if content.condition_name:
+        facts["Task"] = f"{content.condition_name} to {content.target_name}"
+    if content.summary is not None:
+        scored = len(content.summary.cases) - content.summary.failed
+        failed = f", {content.summary.failed} without scores" if content.summary.failed else ""
+        facts["Cases"] = f"{scored} scored{failed}"
+    if content.journal:
+        last = content.journal[-1]
+        facts["Epochs"] = f"{last.get('epoch', 0) + 1}, {last.get('iteration', '?')} optimiser steps"
+    return facts | {"Folder": str(content.folder)}
+
+
+def tiles_of(content: ReportContent) -> list[Tile]:
+    """The main scores of an evaluation."""
+    summary = content.summary
+    if summary is None:
+        return []
+    tiles = []
+    for metric in metrics_in(summary.mean):
+        if metric.main:
+            mean, std = (metric.text(values[metric.name], content.unit) for values in (summary.mean, summary.std))
+            spread = f" ± {std}" if summary.count[metric.name] > 1 else ""
+            tiles.append(Tile(metric.head(content.unit), mean, spread))
+    return tiles
+
+
+def score_section(content: ReportContent) -> ScoreSection | None:
+    """The scores of an evaluation or comparison; None where there are none."""
+    if content.comparison is not None:
+        return _comparison_section(content.comparison)
+    return None if content.summary is None else _evaluation_section(content.summary)
+
+
+def distribution_charts(content: ReportContent) -> list[BoxChart]:
+    """Box plots of every metric."""
+    charts = []
+    for metric in content.metrics:
+        rows = {
+            label: {name: value for name, row in cases.items() if (value := score_of(row, metric)) is not None}
+            for label, cases in content.scores.items()
+            if cases
+        }
+        charts.append(distributions(metric.head(content.unit), rows))
+    return [chart for chart in charts if chart is not None]
+
+
+def journal_charts(rows: Sequence[Mapping[str, Any]]) -> list[LineChart]:
     """A chart of the losses, those of `_CHARTS`, and one for every further group of numbers."""
     epochs = [float(row.get("epoch", k)) + 1 for k, row in enumerate(rows)]
     keys = [key for row in rows for key, value in row.items() if _is_number(value) and key not in _NOT_DRAWN]
@@ -72,129 +134,51 @@ def journal_charts(rows: Sequence[Mapping[str, Any]]) -> str:
         present = [Curve(name, [_number(row.get(key)) for row in rows]) for key, name in lines if key in left]
         if present:
             shown.append(curves(f"{title} ({unit})" if title.endswith("MAE") and unit else title, epochs, present))
-    return f"<div class='charts'>{''.join(shown)}</div>"
+    return [chart for chart in shown if chart is not None]
 
 
-def _head(source: Source) -> str:
-    facts = []
-    if source.settings is not None:
-        facts.append(("Scored", source.settings.describe()))
-        if source.settings.checkpoint:
-            facts.append(("Checkpoint", source.settings.checkpoint))
-    if source.condition_name:
-        facts.append(("Task", f"{source.condition_name} to {source.target_name}"))
-    if source.summary is not None:
-        scored = len(source.summary.cases) - source.summary.failed
-        failed = f", {source.summary.failed} without scores" if source.summary.failed else ""
-        facts.append(("Cases", f"{scored} scored{failed}"))
-    if source.journal:
-        last = source.journal[-1]
-        facts.append(("Epochs", f"{last.get('epoch', 0) + 1}, {last.get('iteration', '?')} optimiser steps"))
-    facts.append(("Folder", str(source.folder)))
-    rows = "".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts)
-    tiles = "".join(_tile(name, label, source) for name, label in _tiles(source))
-    notes = "".join(f"<li>{_text(note)}</li>" for note in source.notes)
-    return (
-        f"<header><p class='kind'>{source.kind}</p><h1>{_text(source.title)}</h1><dl class='facts'>{rows}</dl>"
-        f"{f'<ul class=tiles>{tiles}</ul>' if tiles else ''}"
-        f"{f'<ul class=notes>{notes}</ul>' if notes else ''}</header>"
-    )
-
-
-def _tiles(source: Source) -> list[tuple[str, str]]:
-    if source.summary is None:
-        return []
-    return [(m, label_of(m, source.summary.settings.hounsfield)) for m in MAIN_METRICS if m in source.summary.mean]
-
-
-def _tile(metric: str, label: str, source: Source) -> str:
-    if source.summary is None:
-        return ""
-    mean, std = source.summary.mean[metric], source.summary.std[metric]
-    spread = f" ± {number(std, metric)}" if source.summary.count[metric] > 1 else ""
-    return f"<li><span>{label}</span> <strong>{number(mean, metric)}</strong><small>{spread}</small></li>"
-
-
-def _training(source: Source) -> str:
-    return journal_charts(source.journal)
-
-
-def _evaluation(summary: Summary) -> str:
-    parts = [score_table(summary)]
+def _evaluation_section(summary: Summary) -> ScoreSection:
+    unit, metrics = summary.settings.target_unit, metrics_in(summary.metrics)
+    parts = [Part("", (score_table(summary),))]
     for kind, groups in summary.groups.items():
-        parts.append(
-            f"<h3>By {_text(kind)}</h3>{group_table(kind, groups, summary.metrics, summary.settings.hounsfield)}"
-        )
+        parts.append(Part(f"By {kind}", (group_table(kind, groups, metrics, unit),)))
+    if summary.distribution is not None:
+        parts.append(Part("As distributions", (judgement_table(summary.distribution),)))
     if summary.errors:
-        items = _list(f"{name}: {error}" for name, error in summary.errors.items())
-        parts.append(f"<h3>Without scores, in no mean</h3>{items}")
-    if summary.notes:
-        items = _list(f"{name}, {m}: {reason}" for name, notes in summary.notes.items() for m, reason in notes.items())
-        parts.append(f"<h3>Notes</h3>{items}")
-    return "".join(parts)
+        errors = tuple(f"{name}: {error}" for name, error in summary.errors.items())
+        parts.append(Part("Without scores, in no mean", items=errors))
+    notes = tuple(
+        f"{name}, {METRICS[metric].label}: {reason}"
+        for name, notes in summary.notes.items()
+        for metric, reason in notes.items()
+    )
+    if notes:
+        parts.append(Part("Notes", items=notes))
+    return ScoreSection("Scores", "", tuple(parts))
 
 
-def _comparison(comparison: Comparison) -> str:
-    metrics = [metric for metric in MAIN_METRICS if metric in comparison.metrics]
-    parts = [f"<p>{_text(explanation(comparison))}</p>", trainer_table(comparison)]
-    further = [metric for metric in comparison.metrics if metric not in metrics]
+def _comparison_section(comparison: Comparison) -> ScoreSection:
+    unit, metrics = comparison.settings.target_unit, main_metrics(comparison)
+    further = [metric for metric in metrics_in(comparison.metrics) if not metric.main]
+    first = comparison.rows[0].trainer
+    parts = [Part("", (trainer_table(comparison),))]
     if further:
-        table = group_table("trainer", comparison.statistics, further, comparison.settings.hounsfield)
-        parts.append(f"<h3>Further scores</h3>{table}")
-    failures = [f"{row.trainer}: {row.failure}" for row in comparison.rows if row.failure]
+        parts.append(Part("Further scores", (group_table("trainer", comparison.statistics, further, unit),)))
+    failures = tuple(f"{row.trainer}: {row.failure}" for row in comparison.rows if row.failure)
     if failures:
-        parts.append(f"<h3>Failed</h3>{_list(failures)}")
+        parts.append(Part("Failed", items=failures))
     if comparison.differences:
-        parts.append(
-            f"<h3>Differences to {_text(comparison.rows[0].trainer)}</h3>{difference_table(comparison, metrics)}"
-        )
+        parts.append(Part(f"Differences to {first}", (difference_table(comparison, metrics),)))
     for kind, groups in comparison.groups.items():
         for group, found in groups.items():
-            parts.append(f"<h3>{_text(kind)}: {_text(group)}</h3>")
-            parts.append(group_table("trainer", found, metrics, comparison.settings.hounsfield))
+            tables = [group_table("trainer", found, metrics, unit)]
             if comparison.differences:
-                parts.append(difference_table(comparison, metrics, kind, group))
+                tables.append(difference_table(comparison, metrics, kind, group))
+            parts.append(Part(f"{kind}: {group}", tuple(tables)))
     scores = {row.trainer: row.cases for row in comparison.rows if row.cases}
-    for metric in metrics[:1]:
-        parts.append(f"<h3>By case</h3>{case_table(scores, metric, comparison.settings.hounsfield)}")
-    return "".join(parts)
-
-
-def _distributions(source: Source, metrics: Sequence[str]) -> str:
-    hounsfield = source.settings is not None and source.settings.hounsfield
-    charts = []
-    for metric in metrics:
-        rows = {
-            label: {name: float(v) for name, case in cases.items() if isinstance(v := case.get(metric), int | float)}
-            for label, cases in source.scores.items()
-            if cases
-        }
-        charts.append(distributions(label_of(metric, hounsfield), rows))
-    text = "Box: 25 % to 75 % of the cases, with the median; line: smallest to largest; every point is a case."
-    return f"<p>{text}</p><div class='charts'>{''.join(charts)}</div>"
-
-
-def _present(scores: Mapping[str, Mapping[str, CaseRow]]) -> list[str]:
-    present = {name for rows in scores.values() for row in rows.values() for name in row}
-    return [name for name in METRIC_TEXTS if name in present]
-
-
-def _versions(source: Source) -> str:
-    versions = source.settings.versions if source.settings is not None else {}
-    return f"<p>{_text(', '.join(f'{name} {version}' for name, version in versions.items()))}</p>" if versions else ""
-
-
-def _section(identifier: str, title: str, content: str) -> str:
-    heading = f"h-{identifier}"
-    return f"<section id='{identifier}' aria-labelledby='{heading}'><h2 id='{heading}'>{title}</h2>{content}</section>"
-
-
-def _list(items: Iterable[str]) -> str:
-    return "<ul>" + "".join(f"<li>{_text(item)}</li>" for item in items) + "</ul>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
+    if metrics:
+        parts.append(Part("By case", (case_table(scores, metrics[0], unit),)))
+    return ScoreSection("Comparison", explanation(comparison), tuple(parts))
 
 
 def _is_number(value: object) -> bool:

@@ -13,15 +13,16 @@ from typing import Any
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.cases import LoadedCase, load_case, slices_of, volume_of
+from gdmunet.evaluation.report.content import ReportContent, worst_and_best
 from gdmunet.evaluation.report.page import VIEWER, asset, page_text
-from gdmunet.evaluation.report.sources import Source, worst_and_best
+from gdmunet.metrics import DECIDING, metric_of_cases
 
 HOST = "127.0.0.1"
 _KEPT_CASES = 2
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves one source on the loopback interface.
+    """Serves one page and its volumes on the loopback interface.
 
     Everything lies under a random path (`address`), so that other users of the machine cannot read it, and requests
     under another host's name are refused, so that no web page elsewhere can. Volumes are found by number: no path of
@@ -31,19 +32,21 @@ class ReportServer(ThreadingHTTPServer):
     ----------
     port
         0: any free one.
+    metric
+        Name of the metric that decides which cases are the worst and the best.
     """
 
     daemon_threads = True
 
-    def __init__(self, source: Source, port: int = 0, metric: str = "mae") -> None:
+    def __init__(self, content: ReportContent, port: int = 0, metric: str = DECIDING) -> None:
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise GdmError(f"cannot listen on port {port}: {error.strerror}", remedy="give another --port") from error
         self.secret = secrets.token_urlsafe(16)
-        self.page = page_text(source, metric, server=True).encode()
-        self.files = {files.identifier: files for files in source.files}
-        self.order = worst_and_best(source, metric)
+        self.page = page_text(content, metric_of_cases(metric), server=True).encode()
+        self.files = {files.identifier: files for files in content.files}
+        self.order = worst_and_best(content, metric_of_cases(metric))
         self._cases: OrderedDict[int, LoadedCase] = OrderedDict()
         self._lock = threading.Lock()
 

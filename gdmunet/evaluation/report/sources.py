@@ -1,25 +1,23 @@
-"""What a folder holds that a page can show: an evaluation, a training or a comparison, and its volumes."""
+"""Read a folder that a page can show: an evaluation, a training or a comparison, and its volumes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.results import Comparison, load_comparison
-from gdmunet.evaluation.report.cases import CaseFiles
-from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, Summary, load_summary
+from gdmunet.evaluation.comparison.results import load_comparison
+from gdmunet.evaluation.report.cases import CasePaths
+from gdmunet.evaluation.report.content import PREDICTION, ReportContent
+from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, load_summary
 from gdmunet.journal import read_journal
-from gdmunet.metrics import HIGHER_IS_BETTER
 from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
 from gdmunet.serialization import read_json
 from gdmunet.volume_folders import find_volumes
-
-_PREDICTION = "prediction"
 
 
 @dataclass(frozen=True)
@@ -36,54 +34,7 @@ class VolumeFolders:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Everything that a page is made of.
-
-    Attributes
-    ----------
-    kind
-        What the folder is.
-    scores
-        Trainer (one, called ``prediction``, for an evaluation or a training) to identifier to row of scores.
-    settings
-        How the scores were made; None for a training that was not validated yet.
-    journal
-        Lines of journal.jsonl.
-    training
-        Content of the trainer's settings.json.
-    files
-        The cases that have volumes.
-    condition_name, target_name
-        Modality words; empty where the data set is not known.
-    comparable
-        Whether the condition has the target's unit, so that window presets hold for it as well.
-    notes
-        What could not be found, for people.
-    """
-
-    kind: Literal["evaluation", "training", "comparison"]
-    folder: Path
-    title: str
-    scores: dict[str, dict[str, CaseRow]]
-    settings: EvaluationSettings | None = None
-    summary: Summary | None = None
-    comparison: Comparison | None = None
-    journal: tuple[dict[str, Any], ...] = ()
-    training: dict[str, Any] = field(default_factory=dict)
-    files: tuple[CaseFiles, ...] = ()
-    condition_name: str = ""
-    target_name: str = ""
-    comparable: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def unit(self) -> str:
-        """Unit of errors; empty where the target's is not known."""
-        return "HU" if self.settings is not None and self.settings.hounsfield else ""
-
-
-@dataclass(frozen=True)
-class _Found:
+class _DataFolders:
     """Folders of one data set's volumes, and what could not be found."""
 
     references: Path | None
@@ -93,7 +44,7 @@ class _Found:
     notes: tuple[str, ...]
 
 
-def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
+def read_content(folder: Path, folders: VolumeFolders | None = None) -> ReportContent:
     """Find out what `folder` is and read it.
 
     Raises
@@ -110,7 +61,7 @@ def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
         return _read_training(folder, folders)
     if (folder / SUMMARY_FILE).is_file():
         summary = load_summary(folder / SUMMARY_FILE)
-        return _with_volumes(Source("evaluation", folder, folder.resolve().name, {}), summary, folders)
+        return _with_volumes(ReportContent("evaluation", folder, folder.resolve().name, {}), summary, folders)
     folds = ", ".join(fold.path.name for fold in ModelFolder(folder).folds() if fold.journal.is_file())
     raise GdmError(
         "the folder holds nothing that a report can show",
@@ -121,29 +72,9 @@ def read_source(folder: Path, folders: VolumeFolders | None = None) -> Source:
     )
 
 
-def worst_and_best(source: Source, metric: str) -> list[str]:
-    """Identifiers with the worst case first, then the best, the second worst and so on; those without a score last.
-
-    Of a comparison the first trainer that has scores decides. A case of an error comes where its name stands.
-    """
-    first: Mapping[str, CaseRow] = next((rows for rows in source.scores.values() if rows), {})
-    names = list(dict.fromkeys(name for rows in source.scores.values() for name in rows))
-    known = {name: float(value) for name in names if isinstance(value := first.get(name, {}).get(metric), int | float)}
-    if metric in HIGHER_IS_BETTER:
-        ordered = sorted(known, key=lambda name: known[name])
-    else:
-        ordered = sorted(known, key=lambda name: -abs(known[name]))
-    alternating = []
-    while ordered:
-        alternating.append(ordered.pop(0))
-        if ordered:
-            alternating.append(ordered.pop())
-    return alternating + [name for name in names if name not in known]
-
-
-def _read_training(folder: Path, folders: VolumeFolders) -> Source:
+def _read_training(folder: Path, folders: VolumeFolders) -> ReportContent:
     resolved, fold = folder.resolve(), FoldFolder(folder)
-    source = Source(
+    content = ReportContent(
         "training",
         folder,
         f"{resolved.parent.name}, {resolved.name}",
@@ -155,13 +86,15 @@ def _read_training(folder: Path, folders: VolumeFolders) -> Source:
     if not validation.is_file():
         validation = fold.summary("best")
     if not validation.is_file():
-        return replace(source, notes=("The fold has no validation on whole volumes (yet).",))
-    return _with_volumes(source, load_summary(validation), folders, validation.parent)
+        return replace(content, notes=("The fold has no validation on whole volumes (yet).",))
+    return _with_volumes(content, load_summary(validation), folders, validation.parent)
 
 
-def _with_volumes(source: Source, summary: Summary, folders: VolumeFolders, beside: Path | None = None) -> Source:
+def _with_volumes(
+    content: ReportContent, summary: Summary, folders: VolumeFolders, beside: Path | None = None
+) -> ReportContent:
     """Add scores and volumes; the predictions lie beside summary.json, or else where they were scored."""
-    beside = beside or source.folder
+    beside = beside or content.folder
     predictions = find_volumes(beside)
     if not any(name in predictions for name in summary.cases):
         elsewhere = Path(summary.settings.prediction_folder)
@@ -169,17 +102,17 @@ def _with_volumes(source: Source, summary: Summary, folders: VolumeFolders, besi
     notes = () if predictions else ("No predicted volumes were found, so no pictures are shown.",)
     found = _find_folders(summary.settings, folders)
     return replace(
-        source,
-        scores={_PREDICTION: summary.cases},
+        content,
+        scores={PREDICTION: summary.cases},
         summary=summary,
         settings=summary.settings,
-        files=_list_files(summary.cases, {_PREDICTION: predictions}, found, folders.channel) if predictions else (),
-        notes=(*source.notes, *notes, *found.notes),
+        files=_list_files(summary.cases, {PREDICTION: predictions}, found, folders.channel) if predictions else (),
+        notes=(*content.notes, *notes, *found.notes),
         **_names(found, folders.channel),
     )
 
 
-def _read_comparison(folder: Path, folders: VolumeFolders) -> Source:
+def _read_comparison(folder: Path, folders: VolumeFolders) -> ReportContent:
     comparison = load_comparison(folder / COMPARISON_FILE)
     predictions: dict[str, dict[str, Path]] = {}
     notes = []
@@ -193,7 +126,7 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> Source:
             notes.append(f"The predicted volumes of {row.trainer} were not found ({place or 'no folder is given'}).")
     found = _find_folders(comparison.settings, folders)
     names = dict.fromkeys(name for row in comparison.rows for name in row.cases)
-    return Source(
+    return ReportContent(
         "comparison",
         folder,
         comparison.title or folder.resolve().name,
@@ -206,7 +139,7 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> Source:
     )
 
 
-def _find_folders(settings: EvaluationSettings, folders: VolumeFolders) -> _Found:
+def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFolders:
     """What the user gave, else what the summary says; the conditions lie beside the targets in a raw data set."""
     notes = []
     references = folders.references or Path(settings.reference_folder)
@@ -214,7 +147,7 @@ def _find_folders(settings: EvaluationSettings, folders: VolumeFolders) -> _Foun
         notes.append(
             f"The targets were not found ({references}), so no pictures are shown: name them with --reference."
         )
-        return _Found(None, None, None, None, tuple(notes))
+        return _DataFolders(None, None, None, None, tuple(notes))
     masks = folders.masks or (Path(settings.mask_folder) if settings.mask_folder else None)
     if masks is not None and not masks.is_dir():
         notes.append(f"The masks were not found ({masks}): errors are shown everywhere. Name them with --mask.")
@@ -224,20 +157,20 @@ def _find_folders(settings: EvaluationSettings, folders: VolumeFolders) -> _Foun
     conditions = folders.conditions or dataset / references.resolve().name.replace("targets", "images")
     if not conditions.is_dir() or conditions == references.resolve():
         notes.append("The conditions were not found: name their folder with --input.")
-        return _Found(references, masks, None, descriptor, tuple(notes))
-    return _Found(references, masks, conditions, descriptor, tuple(notes))
+        return _DataFolders(references, masks, None, descriptor, tuple(notes))
+    return _DataFolders(references, masks, conditions, descriptor, tuple(notes))
 
 
 def _list_files(
-    names: Iterable[str], predictions: Mapping[str, Mapping[str, Path]], found: _Found, channel: int
-) -> tuple[CaseFiles, ...]:
+    names: Iterable[str], predictions: Mapping[str, Mapping[str, Path]], found: _DataFolders, channel: int
+) -> tuple[CasePaths, ...]:
     if found.references is None:
         return ()
     targets = find_volumes(found.references)
     masks = find_volumes(found.masks) if found.masks else {}
     conditions = find_volumes(found.conditions) if found.conditions else {}
     return tuple(
-        CaseFiles(
+        CasePaths(
             name,
             conditions.get(f"{name}_{channel:04d}", conditions.get(name)),
             targets.get(name),
@@ -248,7 +181,7 @@ def _list_files(
     )
 
 
-def _names(found: _Found, channel: int) -> dict[str, Any]:
+def _names(found: _DataFolders, channel: int) -> dict[str, Any]:
     descriptor = found.descriptor
     if descriptor is None:
         return {}

@@ -12,7 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.range_choice import RangeChoice
 from gdmunet.evaluation.scores.volume_files import ScoredFiles
 from gdmunet.imageio import Volume, read_labels, read_mask, read_volume
-from gdmunet.metrics import ImageScores, StructureScores, ValueRange, score_pair, score_structures
+from gdmunet.metrics import ImageScores, ValueRange, score_pair, score_structures
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection
             _on_grid(read_labels(path, files.identifier), target, files, path)
             for path in (files.reference_labels, files.predicted_labels)
         ]
-        scores = _with_structures(scores, score_structures(pair[0], pair[1], target.geometry.spacing, structures))
+        scores = scores.with_structures(score_structures(pair[0], pair[1], target.geometry.spacing, structures))
     return CaseScores(scores, value_range if choice.value_range is None else None)
 
 
@@ -80,16 +80,6 @@ def _inside(files: ScoredFiles, target: Volume) -> np.ndarray | None:
             remedy="check that both folders belong to the same volumes",
         )
     return inside
-
-
-def _with_structures(scores: ImageScores, found: StructureScores) -> ImageScores:
-    notes = dict(scores.notes)
-    if not found.structures:
-        notes |= dict.fromkeys(("dice", "hd95"), "undefined: the reference's label map has none of the structures")
-    elif found.missing:
-        listed = ", ".join(map(str, found.missing))
-        notes["hd95"] = f"leaves out what the prediction's label map lacks (Dice 0 there): structures {listed}"
-    return ImageScores(scores.values | {"dice": found.dice, "hd95": found.hd95}, notes)
 
 
 def _on_grid(volume: Volume, reference: Volume, files: ScoredFiles, file: Path) -> np.ndarray:

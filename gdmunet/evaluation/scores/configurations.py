@@ -11,15 +11,51 @@ from gdmunet.atomic import write_text
 from gdmunet.dataset import find_dataset, load_descriptor
 from gdmunet.dataset_names import dataset_number
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
-from gdmunet.evaluation.scores.summary import EvaluationSettings, save_summary
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.summary import EvaluationSpec, save_summary
+from gdmunet.evaluation.scores.summary_text import aligned
 from gdmunet.evaluation.scores.validations import Validation, check_comparable, mean_scores, read_validation
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.ensemble import write_mean
+from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.progress import track
 from gdmunet.results import MODEL_LAYOUT, SUMMARY_FILE, ModelFolder, ResultsFolder
 from gdmunet.serialization import save_json
 
-SHOWN_METRICS = ("mae", "psnr", "ms_ssim")
+
+@dataclass(frozen=True)
+class CandidateOptions:
+    """Which models are compared.
+
+    Attributes
+    ----------
+    trainers, plans, configurations
+        The only names to compare; None: all.
+    folds
+        The only folds to compare on; None: all numbered folds that were validated (``all`` holds out no cases).
+    ensembles
+        Whether every pair of models is averaged as well.
+    """
+
+    trainers: Collection[str] | None = None
+    plans: Collection[str] | None = None
+    configurations: Collection[str] | None = None
+    folds: Sequence[str] | None = None
+    ensembles: bool = True
+    processes: int = 1
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.processes < 1:
+            raise GdmError("a comparison of models needs a process", found=self.processes, expected="1 or more")
+
+    def fits(self, model: ModelFolder) -> bool:
+        """Whether the model is one to compare."""
+        return (
+            (self.trainers is None or model.name.trainer in self.trainers)
+            and (self.plans is None or model.name.plans in self.plans)
+            and (self.configurations is None or model.name.configuration in self.configurations)
+        )
 
 
 @dataclass(frozen=True)
@@ -60,40 +96,28 @@ class BestConfiguration:
     cases: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     skipped: dict[str, str]
-    settings: EvaluationSettings
+    settings: EvaluationSpec
     instructions: str
 
     @property
     def best(self) -> Candidate:
-        """The candidate with the lowest mean MAE."""
+        """The candidate with the best mean of the deciding metric."""
         return self.candidates[0]
 
     def table(self) -> str:
-        """The candidates with MAE, PSNR and MS-SSIM, best first."""
-        width = max(len(candidate.name) for candidate in self.candidates)
-        lines = [
-            f"{self.dataset}: {len(self.cases)} validation cases; {self.settings.describe()}",
-            "  ".join(["model".ljust(width), *(name.rjust(9) for name in SHOWN_METRICS)]),
-        ]
+        """The candidates with their main scores, best first."""
+        unit = self.settings.target_unit
+        metrics = [m for m in METRICS.values() if m.main and any(m.name in c.mean for c in self.candidates)]
+        rows = [["model", *(metric.head(unit) for metric in metrics)]]
         for candidate in self.candidates:
-            cells = [f"{candidate.mean[m]:9.4f}" if m in candidate.mean else "-".rjust(9) for m in SHOWN_METRICS]
-            lines.append("  ".join([candidate.name.ljust(width), *cells]))
+            rows.append([candidate.name, *(metric.text(candidate.mean.get(metric.name), unit) for metric in metrics)])
+        lines = [f"{self.dataset}: {len(self.cases)} validation cases; {self.settings.describe()}", *aligned(rows)]
         lines += [f"not averaged: {pair}: {reason}" for pair, reason in self.skipped.items()]
         return "\n".join(lines)
 
 
 def find_best_configuration(
-    results_folder: Path,
-    raw_folder: Path,
-    dataset: int | str,
-    *,
-    trainers: Collection[str] | None = None,
-    plans: Collection[str] | None = None,
-    configurations: Collection[str] | None = None,
-    folds: Sequence[str] | None = None,
-    ensembles: bool = True,
-    processes: int = 1,
-    show_progress: bool = True,
+    results_folder: Path, raw_folder: Path, dataset: int | str, options: CandidateOptions | None = None
 ) -> BestConfiguration:
     """Compare the models of a data set on the validation cases of their folds, and pairs of them averaged.
 
@@ -106,28 +130,35 @@ def find_best_configuration(
         The folders that hold ``DatasetXXX_Name``; the references are the raw targets.
     dataset
         Number or name.
-    trainers, plans, configurations
-        Only these; None: all.
-    folds
-        Only these folds; None: all numbered folds that were validated (``all`` has no validation cases of its own).
-    ensembles
-        Also average every pair of models.
 
     Raises
     ------
     GdmError
         No validated model; models that were validated on different cases, ranges or masks; a case without scores.
     """
+    options = options or CandidateOptions()
     places, results = ResultsFolder(Path(results_folder)), find_dataset(results_folder, dataset)
-    models = [
-        model
-        for model in places.models()
-        if model.dataset == results.name
-        and (trainers is None or model.name.trainer in trainers)
-        and (plans is None or model.name.plans in plans)
-        and (configurations is None or model.name.configuration in configurations)
-    ]
-    validations = [found for model in models if (found := read_validation(model, folds))]
+    validations = _read_validations(results, places, options)
+    check_comparable(validations)
+    candidates = [_candidate([validation], mean_scores(validation.cases)) for validation in validations]
+    skipped: dict[str, str] = {}
+    for pair in itertools.combinations(validations, 2) if options.ensembles else ():
+        reason = _why_not_averaged(pair)
+        if reason:
+            skipped[_name(pair)] = reason
+            continue
+        raw = find_dataset(raw_folder, results.name)
+        candidates.append(_candidate(pair, _score_average(pair, places, raw, options)))
+    best = _choose(results.name, candidates, validations, skipped)
+    save_json(best, places.best_configuration(results.name))
+    write_text(places.instructions(results.name), f"{best.table()}\n\n{best.instructions}\n")
+    return best
+
+
+def _read_validations(results: Path, places: ResultsFolder, options: CandidateOptions) -> list[Validation]:
+    """The validations of the models that fit; at least one, else an error."""
+    models = [model for model in places.models() if model.dataset == results.name and options.fits(model)]
+    validations = [validation for model in models if (validation := read_validation(model, options.folds))]
     if not validations:
         raise GdmError(
             "no model has been validated",
@@ -136,27 +167,14 @@ def find_best_configuration(
             expected=f"{MODEL_LAYOUT}/fold_0/validation/{SUMMARY_FILE}",
             remedy="validate a trained fold with the command that trained it and --val",
         )
-    check_comparable(validations)
-    candidates = [_candidate([validation], mean_scores(validation.cases)) for validation in validations]
-    skipped: dict[str, str] = {}
-    for pair in itertools.combinations(validations, 2) if ensembles else ():
-        reason = _why_not_averaged(pair)
-        if reason:
-            skipped[_name(pair)] = reason
-            continue
-        raw = find_dataset(raw_folder, results.name)
-        candidates.append(_candidate(pair, _score_average(pair, places, raw, processes, show_progress)))
-    best = _choose(results.name, candidates, validations, skipped)
-    save_json(best, places.best_configuration(results.name))
-    write_text(places.instructions(results.name), f"{best.table()}\n\n{best.instructions}\n")
-    return best
+    return validations
 
 
 def _choose(
     dataset: str, candidates: Sequence[Candidate], validations: Sequence[Validation], skipped: dict[str, str]
 ) -> BestConfiguration:
     # A single model comes first in the list, so it wins a tie against a pair that costs twice as much.
-    ranked = sorted(candidates, key=lambda candidate: candidate.mean["mae"])
+    ranked = sorted(candidates, key=lambda candidate: METRICS[DECIDING].badness(candidate.mean[DECIDING]))
     models = {validation.model.path.name: validation.model for validation in validations}
     return BestConfiguration(
         dataset=dataset,
@@ -188,29 +206,29 @@ def _why_not_averaged(pair: Sequence[Validation]) -> str | None:
 
 
 def _score_average(
-    pair: Sequence[Validation], places: ResultsFolder, raw: Path, processes: int, show_progress: bool
+    pair: Sequence[Validation], places: ResultsFolder, raw: Path, options: CandidateOptions
 ) -> dict[str, float]:
     """Average the validation predictions of two models, score them as the models were scored."""
     descriptor = load_descriptor(raw)
     settings = pair[0].settings
     folder = places.ensemble(raw.name, [validation.model for validation in pair])
     names = sorted(pair[0].cases)
-    for name in track(f"averaging {folder.name}", names, show_progress):
+    for name in track(f"averaging {folder.name}", names, options.show_progress):
         files = [validation.files[name] for validation in pair]
         write_mean(name, files, folder / f"{name}{descriptor.file_ending}")
     masks = raw / "masksTr" if descriptor.mask else Path(settings.mask_folder or "")
     value_range = settings.value_range
     summary = evaluate_folders(
-        raw / "targetsTr",
-        folder,
-        masks if settings.mask == "given" else None,
-        descriptor=descriptor,
-        range_name=settings.range if settings.range in ("2023", "2025") else None,
-        data_range=(value_range.low, value_range.high) if settings.range == "given" and value_range else None,
-        identifiers=names,
-        checkpoint=settings.checkpoint,
-        processes=processes,
-        show_progress=show_progress,
+        EvaluationFolders(raw / "targetsTr", folder, masks if settings.mask == "given" else None),
+        EvaluationOptions(
+            descriptor=descriptor,
+            range_name=settings.range if settings.range in ("2023", "2025") else None,
+            data_range=(value_range.low, value_range.high) if settings.range == "given" and value_range else None,
+            identifiers=names,
+            checkpoint=settings.checkpoint,
+            processes=options.processes,
+            show_progress=options.show_progress,
+        ),
     )
     save_summary(summary, folder / SUMMARY_FILE)
     return mean_scores(summary.cases)

@@ -12,8 +12,8 @@ import numpy as np
 
 from gdmunet import __version__
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.distributions.judge import Judgement
-from gdmunet.metrics import METRIC_TEXTS, ImageScores, ValueRange
+from gdmunet.evaluation.distributions.judgement import Judgement
+from gdmunet.metrics import METRICS, ImageScores, ValueRange, metrics_in
 from gdmunet.serialization import load_json, save_json
 
 # One row of summary.json: metric to value (None: no finite value), or the key "error" with a text.
@@ -21,7 +21,7 @@ CaseRow = dict[str, float | str | None]
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSpec:
     """How the scores were made.
 
     Attributes
@@ -60,14 +60,18 @@ class EvaluationSettings:
     case_ranges: dict[str, ValueRange] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def target_unit(self) -> str:
+        """``HU``; empty where the unit of the target is not known."""
+        return "HU" if self.hounsfield else ""
+
     def describe(self) -> str:
         """One line for people: range and mask."""
         if self.value_range is None:
             values = "each case's own reference range (minimum to maximum in the mask)"
         else:
             low, high = self.value_range.low, self.value_range.high
-            unit = " HU" if self.hounsfield else ""
-            values = f"{low:g} to {high:g}{unit}, dynamic range {high - low:g}"
+            values = f"{f'{low:g} to {high:g} {self.target_unit}'.rstrip()}, dynamic range {high - low:g}"
         name = f"{self.range}: " if self.range in ("2023", "2025") else ""
         places = [f"masks of {self.mask_folder}"] if self.mask == "given" else []
         places += [f"fields of view of {self.fov_folder}"] if self.fov_folder else []
@@ -130,14 +134,18 @@ class Summary:
     failed: int
     groups: dict[str, dict[str, Statistics]]
     notes: dict[str, dict[str, str]]
-    settings: EvaluationSettings
+    settings: EvaluationSpec
     distribution: Judgement | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Metrics that some case was scored with, in the order of tables."""
-        present = {name for row in self.cases.values() for name in row}
-        return tuple(name for name in METRIC_TEXTS if name in present)
+        """Names of the metrics that some case was scored with, in the order of tables."""
+        return tuple(metric.name for metric in metrics_in({name for row in self.cases.values() for name in row}))
+
+    @property
+    def statistics(self) -> Statistics:
+        """Statistics over all scored cases."""
+        return Statistics(self.mean, self.std, self.median, self.quartiles, self.min, self.max, self.count)
 
     @property
     def errors(self) -> dict[str, str]:
@@ -147,7 +155,7 @@ class Summary:
 
 def summarize(
     results: Mapping[str, ImageScores | str],
-    settings: EvaluationSettings,
+    settings: EvaluationSpec,
     groups: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Summary:
     """Put the cases' scores together.
@@ -186,13 +194,13 @@ def summarize(
 
 def statistics(scored: Mapping[str, ImageScores]) -> Statistics:
     """Statistics of every metric over the cases that have a finite value of it."""
-    by_metric: dict[str, list[float]] = {name: [] for name in METRIC_TEXTS}
+    by_metric: dict[str, list[float]] = {name: [] for name in METRICS}
     for scores in scored.values():
         for name, value in scores.values.items():
             if value is not None:
                 by_metric[name].append(value)
     found = {name: np.asarray(values) for name, values in by_metric.items() if values}
-    seen = [name for name in METRIC_TEXTS if any(name in scores.values for scores in scored.values())]
+    seen = [name for name in METRICS if any(name in scores.values for scores in scored.values())]
     return Statistics(
         mean={name: float(values.mean()) for name, values in found.items()},
         std={name: float(values.std()) for name, values in found.items()},

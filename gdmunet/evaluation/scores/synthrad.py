@@ -10,18 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import Statistics, Summary
-from gdmunet.metrics import EvaluationRange
-
-_HEADS = {
-    "mae": "MAE [HU]",
-    "psnr": "PSNR [dB]",
-    "ms_ssim": "MS-SSIM",
-    "ssim": "SSIM",
-    "dice": "Dice",
-    "hd95": "HD95 [mm]",
-}
-_DECIMALS = {"mae": 2, "psnr": 2, "hd95": 2}
-_METRICS = {"2025": ("mae", "psnr", "ms_ssim", "dice", "hd95"), "2023": ("mae", "psnr", "ssim")}
+from gdmunet.evaluation.scores.summary_text import aligned
+from gdmunet.metrics import METRICS, EvaluationRange, Metric
 
 _TRUNK = (2, 3, 5, 6, *range(10, 15), *range(26, 52), 79, *range(92, 117))
 # Region to the labels of TotalSegmentator's version 2 that SynthRAD2025 scores: in the trunk kidneys, liver, stomach,
@@ -81,46 +71,41 @@ def challenge_table(summary: Summary) -> str:
         Another range than a challenge's, no body mask or a further mask.
     """
     settings = summary.settings
-    year = settings.range
-    check_challenge(mask=settings.mask == "given", fov=bool(settings.fov_folder), data_range=year not in _METRICS)
-    metrics = [name for name in _METRICS[year] if name in summary.count]
-    rows = [["region", "cases", *(_HEADS[name] for name in metrics)]]
+    scored = [metric for metric in METRICS.values() if settings.range in metric.years]
+    check_challenge(mask=settings.mask == "given", fov=bool(settings.fov_folder), data_range=not scored)
+    metrics = [metric for metric in scored if metric.name in summary.count]
+    unit = settings.target_unit
+    rows = [["region", "cases", *(metric.head(unit) for metric in metrics)]]
     for region, found in summary.groups.get("region", {}).items():
-        rows.append([region, *_cells(found, metrics)])
-    overall = Statistics(
-        summary.mean, summary.std, summary.median, summary.quartiles, summary.min, summary.max, summary.count
-    )
-    rows.append(["all", *_cells(overall, metrics)])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    lines = [f"SynthRAD{year}: mean ± standard deviation over cases; {settings.describe()}"]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
-    lines.append("Out of scope: the challenge's dose metrics" + _without_structures(year, metrics))
+        rows.append([region, *_cells(found, metrics, unit)])
+    rows.append(["all", *_cells(summary.statistics, metrics, unit)])
+    lines = [f"SynthRAD{settings.range}: mean ± standard deviation over cases; {settings.describe()}", *aligned(rows)]
+    lines.append("Out of scope: the challenge's dose metrics" + _without_label_maps(scored, metrics))
     if summary.failed:
         lines.append(f"{summary.failed} of {len(summary.cases)} cases have no scores and are in no mean:")
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
+    shown = {metric.name for metric in metrics}
     lines += [
-        f"note: {name}: {metric} {reason}"
+        f"note: {name}: {METRICS[metric].label} {reason}"
         for name, notes in summary.notes.items()
         for metric, reason in notes.items()
-        if metric in metrics
+        if metric in shown
     ]
     return "\n".join(lines)
 
 
-def _cells(found: Statistics, metrics: Sequence[str]) -> list[str]:
+def _cells(found: Statistics, metrics: Sequence[Metric], unit: str) -> list[str]:
     """Number of cases, then the scores; a score that some cases lack says how many it is of."""
     cases = max(found.count.values(), default=0)
     cells = [str(cases)]
-    for name in metrics:
-        count, digits = found.count.get(name, 0), _DECIMALS.get(name, 4)
-        text = f"{found.mean[name]:.{digits}f} ± {found.std[name]:.{digits}f}" if count else "-"
+    for metric in metrics:
+        count = found.count.get(metric.name, 0)
+        mean, std = (metric.text(values.get(metric.name), unit) for values in (found.mean, found.std))
+        text = f"{mean} ± {std}" if count else "-"
         cells.append(text if count in (0, cases) else f"{text} (of {count})")
     return cells
 
 
-def _without_structures(year: str, metrics: Sequence[str]) -> str:
-    if year == "2023" or "dice" in metrics:
-        return ""
-    return "; Dice and HD95 need label maps (--labels_ref, --labels_pred)"
+def _without_label_maps(scored: Sequence[Metric], shown: Sequence[Metric]) -> str:
+    missing = [metric.label for metric in scored if metric.basis == "label maps" and metric not in shown]
+    return f"; {' and '.join(missing)} need label maps (--labels_ref, --labels_pred)" if missing else ""

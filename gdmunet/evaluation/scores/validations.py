@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSettings, load_summary
+from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, load_summary
 from gdmunet.results import ModelFolder
 from gdmunet.volume_folders import find_volumes
 
@@ -30,7 +30,7 @@ class Validation:
     folds: tuple[str, ...]
     cases: dict[str, CaseRow]
     files: dict[str, Path]
-    settings: EvaluationSettings
+    settings: EvaluationSpec
 
 
 def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> Validation | None:
@@ -44,7 +44,7 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
     used: list[str] = []
     cases: dict[str, CaseRow] = {}
     files: dict[str, Path] = {}
-    settings: list[EvaluationSettings] = []
+    settings: list[EvaluationSpec] = []
     for folder in model.folds():
         fold, file = folder.fold, folder.summary()
         if not fold.isdigit() or not file.is_file() or (folds is not None and fold not in folds):
@@ -86,8 +86,8 @@ def check_comparable(validations: Sequence[Validation]) -> None:
             )
 
 
-def _check_settings(first: EvaluationSettings, other: EvaluationSettings, file: Path) -> None:
-    def essence(settings: EvaluationSettings) -> tuple[object, ...]:
+def _check_settings(first: EvaluationSpec, other: EvaluationSpec, file: Path) -> None:
+    def essence(settings: EvaluationSpec) -> tuple[object, ...]:
         return (
             settings.range,
             settings.value_range,

@@ -8,11 +8,13 @@ import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.encoders.base import VolumeUnits
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
+from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
 from gdmunet.results import ValidatedCheckpoint
 from gdmunet.training.patches.batch import Batch
@@ -63,14 +65,12 @@ def validate_fold(trainer: Trainer, checkpoint: ValidatedCheckpoint, show_progre
     predictor = Predictor.from_folder(trainer.model_folder.path, (trainer.fold,), checkpoint, device=trainer.device)
     predict_cases(cases, folder, predictor, mask_folder=given, show_progress=show_progress)
     summary = evaluate_folders(
-        raw / "targetsTr",
-        folder,
-        given or derived,
-        descriptor=descriptor,
-        identifiers=chosen,
-        checkpoint=checkpoint,
-        show_progress=show_progress,
+        EvaluationFolders(raw / "targetsTr", folder, given or derived),
+        EvaluationOptions(
+            descriptor=descriptor, identifiers=chosen, checkpoint=checkpoint, show_progress=show_progress
+        ),
     )
     save_summary(summary, trainer.fold_folder.summary(checkpoint))
-    trainer.journal.say(f"validation of whole volumes ({checkpoint}): MAE {summary.mean['mae']:.1f} {trainer.unit}")
+    score = METRICS[DECIDING].sentence(summary.mean[DECIDING], trainer.unit)
+    trainer.journal.say(f"validation of whole volumes ({checkpoint}): {score}")
     return summary

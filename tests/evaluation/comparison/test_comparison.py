@@ -11,9 +11,9 @@ from scipy.stats import bootstrap
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import format_latex, format_markdown, latex_text, write_comparison
 from gdmunet.evaluation.comparison.results import (
+    BootstrapSpec,
     Comparison,
     Cost,
-    Resampling,
     TrainerRow,
     bootstrap_interval,
     compare,
@@ -21,10 +21,10 @@ from gdmunet.evaluation.comparison.results import (
     signed_rank_p_value,
 )
 from gdmunet.evaluation.comparison.tables import cases_csv, find_difference, table_columns, trainers_csv
-from gdmunet.evaluation.scores.summary import EvaluationSettings
+from gdmunet.evaluation.scores.summary import EvaluationSpec
 from gdmunet.metrics import HU_2025
 
-SETTINGS = EvaluationSettings("2025", HU_2025, True, "none", prediction_folder="somewhere")
+SETTINGS = EvaluationSpec("2025", HU_2025, True, "none", prediction_folder="somewhere")
 GROUPS = {f"case_{k}": {"region": "head" if k < 3 else "pelvis"} for k in range(6)}
 
 
@@ -63,10 +63,10 @@ def test_the_p_value_is_that_of_all_sign_patterns():
 
 def test_the_interval_is_that_of_scipys_percentile_bootstrap():
     values = np.random.default_rng(3).normal(2, 1, 40)
-    own = bootstrap_interval(values, Resampling(resamples=20_000))
+    own = bootstrap_interval(values, BootstrapSpec(resamples=20_000))
     other = bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval
     assert own == pytest.approx((other.low, other.high), abs=0.02)
-    assert own == bootstrap_interval(values, Resampling(resamples=20_000))
+    assert own == bootstrap_interval(values, BootstrapSpec(resamples=20_000))
 
 
 def test_only_cases_that_both_have_are_paired():
@@ -137,8 +137,8 @@ def test_latex_has_the_groups_that_markdown_has(comparison):
     text = format_latex(comparison)
     pelvis = text[text.index("% region: pelvis") :]
     assert "% region: head" in text
-    assert "First & 50.0 $\\pm$" in pelvis and "Second\\_B & 45.0 $\\pm$" in pelvis
-    assert "% differences to the first trainer, region: pelvis" in pelvis and "-5 [" in pelvis
+    assert "First & 50.00 $\\pm$" in pelvis and "Second\\_B & 45.00 $\\pm$" in pelvis
+    assert "% differences to the first trainer, region: pelvis" in pelvis and "-5.00 [" in pelvis
 
 
 def test_the_best_of_each_column_is_marked_and_empty_columns_are_left_out(comparison):
@@ -154,14 +154,14 @@ def test_markdown_has_every_row_with_as_many_cells_as_its_head(comparison):
     for block in text.split("\n\n"):
         widths = {line.replace("\\|", "").count("|") for line in block.splitlines() if line.startswith("|")}
         assert len(widths) <= 1
-    assert "**31.5 ± 15.4 (6)**" in text
+    assert "**31.50 ± 15.37 (6)**" in text
     assert "out of memory \\| 80 GB & more of them" in text
     assert "## region: head" in text
 
 
 def test_latex_escapes_names_and_closes_what_it_opens(comparison):
     text = format_latex(comparison)
-    assert "Second\\_B" in text and "\\textbf{31.5 $\\pm$ 15.4 (6)}" in text
+    assert "Second\\_B" in text and "\\textbf{31.50 $\\pm$ 15.37 (6)}" in text
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
     assert latex_text("a_b & 5% \\x") == "a\\_b \\& 5\\% \\textbackslash{}x"
     assert all(line.startswith("%") for line in text.splitlines() if "out of memory" in line)

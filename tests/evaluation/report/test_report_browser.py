@@ -9,9 +9,9 @@ import pytest
 from report_samples import EVIL_CASE, SHAPE, make_comparison, make_evaluation, make_training
 
 from gdmunet.evaluation.report.cases import load_case
-from gdmunet.evaluation.report.page import write_page
+from gdmunet.evaluation.report.page import PageOptions, write_page
 from gdmunet.evaluation.report.server import ReportServer
-from gdmunet.evaluation.report.sources import read_source
+from gdmunet.evaluation.report.sources import read_content
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -89,7 +89,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(folder) -> Path:
-    write_page(read_source(folder), folder / "report.html", show_progress=False)
+    write_page(read_content(folder), folder / "report.html", PageOptions(show_progress=False))
     return folder / "report.html"
 
 
@@ -120,7 +120,7 @@ def test_a_head_sorts_its_column(opened):
 
 def test_window_presets_and_sliders_act_on_hounsfield_units(opened, folder):
     opened.wait_for_slices()
-    case = load_case(next(files for files in read_source(folder).files if files.identifier == "case_1"))
+    case = load_case(next(files for files in read_content(folder).files if files.identifier == "case_1"))
     axial = case.target[5]
     check_grey(opened.grey("case_1", 0, 2), axial, -160, 240)
     for name, low, high in (("bone", -500, 1300), ("lung", -1350, 150), ("soft tissue", -160, 240)):
@@ -134,7 +134,7 @@ def test_window_presets_and_sliders_act_on_hounsfield_units(opened, folder):
 
 def test_the_error_is_red_where_it_is_too_high_and_nothing_outside_the_mask(opened, folder):
     opened.wait_for_slices()
-    mask = load_case(next(files for files in read_source(folder).files if files.identifier == "case_3")).mask[5]
+    mask = load_case(next(files for files in read_content(folder).files if files.identifier == "case_3")).mask[5]
     error = opened.grey("case_3", 0, 3)
     assert (error[mask][:, 0] > error[mask][:, 2]).all()
     assert len(np.unique(error[~mask], axis=0)) == 1
@@ -144,7 +144,7 @@ def test_the_error_is_red_where_it_is_too_high_and_nothing_outside_the_mask(open
 
 def test_arrow_keys_move_one_crosshair_over_the_four_panels(opened, folder):
     opened.wait_for_slices()
-    case = load_case(next(files for files in read_source(folder).files if files.identifier == EVIL_CASE))
+    case = load_case(next(files for files in read_content(folder).files if files.identifier == EVIL_CASE))
     row = opened.page.locator("article.case").first.locator(".row").first
     row.focus()
     row.press("ArrowDown")
@@ -168,13 +168,13 @@ def test_cases_can_be_ordered_and_found(opened):
 
 def test_a_comparison_shows_the_chosen_trainer(browser, tmp_path):
     folder = make_comparison(tmp_path, NAMES)
-    write_page(read_source(folder), tmp_path / "report.html", show_progress=False)
+    write_page(read_content(folder), tmp_path / "report.html", PageOptions(show_progress=False))
     opened = Watched(browser, (tmp_path / "report.html").as_uri(), color_scheme="dark")
     opened.wait_for_slices()
     first = opened.grey("case_3", 1, 1)
     opened.page.locator("select[aria-label=trainer]").select_option("Second")
     second = opened.grey("case_3", 1, 1)
-    case = load_case(next(files for files in read_source(folder).files if files.identifier == "case_3"))
+    case = load_case(next(files for files in read_content(folder).files if files.identifier == "case_3"))
     for found, label in ((first, "First"), (second, "Second")):
         check_grey(found, case.predictions[label][::-1, 9], -160, 240)
     assert opened.problems == []
@@ -182,7 +182,7 @@ def test_a_comparison_shows_the_chosen_trainer(browser, tmp_path):
 
 
 def test_a_training_opens_without_a_problem(browser, tmp_path):
-    write_page(read_source(make_training(tmp_path)), tmp_path / "report.html", show_progress=False)
+    write_page(read_content(make_training(tmp_path)), tmp_path / "report.html", PageOptions(show_progress=False))
     opened = Watched(browser, (tmp_path / "report.html").as_uri())
     assert opened.page.locator("#curves svg").count() == 5
     assert opened.problems == []
@@ -218,7 +218,7 @@ def test_the_viewer_of_the_page_links_four_volumes(opened):
 
 @pytest.mark.slow
 def test_the_viewer_of_the_server_links_four_volumes(browser, folder):
-    with ReportServer(read_source(folder)) as server:
+    with ReportServer(read_content(folder)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         opened = Watched(browser, server.address)
         opened.wait_for_slices()

@@ -1,5 +1,4 @@
 import json
-import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,9 +10,11 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.report import page
 from gdmunet.evaluation.report.cases import load_case, slices_of
 from gdmunet.evaluation.report.charts import Curve, curves, distributions, nice_ticks
+from gdmunet.evaluation.report.content import worst_and_best
 from gdmunet.evaluation.report.encoding import unpack_plane
-from gdmunet.evaluation.report.page import PageLimits, write_page
-from gdmunet.evaluation.report.sources import VolumeFolders, read_source, worst_and_best
+from gdmunet.evaluation.report.page import PageOptions, write_page
+from gdmunet.evaluation.report.sources import VolumeFolders, read_content
+from gdmunet.metrics import METRICS
 
 NAMES = {"case_1": 20.0, EVIL_CASE: -60.0, "case_3": 40.0}
 VOID = {"meta", "img", "input", "br"}
@@ -56,7 +57,7 @@ def evaluation(tmp_path_factory) -> Path:
 
 
 def written(folder: Path, file: Path, **limits) -> tuple[page.WrittenPage, Reader]:
-    found = write_page(read_source(folder), file, limits=PageLimits(**limits), show_progress=False)
+    found = write_page(read_content(folder), file, PageOptions(show_progress=False, **limits))
     return found, Reader(file.read_text())
 
 
@@ -80,8 +81,8 @@ def test_nothing_of_the_page_lies_elsewhere(evaluation, tmp_path):
 
 
 def test_slices_hold_the_true_values_of_the_body_s_middle(evaluation):
-    source = read_source(evaluation)
-    case = load_case(next(files for files in source.files if files.identifier == "case_1"))
+    content = read_content(evaluation)
+    case = load_case(next(files for files in content.files if files.identifier == "case_1"))
     shown = slices_of(case)
     axial, coronal, _ = shown["cuts"]
     assert [(cut["name"], cut["index"], cut["count"]) for cut in shown["cuts"]] == [
@@ -98,7 +99,7 @@ def test_slices_hold_the_true_values_of_the_body_s_middle(evaluation):
 
 def test_large_slices_keep_every_second_voxel(evaluation, monkeypatch):
     monkeypatch.setattr("gdmunet.evaluation.report.cases.SLICE_SIDE", 10)
-    case = load_case(read_source(evaluation).files[0])
+    case = load_case(read_content(evaluation).files[0])
     axial = slices_of(case)["cuts"][0]
     assert (axial["rows"], axial["columns"], axial["step"]) == (10, 8, 2)
     assert np.array_equal(unpack_plane(axial["target"], 10, 8), case.target[5, ::2, ::2])
@@ -106,7 +107,7 @@ def test_large_slices_keep_every_second_voxel(evaluation, monkeypatch):
 
 def test_a_small_page_leaves_pictures_out_and_says_so(evaluation, tmp_path):
     bare, _ = written(evaluation, tmp_path / "bare.html", pictures=0, volumes=0)
-    one = len(page.show_case(read_source(evaluation).files[0], False)[0])
+    one = len(page.show_case(read_content(evaluation).files[0], False)[0])
     size = (bare.size + 1.5 * one) / 1e6
     found, reader = written(evaluation, tmp_path / "small.html", megabytes=size, volumes=0)
     assert found.size <= size * 1e6
@@ -138,10 +139,10 @@ def test_missing_targets_are_noted_and_can_be_named(tmp_path):
     predictions, _ = make_evaluation(tmp_path, NAMES)
     raw = tmp_path / "Dataset501_Sample"
     raw.rename(tmp_path / "elsewhere")
-    source = read_source(predictions)
-    assert source.files == () and "targets were not found" in source.notes[0]
-    Reader(page.page_text(source, "mae"))
-    named = read_source(predictions, VolumeFolders(references=tmp_path / "elsewhere" / "targetsTs"))
+    content = read_content(predictions)
+    assert content.files == () and "targets were not found" in content.notes[0]
+    Reader(page.page_text(content, METRICS["mae"]))
+    named = read_content(predictions, VolumeFolders(references=tmp_path / "elsewhere" / "targetsTs"))
     assert len(named.files) == 3 and "masks were not found" in named.notes[0]
     assert named.files[0].condition is not None
 
@@ -150,11 +151,11 @@ def test_a_training_shows_its_curves(tmp_path):
     fold = make_training(tmp_path)
     with open(fold / "journal.jsonl", "a") as journal:
         journal.write('{"epoch": 5, "iter')  # being written
-    source = read_source(fold)
-    assert (source.kind, len(source.journal)) == ("training", 5)
-    reader = Reader(page.page_text(source, "mae"))
+    content = read_content(fold)
+    assert (content.kind, len(content.journal)) == ("training", 5)
+    reader = Reader(page.page_text(content, METRICS["mae"]))
     text = " ".join(reader.texts)
-    for title in ("training loss (network units)", "validation patches, body MAE (HU)", "weight", "seconds an epoch"):
+    for title in ("training loss (network units)", "validation patches, body MAE (HU)", "weight", "seconds per epoch"):
         assert title in text
     assert EVIL in reader.texts and "no validation on whole volumes" in text
 
@@ -164,7 +165,7 @@ def test_a_damaged_journal_names_its_line(tmp_path):
     lines = (fold / "journal.jsonl").read_text().splitlines()
     (fold / "journal.jsonl").write_text("\n".join([lines[0], "oops", *lines[1:]]))
     with pytest.raises(GdmError, match="line 2: oops"):
-        read_source(fold)
+        read_content(fold)
 
 
 def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
@@ -187,18 +188,18 @@ def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
 def test_a_folder_of_something_else_names_what_it_holds(tmp_path):
     fold = make_training(tmp_path)
     with pytest.raises(GdmError, match="give one of the folds, such as .*fold_0"):
-        read_source(fold.parent)
+        read_content(fold.parent)
     with pytest.raises(GdmError, match="run gdm_evaluate first"):
-        read_source(fold.parent.parent)
+        read_content(fold.parent.parent)
     with pytest.raises(GdmError, match="missing"):
-        read_source(tmp_path / "nothing")
+        read_content(tmp_path / "nothing")
 
 
 def test_worst_and_best_cases_alternate(evaluation):
-    source = read_source(evaluation)
-    assert worst_and_best(source, "mae") == [EVIL_CASE, "case_1", "case_3"]
-    assert worst_and_best(source, "psnr")[0] == EVIL_CASE
-    assert worst_and_best(source, "nonsense") == list(source.scores["prediction"])
+    content = read_content(evaluation)
+    assert worst_and_best(content, METRICS["mae"]) == [EVIL_CASE, "case_1", "case_3"]
+    assert worst_and_best(content, METRICS["psnr"])[0] == EVIL_CASE
+    assert worst_and_best(content, METRICS["dice"]) == list(content.scores["prediction"])
 
 
 def test_ticks_are_round_and_enclose_the_values():
@@ -209,16 +210,17 @@ def test_ticks_are_round_and_enclose_the_values():
         assert 2 <= len(ticks) <= 12
 
 
-def test_a_distribution_has_a_point_a_case_at_its_place():
-    svg = distributions("MAE", {"a": {"x": 0.0, "y": 50.0}, "b<": {"z": 100.0}})
-    assert svg.count("<circle") == 3 and "b&lt;" in svg
-    places = {name: float(x) for x, name in re.findall(r"<circle cx='([\d.]+)'.*?<title>(\w):", svg)}
-    assert places["y"] - places["x"] == pytest.approx(places["z"] - places["y"], abs=0.2)
-    assert distributions("MAE", {"a": {}}) == ""
+def test_a_distribution_has_a_point_for_each_case_at_its_place():
+    chart = distributions("MAE", {"a": {"x": 0.0, "y": 50.0}, "b<": {"z": 100.0}})
+    assert [row.label for row in chart.rows] == ["a", "b<"]
+    x, y, z = (point.x for row in chart.rows for point in row.points)
+    assert y - x == pytest.approx(z - y, abs=0.2)
+    assert [point.title for row in chart.rows for point in row.points] == ["x: 0", "y: 50", "z: 100"]
+    assert distributions("MAE", {"a": {}}) is None
 
 
 def test_a_curve_leaves_out_what_has_no_value():
-    svg = curves("loss", [1, 2, 3], [Curve("a", [1.0, None, 2.0]), Curve("b", [None, None, None])])
-    points = re.findall(r"points='([^']*)'", svg)
-    assert [len(line.split()) for line in points] == [2, 0]
-    assert curves("loss", [1], [Curve("a", [None])]) == ""
+    chart = curves("loss", [1, 2, 3], [Curve("a", [1.0, None, 2.0]), Curve("b", [None, None, None])])
+    assert [len(line.path.split()) for line in chart.lines] == [2, 0]
+    assert [len(line.points) for line in chart.lines] == [2, 0]
+    assert curves("loss", [1], [Curve("a", [None])]) is None

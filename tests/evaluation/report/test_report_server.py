@@ -10,14 +10,14 @@ from report_samples import GRID, make_evaluation
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.server import ReportServer
-from gdmunet.evaluation.report.sources import read_source
+from gdmunet.evaluation.report.sources import read_content
 from gdmunet.imageio import geometry_of
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     predictions, _ = make_evaluation(tmp_path_factory.mktemp("served"), {"case_1": 20.0, "case_2": -60.0})
-    with ReportServer(read_source(predictions)) as found:
+    with ReportServer(read_content(predictions)) as found:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
@@ -74,6 +74,6 @@ def test_a_page_of_another_host_is_refused(server):
 
 
 def test_a_port_in_use_is_an_error(server, tmp_path):
-    source = read_source(server.files["case_1"].predictions["prediction"].parent)
+    content = read_content(server.files["case_1"].predictions["prediction"].parent)
     with pytest.raises(GdmError, match="give another --port"):
-        ReportServer(source, server.server_port)
+        ReportServer(content, server.server_port)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import load_summary, save_summary
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 
@@ -35,9 +36,9 @@ def root(tmp_path):
     return tmp_path
 
 
-def evaluate(root, mask="mask", **options):
-    given = root / mask if mask else None
-    return evaluate_folders(root / "ref", root / "pred", given, show_progress=False, **options)
+def evaluate(root, mask="mask", fov_folder=None, label_folders=(None, None), **options):
+    folders = EvaluationFolders(root / "ref", root / "pred", root / mask if mask else None, fov_folder, *label_folders)
+    return evaluate_folders(folders, EvaluationOptions(show_progress=False, **options))
 
 
 def test_scores_are_taken_inside_body_and_field_of_view(root, tmp_path):

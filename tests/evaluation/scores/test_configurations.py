@@ -5,9 +5,10 @@ import pytest
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.configurations import find_best_configuration
-from gdmunet.evaluation.scores.evaluate import evaluate_folders
+from gdmunet.evaluation.scores.configurations import CandidateOptions, find_best_configuration
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import load_summary, save_summary
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.serialization import save_json
@@ -45,19 +46,15 @@ class Study:
                 write_volume(validation / f"{case}.mha", prediction, GRID)
             (model / f"fold_{fold}" / "checkpoint_final.safetensors").touch()
             summary = evaluate_folders(
-                self.dataset / "targetsTr",
-                validation,
-                self.dataset / "masksTr" if masked else None,
-                identifiers=FOLDS[fold],
-                checkpoint=checkpoint,
-                show_progress=False,
+                EvaluationFolders(self.dataset / "targetsTr", validation, self.dataset / "masksTr" if masked else None),
+                EvaluationOptions(identifiers=FOLDS[fold], checkpoint=checkpoint, show_progress=False),
             )
             save_summary(summary, validation / "summary.json")
         (model / "plans.json").touch()
         return model
 
     def find(self, **options):
-        return find_best_configuration(self.results, self.raw, 501, show_progress=False, **options)
+        return find_best_configuration(self.results, self.raw, 501, CandidateOptions(show_progress=False, **options))
 
 
 @pytest.fixture
@@ -103,8 +100,9 @@ def test_without_ensembles_only_models_are_compared(study):
 def test_the_mean_is_over_cases_not_over_folds(study):
     model = study.add_model(FULL, 10)
     write_volume(model / "fold_1" / "validation" / "c.mha", study.targets["c"] + np.int16(40), GRID)
-    folders = study.dataset / "targetsTr", model / "fold_1" / "validation", study.dataset / "masksTr"
-    summary = evaluate_folders(*folders, identifiers=["c"], checkpoint="final", show_progress=False)
+    folders = EvaluationFolders(study.dataset / "targetsTr", model / "fold_1" / "validation", study.dataset / "masksTr")
+    options = EvaluationOptions(identifiers=["c"], checkpoint="final", show_progress=False)
+    summary = evaluate_folders(folders, options)
     save_summary(summary, model / "fold_1" / "validation" / "summary.json")
     assert study.find().best.mean["mae"] == 20
 
@@ -150,8 +148,9 @@ def test_a_validation_with_a_failed_case_is_refused(study):
     model = study.add_model(FULL, 10)
     validation = model / "fold_0" / "validation"
     (validation / "b.mha").unlink()
-    folders = study.dataset / "targetsTr", validation, study.dataset / "masksTr"
-    summary = evaluate_folders(*folders, identifiers=FOLDS["0"], allow_missing=True, show_progress=False)
+    folders = EvaluationFolders(study.dataset / "targetsTr", validation, study.dataset / "masksTr")
+    options = EvaluationOptions(identifiers=FOLDS["0"], allow_missing=True, show_progress=False)
+    summary = evaluate_folders(folders, options)
     save_summary(summary, validation / "summary.json")
     with pytest.raises(GdmError, match=r"without scores(.|\n)*case: b(.|\n)*no prediction"):
         study.find()

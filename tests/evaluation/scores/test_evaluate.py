@@ -6,7 +6,9 @@ import pytest
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.evaluate import choose_range, evaluate_folders
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.range_choice import choose_range
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.metrics import HU_2025, ValueRange, score_pair
@@ -34,7 +36,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 
 def evaluate(folders, **options):
-    return evaluate_folders(*folders, show_progress=False, **options)
+    return evaluate_folders(EvaluationFolders(*folders), EvaluationOptions(show_progress=False, **options))
 
 
 def test_files_of_any_ending_are_matched_and_scored_in_the_mask(folders):
@@ -155,9 +157,9 @@ def test_nothing_scored_at_all_is_an_error_even_if_missing_is_allowed(folders):
 
 def test_wrong_folders_are_errors(folders, tmp_path):
     with pytest.raises(GdmError, match=r"folder is missing(.|\n)*nowhere"):
-        evaluate_folders(folders[0], tmp_path / "nowhere")
+        evaluate_folders(EvaluationFolders(folders[0], tmp_path / "nowhere"))
     with pytest.raises(GdmError, match="one folder"):
-        evaluate_folders(folders[0], folders[0])
+        evaluate_folders(EvaluationFolders(folders[0], folders[0]))
     write_volume(folders[1] / "a.nii.gz", np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16), GRID)
     with pytest.raises(GdmError, match=r"two files have one identifier(.|\n)*case: a"):
         evaluate(folders)
@@ -175,6 +177,8 @@ def test_the_target_decides_the_range():
         choose_range(MR, "2025")
     with pytest.raises(GdmError, match="two ranges"):
         choose_range(None, "2025", (0.0, 1.0))
+    with pytest.raises(GdmError, match="two ranges"):
+        EvaluationOptions(range_name="2025", data_range=(0.0, 1.0))
 
 
 def test_other_targets_are_scored_on_their_own_reference_range(folders):

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.report.summary_files import format_table, write_csv, write_html
-from gdmunet.evaluation.scores.summary import EvaluationSettings, load_summary, save_summary, summarize
+from gdmunet.evaluation.report.page import write_scores_page
+from gdmunet.evaluation.scores.summary import EvaluationSpec, load_summary, save_summary, summarize
+from gdmunet.evaluation.scores.summary_text import format_table, write_csv
 from gdmunet.metrics import HU_2025, ImageScores
 
-SETTINGS = EvaluationSettings("2025", HU_2025, True, "given", "ref", "pred", "masks", versions={"gdmunet": "0"})
+SETTINGS = EvaluationSpec("2025", HU_2025, True, "given", "ref", "pred", "masks", versions={"gdmunet": "0"})
 
 
 def scores(mae: float, psnr: float | None) -> ImageScores:
@@ -90,9 +91,9 @@ def test_csv_has_one_line_a_case(tmp_path: Path):
 def test_the_table_shows_range_cases_groups_and_failures():
     lines = format_table(summarize(RESULTS, SETTINGS, GROUPS)).splitlines()
     assert "-1024 to 3071 HU, dynamic range 4095" in lines[0]
-    assert lines[1].split() == ["case", "mae", "psnr", "ms_ssim"]
+    assert lines[1].split() == ["case", "MAE", "(HU)", "PSNR", "(dB)", "MS-SSIM"]
     assert lines[2].split() == ["a", "10.00", "30.00", "0.9000"]
-    assert lines[3].split() == ["b", "0", "-", "0.9000"]
+    assert lines[3].split() == ["b", "0.00", "-", "0.9000"]
     assert any(line.split() == ["mean", "17.50", "25.33", "0.9000"] for line in lines)
     assert any(line.split() == ["count", "4", "3", "4"] for line in lines)
     assert any(line.startswith("region head: mean of 2") for line in lines)
@@ -120,10 +121,9 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path):
         def handle_data(self, data):
             self.text += data
 
-    write_html(summarize(RESULTS, SETTINGS, GROUPS), tmp_path / "summary.html", "Scores of <a> & b")
+    write_scores_page(summarize(RESULTS, SETTINGS, GROUPS), tmp_path / "summary.html", "Scores of <a> & b")
     reader = Reader()
     reader.feed((tmp_path / "summary.html").read_text(encoding="utf-8"))
-    assert "script" not in reader.tags
     assert reader.tags.count("table") == 2
     for words in ("Scores of <a> & b", "no prediction <here>", "17.50", "By region", "thorax", "dynamic range 4095"):
         assert words in reader.text

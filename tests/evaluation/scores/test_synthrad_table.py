@@ -7,13 +7,13 @@ import pytest
 
 from gdmunet.cli import evaluate as command
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.summary import EvaluationSettings, summarize
+from gdmunet.evaluation.scores.summary import EvaluationSpec, summarize
 from gdmunet.evaluation.scores.synthrad import STRUCTURES, challenge_structures, challenge_table, challenge_year
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.metrics import HU_2025, ImageScores
 
-SETTINGS = EvaluationSettings("2025", HU_2025, True, "given", "ref", "pred", "masks")
+SETTINGS = EvaluationSpec("2025", HU_2025, True, "given", "ref", "pred", "masks")
 SHAPE = (8, 26, 30)
 GRID = Geometry(SHAPE, (3.0, 1.0, 1.0))
 NAMES = ("1ABA005", "1ABB010", "1HNA001")
@@ -71,7 +71,7 @@ def test_the_table_gives_mean_and_deviation_by_region_and_over_all(root, capsys)
     assert run(root) == 0
     printed = capsys.readouterr().out
     rows = read_rows(printed)
-    assert rows["region"] == ["cases", "MAE [HU]", "PSNR [dB]", "MS-SSIM", "Dice", "HD95 [mm]"]
+    assert rows["region"] == ["cases", "MAE (HU)", "PSNR (dB)", "MS-SSIM", "Dice", "HD95 (mm)"]
     scores = expected_scores(root)
     for region, names in (("AB", NAMES[:2]), ("HN", NAMES[2:]), ("all", NAMES)):
         values = np.array([scores[name] for name in names])
@@ -87,7 +87,7 @@ def test_the_table_gives_mean_and_deviation_by_region_and_over_all(root, capsys)
 def test_without_label_maps_the_table_says_what_is_missing(root, capsys):
     assert run(root, labels=False) == 0
     printed = capsys.readouterr().out
-    assert read_rows(printed)["region"] == ["cases", "MAE [HU]", "PSNR [dB]", "MS-SSIM"]
+    assert read_rows(printed)["region"] == ["cases", "MAE (HU)", "PSNR (dB)", "MS-SSIM"]
     assert "Dice and HD95 need label maps" in printed
 
 
@@ -98,7 +98,7 @@ def test_brain_and_pelvis_are_scored_as_in_2023(root, capsys):
     assert run(root, labels=False) == 0
     printed = capsys.readouterr().out
     rows = read_rows(printed)
-    assert rows["region"] == ["cases", "MAE [HU]", "PSNR [dB]", "SSIM"]
+    assert rows["region"] == ["cases", "MAE (HU)", "PSNR (dB)", "SSIM"]
     assert set(rows) == {"region", "brain", "pelvis", "all"} and "4024" in printed and "label maps" not in printed
 
 
@@ -140,7 +140,7 @@ def test_a_score_that_some_cases_lack_says_how_many_it_is_of():
         "b": ImageScores({"mae": 3.0, "psnr": 30.0}),
     }
     table = challenge_table(summarize(results, SETTINGS, {name: {"region": "AB"} for name in results}))
-    assert "30.00 ± 0.00 (of 1)" in table and "note: a: psnr infinite" in table
+    assert "30.00 ± 0.00 (of 1)" in table and "note: a: PSNR infinite" in table
 
 
 def test_structures_are_those_of_the_regions():

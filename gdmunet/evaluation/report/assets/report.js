@@ -156,16 +156,7 @@ function kindName(kind) {
 }
 
 function numbersOf(entry) {
-  const label = REPORT.labels[WINDOW.label];
-  const row = entry.scores[label] || {};
-  if (row.error) return String(row.error);
-  const wanted = REPORT.metrics.filter((m) => typeof row[m.name] === "number").slice(0, 4);
-  return wanted.map((m) => {
-    const unit = (m.label.match(/\((.*)\)/) || ["", ""])[1];
-    const name = m.label.replace(/ \(.*\)/, "");
-    const value = row[m.name];
-    return `${name} ${m.higher && Math.abs(value) < 3 ? value.toFixed(4) : value.toFixed(value >= 10 ? 1 : 2)} ${unit}`.trim();
-  }).join(" · ");
+  return entry.numbers[REPORT.labels[WINDOW.label]] || "";
 }
 
 function makeCard(entry, number) {
@@ -349,13 +340,11 @@ function makeControls() {
 }
 
 function makeOrder(list) {
-  const name = REPORT.metrics.find((m) => m.name === REPORT.metric)?.label || REPORT.metric;
-  const orders = { alternating: `worst and best first, by ${name}`, worst: `worst first, by ${name}`,
-    best: `best first, by ${name}`, name: "by name" };
+  const orders = { alternating: `worst and best first, by ${REPORT.order}`, worst: `worst first, by ${REPORT.order}`,
+    best: `best first, by ${REPORT.order}`, name: "by name" };
   const score = (card) => {
-    const value = (card.entry.scores[REPORT.labels[WINDOW.label]] || {})[REPORT.metric];
-    const higher = REPORT.metrics.find((m) => m.name === REPORT.metric)?.higher;
-    return typeof value === "number" ? (higher ? value : -Math.abs(value)) : Infinity;
+    const badness = card.entry.badness[REPORT.labels[WINDOW.label]];
+    return typeof badness === "number" ? -badness : Infinity;
   };
   const compare = {
     alternating: (a, b) => a.number - b.number,

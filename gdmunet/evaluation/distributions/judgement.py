@@ -1,0 +1,68 @@
+"""What a comparison of two sets of volumes as distributions found; plain values that summary.json holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DistributionDistance:
+    """Between two sets of features of one level.
+
+    Attributes
+    ----------
+    frechet
+        |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), over the trace of the real features' covariance: 0 for equal
+        Gaussians; independent of the features' unit.
+    mmd
+        Squared maximum mean discrepancy, unbiased, with a mixture of Gaussian kernels around the median distance.
+    places
+        Features of the smaller set.
+    channels
+        Numbers of each feature.
+    """
+
+    frechet: float
+    mmd: float
+    places: int
+    channels: int
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a covariance can be estimated: ten places for each channel.
+
+        With fewer, the distance of two sets of the same places measures how far the pairs are, not the distributions.
+        """
+        return self.places >= 10 * self.channels
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Distances between all predictions and all references, in the features of one encoder.
+
+    Attributes
+    ----------
+    encoder, sha256
+        Which encoder; figures of different encoders cannot be compared. One that a generator was trained with must
+        not judge it.
+    frechet, mmd
+        Means over the levels with ten places or more for each channel; over all where no level has them.
+    levels
+        Level to its distances.
+    """
+
+    encoder: str
+    sha256: str
+    frechet: float
+    mmd: float
+    levels: dict[str, DistributionDistance]
+
+    @property
+    def title(self) -> str:
+        """The encoder as people tell it from others: name and start of its hash."""
+        return f"{self.encoder} ({self.sha256[:12]})"
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Name of the metric (a key of `gdmunet.metrics.METRICS`) to its value."""
+        return {"frechet": self.frechet, "mmd": self.mmd}

@@ -1,0 +1,323 @@
+"""The metrics, one row for each: the only place that knows a metric's unit, direction, label and decimals.
+
+A new metric is a function in a file of this folder and a row of `_ROWS`. Every table, page and file reads the rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from gdmunet.errors import GdmError
+from gdmunet.metrics.detail import detail_ratio
+from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
+from gdmunet.metrics.ranges import EvaluationRange, ValueRange
+from gdmunet.metrics.similarity import nmi, ssim
+from gdmunet.metrics.structural import ms_ssim
+
+# "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
+Unit = Literal["target", "dB", "mm", "ratio", "distance"]
+# What a metric is computed from; "tissue" are images in HU, "cases" all volumes of both sides together.
+Basis = Literal["images", "tissue", "label maps", "cases", "windows"]
+
+
+@dataclass(frozen=True)
+class ImagePair:
+    """What a metric of images sees: volumes (z, y, x), the range of values, and the mask (None: the whole volume)."""
+
+    target: np.ndarray
+    prediction: np.ndarray
+    value_range: ValueRange
+    mask: np.ndarray | None = None
+
+    @cached_property
+    def tissue(self) -> TissueErrors:
+        """Errors by tissue class, computed once for the three rows that show them."""
+        return tissue_mae(self.target, self.prediction, self.mask)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes
+    ----------
+    name
+        Key in summary.json and column of the CSV files.
+    label
+        Name for people, without the unit.
+    unit
+        Unit of the values.
+    best
+        ``low`` or ``high``, or the value at which a prediction is perfect.
+    decimals
+        Decimals for people; files hold every digit.
+    meaning
+        Definition for people, a noun phrase.
+    years
+        SynthRAD challenges that score it.
+    main
+        True where it belongs in a paper's table; the others stand in the CSV files and on the page.
+    basis
+        What it is computed from.
+    score
+        Its function for metrics of images, None for the others. None or a value that is not finite: undefined.
+    undefined
+        Why a case may have no value, as a note in summary.json.
+    """
+
+    name: str
+    label: str
+    unit: Unit
+    best: Literal["low", "high"] | float
+    decimals: int
+    meaning: str
+    years: tuple[EvaluationRange, ...] = ()
+    main: bool = False
+    basis: Basis = "images"
+    score: Callable[[ImagePair], float | None] | None = None
+    undefined: str = "undefined"
+
+    def unit_text(self, target_unit: str) -> str:
+        """The unit of the values; empty where there is none or the target's is not known."""
+        return {"target": target_unit, "dB": "dB", "mm": "mm", "ratio": "", "distance": ""}[self.unit]
+
+    def head(self, target_unit: str) -> str:
+        """Head of a column: ``MAE (HU)``, ``PSNR (dB)``, ``SSIM``."""
+        unit = self.unit_text(target_unit)
+        return f"{self.label} ({unit})" if unit else self.label
+
+    def text(self, value: float | None, target_unit: str, *, signed: bool = False) -> str:
+        """A value as people read it, without the unit; a dash for None.
+
+        Where nobody knows the size of the values (a distance, or a target without a known unit), a value below 1 has
+        significant digits in place of decimals.
+        """
+        if value is None:
+            return "-"
+        sign = "+" if signed else ""
+        unknown_size = self.unit == "distance" or (self.unit == "target" and not target_unit)
+        if unknown_size and abs(value) < 1:
+            return f"{value:{sign}.{self.decimals + 2}g}"
+        text = f"{value:{sign}.{self.decimals}f}"
+        # A bias of -0.001 is not "-0.00".
+        return text.replace("-", "") if float(text) == 0 and not signed else text
+
+    def sentence(self, value: float | None, target_unit: str) -> str:
+        """Label, value and unit: ``MAE 35.20 HU``."""
+        return f"{self.label} {self.text(value, target_unit)} {self.unit_text(target_unit)}".rstrip()
+
+    def badness(self, value: float) -> float:
+        """A number that is smaller the better `value` is, for rankings and orders."""
+        if self.best == "low":
+            return value
+        if self.best == "high":
+            return -value
+        return abs(value - self.best)
+
+
+_ROWS = (
+    Metric(
+        name="mae",
+        label="MAE",
+        unit="target",
+        best="low",
+        decimals=2,
+        meaning="mean absolute error in the mask, not clipped",
+        years=("2023", "2025"),
+        main=True,
+        score=lambda pair: mae(pair.target, pair.prediction, pair.mask),
+    ),
+    Metric(
+        name="psnr",
+        label="PSNR",
+        unit="dB",
+        best="high",
+        decimals=2,
+        meaning="peak signal-to-noise ratio on the clipped images, 10 log10(L^2 / MSE), L the length of the range",
+        years=("2023", "2025"),
+        main=True,
+        score=lambda pair: psnr(pair.target, pair.prediction, pair.value_range, pair.mask),
+        undefined="infinite: the images are identical in the mask once clipped to the range",
+    ),
+    Metric(
+        name="ms_ssim",
+        label="MS-SSIM",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="masked multi-scale SSIM as SynthRAD2025 computes it: five levels, uniform 7^3 window, luminance at "
+        "every level",
+        years=("2025",),
+        main=True,
+        score=lambda pair: ms_ssim(pair.target, pair.prediction, pair.value_range, pair.mask),
+        undefined="undefined: no voxel of the mask is left at the coarsest level, away from the volume's border",
+    ),
+    Metric(
+        name="ssim",
+        label="SSIM",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="structural similarity (scikit-image's map, 7^3 window), mean over the mask",
+        years=("2023",),
+        main=True,
+        score=lambda pair: ssim(pair.target, pair.prediction, pair.value_range, pair.mask),
+        undefined="undefined: the mask lies within three voxels of the volume's border",
+    ),
+    Metric(
+        name="rmse",
+        label="RMSE",
+        unit="target",
+        best="low",
+        decimals=2,
+        meaning="root mean squared error in the mask, not clipped",
+        score=lambda pair: rmse(pair.target, pair.prediction, pair.mask),
+    ),
+    Metric(
+        name="bias",
+        label="bias",
+        unit="target",
+        best=0.0,
+        decimals=2,
+        meaning="mean of prediction - target in the mask, not clipped",
+        score=lambda pair: bias(pair.target, pair.prediction, pair.mask),
+    ),
+    Metric(
+        name="nmi",
+        label="NMI",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="normalised mutual information in the mask, 1 (none) to 2",
+        score=lambda pair: nmi(pair.target, pair.prediction, pair.value_range, pair.mask),
+        undefined="undefined: both images are constant in the mask",
+    ),
+    Metric(
+        name="detail",
+        label="detail",
+        unit="ratio",
+        best=1.0,
+        decimals=3,
+        meaning="energy of fine detail (volume less its 3^3 mean) in the mask over the target's; below 1 is blurred",
+        score=lambda pair: detail_ratio(pair.target, pair.prediction, pair.mask),
+        undefined="undefined: the mask is less than three voxels thick, or the target is constant",
+    ),
+    Metric(
+        name="mae_air",
+        label="MAE air",
+        unit="target",
+        best="low",
+        decimals=2,
+        meaning="mean absolute error where the target is below -200 HU",
+        basis="tissue",
+        score=lambda pair: pair.tissue.air,
+        undefined="the target has no air in the mask",
+    ),
+    Metric(
+        name="mae_soft",
+        label="MAE soft",
+        unit="target",
+        best="low",
+        decimals=2,
+        meaning="mean absolute error where the target is -200 to 200 HU",
+        basis="tissue",
+        score=lambda pair: pair.tissue.soft,
+        undefined="the target has no soft in the mask",
+    ),
+    Metric(
+        name="mae_bone",
+        label="MAE bone",
+        unit="target",
+        best="low",
+        decimals=2,
+        meaning="mean absolute error where the target is above 200 HU",
+        basis="tissue",
+        score=lambda pair: pair.tissue.bone,
+        undefined="the target has no bone in the mask",
+    ),
+    Metric(
+        name="dice",
+        label="Dice",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="Dice coefficient, mean over the structures of the reference's label map",
+        years=("2025",),
+        basis="label maps",
+    ),
+    Metric(
+        name="hd95",
+        label="HD95",
+        unit="mm",
+        best="low",
+        decimals=2,
+        meaning="95 % Hausdorff distance, mean over the structures of both label maps",
+        years=("2025",),
+        basis="label maps",
+    ),
+    Metric(
+        name="frechet",
+        label="Frechet",
+        unit="distance",
+        best="low",
+        decimals=2,
+        meaning="Frechet distance of all predictions from all references in an encoder's features, over the trace of "
+        "the references' covariance",
+        basis="cases",
+    ),
+    Metric(
+        name="mmd",
+        label="MMD",
+        unit="distance",
+        best=0.0,  # the unbiased estimate of equal distributions lies on both sides of 0
+        decimals=2,
+        meaning="squared maximum mean discrepancy of all predictions from all references in an encoder's features",
+        basis="cases",
+    ),
+    Metric(
+        name="seam",
+        label="seam score",
+        unit="ratio",
+        best=1.0,
+        decimals=3,
+        meaning="mean jump across the borders of the prediction's windows over the mean jump elsewhere",
+        basis="windows",
+    ),
+)
+
+# Name to row, in the order of tables.
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
+# Any distance between two sets of volumes in a comparison, whatever its name says of the encoder.
+DISTANCE = Metric("distance", "distance", "distance", 0.0, 2, "distance between two sets of volumes", basis="cases")
+# The metric that decides where one number must: which model, and which case is the worst.
+DECIDING = "mae"
+
+
+def metrics_in(names: Collection[str]) -> tuple[Metric, ...]:
+    """Rows of the known names among `names`, in the order of tables."""
+    return tuple(metric for name, metric in METRICS.items() if name in names)
+
+
+def metric_of_cases(name: str) -> Metric:
+    """The row of a metric that every case has.
+
+    Raises
+    ------
+    GdmError
+        Unknown name, or a metric of whole sets of cases.
+    """
+    known = [metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps")]
+    if name not in known:
+        raise GdmError("the metric is unknown", found=name, expected=", ".join(known))
+    return METRICS[name]
+
+
+def finite(value: float | None) -> float | None:
+    """`value` where it is a number that JSON can hold, else None."""
+    return value if value is not None and math.isfinite(value) else None
