@@ -22,10 +22,12 @@ from torch.nn import functional
 
 from gdmunet.plans import load_plans
 from gdmunet.results import ModelFolder
-from gdmunet.training.loop import state
+from gdmunet.training.loop.opening import open_loop
+from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.registry import find_trainer
+from gdmunet.training.trainers.step import as_terms
 
 NO_BANK = {"bank_patches": "0"}
 CHOICES: dict[str, dict[str, str]] = {
@@ -62,19 +64,24 @@ def directions(work: Path, seed: int, settings: dict[str, str], batches: int) ->
     plans = load_plans(work / "gdm_preprocessed" / ablation.DATASET / f"{ablation.PLANS}.json")
     folders = replace(ablation.folders_of(work), results=work / "drift_direction")
     kind = find_trainer("GDMTrainer").derive(settings)
-    trainer = kind(plans, ablation.CONFIGURATION, "all", folders, torch.device("cpu"))
+    data = FoldData.of(plans, ablation.CONFIGURATION, "all", folders.preprocessed)
+    loop = open_loop(kind, data, folders, torch.device("cpu"))
+    trainer, state = loop.trainer, loop.state
     assert isinstance(trainer, GDMTrainer)
-    state.load_pretrained(trainer, fidelity_model(work, seed).fold("all").checkpoint("final"))
-    trainer.network.eval()
-    loader = PatchLoader(trainer.patch_source(trainer.training_cases, 77), trainer.augmentation(), 2, 0)
+    state.load_pretrained(fidelity_model(work, seed).fold("all").checkpoint("final"))
+    state.network.eval()
+    source = data.source(data.training, trainer.body_share, 77)
+    loader = PatchLoader(source, trainer.augmentation(), 2, 0)
     rows = []
     for number in range(batches):
-        trainer.iteration = number
-        batch = trainer.batch_of(loader)
+        state.iteration = number
+        loop.begin_step()
+        batch = loader.next_batch()
         with torch.no_grad():
-            prediction = trainer.generate(batch)
+            prediction = state.network(batch.condition)
         prediction.requires_grad_()
-        loss = torch.stack(list(trainer.feature_terms(batch, prediction).values())).sum()
+        terms = as_terms(trainer.feature_terms(batch, prediction))
+        loss = torch.stack([term.value for term in terms.values()]).sum()
         descent = -torch.autograd.grad(loss, prediction)[0]
         there = prediction.detach()
         truth = (batch.target - there) * batch.mask

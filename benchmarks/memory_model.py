@@ -17,10 +17,13 @@ from typing import Any
 
 import torch
 
+from gdmunet.dataset import DatasetDescriptor
 from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.presets import PRESETS, Preset
 from gdmunet.preprocessing.topology import plan_topology
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.loop.step import begin_step, take_step
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
@@ -91,21 +94,21 @@ def network_of(combination: Combination, small: bool) -> tuple[NetworkSpec, tupl
 def measure(spec: NetworkSpec, patch: tuple[int, ...], batch_size: int, device: torch.device) -> list[int]:
     """Peak bytes of the steady state: allocator on a GPU; live tensors, then the profiler's count, on a CPU."""
     if device.type == "cuda":
-        trainer, batch = trainer_of(spec, patch, device), random_batch(spec, patch, batch_size, device)
-        trainer.train_step([batch])
+        training, batch = Training.of(spec, patch, device), random_batch(spec, patch, batch_size, device)
+        training.step(batch)
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
-        trainer.train_step([batch])
+        training.step(batch)
         return [torch.cuda.max_memory_allocated(device)]
     with LiveBytes() as live:
-        trainer, batch = trainer_of(spec, patch, device), random_batch(spec, patch, batch_size, device)
-        trainer.train_step([batch])
+        training, batch = Training.of(spec, patch, device), random_batch(spec, patch, batch_size, device)
+        training.step(batch)
         live.restart()
-        trainer.train_step([batch])
+        training.step(batch)
         peak = live.peak
     # Gradients of the step before are dropped at its start, so they are no part of what is alive at the peak.
-    trainer.optimizer.zero_grad(set_to_none=True)
-    return [peak, resident_bytes(trainer, batch) + profiled_peak(lambda: trainer.train_step([batch]))]
+    training.state.optimizer.zero_grad(set_to_none=True)
+    return [peak, resident_bytes(training.state, batch) + profiled_peak(lambda: training.step(batch))]
 
 
 def profiled_peak(step: Callable[[], Any]) -> int:
@@ -120,20 +123,31 @@ def profiled_peak(step: Callable[[], Any]) -> int:
     return peak
 
 
-def resident_bytes(trainer: FidelityTrainer, batch: Batch) -> int:
+def resident_bytes(state: TrainingState, batch: Batch) -> int:
     """Parameters, moments, EMA and batch."""
-    moments = [value for state in trainer.optimizer.state.values() for value in state.values()]
-    tensors = [*trainer.network.parameters(), *moments, *trainer.average.state.values()]
+    moments = [value for of_weight in state.optimizer.state.values() for value in of_weight.values()]
+    tensors = [*state.network.parameters(), *moments, *state.average.state.values()]
     return sum(tensor.nbytes for tensor in [*tensors, batch.condition, batch.target, batch.mask])
 
 
-def trainer_of(spec: NetworkSpec, patch: tuple[int, ...], device: torch.device) -> FidelityTrainer:
-    """A trainer with network, optimiser and EMA, yet no folders and no data."""
-    trainer = object.__new__(FidelityTrainer)
-    trainer.configuration = configuration_of(spec, patch)
-    trainer.device, trainer.iteration, trainer.loss_sums = device, 0, {}
-    trainer._prepare_network()
-    return trainer
+@dataclass(frozen=True)
+class Training:
+    """A trainer and its state, yet no folders and no data."""
+
+    trainer: FidelityTrainer
+    state: TrainingState
+
+    @classmethod
+    def of(cls, spec: NetworkSpec, patch: tuple[int, ...], device: torch.device) -> Training:
+        """With network, optimiser and EMA."""
+        dataset = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
+        trainer = FidelityTrainer(configuration_of(spec, patch), dataset, device)
+        return cls(trainer, TrainingState.fresh(trainer))
+
+    def step(self, batch: Batch) -> None:
+        """One optimiser step, as the loop takes it."""
+        begin_step(self.trainer, self.state, print)
+        take_step(self.trainer, self.state, [batch])
 
 
 def configuration_of(spec: NetworkSpec, patch: tuple[int, ...]) -> Configuration:

@@ -36,10 +36,7 @@ def main() -> None:
         store, tuple(store.identifiers()), configuration.window_size, configuration.dimensions,
         configuration.background, FidelityTrainer.body_share, FidelityTrainer.seed,
     )  # fmt: skip
-    # Only the configuration matters to the augmentation: no network, no folders.
-    trainer = object.__new__(FidelityTrainer)
-    trainer.configuration = configuration
-    augmentation = trainer.augmentation()
+    augmentation = FidelityTrainer(configuration, plans.dataset, torch.device("cpu")).augmentation()
     print(f"{plans.dataset_name}, patch {configuration.patch_size}, {arguments.patches} patches of each kind\n")
     still, moved = (
         seconds_per_patch(source, dataclasses.replace(augmentation, spatial_probability=share), arguments.patches)

@@ -12,15 +12,19 @@ from gdmunet import commands
 from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
+from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.casestore import CaseStore
-from gdmunet.results import ResultsFolder
+from gdmunet.results import FoldFolder, ModelFolder, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
-from gdmunet.training.loop import state
 from gdmunet.training.loop.interruption import FoldLock
+from gdmunet.training.loop.journal import Journal
+from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.opening import fold_folder, open_loop
 from gdmunet.training.loop.validation import validate_fold
+from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import default_loader_workers
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
@@ -45,9 +49,8 @@ def train(request: TrainRequest, folders: Folders) -> Path:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     torch.multiprocessing.spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)
-    plans, trainer = _plans_of(request, folders), _trainer_class(request)
-    results = ResultsFolder(folders.results)
-    return results.model(plans.dataset_name, trainer.__name__, plans.name, request.configuration).path
+    data = FoldData.of(_plans_of(request, folders), request.configuration, request.fold, folders.preprocessed)
+    return fold_folder(_trainer_class(request), data, folders).path.parent
 
 
 def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type: str, address: str) -> None:
@@ -64,51 +67,65 @@ def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type:
 def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -> Path:
     plans = _plans_of(request, folders)
     _check_prepared(plans, request, folders)
-    trainer_class = _trainer_class(request)
-    trainer = trainer_class(plans, request.configuration, request.fold, folders, device)
-    first = distributed.rank() == 0
+    kind = _trainer_class(request)
+    data = FoldData.of(plans, request.configuration, request.fold, folders.preprocessed)
+    folder = fold_folder(kind, data, folders)
+    model = ModelFolder(folder.path.parent)
     if request.validate:
-        validate_fold(trainer, request.validate, request.show_progress)
-        return trainer.model_folder.path
-    if not first:
-        _train(trainer, request, device)
-        return trainer.model_folder.path
-    with FoldLock(trainer.fold_folder.path):
-        _check_start(trainer, request)
-        save_json(plans, trainer.model_folder.plans)
-        save_json(trainer.settings(), trainer.fold_folder.settings)
-        _train(trainer, request, device)
-        if trainer.fold == "all":
-            trainer.journal.say("fold all holds no case out, so there is no validation of whole volumes")
+        _validate(data, folder, request.validate, folders, device, request.show_progress)
+        return model.path
+    loop = open_loop(kind, data, folders, device, request.show_progress)
+    if distributed.rank() > 0:
+        _train(loop, request)
+        return model.path
+    with FoldLock(folder.path):
+        _check_start(folder, request)
+        save_json(plans, model.plans)
+        save_json(loop.trainer.settings(), folder.settings)
+        _train(loop, request)
+        if data.fold == "all":
+            loop.journal.say("fold all holds no case out, so there is no validation of whole volumes")
         else:
-            validate_fold(trainer, "final", request.show_progress)
-    return trainer.model_folder.path
+            _validate(data, folder, "final", folders, device, request.show_progress)
+    return model.path
 
 
-def _train(trainer: Trainer, request: TrainRequest, device: torch.device) -> None:
+def _train(loop: Loop, request: TrainRequest) -> None:
     distributed.barrier()
     if request.continue_training:
-        state.load_resume_state(trainer)
+        loop.resume()
     elif request.pretrained_weights:
-        state.load_pretrained(trainer, request.pretrained_weights)
+        loop.state.load_pretrained(request.pretrained_weights)
     if distributed.rank() == 0:
-        trainer.journal.say(_introduction(trainer))
+        loop.journal.say(_introduction(loop))
     workers = request.processes
-    trainer.train(
-        default_loader_workers(device, request.num_gpus) if workers is None else workers, request.show_progress
-    )
+    loop.train(default_loader_workers(loop.trainer.device, request.num_gpus) if workers is None else workers)
 
 
-def _introduction(trainer: Trainer) -> str:
-    configuration = trainer.configuration
-    names = ", ".join(trainer.validation_cases[:5]) + (", ..." if len(trainer.validation_cases) > 5 else "")
-    parameters = sum(p.numel() for p in trainer.network.parameters()) / 1e6
+def _validate(
+    data: FoldData,
+    folder: FoldFolder,
+    checkpoint: ValidatedCheckpoint,
+    folders: Folders,
+    device: torch.device,
+    show_progress: bool,
+) -> None:
+    summary = validate_fold(data, folder, checkpoint, folders, device, show_progress)
+    score = METRICS[DECIDING].sentence(summary.mean[DECIDING], data.unit)
+    Journal(folder, speak=True).say(f"validation of whole volumes ({checkpoint}): {score}")
+
+
+def _introduction(loop: Loop) -> str:
+    trainer, data, configuration = loop.trainer, loop.data, loop.data.configuration
+    names = ", ".join(data.validation[:5]) + (", ..." if len(data.validation) > 5 else "")
+    parameters = sum(p.numel() for p in loop.state.network.parameters()) / 1e6
     return (
-        f"{type(trainer).__name__} on {trainer.plans.dataset_name} {configuration.name} fold {trainer.fold}: "
-        f"{len(trainer.training_cases)} training cases, validation {names}"
-        f"{' (the training cases themselves)' if trainer.fold == 'all' else ''}; "
+        f"{type(trainer).__name__} on {data.plans.dataset_name} {configuration.name} fold {data.fold}: "
+        f"{len(data.training)} training cases, validation {names}"
+        f"{' (the training cases themselves)' if data.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
-        f"{trainer.total_iterations - trainer.iteration} iterations to go, {trainer.precision_on(trainer.device)} on "
+        f"{trainer.total_iterations - loop.state.iteration} iterations to go, "
+        f"{trainer.precision_on(trainer.device)} on "
         f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB planned\n"
         f"{trainer.description()}{chr(10) if trainer.description() else ''}"
         f"settings: {trainer.settings()}"
@@ -141,10 +158,9 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
         )
 
 
-def _check_start(trainer: Trainer, request: TrainRequest) -> None:
+def _check_start(folder: FoldFolder, request: TrainRequest) -> None:
     if request.continue_training:
         return
-    folder = trainer.fold_folder
     trained = folder.trained_files()
     if trained and not request.overwrite:
         raise GdmError(

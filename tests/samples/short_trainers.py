@@ -1,10 +1,14 @@
-"""Trainers with an encoder that are over in seconds."""
+"""Trainings that are over in seconds, and their parts one by one."""
 
 import torch
 
 from gdmunet.training.loop.ema import weights_of
+from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.opening import open_loop
+from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.gdm import DriftTrainer, GDMTrainer
+from gdmunet.training.trainers.step import as_terms
 
 CPU = torch.device("cpu")
 
@@ -20,14 +24,52 @@ def short(kind, **changes):
     return type(f"Short{kind.__name__}", (kind,), {"__module__": __name__, **kept, **changes})
 
 
-def trainer_of(toy, kind, configuration="3d_fullres"):
+def loop_of(toy, kind, configuration="3d_fullres", fold=0) -> Loop:
+    """A training before its first step; a class that stops it may take the place of `Loop`."""
     plans, folders = toy
-    return kind(plans, configuration, 0, folders, CPU)
+    data = FoldData.of(plans, configuration, fold, folders.preprocessed)
+    return open_loop(kind, data, folders, CPU, show_progress=False)
 
 
-def batch_for(trainer):
-    return trainer.batch_of(PatchLoader(trainer.patch_source(trainer.training_cases, 1), None, 2, 0))
+def batch_for(loop):
+    """The same batch every time."""
+    data = loop.data
+    source = data.source(data.training, loop.trainer.body_share, 1)
+    return PatchLoader(source, None, 2, 0).next_batch()
 
 
-def weights(trainer):
-    return {name: value.clone() for name, value in weights_of(trainer.network).items()}
+def in_step(loop):
+    """The loop's trainer within the step that its state stands before."""
+    loop.begin_step()
+    return loop.trainer
+
+
+def send_gradients(trainer, batch):
+    """What a step does before the optimiser: predict, weigh, send gradients into the generator."""
+    prediction = trainer.generate(batch).prediction
+    trainer.combine(as_terms(trainer.loss_terms(batch, prediction)), prediction)
+
+
+class EndedError(Exception):
+    """A training that a test ends."""
+
+
+def end_after(loop, iteration):
+    """Train until the state of that iteration is saved."""
+    save = loop.save_latest
+
+    def save_and_end():
+        save()
+        if loop.state.iteration == iteration:
+            raise EndedError
+
+    loop.save_latest = save_and_end
+    try:
+        loop.train(0)
+    except EndedError:
+        return
+    raise AssertionError("the training ended by itself")
+
+
+def weights(loop):
+    return {name: value.clone() for name, value in weights_of(loop.state.network).items()}

@@ -1,123 +1,133 @@
-"""What a trainer saves: averaged weights to share, and everything that continuing bit for bit needs."""
+"""What changes from step to step, as one value: made fresh, saved whole, and continued bit for bit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from gdmunet.atomic import atomic_path
-from gdmunet.checkpoint import CheckpointMetadata, load_weights, save_weights
+from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
-from gdmunet.results import CheckpointName
+from gdmunet.networks import checkpoint_stages
 from gdmunet.serialization import to_json
-from gdmunet.training.loop.ema import copy_weights, weights_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.training import distributed
+from gdmunet.training.loop.ema import WeightAverage, copy_weights, weights_of
+from gdmunet.training.loop.epoch import EpochMeter
+from gdmunet.training.trainers.trainer import Trainer
 
 
-def save_weights_of(trainer: Trainer, name: CheckpointName) -> None:
-    """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
-    metadata = CheckpointMetadata(
-        trainer=type(trainer).__name__,
-        plans=trainer.plans.name,
-        configuration=trainer.configuration.name,
-        fold=trainer.fold,
-        epoch=trainer.epoch,
-        iteration=trainer.iteration,
-        settings=to_json(trainer.settings()),
-        validation_mae=trainer.mae_average,
-        sampler=trainer.sampler,
-    )
-    file = trainer.fold_folder.checkpoint(name)
-    save_weights(file, trainer.average.state, trainer.network_spec, metadata)
+@dataclass
+class TrainingState:
+    """Network, optimiser and averages of a training, and how far it is.
 
-
-def save_resume_state(trainer: Trainer) -> None:
-    """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it."""
-    content: dict[str, Any] = {
-        "settings": to_json(trainer.settings()),
-        "iteration": trainer.iteration,
-        "best_mae": trainer.best_mae,
-        "mae_average": trainer.mae_average,
-        "epoch_counts": trainer.meter.counts,
-        "epoch_sums": trainer.meter.sums,
-        "network": weights_of(trainer.network),
-        "optimizer": trainer.optimizer.state_dict(),
-        "scaler": trainer.scaler.state_dict(),
-        "average": trainer.average.state,
-        "average_steps": trainer.average.steps,
-        "torch_random": torch.get_rng_state(),
-        "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "extra": trainer.extra_state(),
-    }
-    with atomic_path(trainer.fold_folder.resume) as temporary:
-        torch.save(content, temporary)
-
-
-def load_resume_state(trainer: Trainer) -> None:
-    """Continue where `save_resume_state` stood.
-
-    Raises
-    ------
-    GdmError
-        There is nothing to continue, or the settings have changed since.
+    Attributes
+    ----------
+    network
+        The generator that is trained.
+    called
+        The same weights as the hooks call them: compiled, or shared by several processes.
+    iteration
+        Finished optimiser steps.
+    best_mae, mae_average
+        Lowest moving average of the validation error, and the present one, in the target's unit.
+    meter
+        Sums over the present epoch.
     """
-    file = trainer.fold_folder.resume
-    if not file.is_file():
-        raise GdmError(
-            "there is nothing to continue",
-            file=file,
-            found=f"no {file.name}",
-            remedy="train without --c, or check trainer, plans, configuration and fold",
-        )
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise GdmError(
-            "the resume state cannot be read",
-            file=file,
-            found=str(error).splitlines()[0],
-            remedy="start over with --overwrite",
-        ) from error
-    _check_settings(trainer, content["settings"], file)
-    copy_weights(trainer.network, content["network"])
-    trainer.optimizer.load_state_dict(content["optimizer"])
-    trainer.scaler.load_state_dict(content["scaler"])
-    trainer.average.load(content["average"], content["average_steps"])
-    trainer.iteration = content["iteration"]
-    trainer.best_mae, trainer.mae_average = content["best_mae"], content["mae_average"]
-    trainer.meter.counts, trainer.meter.sums = content["epoch_counts"], content["epoch_sums"]
-    torch.set_rng_state(content["torch_random"])
-    if torch.cuda.is_available() and content["cuda_random"]:
-        torch.cuda.set_rng_state_all(content["cuda_random"])
-    trainer.load_extra_state(content["extra"])
-    trainer.journal.keep_first(trainer.epoch)
 
+    network: nn.Module
+    called: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: WeightAverage
+    iteration: int = 0
+    best_mae: float = float("inf")
+    mae_average: float | None = None
+    meter: EpochMeter = field(default_factory=EpochMeter)
 
-def load_pretrained(trainer: Trainer, file: Path) -> None:
-    """Start from the weights of a checkpoint of the same network shape."""
-    weights = load_weights(file).state_dict
-    own = weights_of(trainer.network)
-    wrong = [
-        f"{name}: {tuple(weights[name].shape) if name in weights else 'missing'} against {tuple(value.shape)}"
-        for name, value in own.items()
-        if name not in weights or weights[name].shape != value.shape
-    ]
-    if wrong:
-        raise GdmError(
-            "the pretrained weights belong to another network",
-            file=file,
-            found=f"{len(wrong)} tensors differ, first {wrong[:1]}",
-            expected=f"{len(own)} tensors as in the plans",
-            remedy="plan this data set with the plans of the pretrained model (same patch topology and widths)",
-        )
-    copy_weights(trainer.network, weights)
-    trainer.average.load(weights, 0)
+    @classmethod
+    def fresh(cls, trainer: Trainer) -> TrainingState:
+        """Weights drawn from the trainer's seed; the trainer's own `prepare` draws after them."""
+        torch.manual_seed(trainer.seed)
+        device = trainer.device
+        network = trainer.build_network().to(device)
+        optimizer = trainer.build_optimizer(network)
+        average = WeightAverage(network, trainer.ema_decay)
+        scaler = torch.amp.GradScaler(device.type, enabled=trainer.precision_on(device) == "float16")
+        if trainer.activation_checkpointing:
+            checkpoint_stages(network)
+        if distributed.world_size() > 1 and device.type == "cuda":
+            # Statistics over the whole batch, as one process would have them.
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        trainer.prepare()
+        return cls(network, _as_called(network, trainer), optimizer, scaler, average)
+
+    def save(self, file: Path, trainer: Trainer) -> None:
+        """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it."""
+        content: dict[str, Any] = {
+            "settings": to_json(trainer.settings()),
+            "iteration": self.iteration,
+            "best_mae": self.best_mae,
+            "mae_average": self.mae_average,
+            "epoch_counts": self.meter.counts,
+            "epoch_sums": self.meter.sums,
+            "network": weights_of(self.network),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average.state,
+            "average_steps": self.average.steps,
+            "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "extra": trainer.extra_state(),
+        }
+        with atomic_path(file) as temporary:
+            torch.save(content, temporary)
+
+    def load(self, file: Path, trainer: Trainer) -> None:
+        """Continue where `save` stood.
+
+        Raises
+        ------
+        GdmError
+            There is nothing to continue, or the settings have changed since.
+        """
+        content = _read(file)
+        _check_settings(trainer, content["settings"], file)
+        copy_weights(self.network, content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        self.average.load(content["average"], content["average_steps"])
+        self.iteration = content["iteration"]
+        self.best_mae, self.mae_average = content["best_mae"], content["mae_average"]
+        self.meter.counts, self.meter.sums = content["epoch_counts"], content["epoch_sums"]
+        torch.set_rng_state(content["torch_random"])
+        if torch.cuda.is_available() and content["cuda_random"]:
+            torch.cuda.set_rng_state_all(content["cuda_random"])
+        trainer.load_extra_state(content["extra"])
+
+    def load_pretrained(self, file: Path) -> None:
+        """Start from the weights of a checkpoint of the same network shape."""
+        weights = load_weights(file).state_dict
+        own = weights_of(self.network)
+        wrong = [
+            f"{name}: {tuple(weights[name].shape) if name in weights else 'missing'} against {tuple(value.shape)}"
+            for name, value in own.items()
+            if name not in weights or weights[name].shape != value.shape
+        ]
+        if wrong:
+            raise GdmError(
+                "the pretrained weights belong to another network",
+                file=file,
+                found=f"{len(wrong)} tensors differ, first {wrong[:1]}",
+                expected=f"{len(own)} tensors as in the plans",
+                remedy="plan this data set with the plans of the pretrained model (same patch topology and widths)",
+            )
+        copy_weights(self.network, weights)
+        self.average.load(weights, 0)
 
 
 def changed_settings(saved: Mapping[str, Any], present: Mapping[str, Any], names: Iterable[str]) -> list[str]:
@@ -127,6 +137,35 @@ def changed_settings(saved: Mapping[str, Any], present: Mapping[str, Any], names
         for name in sorted(names)
         if saved.get(name) != present.get(name)
     ]
+
+
+def _as_called(network: nn.Module, trainer: Trainer) -> nn.Module:
+    called: Any = torch.compile(network) if trainer.compile_network else network
+    if distributed.world_size() > 1:
+        places = [trainer.device.index] if trainer.device.type == "cuda" else None
+        called = nn.parallel.DistributedDataParallel(called, device_ids=places)
+    whole: nn.Module = called
+    return whole
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise GdmError(
+            "there is nothing to continue",
+            file=file,
+            found=f"no {file.name}",
+            remedy="train without --c, or check trainer, plans, configuration and fold",
+        )
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise GdmError(
+            "the resume state cannot be read",
+            file=file,
+            found=str(error).splitlines()[0],
+            remedy="start over with --overwrite",
+        ) from error
+    return content
 
 
 def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:

@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
-from gdmunet.encoders.base import VolumeUnits
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
-from gdmunet.metrics import DECIDING, METRICS
+from gdmunet.paths import Folders
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
-from gdmunet.results import ValidatedCheckpoint
-from gdmunet.training.patches.batch import Batch
-from gdmunet.training.patches.source import PatchSource
+from gdmunet.results import FoldFolder, ValidatedCheckpoint
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
-
-if TYPE_CHECKING:
-    from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.training.trainers.step import mixed_precision
+from gdmunet.training.trainers.trainer import Trainer
 
 
 @torch.no_grad()
-def patch_mae(trainer: Trainer) -> float:
+def patch_mae(trainer: Trainer, state: TrainingState, data: FoldData) -> float:
     """Body MAE of the averaged weights on the fold's fixed validation patches, in the target's unit (HU for CT)."""
-    configuration = trainer.configuration
-    source = PatchSource(
-        trainer.store, trainer.validation_cases, configuration.window_size, configuration.dimensions,
-        configuration.background, body_share=1.0, seed=trainer.seed + 1,
-    )  # fmt: skip
-    loader = PatchLoader(source, None, configuration.batch_size, workers=0)
-    background = VolumeUnits.of(configuration, trainer.plans.dataset.target_name).network_background
+    configuration, device = data.configuration, trainer.device
+    loader = PatchLoader(data.source(data.validation, 1.0, trainer.seed + 1), None, configuration.batch_size, workers=0)
+    background = trainer.units.network_background
     noise = torch.Generator().manual_seed(trainer.seed)
     error = voxels = 0.0
-    with trainer.average.applied(trainer.network):
+    with state.average.applied(state.network):
         for _ in range(-(-trainer.validation_patches // configuration.batch_size)):
-            batch = Batch.from_arrays(loader.generate_train_batch()).to(trainer.device)
-            with trainer.autocast():
+            batch = loader.next_batch().to(device)
+            with mixed_precision(device, trainer.precision_on(device)):
                 prediction = sample_patches(
-                    trainer.sampler, trainer.network, batch.condition, batch.mask, background, noise
+                    trainer.sampler, state.network, batch.condition, batch.mask, background, noise
                 )
             difference = (prediction - batch.target).abs() * batch.mask
             error += difference.sum().item()
@@ -50,27 +42,37 @@ def patch_mae(trainer: Trainer) -> float:
     return error / max(voxels, 1.0) * configuration.target_normalization.scale
 
 
-def validate_fold(trainer: Trainer, checkpoint: ValidatedCheckpoint, show_progress: bool = True) -> Summary:
+def validate_fold(
+    data: FoldData,
+    folder: FoldFolder,
+    checkpoint: ValidatedCheckpoint,
+    folders: Folders,
+    device: torch.device,
+    show_progress: bool = True,
+) -> Summary:
     """Predict the fold's validation cases from their raw files, as ``gdm_predict`` does, and score them.
 
-    Writes ``fold_k/validation/`` (``validation_best/`` for the best checkpoint) with the volumes and summary.json.
+    Parameters
+    ----------
+    folder
+        The fold's results; volumes and summary go into its folder for that checkpoint.
+    folders
+        Where the raw files and the derived masks are.
     """
-    raw = find_dataset(trainer.folders.raw, trainer.plans.dataset_name)
+    raw = find_dataset(folders.raw, data.plans.dataset_name)
     descriptor = load_descriptor(raw)
-    chosen = set(trainer.validation_cases)
+    chosen = set(data.validation)
     cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
-    folder = trainer.fold_folder.validation(checkpoint)
+    output = folder.validation(checkpoint)
     given = raw / "masksTr" if descriptor.mask else None
-    derived = trainer.folders.preprocessed / trainer.plans.dataset_name / DERIVED_MASKS
-    predictor = Predictor.from_folder(trainer.model_folder.path, (trainer.fold,), checkpoint, device=trainer.device)
-    predict_cases(cases, folder, predictor, mask_folder=given, show_progress=show_progress)
+    derived = folders.preprocessed / data.plans.dataset_name / DERIVED_MASKS
+    predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
+    predict_cases(cases, output, predictor, mask_folder=given, show_progress=show_progress)
     summary = evaluate_folders(
-        EvaluationFolders(raw / "targetsTr", folder, given or derived),
+        EvaluationFolders(raw / "targetsTr", output, given or derived),
         EvaluationOptions(
             descriptor=descriptor, identifiers=chosen, checkpoint=checkpoint, show_progress=show_progress
         ),
     )
-    save_summary(summary, trainer.fold_folder.summary(checkpoint))
-    score = METRICS[DECIDING].sentence(summary.mean[DECIDING], trainer.unit)
-    trainer.journal.say(f"validation of whole volumes ({checkpoint}): {score}")
+    save_summary(summary, folder.summary(checkpoint))
     return summary

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,19 +23,22 @@ class Batch:
         (B, 1, ...) float32, 1 inside the body.
     identifiers
         Case of each patch.
+    context
+        What the hook that made a prediction of this batch hands to the losses; empty before.
     """
 
     condition: torch.Tensor
     target: torch.Tensor
     mask: torch.Tensor
     identifiers: tuple[str, ...]
+    context: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`; copies overlap with computing where the memory is pinned."""
         condition, target, mask = (
             tensor.to(device, non_blocking=True) for tensor in (self.condition, self.target, self.mask)
         )
-        return Batch(condition, target, mask, self.identifiers)
+        return replace(self, condition=condition, target=target, mask=mask)
 
     @classmethod
     def from_arrays(cls, arrays: dict[str, Any]) -> Batch:
@@ -44,4 +48,9 @@ class Batch:
 
     def pinned(self) -> Batch:
         """In page-locked memory, from which a GPU copies while it computes."""
-        return Batch(self.condition.pin_memory(), self.target.pin_memory(), self.mask.pin_memory(), self.identifiers)
+        return replace(
+            self,
+            condition=self.condition.pin_memory(),
+            target=self.target.pin_memory(),
+            mask=self.mask.pin_memory(),
+        )

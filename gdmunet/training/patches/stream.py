@@ -70,6 +70,10 @@ class PatchLoader(SlimDataLoaderBase):
             "identifiers": tuple(identifier for identifier, _ in drawn),
         }
 
+    def next_batch(self) -> Batch:
+        """The next batch, made in this process."""
+        return Batch.from_arrays(self.generate_train_batch())
+
 
 class BatchStream:
     """Endless batches from `workers` background processes, or made in this one where `workers` is 0.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from gdmunet.encoders.base import VolumeUnits
+from gdmunet.device import Precision
+from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.networks import build_network
+from gdmunet.plans import MemoryFootprint, NetworkSpec
 from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
 from gdmunet.training import distributed
+from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.discriminator import (
     AdversarialLoss,
     DiscriminatorSpec,
@@ -24,12 +27,7 @@ from gdmunet.training.trainers.discriminator import (
     gradient_penalty,
 )
 from gdmunet.training.trainers.fidelity import FidelityTrainer
-
-if TYPE_CHECKING:
-    from gdmunet.device import Precision
-    from gdmunet.encoders.base import FrozenEncoder
-    from gdmunet.plans import MemoryFootprint, NetworkSpec
-    from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.step import Terms
 
 
 class AdversarialTrainer(FidelityTrainer):
@@ -52,17 +50,20 @@ class AdversarialTrainer(FidelityTrainer):
     feature_matching_weight: float = 0.0
     """Of the distance between the discriminator's features of prediction and target."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._prepare_discriminator()
-        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
-        self._background = units.network_background
+    def prepare(self) -> None:
+        """The discriminator and its optimiser."""
+        super().prepare()
+        spec = DiscriminatorSpec.of(self.network_spec, self.discriminator_width, self.discriminator_layers)
+        self.discriminator = PatchDiscriminator(spec).to(self.device).requires_grad_(False)
+        self.discriminator_optimizer = torch.optim.AdamW(
+            self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.999), weight_decay=0.0
+        )
 
-    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Fidelity, the discriminator's opinion, and the distance of its features where that has a weight."""
-        terms = super().loss_terms(batch, prediction)
+        terms = dict(super().loss_terms(batch, prediction))
         image, target = self._composed(batch, prediction), self._composed(batch, batch.target)
-        self.note("loss_discriminator", self._update_discriminator(batch, image.detach(), target))
+        self.step.note("loss_discriminator", self._update_discriminator(batch, image.detach(), target))
         with self._judging():
             judged = self.discriminator(batch.condition, image)
         opinion = generator_loss(judged[-1], batch.mask, self.adversarial_loss)
@@ -102,13 +103,6 @@ class AdversarialTrainer(FidelityTrainer):
         alone = super().footprint(network, patch_size, batch_size, precision, encoder)
         return dataclasses.replace(both, ema=alone.ema)
 
-    def _prepare_discriminator(self) -> None:
-        spec = DiscriminatorSpec.of(self.network_spec, self.discriminator_width, self.discriminator_layers)
-        self.discriminator = PatchDiscriminator(spec).to(self.device).requires_grad_(False)
-        self.discriminator_optimizer = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.999), weight_decay=0.0
-        )
-
     def _update_discriminator(self, batch: Batch, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """One step of the discriminator on a batch; gives its loss."""
         self.discriminator.requires_grad_(True)
@@ -118,20 +112,20 @@ class AdversarialTrainer(FidelityTrainer):
         for parameter in self.discriminator.parameters():
             if parameter.grad is not None:
                 parameter.grad = distributed.mean_over_ranks(parameter.grad)
-        share = self.learning_rate_now / self.learning_rate if self.learning_rate else 0.0
+        share = self.learning_rate_at(self.step.iteration) / self.learning_rate if self.learning_rate else 0.0
         for group in self.discriminator_optimizer.param_groups:
             group["lr"] = self.discriminator_learning_rate * share
         self.discriminator_optimizer.step()
         self.discriminator.requires_grad_(False)
         return loss.detach()
 
-    def _judging(self) -> AbstractContextManager:
+    def _judging(self) -> AbstractContextManager[Any]:
         """Mixed precision, but for float16: the discriminator's gradients have no loss scale."""
-        return nullcontext() if self.precision_on(self.device) == "float16" else self.autocast()
+        return nullcontext() if self.precision_on(self.device) == "float16" else self.step.autocast()
 
     def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
         """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which gives it away."""
-        return torch.lerp(image.new_tensor(self._background), image, batch.mask)
+        return torch.lerp(image.new_tensor(self.units.network_background), image, batch.mask)
 
 
 def _judge(

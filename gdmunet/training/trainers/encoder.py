@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 
-from gdmunet import commands
-from gdmunet.encoders.base import FeatureMap, FrozenEncoder, VolumeUnits
-from gdmunet.encoders.loading import load_encoder
+from gdmunet.device import Precision
+from gdmunet.encoders.base import FeatureMap, FrozenEncoder
 from gdmunet.errors import GdmError
-from gdmunet.plans import planning_flags
+from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec
 from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient
 from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
+from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.feature_footprint import feature_footprint
 from gdmunet.training.trainers.fidelity import FidelityTrainer
-
-if TYPE_CHECKING:
-    from gdmunet.device import Precision
-    from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec
-    from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.step import Term, Terms, as_terms
 
 
 class EncoderTrainer(FidelityTrainer):
@@ -48,8 +46,23 @@ class EncoderTrainer(FidelityTrainer):
     gramian_ema: float = 0.0
     """Moving average of the gradients' inner products over the steps; 0: those of the step alone."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    # ---- what a subclass may override -------------------------------------------------------------------------
+
+    def build_encoder(self) -> FrozenEncoder:
+        """The encoder that the plans chose."""
+        if self.load_encoder is None:
+            raise TypeError(f"{type(self).__name__} was built without a loader of encoders")
+        return self.load_encoder(self.encoder_spec, self.units)
+
+    @abstractmethod
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
+        """Named losses over the encoder's features, scalars or `Term`; called once the encoder has joined."""
+
+    # ---- the rest ---------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """The frozen encoder, and the coordination of its gradient with the fidelity's."""
+        super().prepare()
         self.encoder = self.build_encoder().freeze().to(self.device)
         self.coordinator = Coordinator(
             self.weighting,
@@ -58,41 +71,18 @@ class EncoderTrainer(FidelityTrainer):
             gramian_ema=self.gramian_ema,
             options=WeightingOptions(beta=self.adaptive_weight, radius=self.cagrad_radius),
         )
-        self._feature_names: tuple[str, ...] = ()
-
-    # ---- what a subclass may override -------------------------------------------------------------------------
-
-    def build_encoder(self) -> FrozenEncoder:
-        """The encoder that the plans chose."""
-        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
-        return load_encoder(self.encoder_spec, units, self.folders.encoders)
-
-    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Named scalar losses over the encoder's features; called once the encoder has joined."""
-        raise TypeError(f"{type(self).__name__} defines no feature_terms")
-
-    # ---- the rest ---------------------------------------------------------------------------------------------
 
     @property
     def encoder_spec(self) -> EncoderSpec:
-        """The encoder of the plans; plans without one are an error."""
-        spec = self.configuration.encoder
-        if spec is None:
-            raise GdmError(
-                f"{type(self).__name__} needs a frozen encoder, and the plans have none for "
-                f"{self.configuration.name} ({self.configuration.dimensions}D)",
-                file=f"plans {self.plans.name}",
-                remedy="plan again with an encoder: {command}; or train without one: -tr FidelityTrainer",
-                command=commands.plan_experiment(
-                    self.plans.dataset_name, *planning_flags(self.plans.name), "-encoder", "auto"
-                ),
-            )
-        return spec
+        """The encoder of the plans."""
+        if self.configuration.encoder is None:
+            raise TypeError(f"{type(self).__name__} was built for a configuration without a frozen encoder")
+        return self.configuration.encoder
 
     @property
     def features_joined(self) -> bool:
         """Whether the encoder's term takes part in the present step."""
-        return self.iteration >= round(self.feature_start * self.total_iterations)
+        return self.step.iteration >= round(self.feature_start * self.total_iterations)
 
     def description(self) -> str:
         """The encoder, where it comes from, and when it joins."""
@@ -103,32 +93,30 @@ class EncoderTrainer(FidelityTrainer):
             f"{round(self.feature_start * self.total_iterations)} of {self.total_iterations}"
         )
 
-    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Fidelity, and the feature terms once they have joined."""
         terms = super().loss_terms(batch, prediction)
         if not self.features_joined:
             return terms
-        features = self.feature_terms(batch, prediction)
-        self._feature_names = tuple(features)
-        return terms | features
+        return {**terms, **as_terms(self.feature_terms(batch, prediction), "features")}
 
-    def combine(self, terms: dict[str, torch.Tensor], prediction: torch.Tensor) -> None:
+    def combine(self, terms: Mapping[str, Term], prediction: torch.Tensor) -> None:
         """Coordinate the gradients in the output space; one backward pass through the generator."""
-        if not self.features_joined:
+        groups = self._objectives(terms)
+        if len(groups) == 1:
             super().combine(terms, prediction)
             return
-        groups = self._objectives(terms)
-        scale = self.scaler.get_scale()
+        scale = self.step.scaler.get_scale()
         # Unscaled float32 gradients are coordinated; the scale comes back for the way through the generator.
         gradients = [
             output_gradient(loss, prediction, loss_scale=scale, keep_graph=number < len(groups))
             for number, loss in enumerate(groups, start=1)
         ]
         found = self.coordinator.combine(gradients)
-        self.note("norm_fidelity", found.norms[..., 0].mean())
-        self.note("norm_features", found.norms[..., 1:].mean())
-        self.note("cosine", torch.tensor(found.cosine))
-        self.note("lambda", found.shares[0])
+        self.step.note("norm_fidelity", found.norms[..., 0].mean())
+        self.step.note("norm_features", found.norms[..., 1:].mean())
+        self.step.note("cosine", torch.tensor(found.cosine))
+        self.step.note("lambda", found.shares[0])
         prediction.backward(gradient=(found.direction * (scale / self.accumulation)).to(prediction.dtype))
 
     def feature_maps(self, batch: Batch, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
@@ -137,7 +125,7 @@ class EncoderTrainer(FidelityTrainer):
         A masked fidelity loss leaves the outside free; features of what grows there would dominate the rest.
         """
         composed = torch.lerp(volume.new_tensor(self.encoder.units.network_background), volume, batch.mask)
-        with self.autocast():
+        with self.step.autocast():
             maps: tuple[FeatureMap, ...] = self.encoder(composed)
         return maps
 
@@ -177,7 +165,10 @@ class EncoderTrainer(FidelityTrainer):
         bank = cls.bank_bytes(encoder, patch_size)
         return feature_footprint(alone, network, patch_size, batch_size, precision, encoder, bank)
 
-    def _objectives(self, terms: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        fidelity = torch.stack([value for name, value in terms.items() if name not in self._feature_names]).sum()
-        features = [terms[name] for name in self._feature_names]
+    def _objectives(self, terms: Mapping[str, Term]) -> list[torch.Tensor]:
+        """The losses whose gradients are coordinated: fidelity's, and those of the features once they have joined."""
+        fidelity = torch.stack([term.value for term in terms.values() if term.objective == "fidelity"]).sum()
+        features = [term.value for term in terms.values() if term.objective == "features"]
+        if not features:
+            return [fidelity]
         return [fidelity, *features] if self.objectives == "levels" else [fidelity, torch.stack(features).sum()]

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gdmunet.training import distributed
 from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.step import Term, Terms
 from gdmunet.training.trainers.trainer import Trainer
 
 
@@ -20,10 +21,10 @@ class FidelityTrainer(Trainer):
     gradient_weight: float = 0.0
     """Weight of the L1 distance between finite differences: sharper edges."""
 
-    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """The fidelity term, and the gradient term where it has a weight."""
         error = LOSSES[self.fidelity_loss](prediction, batch.target)
-        terms = {"fidelity": self.fidelity_weight * masked_mean(error, batch.mask)}
+        terms: dict[str, Term | torch.Tensor] = {"fidelity": self.fidelity_weight * masked_mean(error, batch.mask)}
         if self.gradient_weight:
             terms["gradient"] = self.gradient_weight * gradient_difference(prediction, batch.target, batch.mask)
         return terms

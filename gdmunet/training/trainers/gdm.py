@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
+from gdmunet.plans import EncoderLevel
 from gdmunet.training import distributed
 from gdmunet.training.coordination.weightings import WeightingName
 from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
 from gdmunet.training.drift.loss import DriftField, drift_loss
 from gdmunet.training.drift.tokens import TokenPlan, by_location, extract_tokens, plan_tokens, token_sets
-from gdmunet.training.patches.stream import PatchLoader
+from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.gdm_settings import DriftSettings
-
-if TYPE_CHECKING:
-    from gdmunet.encoders.base import FrozenEncoder
-    from gdmunet.plans import EncoderLevel
-    from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.step import Preview, Term, Terms
 
 
 class DriftTrainer(DriftSettings, EncoderTrainer):
@@ -29,8 +27,9 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
     (documentation/explanation/drift.md).
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def prepare(self) -> None:
+        """The encoder, the levels that drift, and the bank of their real tokens."""
+        super().prepare()
         # By index every process has places, and so problems, of its own.
         self._drift_options = self.drift_options(distributed.world_size() > 1 and self.pairing != "index")
         self._check_pairing()
@@ -42,35 +41,39 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.bank = FeatureBank(self._sets, rank_capacity(self.bank_patches), self.device)
         self._force_averages: dict[str, torch.Tensor] = {}
         self._said_few: set[str] = set()
-        self._without_tokens: set[str] = set()
 
-    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def preview(self) -> Preview | None:
+        """Before the first drift step: real patches of the training cases, which fill the feature bank."""
+        if not self.features_joined or self.bank is None or self.bank.full or any(self.bank.sizes.values()):
+            return None
+        return Preview(rank_capacity(self.bank_patches), "filling the feature bank")
+
+    @torch.no_grad()
+    def see(self, batch: Batch, draws: torch.Generator) -> None:
+        """Put the tokens of real patches into the bank."""
+        if self.bank is not None:
+            plan = self._plan(batch, draws)
+            self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
+
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """One drift term a level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
-        self._fill_bank()
-        plan = self._plan(batch, self.step_generator())
+        plan = self._plan(batch, self.step.draws)
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
         banked = self._banked(real)
-        terms: dict[str, torch.Tensor] = {}
-        self._without_tokens = set()
+        terms: dict[str, Term | torch.Tensor] = {}
         enough = self._large_enough(generated)
         for level in self.levels:
             keys = [key for key in enough if key.split("/")[0] == level.name]
-            # A batch with hardly any body has no tokens. The coordination counts on a gradient of every level.
+            # A batch with hardly any body has no tokens. The coordination counts on a gradient of every level, yet
+            # the journal does not hear of the zero: it is not a measurement.
             losses = [self._drift(key, generated[key], real[key], banked[key], len(batch.mask)) for key in keys]
             mean = torch.stack(losses).mean() if losses else 0.0 * prediction.sum()
-            terms[f"drift_{level.name}"] = self.drift_weight * mean
-            if not losses:
-                self._without_tokens.add(f"loss_drift_{level.name}")
+            terms[f"drift_{level.name}"] = Term(self.drift_weight * mean, reported=bool(losses))
         if self.bank is not None:
             self.bank.add(real, len(batch.mask))
         return terms
-
-    def note(self, name: str, value: torch.Tensor) -> None:
-        """As any trainer's, but a level without tokens reports no loss: its zero is no measurement."""
-        if name not in self._without_tokens:
-            super().note(name, value)
 
     def description(self) -> str:
         """The encoder's, and the token sets that the batch size keeps from drifting."""
@@ -85,8 +88,8 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
     def extra_state(self) -> dict[str, Any]:
         """The bank and the drift's averages besides."""
         # Several ranks hold a share each, and one of them writes: they fill their banks anew when they continue.
-        kept = self.bank is not None and self.features_joined and distributed.world_size() == 1
-        bank = self.bank.state() if self.bank is not None and kept else None
+        alone = distributed.world_size() == 1
+        bank = self.bank.state() if self.bank is not None and alone and any(self.bank.sizes.values()) else None
         return super().extra_state() | {"bank": bank, "force_averages": self._force_averages}
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:
@@ -148,19 +151,19 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return loss.mean()
 
     def _note(self, level: str, field: DriftField) -> None:
-        self.note(f"scale_{level}", field.scale)
+        self.step.note(f"scale_{level}", field.scale)
         for temperature, force, size in zip(
             self.temperatures, field.raw_force, field.effective_sample_size, strict=True
         ):
-            self.note(f"force_{level}_{temperature:g}", force)
-            self.note(f"ess_{level}_{temperature:g}", size)
+            self.step.note(f"force_{level}_{temperature:g}", force)
+            self.step.note(f"ess_{level}_{temperature:g}", size)
 
     def _banked(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Real tokens of earlier patches."""
         if self.bank is None:
             return {key: tokens[:0] for key, tokens in real.items()}
         sizes = self.bank.sizes
-        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step_generator())
+        return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step.draws)
 
     def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
         """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.
@@ -172,30 +175,14 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         few = {key: size for key, (size, without) in sizes.items() if size < self.minimum_tokens or without}
         # Sets that no batch can fill are no news: `description` has named them.
         news = {key: size for key, size in few.items() if key in self._possible_sets and key not in self._said_few}
-        if news and distributed.rank() == 0:
-            self.journal.say(
+        if news:
+            self.step.say(
                 f"left out of this step's drift, with fewer than minimum_tokens={self.minimum_tokens} tokens: "
                 + ", ".join(f"{key} ({size})" for key, size in news.items())
                 + "; its patches hold little body"
             )
         self._said_few |= news.keys()
         return [key for key in tokens if key not in few]
-
-    def _fill_bank(self) -> None:
-        """Before the first drift step: real patches of the training cases, drawn as training draws them."""
-        if self.bank is None or self.bank.full or any(self.bank.sizes.values()):
-            return
-        share = self.configuration.batch_size // distributed.world_size()
-        source = self.patch_source(self.training_cases, self.seed + 2)
-        loader = PatchLoader(source, self.augmentation(), share, 0, first_place=distributed.rank() * share)
-        generator = torch.Generator().manual_seed(self.seed + 2)
-        if distributed.rank() == 0:
-            self.journal.say(f"filling the feature bank with {self.bank_patches} patches of the training cases")
-        for _ in range(-(-rank_capacity(self.bank_patches) // share)):
-            batch = self.batch_of(loader)
-            plan = self._plan(batch, generator)
-            with torch.no_grad():
-                self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
 
 
 class GDMTrainer(DriftTrainer):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+
+from gdmunet.device import Precision, default_precision
+from gdmunet.training.trainers.schedule import learning_rate_factor
 from gdmunet.training.trainers.settings import Settings
 
 
@@ -50,3 +54,13 @@ class TrainerSettings(Settings):
     def epoch_of(self, iteration: int) -> int:
         """0-based number of the epoch that an iteration belongs to."""
         return iteration // self.iterations_per_epoch
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Learning rate of a step."""
+        warmup = round(self.warmup_share * self.total_iterations)
+        return self.learning_rate * learning_rate_factor(iteration, self.total_iterations, warmup, self.schedule)
+
+    @classmethod
+    def precision_on(cls, device: torch.device) -> Precision:
+        """Precision of the forward pass; ``auto`` takes the best that the device has."""
+        return default_precision(device) if cls.precision == "auto" else cls.precision

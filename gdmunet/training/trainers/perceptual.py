@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
+from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
-
-if TYPE_CHECKING:
-    from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.step import Terms
 
 
 class PerceptualTrainer(EncoderTrainer):
@@ -17,7 +14,7 @@ class PerceptualTrainer(EncoderTrainer):
 
     weighting = "adaptive"
 
-    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Mean over the levels of |difference| over the mean size of the target's features."""
         with torch.no_grad():
             real = [level.values.float() for level in self.feature_maps(batch, batch.target)]

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
+import pkgutil
 import sys
 from pathlib import Path
 
 from gdmunet.errors import GdmError
-from gdmunet.training.trainers import variants
-from gdmunet.training.trainers.adversarial import AdversarialTrainer
-from gdmunet.training.trainers.bridge import BridgeTrainer
-from gdmunet.training.trainers.fidelity import FidelityTrainer
-from gdmunet.training.trainers.flow_matching import FlowMatchingTrainer
-from gdmunet.training.trainers.gdm import DriftTrainer, GDMTrainer
-from gdmunet.training.trainers.perceptual import PerceptualTrainer
 from gdmunet.training.trainers.settings import near
 from gdmunet.training.trainers.trainer import Trainer
 
-_ALL: tuple[type[Trainer], ...] = (
-    GDMTrainer,
-    DriftTrainer,
-    PerceptualTrainer,
-    FidelityTrainer,
-    AdversarialTrainer,
-    FlowMatchingTrainer,
-    BridgeTrainer,
-    *variants.VARIANTS,
-)
-TRAINERS: dict[str, type[Trainer]] = {trainer.__name__: trainer for trainer in _ALL}
-DEFAULT_TRAINER = GDMTrainer.__name__
+DEFAULT_TRAINER = "GDMTrainer"
+
+
+def named_trainers(package: str = __package__) -> dict[str, type[Trainer]]:
+    """Every trainer of a package's files by its name, sorted: the classes that leave no hook unwritten."""
+    folder = importlib.import_module(package).__path__
+    names = [f"{package}.{module.name}" for module in pkgutil.iter_modules(folder)]
+    classes = [value for name in names for value in vars(importlib.import_module(name)).values()]
+    own = {
+        value.__name__: value
+        for value in classes
+        if isinstance(value, type) and issubclass(value, Trainer) and value.__module__ in names
+    }
+    return {name: own[name] for name in sorted(own) if not inspect.isabstract(own[name])}
 
 
 def find_trainer(name: str) -> type[Trainer]:
@@ -41,13 +38,14 @@ def find_trainer(name: str) -> type[Trainer]:
         Unknown name (lists the known ones), a module that cannot be imported, or a class that is no trainer.
     """
     if ":" not in name:
-        if name not in TRAINERS:
+        known = named_trainers()
+        if name not in known:
             raise GdmError(
-                f"trainer {name} is unknown{near(name, TRAINERS)}",
-                expected=", ".join(TRAINERS),
+                f"trainer {name} is unknown{near(name, known)}",
+                expected=", ".join(known),
                 remedy="name your own as file.py:Class or package.module:Class",
             )
-        return TRAINERS[name]
+        return known[name]
     module_name, _, class_name = name.rpartition(":")
     module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
     found = getattr(module, class_name, None)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from gdmunet.checkpoint import SamplerSpec
-from gdmunet.encoders.base import VolumeUnits
+from gdmunet.device import Precision
+from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, stepwise_input
-from gdmunet.plans import NetworkSpec
+from gdmunet.plans import MemoryFootprint, NetworkSpec
 from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
+from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import masked_mean
+from gdmunet.training.trainers.step import Generated, Terms
 from gdmunet.training.trainers.trainer import Trainer
-
-if TYPE_CHECKING:
-    from gdmunet.device import Precision
-    from gdmunet.encoders.base import FrozenEncoder
-    from gdmunet.plans import MemoryFootprint
-    from gdmunet.training.patches.batch import Batch
 
 
 class StepwiseTrainer(Trainer):
@@ -43,9 +41,6 @@ class StepwiseTrainer(Trainer):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        units = VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
-        self._background = units.network_background
-        self._time = torch.zeros(0)
         channel = self.path.source_channel
         if channel is not None and not 0 <= channel < self.configuration.network.in_channels:
             raise GdmError(
@@ -57,13 +52,13 @@ class StepwiseTrainer(Trainer):
     # ---- what a subclass writes --------------------------------------------------------------------------------
 
     @property
+    @abstractmethod
     def path(self) -> SamplerSpec:
         """The sampler, and with it source and noise of the path."""
-        raise TypeError(f"{type(self).__name__} defines no path")
 
+    @abstractmethod
     def time_weight(self, remaining: torch.Tensor) -> torch.Tensor:
         """Weight of the squared error at the times 1 - `remaining` (B,)."""
-        raise TypeError(f"{type(self).__name__} defines no time_weight")
 
     # ---- the rest ----------------------------------------------------------------------------------------------
 
@@ -83,22 +78,22 @@ class StepwiseTrainer(Trainer):
         source = "noise" if path.source_channel is None else f"condition channel {path.source_channel}"
         return f"drawn in {path.steps} steps ({path.name}, {path.passes} passes) from {source}, noise {path.noise:g}"
 
-    def generate(self, batch: Batch) -> torch.Tensor:
-        """Estimate of the target at random times of the path."""
-        draws = self.step_generator()
-        self._time = torch.rand(len(batch.mask), generator=draws).to(self.device)
-        target = torch.lerp(batch.target.new_tensor(self._background), batch.target, batch.mask)
-        path, time = self.path, self._time.reshape(-1, *[1] * (target.ndim - 1))
+    def generate(self, batch: Batch) -> Generated:
+        """Estimate of the target at random times of the path, (B,), which the losses find in ``context["time"]``."""
+        draws = self.step.draws
+        times = torch.rand(len(batch.mask), generator=draws).to(self.device)
+        target = torch.lerp(batch.target.new_tensor(self.units.network_background), batch.target, batch.mask)
+        path, time = self.path, times.reshape(-1, *[1] * (target.ndim - 1))
         channel = path.source_channel
         source = self._noise(target, draws) if channel is None else batch.condition[:, channel : channel + 1]
         state = torch.lerp(source, target, time)
         if path.noise:
             state += path.noise * (time * (1 - time)).sqrt() * self._noise(target, draws)
-        return self.parallel_network(stepwise_input(batch.condition, state, self._time))
+        return Generated(self.step.network(stepwise_input(batch.condition, state, times)), {"time": times})
 
-    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Weighted squared error in the body."""
-        weight = self.time_weight((1 - self._time).clamp(min=1 - self.last_time))
+        weight = self.time_weight((1 - batch.context["time"]).clamp(min=1 - self.last_time))
         error = (prediction - batch.target).square() * weight.reshape(-1, *[1] * (prediction.ndim - 1))
         return {"path": masked_mean(error, batch.mask)}
 

@@ -8,7 +8,8 @@ from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.encoders.random_weights import randomise
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.gdm import GDMTrainer
-from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.training.trainers.schedule import mixed_seed
+from gdmunet.training.trainers.step import Terms
 
 
 class GDMTrainerNoDrift(GDMTrainer):
@@ -87,9 +88,9 @@ class GDMTrainerFreshEncoder(GDMTrainerRandomEncoder):
 
     bank_patches = 0  # earlier tokens are those of other weights
 
-    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> dict[str, torch.Tensor]:
+    def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """As the drift's, after the draw, which resuming repeats."""
-        randomise(self.encoder, self.seed * 1_000_003 + self.iteration)
+        randomise(self.encoder, mixed_seed(self.seed, self.step.iteration))
         return super().feature_terms(batch, prediction)
 
 
@@ -115,23 +116,3 @@ class GDMTrainerGaussian(GDMTrainer):
     """A Gaussian kernel instead of Laplace's."""
 
     kernel = "gaussian"
-
-
-VARIANTS: tuple[type[Trainer], ...] = (
-    GDMTrainerNoDrift,
-    GDMTrainerNoCoordination,
-    GDMTrainerAdaptive,
-    GDMTrainerMGDA,
-    GDMTrainerPCGrad,
-    GDMTrainerGlobal,
-    GDMTrainerLocal,
-    GDMTrainerSpatial,
-    GDMTrainerNoBank,
-    GDMTrainerOneTemperature,
-    GDMTrainerRandomEncoder,
-    GDMTrainerFreshEncoder,
-    GDMTrainerSharpField,
-    GDMTrainerLogKDE,
-    GDMTrainerSinkhorn,
-    GDMTrainerGaussian,
-)

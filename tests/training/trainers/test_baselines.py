@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from short_trainers import batch_for, trainer_of, weights
+from short_trainers import batch_for, end_after, in_step, loop_of, weights
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
@@ -17,7 +17,6 @@ from gdmunet.inference.trained_models import load_model
 from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.serialization import from_json, save_json, to_json
-from gdmunet.training.loop import state
 from gdmunet.training.trainers.adversarial import AdversarialTrainer
 from gdmunet.training.trainers.bridge import BridgeTrainer
 from gdmunet.training.trainers.discriminator import (
@@ -30,6 +29,7 @@ from gdmunet.training.trainers.discriminator import (
     gradient_penalty,
 )
 from gdmunet.training.trainers.flow_matching import FlowMatchingTrainer
+from gdmunet.training.trainers.step import as_terms
 from gdmunet.training.trainers.stepwise import stepwise_spec
 
 RIVALS = [AdversarialTrainer, FlowMatchingTrainer, BridgeTrainer]
@@ -45,35 +45,27 @@ def short(kind, **changes):
 @pytest.mark.parametrize("kind", RIVALS, ids=lambda k: k.__name__)
 @pytest.mark.parametrize("configuration", [pytest.param("3d_fullres", marks=pytest.mark.slow), "2d"])
 def test_training_lowers_the_validation_error(toy, kind, configuration):
-    trainer = trainer_of(toy, short(kind, epochs=5, iterations_per_epoch=10, learning_rate=4e-3), configuration)
-    trainer.train(0, show_progress=False)
-    errors = [row["validation_mae"] for row in trainer.journal.rows()]
+    loop = loop_of(toy, short(kind, epochs=5, iterations_per_epoch=10, learning_rate=4e-3), configuration)
+    loop.train(0)
+    errors = [row["validation_mae"] for row in loop.journal.rows()]
     assert errors[-1] < 0.75 * errors[0]
 
 
 @pytest.mark.parametrize("kind", RIVALS, ids=lambda k: k.__name__)
 def test_a_run_continues_bit_for_bit(toy, kind):
     kind = short(kind)
-    whole = trainer_of(toy, kind)
-    whole.train(0, show_progress=False)
+    whole = loop_of(toy, kind)
+    whole.train(0)
 
-    class Stopping(kind):
-        def save_latest(self):
-            super().save_latest()
-            if self.iteration == 4:
-                raise KeyboardInterrupt
-
-    Stopping.__name__ = "Stopped"
-    with pytest.raises(KeyboardInterrupt):
-        trainer_of(toy, Stopping).train(0, show_progress=False)
-    continued = trainer_of(toy, type("Stopped", (kind,), {"__module__": __name__}))
-    state.load_resume_state(continued)
-    continued.train(0, show_progress=False)
+    end_after(loop_of(toy, type("Stopped", (kind,), {"__module__": __name__})), 4)
+    continued = loop_of(toy, type("Stopped", (kind,), {"__module__": __name__}))
+    continued.resume()
+    continued.train(0)
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(continued).items())
     if kind.__base__ is AdversarialTrainer:
-        theirs = whole.discriminator.state_dict()
-        assert all(torch.equal(value, theirs[name]) for name, value in continued.discriminator.state_dict().items())
+        theirs, ours = (loop.trainer.discriminator.state_dict() for loop in (whole, continued))
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
 
 
 # ---- adversarial ----------------------------------------------------------------------------------------------------
@@ -85,25 +77,26 @@ def test_a_run_continues_bit_for_bit(toy, kind):
     ids=["hinge", "least_squares", "r1", "feature_matching"],
 )
 def test_both_networks_take_their_own_step(toy, options):
-    trainer = trainer_of(toy, short(AdversarialTrainer, **options))
-    batch, before = batch_for(trainer), weights(trainer)
-    judge = {name: value.clone() for name, value in trainer.discriminator.named_parameters()}
-    report = trainer.train_step([batch])
+    loop = loop_of(toy, short(AdversarialTrainer, **options))
+    batch, before = batch_for(loop), weights(loop)
+    judge = {name: value.clone() for name, value in loop.trainer.discriminator.named_parameters()}
+    report = loop.train_step([batch])
     assert {"loss_fidelity", "loss_adversarial", "loss_discriminator"} <= report.keys()
     assert ("loss_features" in report) == ("feature_matching_weight" in options)
-    assert any(not torch.equal(value, before[name]) for name, value in weights(trainer).items())
-    for name, value in trainer.discriminator.named_parameters():
+    assert any(not torch.equal(value, before[name]) for name, value in weights(loop).items())
+    for name, value in loop.trainer.discriminator.named_parameters():
         # Within hinge's margin the pulls of real and fake images on the last bias cancel.
         assert name == "head.bias" or not torch.equal(value, judge[name]), name
         assert not value.requires_grad
 
 
 def test_the_generators_step_leaves_no_gradient_in_the_discriminator(toy):
-    trainer = trainer_of(toy, short(AdversarialTrainer))
-    batch = batch_for(trainer)
-    prediction = trainer.generate(batch)
-    terms = trainer.loss_terms(batch, prediction)
-    of_its_own_step = [p.grad.clone() for p in trainer.discriminator.parameters()]
+    loop = loop_of(toy, short(AdversarialTrainer))
+    batch = batch_for(loop)
+    trainer = in_step(loop)
+    prediction = trainer.generate(batch).prediction
+    terms = as_terms(trainer.loss_terms(batch, prediction))
+    of_its_own_step = [p.grad.clone() for p in loop.trainer.discriminator.parameters()]
     trainer.combine(terms, prediction)
     for parameter, grad in zip(trainer.discriminator.parameters(), of_its_own_step, strict=True):
         assert torch.equal(parameter.grad, grad)
@@ -113,17 +106,17 @@ def test_the_discriminator_learns_to_tell_blurred_from_real(toy):
     class Frozen(short(AdversarialTrainer, discriminator_learning_rate=2e-3)):
         learning_rate = 1e-9
 
-    trainer = trainer_of(toy, Frozen)
-    batch = batch_for(trainer)
-    losses = [trainer.train_step([batch])["loss_discriminator"] for _ in range(30)]
+    loop = loop_of(toy, Frozen)
+    batch = batch_for(loop)
+    losses = [loop.train_step([batch])["loss_discriminator"] for _ in range(30)]
     assert losses[-1] < 0.5 * losses[0]
 
 
 def test_what_lies_outside_the_body_is_hidden_from_the_discriminator(toy):
-    trainer = trainer_of(toy, short(AdversarialTrainer))
-    batch = batch_for(trainer)
+    loop = loop_of(toy, short(AdversarialTrainer))
+    batch = batch_for(loop)
     other = torch.where(batch.mask > 0, batch.target, batch.target + 5)
-    assert torch.equal(trainer._composed(batch, batch.target), trainer._composed(batch, other))
+    assert torch.equal(loop.trainer._composed(batch, batch.target), loop.trainer._composed(batch, other))
 
 
 def test_every_judgement_is_weighted_by_its_share_of_body():
@@ -182,10 +175,10 @@ def test_the_spectral_norm_is_torchs_own_and_holds_in_mixed_precision():
 
 @pytest.mark.parametrize("kind", RIVALS, ids=lambda k: k.__name__)
 def test_a_step_in_mixed_precision(toy, kind):
-    trainer = trainer_of(toy, short(kind, precision="bfloat16"))
-    report = trainer.train_step([batch_for(trainer)])
+    loop = loop_of(toy, short(kind, precision="bfloat16"))
+    report = loop.train_step([batch_for(loop)])
     assert all(np.isfinite(value) for value in report.values())
-    network, patch = trainer.configuration.network, trainer.configuration.patch_size
+    network, patch = loop.data.configuration.network, loop.data.configuration.patch_size
     assert kind.footprint(network, patch, 2, "bfloat16").total < kind.footprint(network, patch, 2, "float32").total
 
 
@@ -194,15 +187,15 @@ def test_a_step_in_mixed_precision(toy, kind):
 
 @pytest.mark.parametrize("kind", STEPWISE, ids=lambda k: k.__name__)
 def test_the_checkpoint_holds_the_derived_network_and_how_to_draw_from_it(toy, kind):
-    trainer = trainer_of(toy, short(kind))
-    trainer.train(0, show_progress=False)
-    save_json(trainer.plans, trainer.model_folder.path / "plans.json")
-    checkpoint = load_weights(trainer.fold_folder.path / "checkpoint_final.safetensors")
-    planned = trainer.configuration.network
+    loop = loop_of(toy, short(kind))
+    loop.train(0)
+    save_json(loop.data.plans, loop.folder.path.parent / "plans.json")
+    checkpoint = load_weights(loop.folder.path / "checkpoint_final.safetensors")
+    planned = loop.data.configuration.network
     assert checkpoint.network == stepwise_spec(planned)
     assert (checkpoint.network.in_channels, checkpoint.network.condition_channels) == (3, 1)
-    assert checkpoint.metadata.sampler == trainer.sampler
-    assert load_model(trainer.model_folder.path, None, "final").sampler == trainer.sampler
+    assert checkpoint.metadata.sampler == loop.trainer.sampler
+    assert load_model(loop.folder.path.parent, None, "final").sampler == loop.trainer.sampler
     assert load_network(checkpoint)(torch.zeros(1, 3, 16, 16, 16)).shape == (1, 1, 16, 16, 16)
 
 
@@ -223,29 +216,29 @@ def test_older_networks_take_no_state(toy):
     ],
 )
 def test_settings_choose_path_and_sampler_and_train(toy, kind, options, expected):
-    trainer = trainer_of(toy, short(kind, **options))
-    assert trainer.sampler == expected
-    before, batch = weights(trainer), batch_for(trainer)
-    assert trainer.train_step([batch])["loss_path"] > 0
-    assert any(not torch.equal(value, before[name]) for name, value in weights(trainer).items())
+    loop = loop_of(toy, short(kind, **options))
+    assert loop.trainer.sampler == expected
+    before, batch = weights(loop), batch_for(loop)
+    assert loop.train_step([batch])["loss_path"] > 0
+    assert any(not torch.equal(value, before[name]) for name, value in weights(loop).items())
 
 
-def states_of(trainer, batch, draws=200):
+def states_of(loop, batch, draws=200):
     """Times and states that the network is shown, with the target and the condition."""
     seen = []
-    trainer.parallel_network = lambda values: seen.append(values) or values[:, :1]
+    loop.state.called = lambda values: seen.append(values) or values[:, :1]
     for iteration in range(draws):
-        trainer.iteration = iteration
-        trainer.generate(batch)
+        loop.state.iteration = iteration
+        in_step(loop).generate(batch)
     return torch.cat(seen)
 
 
 @pytest.mark.parametrize("kind", STEPWISE, ids=lambda k: k.__name__)
 def test_states_lie_on_the_path(toy, kind):
     """Residuals to the straight line have the path's mean and variance, and outside the body its end is background."""
-    trainer = trainer_of(toy, short(kind))
-    batch = batch_for(trainer)
-    inputs = states_of(trainer, batch)
+    loop = loop_of(toy, short(kind))
+    batch = batch_for(loop)
+    inputs = states_of(loop, batch)
     copies = len(inputs) // 2
     target = torch.where(batch.mask > 0, batch.target, torch.tensor(-1024 / 500)).repeat(copies, 1, 1, 1, 1)
     state, time = inputs[:, 1:2], inputs[:, 2:3]
@@ -264,20 +257,20 @@ def test_states_lie_on_the_path(toy, kind):
 
 
 def test_the_flows_loss_is_that_of_the_velocity(toy):
-    trainer = trainer_of(toy, short(FlowMatchingTrainer))
-    batch = batch_for(trainer)
+    loop = loop_of(toy, short(FlowMatchingTrainer))
+    batch = batch_for(loop)
     estimate = torch.randn_like(batch.target)
-    trainer._time = torch.tensor([0.2, 0.6])
-    time = trainer._time.reshape(2, 1, 1, 1, 1)
+    batch = dataclasses.replace(batch, context={"time": torch.tensor([0.2, 0.6])})
+    time = batch.context["time"].reshape(2, 1, 1, 1, 1)
     state = torch.lerp(torch.randn_like(estimate), batch.target, time)
     velocity, wanted = (estimate - state) / (1 - time), (batch.target - state) / (1 - time)
     expected = functional.mse_loss(velocity[batch.mask > 0], wanted[batch.mask > 0])
-    assert float(trainer.loss_terms(batch, estimate)["path"]) == pytest.approx(float(expected), rel=1e-4)
+    assert float(loop.trainer.loss_terms(batch, estimate)["path"]) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_a_source_that_is_no_channel_is_refused(toy):
     with pytest.raises(GdmError, match="no condition channel"):
-        trainer_of(toy, short(BridgeTrainer, source_channel=1))
+        loop_of(toy, short(BridgeTrainer, source_channel=1))
 
 
 # ---- memory ---------------------------------------------------------------------------------------------------------
@@ -296,13 +289,13 @@ def test_a_source_that_is_no_channel_is_refused(toy):
 def test_the_predicted_memory_is_that_of_a_real_step(toy, kind, options):
     kind = short(kind, **options)
     with LiveBytes() as live:
-        trainer = trainer_of(toy, kind)
-        batch = batch_for(trainer)
-        trainer.train_step([batch])
+        loop = loop_of(toy, kind)
+        batch = batch_for(loop)
+        loop.train_step([batch])
         live.restart()
-        trainer.train_step([batch])
+        loop.train_step([batch])
         measured = live.peak
-    network, patch = trainer.configuration.network, trainer.configuration.patch_size
+    network, patch = loop.data.configuration.network, loop.data.configuration.patch_size
     predicted = kind.footprint(network, patch, 2, "float32")
     assert predicted.total == pytest.approx(measured, rel=0.1)
     assert np.prod(patch) * 2 * 8 * 4 < predicted.activations

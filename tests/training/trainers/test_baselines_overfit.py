@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
+from short_trainers import loop_of
 from toy import DATASET, HU, toy_configuration
 
 from gdmunet.conversion.phantoms import make_phantom
@@ -59,10 +59,10 @@ def test_overfitting_one_phantom_drives_its_error_below_40_hu(tmp_path, kind, op
     store = CaseStore(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres")
     store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
     by_heart = type("ByHeart", (kind,), {"__module__": __name__, **BY_HEART, **options})
-    trainer = by_heart(plans, "3d_fullres", "all", folders, torch.device("cpu"))
-    trainer.train(0, show_progress=False)
-    copy_weights(trainer.network, trainer.average.state)
-    predictor = Predictor([trainer.network], configuration, descriptor, sampler=trainer.sampler)
+    loop = loop_of((plans, folders), by_heart, fold="all")
+    loop.train(0)
+    copy_weights(loop.state.network, loop.state.average.state)
+    predictor = Predictor([loop.state.network], configuration, descriptor, sampler=loop.trainer.sampler)
     predicted = predictor.predict_case(volumes)
     error = np.abs(predicted.array - phantom.ct)[phantom.mask].mean()
     print(f"{kind.__name__} {options}: {error:.1f} HU")

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from short_trainers import batch_for, short, trainer_of, weights
+from short_trainers import batch_for, in_step, loop_of, send_gradients, short, weights
 
 from gdmunet.errors import GdmError
 from gdmunet.training.coordination.weightings import WeightingOptions
@@ -41,15 +41,14 @@ def test_coordinated_gradients_accumulate_to_those_of_the_larger_batch(toy, weig
     found = []
     for parts in (1, 2):
         kind = short(Separable, feature_start=0.0, weighting=weighting, accumulation=parts, **options)
-        trainer = trainer_of(toy, kind)
-        whole = batch_for(trainer)
+        loop = loop_of(toy, kind)
+        whole = batch_for(loop)
         # Full masks: a mean over body voxels would weigh the parts by their body.
         shares = zip(whole.condition.chunk(parts), whole.target.chunk(parts), strict=True)
         for condition, target in shares:
             part = Batch(condition, target, torch.ones_like(target), whole.identifiers)
-            prediction = trainer.generate(part)
-            trainer.combine(trainer.loss_terms(part, prediction), prediction)
-        found.append([p.grad for p in trainer.network.parameters()])
+            send_gradients(in_step(loop), part)
+        found.append([p.grad for p in loop.state.network.parameters()])
     largest = max(float(gradient.abs().max()) for gradient in found[0])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * largest)
@@ -57,15 +56,16 @@ def test_coordinated_gradients_accumulate_to_those_of_the_larger_batch(toy, weig
 
 def test_every_level_has_a_term_however_little_body_a_batch_has(toy):
     """The average of the Gramian counts on as many gradients at every step."""
-    trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, objectives="levels", gramian_ema=0.9))
-    batch = batch_for(trainer)
-    wanted = {f"loss_drift_{level.name}" for level in trainer.levels}
+    loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, objectives="levels", gramian_ema=0.9))
+    batch = batch_for(loop)
+    wanted = {f"loss_drift_{level.name}" for level in loop.trainer.levels}
     little = torch.zeros_like(batch.mask)
     little[:, :, 4:6, 4:6, 4:6] = 1  # cells at stride 2, none at stride 4
     for mask in (batch.mask, little, torch.zeros_like(little), batch.mask):
         part = dataclasses.replace(batch, mask=mask)
-        assert wanted <= {f"loss_{name}" for name in trainer.loss_terms(part, trainer.generate(part))}
-        report = trainer.train_step([part])
+        trainer = in_step(loop)
+        assert wanted <= {f"loss_{name}" for name in trainer.loss_terms(part, trainer.generate(part).prediction)}
+        report = loop.train_step([part])
         reported = wanted & report.keys()
         # A zero in its place would read as a distribution that has arrived.
         assert reported == wanted if mask is batch.mask else reported < wanted
@@ -81,11 +81,11 @@ def test_settings_reach_the_drift_loss_and_the_coordination(toy, monkeypatch):
         return drift_loss(*arguments, **named)
 
     monkeypatch.setattr(gdm, "drift_loss", spy)
-    trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, weighting="cagrad", cagrad_radius=0.25, **numbers))
-    trainer.train_step([batch_for(trainer)])
+    loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, weighting="cagrad", cagrad_radius=0.25, **numbers))
+    loop.train_step([batch_for(loop)])
     assert seen
     assert all(getattr(named["options"], name) == value for named in seen for name, value in numbers.items())
-    assert trainer.coordinator.options.radius == 0.25
+    assert loop.trainer.coordinator.options.radius == 0.25
 
 
 def test_the_pure_functions_have_the_defaults_of_the_method():
@@ -114,22 +114,22 @@ def test_the_pure_functions_have_the_defaults_of_the_method():
 def test_impossible_numbers_are_refused_before_the_first_step(toy, impossible):
     """Not at 60 % of the training, where the drift joins."""
     with pytest.raises(GdmError, match="cannot take these numbers|never normalised"):
-        trainer_of(toy, short(GDMTrainer, **impossible))
+        loop_of(toy, short(GDMTrainer, **impossible))
 
 
 def test_the_fresh_encoder_is_another_at_every_step_and_the_same_when_a_step_is_repeated(toy):
-    trainer = trainer_of(toy, short(GDMTrainerFreshEncoder, feature_start=0.0))
-    batch, seen = batch_for(trainer), []
+    loop = loop_of(toy, short(GDMTrainerFreshEncoder, feature_start=0.0))
+    batch, seen = batch_for(loop), []
     for iteration in (0, 1, 0):
-        trainer.iteration = iteration
-        before = torch.random.get_rng_state()
-        trainer.feature_terms(batch, trainer.generate(batch))
+        loop.state.iteration = iteration
+        trainer, before = in_step(loop), torch.random.get_rng_state()
+        trainer.feature_terms(batch, trainer.generate(batch).prediction)
         assert torch.equal(torch.random.get_rng_state(), before)
         seen.append({name: value.clone() for name, value in trainer.encoder.state_dict().items()})
     first, other, again = seen
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert any(not torch.equal(value, other[name]) for name, value in first.items())
-    assert not any(parameter.requires_grad for parameter in trainer.encoder.parameters())
+    assert not any(parameter.requires_grad for parameter in loop.trainer.encoder.parameters())
 
 
 def test_pairing_by_index_makes_every_place_a_problem(toy, monkeypatch):
@@ -140,17 +140,17 @@ def test_pairing_by_index_makes_every_place_a_problem(toy, monkeypatch):
         return drift_loss(generated, positives, negatives, **named)
 
     monkeypatch.setattr(gdm, "drift_loss", spy)
-    trainer = trainer_of(toy, short(GDMTrainer, feature_start=0.0, pairing="index", bank_patches=0))
-    batch = batch_for(trainer)
-    before = weights(trainer)
-    report = trainer.train_step([dataclasses.replace(batch, mask=torch.ones_like(batch.mask))])
+    loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, pairing="index", bank_patches=0))
+    batch = batch_for(loop)
+    before = weights(loop)
+    report = loop.train_step([dataclasses.replace(batch, mask=torch.ones_like(batch.mask))])
     assert report["norm_features"] > 0
-    assert any(not torch.equal(value, before[name]) for name, value in weights(trainer).items())
+    assert any(not torch.equal(value, before[name]) for name, value in weights(loop).items())
     patches = len(batch.mask)
     assert all(x[1] == y[1] == patches and x[0] == y[0] and extra is None for x, y, extra in shapes)
-    assert max(x[0] for x, _, _ in shapes) == trainer.tokens_per_patch
+    assert max(x[0] for x, _, _ in shapes) == loop.trainer.tokens_per_patch
 
 
 def test_pairing_by_index_knows_no_bank(toy):
     with pytest.raises(GdmError, match="set bank_patches=0"):
-        trainer_of(toy, short(GDMTrainer, pairing="index"))
+        loop_of(toy, short(GDMTrainer, pairing="index"))

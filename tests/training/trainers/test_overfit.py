@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
+from short_trainers import loop_of
 from toy import DATASET, HU, toy_configuration
 
 from gdmunet.conversion.phantoms import make_phantom
@@ -53,9 +53,9 @@ def test_overfitting_one_phantom_drives_its_error_below_15_hu(tmp_path):
     folders = Folders(tmp_path / "raw", tmp_path / "preprocessed", tmp_path / "results")
     store = CaseStore(folders.preprocessed / DATASET, "gdmPlans", "3d_fullres")
     store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
-    trainer = ByHeart(plans, "3d_fullres", "all", folders, torch.device("cpu"))
-    trainer.train(0, show_progress=False)
-    copy_weights(trainer.network, trainer.average.state)
-    predicted = Predictor([trainer.network], configuration, descriptor).predict_case(volumes)
+    loop = loop_of((plans, folders), ByHeart, fold="all")
+    loop.train(0)
+    copy_weights(loop.state.network, loop.state.average.state)
+    predicted = Predictor([loop.state.network], configuration, descriptor).predict_case(volumes)
     error = np.abs(predicted.array - phantom.ct)[phantom.mask].mean()
     assert error < 15

@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
+from short_trainers import batch_for, loop_of
 
-from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.registry import find_trainer
 
@@ -20,18 +19,16 @@ def snippets(page: str) -> str:
 
 @pytest.mark.parametrize("name", ["GDMTrainerAllLevels", "GDMTrainerEdges"])
 def test_the_ablations_of_the_page_take_a_step(toy, tmp_path, name):
-    plans, folders = toy
     file = tmp_path / "ablations.py"
     file.write_text(snippets("write_an_ablation.md"))
-    trainer = find_trainer(f"{file}:{name}").derive(TINY)(plans, "3d_fullres", 0, folders, torch.device("cpu"))
-    batch = trainer.batch_of(PatchLoader(trainer.patch_source(trainer.training_cases, 1), None, 2, 0))
-    report = trainer.train_step([batch])
+    loop = loop_of(toy, find_trainer(f"{file}:{name}").derive(TINY))
+    report = loop.train_step([batch_for(loop)])
     assert report["norm_features"] > 0
     drifting = {key for key in report if key.startswith("loss_drift_")}
     if name == "GDMTrainerEdges":
         assert report["loss_edges"] > 0
     else:
-        assert len(drifting) == len(trainer.encoder.levels) > 2
+        assert len(drifting) == len(loop.trainer.encoder.levels) > 2
 
 
 def test_the_page_lists_every_setting_of_the_method():

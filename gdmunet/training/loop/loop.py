@@ -1,0 +1,215 @@
+"""When things happen in a training: steps, epochs, validation, journal, checkpoints, interruption."""
+
+from __future__ import annotations
+
+import time
+from typing import NoReturn
+
+import torch
+
+from gdmunet.checkpoint import CheckpointMetadata, save_weights
+from gdmunet.device import peak_memory_mb
+from gdmunet.errors import GdmError
+from gdmunet.progress import Progress
+from gdmunet.results import CheckpointName, FoldFolder
+from gdmunet.serialization import to_json
+from gdmunet.training import distributed
+from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
+from gdmunet.training.loop.interruption import Interruption
+from gdmunet.training.loop.journal import Journal
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.loop.step import begin_step, take_step
+from gdmunet.training.loop.validation import patch_mae
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.patches.stream import BatchStream, PatchLoader
+from gdmunet.training.trainers.step import Preview
+from gdmunet.training.trainers.trainer import Trainer
+
+
+class Loop:
+    """Trains one fold.
+
+    Parameters
+    ----------
+    trainer
+        Says what is done.
+    state
+        What is trained, and how far it is.
+    data
+        The fold's prepared cases.
+    folder
+        ``fold_k``: where journal and checkpoints go.
+    show_progress
+        False for no progress bars.
+    """
+
+    def __init__(
+        self, trainer: Trainer, state: TrainingState, data: FoldData, folder: FoldFolder, show_progress: bool = True
+    ) -> None:
+        self.trainer, self.state, self.data, self.folder = trainer, state, data, folder
+        self.show_progress = show_progress and distributed.rank() == 0
+        self.journal = Journal(folder, speak=distributed.rank() == 0)
+
+    def train(self, loader_workers: int) -> None:
+        """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
+        stream = self._open_stream(loader_workers)
+        try:
+            with Interruption() as interruption:
+                while self.state.iteration < self.trainer.total_iterations:
+                    self._train_epoch(stream, interruption)
+        finally:
+            stream.close()
+        self.save("final")
+
+    def train_step(self, batches: list[Batch]) -> dict[str, float]:
+        """One optimiser step; returns what the journal averages over an epoch. `state.iteration` does not move.
+
+        Raises
+        ------
+        GdmError
+            A loss that is not a number; nothing has been written then.
+        """
+        self.begin_step()
+        return take_step(self.trainer, self.state, batches)
+
+    def begin_step(self) -> None:
+        """Hand the next step to the trainer's hooks, and show the trainer the real patches that it asks for."""
+        begin_step(self.trainer, self.state, self._say)
+        asked = self.trainer.preview()
+        if asked is not None:
+            self._show(asked)
+
+    def save(self, name: CheckpointName) -> None:
+        """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
+        if distributed.rank() != 0:
+            return
+        trainer, state = self.trainer, self.state
+        metadata = CheckpointMetadata(
+            trainer=type(trainer).__name__,
+            plans=self.data.plans.name,
+            configuration=self.data.configuration.name,
+            fold=self.data.fold,
+            epoch=trainer.epoch_of(state.iteration),
+            iteration=state.iteration,
+            settings=to_json(trainer.settings()),
+            validation_mae=state.mae_average,
+            sampler=trainer.sampler,
+        )
+        save_weights(self.folder.checkpoint(name), state.average.state, trainer.network_spec, metadata)
+
+    def save_latest(self) -> None:
+        """Everything that continuing needs, and the averaged weights."""
+        if distributed.rank() == 0:
+            self.state.save(self.folder.resume, self.trainer)
+            self.save("latest")
+
+    def resume(self) -> None:
+        """Continue from ``resume.pt``.
+
+        Raises
+        ------
+        GdmError
+            There is nothing to continue, or the settings have changed since.
+        """
+        self.state.load(self.folder.resume, self.trainer)
+        self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
+
+    # ---- its parts --------------------------------------------------------------------------------------------
+
+    def _say(self, text: str) -> None:
+        if distributed.rank() == 0:
+            self.journal.say(text)
+
+    def _share(self) -> int:
+        """Patches of a batch that this process gets."""
+        world, size = distributed.world_size(), self.data.configuration.batch_size
+        if size % world:
+            raise GdmError(f"a batch of {size} cannot be shared by {world} processes")
+        return size // world
+
+    def _open_stream(self, workers: int) -> BatchStream:
+        trainer, share = self.trainer, self._share()
+        source = self.data.source(self.data.training, trainer.body_share, trainer.seed)
+        start, place = self.state.iteration * trainer.accumulation, distributed.rank() * share
+        loader = PatchLoader(source, trainer.augmentation(), share, workers, start, place)
+        return BatchStream(loader, workers, pin_memory=trainer.device.type == "cuda")
+
+    def _show(self, asked: Preview) -> None:
+        """Real patches, drawn as training draws them."""
+        trainer, share = self.trainer, self._share()
+        source = self.data.source(self.data.training, trainer.body_share, trainer.seed + 2)
+        loader = PatchLoader(source, trainer.augmentation(), share, 0, first_place=distributed.rank() * share)
+        draws = torch.Generator().manual_seed(trainer.seed + 2)
+        self._say(f"{asked.purpose} with {asked.patches * distributed.world_size()} patches of the training cases")
+        batches = -(-asked.patches // share)
+        with Progress(asked.purpose, batches, self.show_progress) as progress:
+            for _ in range(batches):
+                trainer.see(loader.next_batch().to(trainer.device), draws)
+                progress.step()
+
+    def _train_epoch(self, stream: BatchStream, interruption: Interruption) -> None:
+        trainer, state = self.trainer, self.state
+        state.meter.started, saved = time.perf_counter(), time.monotonic()
+        epoch = trainer.epoch_of(state.iteration)
+        last = min(trainer.total_iterations, (epoch + 1) * trainer.iterations_per_epoch)
+        title = f"epoch {epoch + 1}/{trainer.total_epochs}"
+        with Progress(title, last - state.iteration, self.show_progress, every=30.0) as progress:
+            while state.iteration < last:
+                asked = time.perf_counter()
+                try:
+                    batches = [next(stream).to(trainer.device) for _ in range(trainer.accumulation)]
+                except (GdmError, RuntimeError):
+                    # A job's SIGTERM also ends the processes that make patches: no error, the end that was asked for.
+                    if interruption.requested is not None:
+                        self._save_and_stop()
+                    raise
+                waited = time.perf_counter() - asked
+                state.meter.add(self.train_step(batches), waited)
+                state.iteration += 1
+                progress.step(state.meter.losses())
+                self._stop_if_asked(interruption)
+                if time.monotonic() - saved > 60 * trainer.save_minutes and state.iteration < last:
+                    self.save_latest()
+                    saved = time.monotonic()
+        self._finish_epoch()
+
+    def _finish_epoch(self) -> None:
+        """Validate on patches, write the journal, save ``best`` and ``latest``; every process calls it."""
+        trainer, state = self.trainer, self.state
+        meter, state.meter = state.meter, EpochMeter()
+        seconds, wait_share = meter.seconds, meter.wait_share
+        mae = patch_mae(trainer, state, self.data) if distributed.rank() == 0 else 0.0
+        state.mae_average = mae if state.mae_average is None else 0.9 * state.mae_average + 0.1 * mae
+        improved = state.mae_average < state.best_mae
+        state.best_mae = min(state.best_mae, state.mae_average)
+        if distributed.rank() == 0:
+            row = {
+                "epoch": trainer.epoch_of(state.iteration - 1),
+                "iteration": state.iteration,
+                **meter.means(),
+                "validation_mae": mae,
+                "validation_mae_ema": state.mae_average,
+                "unit": self.data.unit,
+                "learning_rate": state.optimizer.param_groups[0]["lr"],
+                "seconds": seconds,
+                "validation_seconds": meter.seconds - seconds,
+                "wait_share": wait_share,
+                "peak_memory_mb": peak_memory_mb(trainer.device),
+            }
+            self.journal.record(row)
+            self.journal.draw()
+            self.journal.say(describe_epoch(row, trainer.total_epochs))
+            if improved:
+                self.save("best")
+        self.save_latest()
+        distributed.barrier()
+
+    def _stop_if_asked(self, interruption: Interruption) -> None:
+        if distributed.any_rank(interruption.requested is not None, self.trainer.device):
+            self._save_and_stop()
+
+    def _save_and_stop(self) -> NoReturn:
+        self.save_latest()
+        self._say(f"stopped at iteration {self.state.iteration}; continue with --c")
+        raise KeyboardInterrupt

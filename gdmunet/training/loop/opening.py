@@ -1,0 +1,52 @@
+"""A loop from a trainer's class and the user's folders."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from gdmunet import commands
+from gdmunet.encoders.loading import load_encoder
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders
+from gdmunet.plans import planning_flags
+from gdmunet.results import FoldFolder, ResultsFolder
+from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.trainers.trainer import Trainer
+
+
+def fold_folder(kind: type[Trainer], data: FoldData, folders: Folders) -> FoldFolder:
+    """Where the results of a trainer on a fold go."""
+    plans, results = data.plans, ResultsFolder(folders.results)
+    return results.model(plans.dataset_name, kind.__name__, plans.name, data.configuration.name).fold(data.fold)
+
+
+def open_loop(
+    kind: type[Trainer], data: FoldData, folders: Folders, device: torch.device, show_progress: bool = True
+) -> Loop:
+    """A trainer of that class before its first step, with fresh weights.
+
+    Raises
+    ------
+    GdmError
+        Settings that the trainer cannot take, or plans without the encoder that it needs.
+    """
+    if kind.uses_encoder and data.configuration.encoder is None:
+        raise _without_encoder(kind, data)
+    encoders = functools.partial(load_encoder, cache=folders.encoders)
+    trainer = kind(data.configuration, data.plans.dataset, device, encoders)
+    return Loop(trainer, TrainingState.fresh(trainer), data, fold_folder(kind, data, folders), show_progress)
+
+
+def _without_encoder(kind: type[Trainer], data: FoldData) -> GdmError:
+    plans, configuration = data.plans, data.configuration
+    return GdmError(
+        f"{kind.__name__} needs a frozen encoder, and the plans have none for "
+        f"{configuration.name} ({configuration.dimensions}D)",
+        file=f"plans {plans.name}",
+        remedy="plan again with an encoder: {command}; or train without one: -tr FidelityTrainer",
+        command=commands.plan_experiment(plans.dataset_name, *planning_flags(plans.name), "-encoder", "auto"),
+    )

@@ -1,0 +1,130 @@
+"""What travels between the loop and a trainer's hooks: the present step, predictions and loss terms, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from gdmunet.device import Precision
+from gdmunet.training.trainers.schedule import mixed_seed
+
+Objective = Literal["fidelity", "features"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss of a batch.
+
+    Attributes
+    ----------
+    value
+        Scalar () in network units.
+    reported
+        Whether the journal hears of it: a zero that stands for a missing measurement is not reported.
+    objective
+        The side that the term takes where gradients are coordinated.
+    """
+
+    value: torch.Tensor
+    reported: bool = True
+    objective: Objective = "fidelity"
+
+
+Terms: TypeAlias = Mapping[str, Term | torch.Tensor]
+
+
+def as_terms(terms: Terms, objective: Objective | None = None) -> dict[str, Term]:
+    """The terms with plain tensors as reported ones; all of them of that objective, where one is given."""
+    whole = {name: value if isinstance(value, Term) else Term(value) for name, value in terms.items()}
+    if objective is None:
+        return whole
+    return {name: Term(term.value, term.reported, objective) for name, term in whole.items()}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What `generate` made of a batch.
+
+    Attributes
+    ----------
+    prediction
+        (B, 1, ...) in network units.
+    context
+        Tensors that the losses need besides, such as the times of a path; they find them in ``batch.context``.
+    """
+
+    prediction: torch.Tensor
+    context: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Real patches that a trainer asks to see before its next step.
+
+    Attributes
+    ----------
+    patches
+        Number of patches for each process.
+    purpose
+        What they are for, in words: the title of a progress bar.
+    """
+
+    patches: int
+    purpose: str
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The optimiser step that the hooks work in, as the loop hands it over.
+
+    Attributes
+    ----------
+    iteration
+        0-based number of the step.
+    network
+        The generator, as the hooks call it (compiled, or shared by several processes).
+    scaler
+        Loss scale of float16; it does nothing elsewhere.
+    draws
+        Source of the step's random numbers: a function of seed, iteration and rank, so that resuming repeats them.
+    autocast
+        Opens mixed precision.
+    say
+        Adds a line to the training's log.
+    notes
+        What the hooks reported, by name.
+    """
+
+    iteration: int
+    network: nn.Module
+    scaler: torch.amp.GradScaler
+    draws: torch.Generator
+    autocast: Callable[[], AbstractContextManager[Any]]
+    say: Callable[[str], None]
+    notes: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+
+    def note(self, name: str, value: torch.Tensor) -> None:
+        """Report a scalar of this step: the journal holds its mean over the epoch."""
+        self.notes.setdefault(name, []).append(value.detach().float().reshape(()))
+
+    def report(self, device: torch.device) -> dict[str, float]:
+        """The mean of every note; one transfer from the device for all of them."""
+        means = [torch.stack([value.to(device) for value in notes]).mean() for notes in self.notes.values()]
+        return dict(zip(self.notes, torch.stack(means).tolist(), strict=True))
+
+
+def step_draws(seed: int, iteration: int, rank: int) -> torch.Generator:
+    """The random numbers of one step on one process."""
+    return torch.Generator().manual_seed((mixed_seed(seed, iteration) * 64 + rank) % 2**63)
+
+
+def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Autocast of that precision; nothing for float32."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
