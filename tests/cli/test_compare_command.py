@@ -84,17 +84,17 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_pro
 
 
 def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
-    from gdmunet.training.trainers.trainer import Trainer
+    from gdmunet.training.loop.loop import Loop
 
-    save = Trainer.save
+    save = Loop.save
 
     def stop_once(self, name):
         save(self, name)
         if name == "latest":
-            monkeypatch.setattr(Trainer, "save", save)
+            monkeypatch.setattr(Loop, "save", save)
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Trainer, "save", stop_once)
+    monkeypatch.setattr(Loop, "save", stop_once)
     words = ("-tr", "FidelityTrainer", "--iterations", "4")
     assert work.compare(*words) == 130
     (fold,) = work.results.glob("*iterations=4*/fold_*")
