@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, canonical_axes
@@ -105,3 +107,59 @@ def test_a_difference_is_said_in_words(change, word):
 def test_rounding_is_no_difference():
     nudged = Geometry((3, 4, 5), (2.50001, 1.0, 0.75), (10.001, -20.0, 30.0))
     assert STRAIGHT.difference(nudged) is None
+
+
+@st.composite
+def geometries(draw):
+    """Any grid: a rotation from a quaternion, with or without a mirrored axis."""
+    parts = st.floats(-1, 1, allow_subnormal=False)
+    w, x, y, z = np.array(draw(st.tuples(parts, parts, parts, parts).filter(lambda q: np.linalg.norm(q) > 0.1)))
+    rotation = np.array(
+        [
+            [w * w + x * x - y * y - z * z, 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), w * w - x * x + y * y - z * z, 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
+        ]
+    ) / (w * w + x * x + y * y + z * z)
+    mirror = np.diag([1.0, 1.0, draw(st.sampled_from([1.0, -1.0]))])
+    return Geometry(
+        draw(st.tuples(*[st.integers(1, 4)] * 3)),
+        draw(st.tuples(*[st.floats(0.2, 6)] * 3)),
+        draw(st.tuples(*[st.floats(-500, 500)] * 3)),
+        tuple((rotation @ mirror).ravel().tolist()),
+    )
+
+
+@given(geometries(), st.sampled_from(MAPS))
+def test_any_map_keeps_every_voxel_of_any_grid_in_its_place_and_is_undone(geometry, axes):
+    world = geometry.to_world(every_index(geometry))
+    other = axes.apply_to_geometry(geometry)
+    moved = np.stack([axes.apply(world[..., i]) for i in range(3)], axis=-1)
+    np.testing.assert_allclose(other.to_world(every_index(other)), moved, atol=1e-6)
+    assert axes.inverse().apply_to_geometry(other).difference(geometry) is None
+
+
+@given(geometries())
+def test_the_canonical_axes_of_any_grid_point_the_canonical_way(geometry):
+    canonical = canonical_axes(geometry).apply_to_geometry(geometry)
+    cosines = canonical.matrix
+    assert (np.diag(cosines) >= -1e-9).all()
+    for order in itertools.permutations(range(3)):
+        assert np.trace(cosines) >= sum(abs(cosines[i, k]) for i, k in enumerate(order)) - 1e-9
+
+
+@given(geometries(), st.integers(0, 2))
+def test_neighbours_lie_a_voxel_apart(geometry, axis):
+    step = geometry.to_world(np.eye(3)[axis]) - geometry.to_world(np.zeros(3))
+    assert np.linalg.norm(step) == pytest.approx(geometry.spacing[axis], rel=1e-6)
+
+
+@given(geometries(), st.floats(-5, 5), st.integers(0, 2))
+def test_grids_differ_from_a_hundredth_of_a_voxel_on(geometry, shift, axis):
+    origin = list(geometry.origin)
+    origin[axis] += shift * min(geometry.spacing)
+    difference = geometry.difference(Geometry(geometry.shape, geometry.spacing, tuple(origin), geometry.direction))
+    if abs(shift) < 0.0099:
+        assert difference is None
+    elif abs(shift) > 0.0101:
+        assert difference.quantity == "origin"

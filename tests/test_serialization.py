@@ -1,11 +1,13 @@
 """The strict codec: exact round trips, and errors that say the path of the key."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gdmunet.errors import GdmError
 from gdmunet.serialization import format_json, from_json, load_json, read_json, save_json, to_json
@@ -170,3 +172,77 @@ def test_a_wrong_type_says_found_and_expected_as_facts(tmp_path):
 def test_a_list_of_numbers_stays_on_one_line():
     assert '"patch_size": [8, 16]' in format_json(to_json(VALUE))
     assert json.loads(format_json(to_json(VALUE))) == json_of(VALUE)
+
+
+NAMES = st.sampled_from(["a", "b_c", "spacing", "patch_size", "kind", "value", "self_"])
+TEXTS = st.text('ab"\\/\n ü€\u2028\x00', max_size=8)
+SCALARS = st.sampled_from(
+    [
+        (int, st.integers(-(2**40), 2**40)),
+        (float, st.floats(allow_nan=False, allow_infinity=False)),
+        (bool, st.booleans()),
+        (str, TEXTS),
+        (Path, st.builds(Path, st.sampled_from(["a", "a/b.nii.gz", "/"]))),
+        (Literal["plain", "residual"], st.sampled_from(["plain", "residual"])),
+    ]
+)
+
+
+@st.composite
+def nested(draw, kinds):
+    """A kind that holds others, and the strategy of its values."""
+    kind, values = draw(kinds)
+    shape = draw(st.sampled_from(["list", "tuple", "pair", "dict", "optional", "dataclass"]))
+    if shape == "list":
+        return list[kind], st.lists(values, max_size=3)
+    if shape == "tuple":
+        return tuple[kind, ...], st.lists(values, max_size=3).map(tuple)
+    if shape == "pair":
+        return tuple[kind, kind], st.tuples(values, values)
+    if shape == "dict":
+        return dict[str, kind], st.dictionaries(TEXTS, values, max_size=3)
+    if shape == "optional":
+        return kind | None, st.none() | values
+    return draw(dataclasses_of(st.just((kind, values))))
+
+
+@st.composite
+def dataclasses_of(draw, kinds):
+    """A new dataclass, and the strategy of its values."""
+    members = draw(st.dictionaries(NAMES, kinds, min_size=1, max_size=4))
+    made = make_dataclass("Made", [(name, kind) for name, (kind, _) in members.items()], frozen=True)
+    return made, st.builds(made, **{name: values for name, (_, values) in members.items()})
+
+
+KINDS = st.recursive(SCALARS, nested, max_leaves=4)
+
+
+@given(dataclasses_of(KINDS), st.data())
+def test_any_dataclass_comes_back_equal(made, data):
+    kind, values = made
+    value = data.draw(values)
+    again = from_json(kind, json.loads(format_json(to_json(value))))
+    assert again == value
+    assert to_json(again) == to_json(value)
+
+
+@given(dataclasses_of(KINDS), NAMES, st.data())
+def test_any_unknown_key_is_named_with_its_path(made, key, data):
+    kind, values = made
+    content = to_json(data.draw(values))
+    known = key in content
+    content[key + ("x" if known else "")] = 1
+    with pytest.raises(GdmError) as caught:
+        from_json(kind, content, "file")
+    assert caught.value.problem.startswith(f"file.{key + ('x' if known else '')}: unknown key")
+
+
+@given(dataclasses_of(KINDS), st.data())
+def test_any_required_key_that_is_missing_is_named_with_its_path(made, data):
+    kind, values = made
+    content = to_json(data.draw(values))
+    left_out = data.draw(st.sampled_from([one.name for one in fields(kind) if one.default is MISSING]))
+    del content[left_out]
+    with pytest.raises(GdmError) as caught:
+        from_json(kind, content, "file")
+    assert caught.value.problem == f"file.{left_out}: missing key"
