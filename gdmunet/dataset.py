@@ -10,6 +10,7 @@ from typing import Any, Literal
 from gdmunet.dataset_names import DATASET_PATTERN, DESCRIPTOR_FILE, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
+from gdmunet.quantities import counted
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
 
@@ -171,7 +172,7 @@ def list_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split
         raise GdmError(
             f"the number of training cases is not what {DESCRIPTOR_FILE} says",
             file=folder / DESCRIPTOR_FILE,
-            found=f"{len(images)} cases in imagesTr",
+            found=f"{counted(images, 'case')} in imagesTr",
             expected=f"numTraining {descriptor.numTraining}",
             remedy="correct numTraining, or add the missing files",
         )

@@ -17,6 +17,7 @@ from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.nifti import scan_nifti
+from gdmunet.quantities import counted
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 _NOT_WRITTEN = "cannot write the volume"
@@ -190,7 +191,7 @@ def _read_image(path: Path, identifier: str | None) -> sitk.Image:
                 "not a three-dimensional volume of one value a voxel",
                 case=identifier,
                 file=path,
-                found=f"size {size} (x, y, ...), {components} value(s) a voxel",
+                found=f"size {size} (x, y, ...), {counted(components, 'value')} per voxel",
                 expected="three axes, one value",
                 remedy="split a 4D series into one file a volume (one channel each); stack 2D slices first",
             )
@@ -223,7 +224,7 @@ def _not_finite_error(count: int, path: Path | None, identifier: str | None) -> 
         "the volume has values that are not numbers",
         case=identifier,
         file=path,
-        found=f"{count} voxels of NaN or infinity",
+        found=f"{counted(count, 'voxel')} of NaN or infinity",
         expected="finite values",
         remedy="replace them (air for CT), or leave the case out",
     )

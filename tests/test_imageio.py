@@ -53,7 +53,7 @@ def test_values_that_are_no_numbers_are_an_error(tmp_path, ending, bad):
     sitk.WriteImage(sitk.GetImageFromArray(values), str(tmp_path / f"a{ending}"))
     with pytest.raises(GdmError, match="not numbers") as caught:
         read_volume(tmp_path / f"a{ending}", "head")
-    check_error(caught, "1 voxels of NaN or infinity", f"a{ending}")
+    check_error(caught, "1 voxel of NaN or infinity", f"a{ending}")
 
 
 def test_an_empty_volume_is_an_error(tmp_path):

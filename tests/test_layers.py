@@ -15,6 +15,7 @@ LAYERS = [
         "geometry",
         "hounsfield",
         "paths",
+        "quantities",
         "progress",
         "workers",
         "nifti",

@@ -22,6 +22,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, GridDifference
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import Volume, to_image
+from gdmunet.quantities import counted
 from gdmunet.workers import run_in_workers
 
 _ENDING = ".nii.gz"
@@ -90,7 +91,7 @@ def convert_dicom_dataset(
     if len(channels) != len(layout.conditions):
         raise GdmError(
             "every channel needs its folder",
-            found=f"{len(channels)} channels, {len(layout.conditions)} condition folders",
+            found=f"{counted(channels, 'channel')}, {counted(layout.conditions, 'condition folder')}",
             remedy="give --channel and --condition_folder the same number of values",
         )
     raw_folder = Path(raw_folder)

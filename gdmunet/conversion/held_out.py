@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 Groups = dict[str, dict[str, str]]
 
@@ -67,7 +68,7 @@ def choose_test(identifiers: list[str], test: Sequence[str], groups: Groups, see
         held_out = {patient_of[name] for name in test}
         _check_whole_patients(patient_of, held_out, test)
     if len(held_out) == len(patients):
-        raise GdmError("no case is left to train on", found=f"all {len(identifiers)} cases are test cases")
+        raise GdmError("no case is left to train on", found=f"{counted(identifiers, 'case')}, all for testing")
     return {name for name, patient in patient_of.items() if patient in held_out}
 
 

@@ -19,6 +19,7 @@ from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.quantities import counted
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
@@ -156,7 +157,7 @@ def make_sparse_view_dataset(
         (case, (case, path, folder, "Ts" if case in held_out else "Tr", settings, options))
         for case, path in cts.items()
     ]
-    title = f"{settings.views} views, {settings.beam} beam"
+    title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
     made = run_in_workers(_make_case, items, processes, show_progress, title)
     list_cases(folder, descriptor)
     return SparseViewDataset(

@@ -19,6 +19,7 @@ from gdmunet.conversion.synthrad_files import (
 )
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 # Task to the role and the modality word of its condition.
 _CONDITIONS: dict[int, tuple[Role, str]] = {1: ("mr", "MR"), 2: ("cbct", "CBCT")}
@@ -56,8 +57,8 @@ class SynthradDataset:
         """What was converted and what was not, for people."""
         targets = f", {len(self.deformed)} of all with the deformed CT as target" if self.deformed else ""
         lines = [
-            f"SynthRAD{self.year} task {self.task}: {len(self.training)} training cases, "
-            f"{len(self.held_out)} validation and test cases{targets}"
+            f"SynthRAD{self.year} task {self.task}: {counted(self.training, 'training case')}, "
+            f"{counted(self.held_out, 'validation and test case')}{targets}"
         ]
         if self.left_out:
             lines += [f"left out {len(self.left_out)} incomplete cases:", *_by_case(self.left_out)]
@@ -211,7 +212,7 @@ def _incomplete(
 
 def _incomplete_error(lacking: Mapping[str, Sequence[str]], total: int) -> GdmError:
     return GdmError(
-        f"{len(lacking)} of {total} cases lack files" if total else "no case is complete",
+        f"{len(lacking)} of {counted(total, 'case')} lack files" if total else "no case is complete",
         found="\n" + "\n".join(_by_case(lacking)),
         expected="condition, mask and CT for every training case; CTs for all validation and test cases, or for none",
         remedy="unpack the archives again, give the folder of the missing ones too (-i takes several), or leave these "

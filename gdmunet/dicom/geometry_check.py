@@ -9,6 +9,7 @@ import numpy as np
 
 from gdmunet.dicom.slices import Slice
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 # Positions are written as text, often rounded to tenths of a mm. A slice this far from its place still is in it:
 _ROUNDING_MM = 0.051
@@ -138,7 +139,7 @@ def _twins(along: np.ndarray, twins: tuple, slices: Sequence[Slice], order: np.n
         return []
     first, second = (slices[order[i]].file.name for i in twins[0])
     return [
-        f"duplicates: {len(twins)} of {len(along)} slices lie where another one lies, the first at "
+        f"duplicates: {len(twins)} of {counted(along, 'slice')} lie where another one lies, the first at "
         f"{along[twins[0][0]]:.2f} mm ({first}, {second})"
     ]
 

@@ -15,6 +15,7 @@ from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
 from gdmunet.progress import track
+from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 from gdmunet.volume_folders import find_volumes
 
@@ -112,7 +113,7 @@ def _check_same_cases(first: Path, expected: dict[str, Path], folder: Path, foun
             "a case is missing in one of the folders",
             case=identifier,
             file=lacking,
-            found=f"{len(expected)} cases in {first}, {len(found)} in {folder}",
+            found=f"{counted(expected, 'case')} in {first}, {len(found)} in {folder}",
             expected="the same cases in all folders",
             remedy="predict the missing case, or remove it from the others",
         )

@@ -23,6 +23,7 @@ from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.sliding_window import WindowCount
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.progress import Progress
+from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 
 SETTINGS_FILE = "prediction_settings.json"
@@ -214,7 +215,7 @@ def _run_cases(
         predicted[properties.identifier] = raw[0].windows
         writing.submit(properties.identifier, outputs.write, raw, mask, properties)
         del raw, mask
-        progress.step(f"{properties.identifier}: {predicted[properties.identifier].predicted} windows")
+        progress.step(f"{properties.identifier}: {counted(predicted[properties.identifier].predicted, 'window')}")
     writing.take_all()
     return predicted
 

@@ -21,6 +21,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.inference.sliding_window import Network
 from gdmunet.networks import stepwise_input
+from gdmunet.quantities import counted
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
@@ -167,7 +168,7 @@ def with_steps(sampler: SamplerSpec, steps: int | None) -> SamplerSpec:
     if sampler.one_step:
         raise GdmError(
             "the model predicts in one step",
-            found=f"{steps} steps asked for",
+            found=f"{counted(steps, 'step')} asked for",
             remedy="leave out --steps: it is for models that are drawn from in several steps (FlowMatchingTrainer)",
         )
     return replace(sampler, steps=steps)
@@ -180,7 +181,7 @@ def check_samples(sampler: SamplerSpec, samples: int) -> None:
     if samples > 1 and not sampler.random:
         raise GdmError(
             "the model draws no noise, so all samples would be the same",
-            found=f"{samples} samples of {sampler.name}",
+            found=f"{counted(samples, 'sample')} of {sampler.name}",
             expected="a model trained by FlowMatchingTrainer from noise, or by BridgeTrainer with noise",
             remedy="leave out --samples",
         )

@@ -11,6 +11,7 @@ from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.networks import Generator
 from gdmunet.plans import Plans, load_plans
+from gdmunet.quantities import counted
 from gdmunet.results import (
     CHECKPOINT_FILES,
     CHECKPOINT_NAMES,
@@ -89,7 +90,7 @@ def resolve_model(
     raise GdmError(
         "several trained models fit" if fitting else "no trained model fits",
         file=Path(results_folder).resolve(),
-        found=f"{len(fitting or models)} models:{lines}",
+        found=f"{counted(fitting or models, 'model')}:{lines}",
         expected="exactly one",
         remedy="choose one by its flags, or give its folder with -m",
     )

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 EvaluationRange = Literal["2023", "2025"]
 
@@ -89,7 +90,7 @@ def values_inside(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray |
         if bad:
             raise GdmError(
                 f"the {name} has values that are not numbers inside the mask",
-                found=f"{bad} voxels of NaN or infinity",
+                found=f"{counted(bad, 'voxel')} of NaN or infinity",
                 expected="finite values",
             )
     return pair

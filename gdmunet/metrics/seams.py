@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 
 def seam_score(prediction: np.ndarray, borders: Sequence[Sequence[int]], mask: np.ndarray | None = None) -> float:
@@ -45,7 +46,7 @@ def seam_score(prediction: np.ndarray, borders: Sequence[Sequence[int]], mask: n
     if not counts.all():
         raise GdmError(
             "there is no seam to score",
-            found=f"{int(counts[0])} steps across window borders, {int(counts[1])} elsewhere",
+            found=f"{counted(int(counts[0]), 'step')} across window borders, {int(counts[1])} elsewhere",
             expected="some of both inside the mask",
             remedy="score a volume that needs more than one window",
         )

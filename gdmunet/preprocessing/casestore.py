@@ -20,6 +20,7 @@ from gdmunet.atomic import atomic_path
 from gdmunet.errors import CommandLine, GdmError
 from gdmunet.geometry import Shape
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
+from gdmunet.quantities import counted
 from gdmunet.serialization import format_json, load_json, to_json
 
 MAX_BODY_VOXELS = 10_000
@@ -190,7 +191,7 @@ class CaseStore:
                 "the case is not prepared",
                 case=identifier,
                 file=file,
-                found=f"{len(self.identifiers())} prepared cases",
+                found=counted(self.identifiers(), "prepared case"),
                 command=self.preparation(),
             )
         properties = load_json(CaseRecord, file).properties

@@ -14,6 +14,7 @@ from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
 from gdmunet.plans import FINGERPRINT_FILE
 from gdmunet.preprocessing.preprocessor import crop_case, uncrop_mask
+from gdmunet.quantities import counted
 from gdmunet.serialization import load_json, save_json
 from gdmunet.workers import run_in_workers
 
@@ -137,7 +138,7 @@ def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processe
     items = [(case.identifier, (case,)) for case in cases]
     problems += [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
     if problems:
-        raise GdmError(f"the data set has {len(problems)} problem(s)\n\n" + "\n\n".join(map(str, problems)))
+        raise GdmError(f"the data set has {counted(problems, 'problem')}\n\n" + "\n\n".join(map(str, problems)))
 
 
 def source_files(case: Case) -> dict[str, tuple[int, int]]:

@@ -16,6 +16,7 @@ from gdmunet.plans import Configuration, NormalizationSpec
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.normalization import IntensityMap, fit_map
 from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape, thick_axis
+from gdmunet.quantities import counted
 
 CropBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 MaskSource = Literal["given", "derived"]
@@ -191,7 +192,7 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
         raise GdmError(
             "the body mask is smaller than one voxel of the working grid",
             case=volumes.identifier,
-            found=f"{int(cropped.mask.sum())} voxels of {_millimetres(cropped.spacing)}",
+            found=f"{counted(int(cropped.mask.sum()), 'voxel')} of {_millimetres(cropped.spacing)}",
             expected=f"a body that survives resampling to {_millimetres(wanted)}",
             remedy="make the mask again, or leave the case out",
         )

@@ -10,6 +10,7 @@ from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.sizing import FEWEST_SLICES, FittedPatch, SizingProblem, batch_limit
+from gdmunet.quantities import counted, memory_size
 
 _AXES = "zyx"
 
@@ -59,8 +60,8 @@ def simulation(descriptor: DatasetDescriptor) -> tuple[Reason, ...]:
         Reason(
             "3D patches",
             "slices whole first",
-            f"the streaks of {scan.views} views span the slice: a patch keeps its extent in the slice and gives up "
-            f"slices, down to {FEWEST_SLICES}",
+            f"the streaks of {counted(scan.views, 'view')} span the slice: a patch keeps its extent in the slice "
+            f"and gives up slices, down to {FEWEST_SLICES}",
         ),
     )
 
@@ -69,7 +70,7 @@ def memory(trainer: str, precision: str, budget_gb: float, preset: str) -> Reaso
     """The budget and whose step it is for."""
     return Reason(
         "memory budget",
-        f"{budget_gb:g} GB",
+        memory_size(budget_gb * 1e9),
         f"peak of one step of {trainer} in {precision} with preset {preset}, counted tensor by tensor; "
         "workspaces of the device's kernels come on top",
     )
@@ -97,7 +98,7 @@ def _memory_shares(configuration: Configuration) -> list[Reason]:
         "output gradients": memory.output_gradients,
     }
     shares = ", ".join(f"{name} {100 * size / memory.total:.0f} %" for name, size in parts.items())
-    return [Reason(f"{configuration.name} memory", f"{memory.total / 1e9:.3g} GB", f"predicted peak: {shares}")]
+    return [Reason(f"{configuration.name} memory", memory_size(memory.total), f"predicted peak: {shares}")]
 
 
 def lowres(share: float, seen: float, gain: float, *, needed: bool, kept: bool, spacing: tuple[float, ...]) -> Reason:
@@ -121,7 +122,7 @@ def folds(chosen: tuple[Fold, ...], cases: int) -> Reason:
     return Reason(
         "folds",
         str(len(chosen)),
-        f"{cases} cases by patient, at least {smallest} validation case{'s' if smallest > 1 else ''} a fold",
+        f"{counted(cases, 'case')} by patient, at least {counted(smallest, 'validation case')} per fold",
     )
 
 
@@ -166,7 +167,7 @@ def _network(configuration: Configuration) -> str:
 def _batch(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> Reason:
     preset, size = problem.preset, configuration.batch_size
     limit = batch_limit(fitted.topology, voxels, preset)
-    predicted = f"predicted peak {configuration.predicted_memory.total / 1e9:.3g} of {problem.budget / 1e9:g} GB"
+    predicted = f"predicted peak {memory_size(configuration.predicted_memory.total)} of {memory_size(problem.budget)}"
     if preset.batch_size is not None:
         why = f"fixed by the preset {preset.name}"
     elif size < limit:

@@ -11,6 +11,7 @@ from gdmunet.errors import GdmError
 from gdmunet.plans import MemoryFootprint, NetworkSpec
 from gdmunet.preprocessing.presets import Preset
 from gdmunet.preprocessing.topology import SMALLEST_EDGE, Topology, plan_topology
+from gdmunet.quantities import memory_size
 
 Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
 
@@ -121,8 +122,8 @@ def fit_patch(
         if step is None:
             raise GdmError(
                 f"the memory budget is too small for {configuration} with preset {problem.preset.name}",
-                found=f"{problem.budget / 1e9:g} GB",
-                expected=f"at least {needed / 1e9:.3g} GB: the smallest patch {topology.patch_size} "
+                found=memory_size(problem.budget),
+                expected=f"at least {memory_size(needed)}: the smallest patch {topology.patch_size} "
                 f"with {_least_batch(problem.preset)} patches a batch",
                 remedy="raise -gpu_memory_target, or plan with the preset tiny",
             )

@@ -23,6 +23,7 @@ from gdmunet.metrics import METRICS
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
+from gdmunet.quantities import counted
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
@@ -94,7 +95,7 @@ def check_folds(plans: Plans, folds: Sequence[str]) -> None:
         if not fold.isdigit() or int(fold) >= len(plans.folds):
             raise GdmError(
                 f"fold {fold} cannot be compared on",
-                found=f"the plans have {len(plans.folds)} folds",
+                found=f"the plans have {counted(plans.folds, 'fold')}",
                 expected=", ".join(map(str, range(len(plans.folds)))) or "numbered folds: two cases at least",
                 remedy="compare on numbered folds: fold all holds no case out",
             )

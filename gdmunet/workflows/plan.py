@@ -15,6 +15,7 @@ from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.quantities import counted
 from gdmunet.serialization import load_json, read_json, save_json
 
 
@@ -90,9 +91,9 @@ def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Finge
         raise GdmError(
             "the fingerprint is of other cases or channels than the data set holds now",
             file=file,
-            found=f"{len(fingerprint.cases)} cases, intensities of {', '.join(sorted(fingerprint.intensities))}"
+            found=f"{counted(fingerprint.cases, 'case')}, intensities of {', '.join(sorted(fingerprint.intensities))}"
             + (f"; differing: {', '.join(differing[:5])}" if differing else ""),
-            expected=f"{len(identifiers)} cases, intensities of {', '.join(sorted(expected_keys))}",
+            expected=f"{counted(identifiers, 'case')}, intensities of {', '.join(sorted(expected_keys))}",
             command=command,
         )
     return fingerprint

@@ -14,6 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import find_plans
 from gdmunet.progress import Progress
+from gdmunet.quantities import counted
 from gdmunet.results import RESUME_FILE, ResultsFolder
 from gdmunet.training.loop.interruption import FoldLock, Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
@@ -100,7 +101,10 @@ def _train(training: Pretraining, show_progress: bool) -> bool:
             progress.step(notes, count=iteration - progress.done)
 
         finished = training.run(report=report, stop=lambda: interruption.requested is not None)
-    print(f"{training.state.iteration} of {total} iterations, {time.monotonic() - started:.0f} s: {training.folder}")
+    print(
+        f"{training.state.iteration} of {counted(total, 'iteration')}, {time.monotonic() - started:.0f} s: "
+        f"{training.folder}"
+    )
     return finished
 
 

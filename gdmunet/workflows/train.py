@@ -16,6 +16,7 @@ from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.quantities import counted, memory_size
 from gdmunet.results import FoldFolder, ModelFolder, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
@@ -44,7 +45,12 @@ def train(request: TrainRequest, folders: Folders) -> Path:
     if request.num_gpus == 1:
         return _train_here(request, folders, device)
     if device.type == "cuda" and request.num_gpus > torch.cuda.device_count():
-        raise GdmError(f"{request.num_gpus} GPUs were asked for", found=f"{torch.cuda.device_count()} GPUs")
+        raise GdmError(
+            "more GPUs were asked for than there are",
+            found=counted(torch.cuda.device_count(), "GPU"),
+            expected=counted(request.num_gpus, "GPU"),
+            remedy="ask for fewer with -num_gpus",
+        )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
@@ -124,9 +130,9 @@ def _introduction(loop: Loop) -> str:
         f"{len(data.training)} training cases, validation {names}"
         f"{' (the training cases themselves)' if data.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
-        f"{trainer.total_iterations - loop.state.iteration} iterations to go, "
+        f"{counted(trainer.total_iterations - loop.state.iteration, 'iteration')} to go, "
         f"{trainer.precision_on(trainer.device)} on "
-        f"{trainer.device}, about {configuration.predicted_memory.total / 1e9:.1f} GB planned\n"
+        f"{trainer.device}, about {memory_size(configuration.predicted_memory.total)} planned\n"
         f"{trainer.description()}{chr(10) if trainer.description() else ''}"
         f"settings: {trainer.settings()}"
     )
@@ -151,9 +157,9 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
             "cases are not prepared" if prepared else "no case is prepared",
             case=", ".join(missing[:5]) or None,
             file=store.folder,
-            found=f"{len(prepared)} prepared cases",
+            found=counted(prepared, "prepared case"),
             # The plans of one patient have no folds, and so list no cases.
-            expected=f"{len(wanted)} cases" if wanted else "every case of the only patient",
+            expected=counted(wanted, "case") if wanted else "every case of the only patient",
             command=commands.preprocess(request.dataset, request.configuration, plans.name),
         )
 

@@ -250,7 +250,7 @@ def test_unusable_input_is_an_error():
     with pytest.raises(GdmError, match="mask differ in shape"):
         metrics.ms_ssim(target, prediction, HU_2025, mask[:-1])
     prediction[10, 10, 10] = np.nan
-    with pytest.raises(GdmError, match=r"prediction has values that are not numbers(.|\n)*1 voxels"):
+    with pytest.raises(GdmError, match=r"prediction has values that are not numbers(.|\n)*1 voxel"):
         metrics.score_pair(target, prediction, HU_2025, mask)
 
 

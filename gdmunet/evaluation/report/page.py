@@ -25,6 +25,7 @@ from gdmunet.evaluation.report.sections import distribution_charts, facts_of, jo
 from gdmunet.evaluation.scores.summary import CaseRow, Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import DECIDING, Metric, metric_of_cases
+from gdmunet.quantities import memory_size
 from gdmunet.workers import run_in_workers
 
 VIEWER = "niivue.umd.js"
@@ -108,7 +109,7 @@ def write_page(content: ReportContent, file: Path, options: PageOptions | None =
     if room < 0:
         raise GdmError(
             "the page cannot be so small",
-            found=f"{(bare + viewer) / 1e6:.2f} MB without any picture",
+            found=f"{memory_size(bare + viewer)} without any picture",
             expected=f"at most {options.megabytes:g} MB",
             remedy="allow a larger page",
         )

@@ -19,6 +19,7 @@ from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.ensemble import write_mean
 from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.progress import track
+from gdmunet.quantities import counted
 from gdmunet.results import MODEL_LAYOUT, SUMMARY_FILE, ModelFolder, ResultsFolder
 from gdmunet.serialization import save_json
 
@@ -111,7 +112,10 @@ class BestConfiguration:
         rows = [["model", *(metric.head(unit) for metric in metrics)]]
         for candidate in self.candidates:
             rows.append([candidate.name, *(metric.text(candidate.mean.get(metric.name), unit) for metric in metrics)])
-        lines = [f"{self.dataset}: {len(self.cases)} validation cases; {self.settings.describe()}", *aligned(rows)]
+        lines = [
+            f"{self.dataset}: {counted(self.cases, 'validation case')}; {self.settings.describe()}",
+            *aligned(rows),
+        ]
         lines += [f"not averaged: {pair}: {reason}" for pair, reason in self.skipped.items()]
         return "\n".join(lines)
 

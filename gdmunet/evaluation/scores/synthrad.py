@@ -12,6 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import Statistics, Summary
 from gdmunet.evaluation.scores.summary_text import aligned
 from gdmunet.metrics import METRICS, EvaluationRange, Metric
+from gdmunet.quantities import counted
 
 _TRUNK = (2, 3, 5, 6, *range(10, 15), *range(26, 52), 79, *range(92, 117))
 # Region to the labels of TotalSegmentator's version 2 that SynthRAD2025 scores: in the trunk kidneys, liver, stomach,
@@ -35,7 +36,7 @@ def challenge_structures(groups: Mapping[str, Mapping[str, str]]) -> dict[str, t
     without = [name for name, kinds in groups.items() if "region" not in kinds]
     if without:
         raise GdmError(
-            f"{len(without)} of {len(groups)} cases have no region",
+            f"{len(without)} of {counted(groups, 'case')} have no region",
             case=without[0],
             found=", ".join(without[:10]) + (" ..." if len(without) > 10 else ""),
             expected="identifiers of SynthRAD (1ABA005), or the group region for every case",
@@ -82,7 +83,7 @@ def challenge_table(summary: Summary) -> str:
     lines = [f"SynthRAD{settings.range}: mean ± standard deviation over cases; {settings.describe()}", *aligned(rows)]
     lines.append("Out of scope: the challenge's dose metrics" + _without_label_maps(scored, metrics))
     if summary.failed:
-        lines.append(f"{summary.failed} of {len(summary.cases)} cases have no scores and are in no mean:")
+        lines.append(f"{summary.failed} of {counted(summary.cases, 'case')} have no scores and are in no mean:")
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
     shown = {metric.name for metric in metrics}
     lines += [

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 from gdmunet.volume_folders import find_volumes
 
 # Field of the two classes below to what a case lacks without it.
@@ -118,7 +119,7 @@ def missing_error(matched: MatchedFiles, prediction_folder: Path) -> GdmError:
     """The error that names the cases that lack a file."""
     first, kind = next(iter(matched.problems.items()))
     return GdmError(
-        f"{len(matched.problems)} of {len(matched.names)} cases cannot be scored: {kind} for {first}",
+        f"{len(matched.problems)} of {counted(matched.names, 'case')} cannot be scored: {kind} for {first}",
         case=first,
         file=prediction_folder,
         found=_listed(f"{name} ({problem})" for name, problem in matched.problems.items()),

@@ -12,6 +12,7 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
+from gdmunet.quantities import counted
 from gdmunet.training.distributed import rank, world_size
 from gdmunet.training.drift.tokens import TokenSet, token_sets
 
@@ -90,8 +91,8 @@ class FeatureBank:
             if stored.shape[1] != buffer.shape[1] or not stored.isfinite().all():
                 raise GdmError(
                     f"tokens of {key} cannot be banked",
-                    found=f"{stored.shape[1]} channels, largest value {float(new.abs().max()):.4g}",
-                    expected=f"{buffer.shape[1]} channels, finite and at most {torch.finfo(STORED).max:.0f}",
+                    found=f"{counted(stored.shape[1], 'channel')}, largest value {float(new.abs().max()):.4g}",
+                    expected=f"{counted(buffer.shape[1], 'channel')}, finite and at most {torch.finfo(STORED).max:.0f}",
                     remedy="the encoder's features must be scaled to fit half precision",
                 )
             places = (self._written[key] + torch.arange(len(stored), device=buffer.device)) % len(buffer)

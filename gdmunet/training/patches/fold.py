@@ -9,6 +9,7 @@ from gdmunet.dataset import Fold
 from gdmunet.errors import GdmError
 from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.quantities import counted
 from gdmunet.training.patches.source import PatchSource
 
 
@@ -75,7 +76,7 @@ def cases_of_fold(plans: Plans, store: CaseStore, fold: str) -> Fold:
         known = ", ".join([*map(str, range(len(plans.folds))), "all"])
         raise GdmError(
             f"fold {fold} does not exist",
-            found=f"the plans have {len(plans.folds)} folds",
+            found=f"the plans have {counted(plans.folds, 'fold')}",
             expected=known,
             remedy="one case or one patient alone cannot be split: train on fold all",
         )

@@ -9,6 +9,7 @@ import torch
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
+from gdmunet.quantities import counted
 from gdmunet.training import distributed
 from gdmunet.training.coordination.weightings import WeightingName
 from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
@@ -114,7 +115,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         if not possible:
             raise GdmError(
                 "no token set can drift: each has fewer tokens per step than minimum_tokens",
-                found=f"at most {max(most.values())} tokens, families {', '.join(self.families)}",
+                found=f"at most {counted(max(most.values()), 'token')}, families {', '.join(self.families)}",
                 expected=f"{self.minimum_tokens} or more",
                 remedy="plan with a larger batch, take other families, or lower minimum_tokens",
             )

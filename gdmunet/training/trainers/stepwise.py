@@ -17,6 +17,7 @@ from gdmunet.errors import GdmError
 from gdmunet.networks import build_checkpointed_network, build_network, stepwise_input
 from gdmunet.plans import MemoryFootprint, NetworkSpec
 from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
+from gdmunet.quantities import counted
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import masked_mean
 from gdmunet.training.trainers.step import Generated, Terms
@@ -76,7 +77,8 @@ class StepwiseTrainer(Trainer):
         """How predictions are drawn."""
         path = self.path
         source = "noise" if path.source_channel is None else f"condition channel {path.source_channel}"
-        return f"drawn in {path.steps} steps ({path.name}, {path.passes} passes) from {source}, noise {path.noise:g}"
+        passes = f"{path.name}, {counted(path.passes, 'pass')}"
+        return f"drawn in {counted(path.steps, 'step')} ({passes}) from {source}, noise {path.noise:g}"
 
     def generate(self, batch: Batch) -> Generated:
         """Estimate of the target at random times of the path, (B,), which the losses find in ``context["time"]``."""

@@ -1,0 +1,34 @@
+"""Counts and sizes of memory in words, each in one way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+
+# Nouns whose plural has no s.
+_UNCHANGED = ("series",)
+
+
+def counted(number: int | Sized, noun: str) -> str:
+    """``1 case``, ``2 cases``.
+
+    Parameters
+    ----------
+    number
+        The count, or what is counted.
+    noun
+        In the singular, with its adjectives, such as ``training case``.
+    """
+    count = number if isinstance(number, int) else len(number)
+    if count == 1 or noun.endswith(_UNCHANGED):
+        return f"{count} {noun}"
+    if noun.endswith(("s", "x", "ch", "sh")):
+        return f"{count} {noun}es"
+    return f"{count} {noun}s"
+
+
+def memory_size(byte_count: float) -> str:
+    """``350 MB`` below 1 GB, ``7.52 GB`` from there on; GB of 1e9 bytes, MB of 1e6, three digits."""
+    megabytes = byte_count / 1e6
+    if round(megabytes) < 1000:
+        return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
+    return f"{byte_count / 1e9:.3g} GB"
