@@ -70,13 +70,13 @@ def folders_of(work: Path):  # noqa: ANN201
 
 
 def plan(work: Path) -> None:
-    from gdmunet.cli.plan import plan_and_preprocess_main
+    from gdmunet.cli import plan_and_preprocess
 
     if (work / "gdm_preprocessed" / DATASET / f"{PLANS}.json").exists():
         return
     words = ["-d", DATASET, "-c", CONFIGURATION, "-pl", "tiny", "-encoder", "mini", "--no_pbar", "-np", "1"]
     words += ["-overwrite_target_spacing", *[str(SPACING)] * 3]
-    if plan_and_preprocess_main(
+    if plan_and_preprocess.main(
         [*words, "--raw", str(work / "gdm_raw"), "--preprocessed", str(work / "gdm_preprocessed")]
     ):
         raise SystemExit("planning failed")

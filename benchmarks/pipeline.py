@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.cli import evaluate, plan, predict, train
+from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
@@ -41,7 +41,7 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
     spacing = ["-overwrite_target_spacing", *map(str, arguments.spacing)] if arguments.spacing else []
     plans = f"gdmPlans_{arguments.preset}"
     steps = {
-        "plan": (plan.plan_and_preprocess_main,
+        "plan": (plan_and_preprocess.main,
                  ["-d", number, "-c", "3d_fullres", "-tr", TRAINER, "-pl", arguments.preset, *spacing, *raw,
                   *preprocessed]),
         "train": (train.main,

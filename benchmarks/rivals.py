@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from pipeline import reference_cases
 
-from gdmunet.cli import compare, plan
+from gdmunet.cli import compare, plan_and_preprocess
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.results import load_comparison
@@ -72,7 +72,7 @@ def main() -> None:
     planned = work / "gdm_preprocessed" / dataset.name / f"{plans}.json"
     if not planned.exists() or "3d_fullres" not in load_plans(planned).configurations:
         words = ["-d", arguments.dataset, "-c", "3d_fullres", "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
-        if plan.plan_and_preprocess_main([*words, *raw, *preprocessed]):
+        if plan_and_preprocess.main([*words, *raw, *preprocessed]):
             raise SystemExit("planning failed")
     words = [arguments.dataset, "3d_fullres", "-tr", *arguments.trainers, "-p", plans, "-f", *arguments.folds]
     words += ["--epochs", arguments.epochs, "--set", *arguments.set, "-np", "0"]

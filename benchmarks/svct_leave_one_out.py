@@ -26,7 +26,7 @@ import SimpleITK as sitk
 from chest_ct import fetch_chest
 from protocol import check_protocol
 
-from gdmunet.cli import plan, predict, simulate_svct, train
+from gdmunet.cli import plan_and_preprocess, predict, simulate_svct, train
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.summary import load_summary
@@ -127,7 +127,7 @@ def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
         words = ["-d", NUMBER, "-c", arguments.configuration, "-pl", arguments.preset, "-encoder", "mini", "-np", "1"]
         if float(arguments.spacing[0]):
             words += ["-overwrite_target_spacing", *arguments.spacing]
-        run(plan.plan_and_preprocess_main, [*words, *folders.raw, *folders.preprocessed])
+        run(plan_and_preprocess.main, [*words, *folders.raw, *folders.preprocessed])
     return plans
 
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
+from gdmunet.plan_names import PresetName, planning_flags
 from gdmunet.serialization import load_json
 
-# Raised whenever preprocessed data or plans of an older version can no longer be used.
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
+# Raised whenever preprocessed data or plans of an older version can no longer be used.
 PLANS_VERSION = 1
-# Kinds of network that planning can choose; `gdmunet.preprocessing.presets` says what each fixes.
-PresetName = Literal["plain", "M", "L", "XL", "tiny"]
-DEFAULT_PLANS = "gdmPlans"
 
 
 @dataclass(frozen=True)
@@ -251,19 +249,6 @@ class Plans:
                 remedy="choose one of these; a low resolution exists only where the patch sees too little of a volume",
             )
         return self.configurations[name]
-
-
-def default_plans_name(preset: PresetName) -> str:
-    """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
-    return DEFAULT_PLANS if preset == "plain" else f"{DEFAULT_PLANS}_{preset}"
-
-
-def planning_flags(name: str) -> tuple[str, ...]:
-    """The flags of planning that give plans of this name."""
-    for preset in get_args(PresetName):
-        if name == default_plans_name(preset):
-            return () if preset == "plain" else ("-pl", preset)
-    return ("-overwrite_plans_name", name)
 
 
 def load_plans(file: Path) -> Plans:

@@ -59,3 +59,9 @@ def track(title: str, items: list, show: bool = True) -> Iterator:
         for item in items:
             yield item
             progress.step()
+
+
+def say(text: str) -> None:
+    """Print text on standard output; a bar that is shown moves below it."""
+    tqdm.write(text, file=sys.stdout)
+    sys.stdout.flush()

@@ -11,6 +11,7 @@ LAYERS = [
         "errors",
         "atomic",
         "commands",
+        "plan_names",
         "serialization",
         "geometry",
         "hounsfield",

@@ -71,17 +71,11 @@ class CommandParser(argparse.ArgumentParser):
         Group of the flags that most commands have, which ``--help`` prints after those that the command alone has.
     """
 
-    def __init__(
-        self, command: str, description: str, *, folders: Sequence[str] = (), progress: bool | None = True
-    ) -> None:
+    def __init__(self, command: str, description: str, *, folders: Sequence[str] = ()) -> None:
         super().__init__(prog=command, description=description, allow_abbrev=False, formatter_class=_HelpFormatter)
         self.common = self.add_argument_group("common to all commands")
         for name in folders:
             self.common.add_argument(f"--{name}", metavar="DIR", help=_FOLDER_HELP[name])
-        if progress:
-            self.common.add_argument("--no_pbar", action="store_true", help="show no progress")
-        if progress is not None:
-            self.add_version()
 
     def add_version(self) -> None:
         """Add ``--version``, the last of the common flags."""
@@ -148,46 +142,6 @@ def run_command(main_function: Main) -> Main:
             return INTERRUPTED
 
     return wrapped
-
-
-def positive_int(text: str) -> int:
-    """A whole number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return value
-
-
-def natural_int(text: str) -> int:
-    """A whole number of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is below 0")
-    return value
-
-
-def positive_float(text: str) -> float:
-    """A number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value
-
-
-def share(text: str) -> float:
-    """A number above 0, up to 1."""
-    value = positive_float(text)
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is above 1")
-    return value
-
-
-def name_and_value(text: str) -> tuple[str, str]:
-    """``name=value`` as a pair of texts."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=value")
-    return name, value
 
 
 def _fold(flag: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.atomic import make_folder
-from gdmunet.cli import evaluate, plan, predict, train
+from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
 from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
@@ -23,6 +23,7 @@ from gdmunet.imageio import read_case, read_volume
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
+from gdmunet.workflows.requests.demonstration import DemoRequest
 
 PRESET = "tiny"
 CONFIGURATION = "3d_fullres"
@@ -114,23 +115,24 @@ class DemoSummary:
         return "\n".join(lines)
 
 
-def run_demo(task: DemoTask, out: Path, *, epochs: int | None, overwrite: bool, show_progress: bool) -> DemoSummary:
+def run_demo(request: DemoRequest) -> DemoSummary:
     """Make the data, plan, preprocess, train, predict and evaluate; every step but the first is a command.
 
     Raises
     ------
     GdmError
-        `out` holds something already, or a step fails.
+        The folder holds something already, or a step fails.
     """
     started = time.monotonic()
-    _clear(out, overwrite)
+    task, out = TASKS[request.task], request.folder
+    _clear(out, request.overwrite)
     with PeakMemory() as memory:
         print(f"{task.introduction}\n\nStep 1 of 5: make the data set", flush=True)
-        dataset_folder = task.make_data(out / "raw", show_progress)
-        commands = _commands(task, out, dataset_folder, epochs)
+        dataset_folder = task.make_data(out / "raw", request.show_progress)
+        commands = _commands(task, out, dataset_folder, request.epochs)
         for step, (title, main, words) in enumerate(commands, start=2):
             print(f"\nStep {step} of 5: {title}\n$ {shlex.join(words)}", flush=True)
-            status = main(words[1:] + ([] if show_progress else ["--no_pbar"]))
+            status = main(words[1:] + ([] if request.show_progress else ["--no_pbar"]))
             if status == INTERRUPTED:
                 raise KeyboardInterrupt
             if status:
@@ -169,7 +171,7 @@ def _commands(
     return [
         (
             "fingerprint, plan and preprocess",
-            plan.plan_and_preprocess_main,
+            plan_and_preprocess.main,
             ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET, "-tr", TRAINER]
             + [*raw, *preprocessed],
         ),

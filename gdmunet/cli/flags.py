@@ -37,7 +37,7 @@ def command(kind: type[R]) -> Callable[[Callable[[R, Folders], int | None]], Mai
 
 def parser_of(kind: type[Request]) -> CommandParser:
     """The parser of a request's command, with a flag for every field."""
-    parser = CommandParser(kind.command.name, kind.command.description, folders=kind.command.folders, progress=None)
+    parser = CommandParser(kind.synopsis.name, kind.synopsis.description, folders=kind.synopsis.folders)
     groups: dict[str, Any] = {}
     for field in request_fields(kind):
         group = field.flag.group

@@ -6,51 +6,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-from gdmunet.cli import (
-    convert_dicom,
-    convert_synthrad,
-    demo,
-    download_encoder,
-    encoders,
-    evaluate,
-    models,
-    new_dataset,
-    plan,
-    predict,
-    report,
-    simulate_svct,
-)
 from gdmunet.cli.arguments import CommandParser, help_text
 from gdmunet.cli.flags import parser_of
-from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
-
-# Every command of pyproject.toml, in the order in which a user meets them.
-PARSERS: dict[str, Callable[[], CommandParser]] = {
-    "gdm_demo": demo.parser,
-    "gdm_new_dataset": new_dataset.parser,
-    "gdm_convert_dicom": convert_dicom.parser,
-    "gdm_convert_synthrad2025": convert_synthrad.parser,
-    "gdm_download_encoder": download_encoder.parser,
-    "gdm_simulate_svct": simulate_svct.parser,
-    "gdm_plan_and_preprocess": plan.plan_and_preprocess_parser,
-    "gdm_extract_fingerprint": plan.extract_fingerprint_parser,
-    "gdm_plan_experiment": plan.plan_experiment_parser,
-    "gdm_preprocess": plan.preprocess_parser,
-    "gdm_pretrain_encoder": encoders.pretrain_parser,
-    "gdm_audit_encoder": encoders.audit_parser,
-    "gdm_train": lambda: parser_of(TrainRequest),
-    "gdm_predict": predict.parser,
-    "gdm_evaluate": evaluate.parser,
-    "gdm_compare": lambda: parser_of(CompareRequest),
-    "gdm_report": report.parser,
-    "gdm_view": report.view_parser,
-    "gdm_find_best_configuration": models.find_best_configuration_parser,
-    "gdm_ensemble": models.ensemble_parser,
-    "gdm_export_model": models.export_model_parser,
-    "gdm_import_model": models.import_model_parser,
-}
+from gdmunet.workflows.requests.catalogue import REQUESTS
 
 _INTRODUCTION = """# Commands
 
@@ -69,7 +28,7 @@ This page is written from the commands themselves (`python -m gdmunet.cli.refere
 
 def commands_page() -> str:
     """The page in Markdown."""
-    return _INTRODUCTION + "".join(section(parser()) for parser in PARSERS.values())
+    return _INTRODUCTION + "".join(section(parser_of(kind)) for kind in REQUESTS)
 
 
 def section(parser: CommandParser) -> str:

@@ -12,7 +12,8 @@ from gdmunet.device import Precision
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
-from gdmunet.plans import Configuration, Plans, PresetName, Reason
+from gdmunet.plan_names import PresetName
+from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from gdmunet.plans import NetworkSpec, PresetName
+from gdmunet.plan_names import PresetName
+from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.topology import Topology
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from gdmunet.dataset import Fold
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import network_input
 from gdmunet.encoders.views import random_window
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
-from gdmunet.plans import Configuration, Fold, Plans
+from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 
 # Window voxels to volume voxels; what is read around a body voxel must hold the widest window.

@@ -10,7 +10,8 @@ from gdmunet import commands
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.plans import FINGERPRINT_FILE, Plans, PresetName, default_plans_name
+from gdmunet.plan_names import PresetName, default_plans_name
+from gdmunet.plans import FINGERPRINT_FILE, Plans
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment

@@ -12,7 +12,8 @@ from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case
-from gdmunet.plans import PLANS_VERSION, Configuration, Plans, planning_flags
+from gdmunet.plan_names import planning_flags
+from gdmunet.plans import PLANS_VERSION, Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
 from gdmunet.preprocessing.fingerprint import source_files
 from gdmunet.preprocessing.preprocessor import prepare_case

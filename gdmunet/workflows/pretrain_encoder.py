@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.dataset import find_dataset
@@ -13,43 +12,15 @@ from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingS
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plans import find_plans
-from gdmunet.progress import Progress
+from gdmunet.progress import Progress, say
 from gdmunet.quantities import counted
 from gdmunet.results import RESUME_FILE, ResultsFolder
 from gdmunet.training.loop.interruption import FoldLock, Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
+from gdmunet.workflows.requests.encoders import PretrainEncoderRequest
 
 
-@dataclass(frozen=True)
-class PretrainingRequest:
-    """What to pretrain on and how long, as the command line says it.
-
-    Attributes
-    ----------
-    configuration
-        Name, or None: ``2d`` for two dimensions, ``3d_fullres`` for three.
-    out
-        Run folder, or None: beside the models of the data set.
-    overwrite
-        Start over, although the folder holds a run.
-    """
-
-    dataset: str
-    dimensions: int = 3
-    configuration: str | None = None
-    fold: str = "0"
-    plans_name: str = "gdmPlans"
-    iterations: int = 5000
-    crop: int | None = None
-    batch_size: int | None = None
-    seed: int = 0
-    out: Path | None = None
-    overwrite: bool = False
-    device: str | None = None
-    show_progress: bool = True
-
-
-def run_pretraining(request: PretrainingRequest, folders: Folders) -> Path | None:
+def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path | None:
     """Pretrain, or go on where an interrupted run stood; the run folder, or None where Ctrl-C stopped it.
 
     Raises
@@ -60,7 +31,7 @@ def run_pretraining(request: PretrainingRequest, folders: Folders) -> Path | Non
     """
     flat = request.dimensions == 2
     name = request.configuration or ("2d" if flat else "3d_fullres")
-    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans_name)
+    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
     source = TargetSource.find(plans, name, request.fold, folders)
     settings = PretrainingSettings(
         dimensions=request.dimensions,
@@ -101,7 +72,7 @@ def _train(training: Pretraining, show_progress: bool) -> bool:
             progress.step(notes, count=iteration - progress.done)
 
         finished = training.run(report=report, stop=lambda: interruption.requested is not None)
-    print(
+    say(
         f"{training.state.iteration} of {counted(total, 'iteration')}, {time.monotonic() - started:.0f} s: "
         f"{training.folder}"
     )

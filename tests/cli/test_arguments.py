@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gdmunet import __version__
-from gdmunet.cli.arguments import CommandParser, folders_from, name_and_value, positive_int, run_command, share
+from gdmunet.cli.arguments import CommandParser, folders_from, run_command
 from gdmunet.errors import GdmError
 
 
@@ -16,6 +16,8 @@ def parser():
     command.add_argument("-device", "--device")
     command.add_argument("-step_size", "--step_size", type=float, default=0.5, help="a share")
     command.add_argument("-i", nargs="+")
+    command.common.add_argument("--no_pbar", action="store_true")
+    command.add_version()
     return command
 
 
@@ -94,10 +96,3 @@ def test_our_own_mistakes_keep_their_traceback():
 
     with pytest.raises(ZeroDivisionError):
         main([])
-
-
-def test_kinds_of_values_refuse_what_they_are_not():
-    assert positive_int("3") == 3 and share("1") == 1 and name_and_value("a=b=c") == ("a", "b=c")
-    for kind, text in ((positive_int, "0"), (share, "1.5"), (share, "0"), (name_and_value, "abc")):
-        with pytest.raises(Exception, match=text):
-            kind(text)

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from gdmunet.cli import compare, plan
-from gdmunet.cli.models import export_model_main, import_model_main
+from gdmunet.cli import compare, export_model, import_model, plan_and_preprocess
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -36,7 +35,7 @@ class Workplace:
         make_phantom_demo(folder / "raw", cases=4, size=16, show_progress=False)
         words = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--no_pbar", "-device", "cpu"]
         words += ["-tr", "AdversarialTrainer", "-encoder", "mini"]
-        assert plan.plan_and_preprocess_main([*words, *self.words[:4]]) == 0
+        assert plan_and_preprocess.main([*words, *self.words[:4]]) == 0
         self.results = folder / "results" / "Dataset502_DemoPhantoms"
         self.output = self.results / "comparisons" / "gdmPlans_tiny__3d_fullres"
 
@@ -110,8 +109,8 @@ def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, mo
     assert work.compare(*words) == 0
     (fold,) = work.results.glob("*iterations=6*/fold_0")
     folders = ["--results", str(work.folder / "results")]
-    assert export_model_main(["-m", str(fold.parent), "-o", str(tmp_path / "model.zip"), *folders]) == 0
-    assert import_model_main([str(tmp_path / "model.zip"), "--overwrite", *folders]) == 0
+    assert export_model.main(["-m", str(fold.parent), "-o", str(tmp_path / "model.zip"), *folders]) == 0
+    assert import_model.main([str(tmp_path / "model.zip"), "--overwrite", *folders]) == 0
     assert not (fold / "resume.pt").exists()
     weights = {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
     assert list(weights) == ["checkpoint_best.safetensors"]

@@ -4,12 +4,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from gdmunet.cli import predict
 from gdmunet.cli.convert_dicom import main
+from gdmunet.cli.flags import parser_of, request_from
 from gdmunet.dicom.series import scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, read_volume, write_volume
+from gdmunet.workflows.requests.prediction import PredictRequest
 
 GRID = Geometry((4, 6, 5), (2.0, 1.0, 1.5), (3.0, -4.0, 50.0), (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
 
@@ -120,5 +121,5 @@ def test_flags_that_do_not_belong_together_are_refused(tmp_path, words, capsys):
 
 def test_prediction_has_the_flags():
     words = ["-i", "in", "-o", "out", "--dicom-out", "d", "--series", "3", "4", "--fix_geometry"]
-    found = predict.parser().parse_args(words)
-    assert found.series == ["3", "4"] and found.fix_geometry and str(found.dicom_out) == "d"
+    found = request_from(PredictRequest, parser_of(PredictRequest).parse_args(words))
+    assert found.series == ("3", "4") and found.fix_geometry and str(found.dicom_out) == "d"

@@ -14,6 +14,7 @@ from gdmunet.cli.demo import main
 from gdmunet.cli.demo_run import TASKS, DemoSummary
 from gdmunet.errors import GdmError
 from gdmunet.peak_memory import PeakMemory
+from gdmunet.workflows.requests.demonstration import DemoRequest
 
 
 class StoppedError(Exception):
@@ -74,8 +75,9 @@ def test_peak_memory_sees_what_was_allocated_and_freed():
 def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
     task = TASKS["mr2ct"]
     short = type(task)(**{**vars(task), "make_data": lambda raw, show: raw / "Dataset502_DemoPhantoms"})
+    monkeypatch.setitem(TASKS, "mr2ct", short)
     with pytest.raises(GdmError, match="gdm_plan_and_preprocess failed"):
-        demo_run.run_demo(short, tmp_path / "out", epochs=1, overwrite=False, show_progress=False)
+        demo_run.run_demo(DemoRequest(task="mr2ct", out=tmp_path / "out", epochs=1, show_progress=False))
 
 
 def test_the_page_shows_the_commands_that_run():

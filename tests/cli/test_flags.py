@@ -9,10 +9,10 @@ from gdmunet.cli.flags import command, parser_of, request_from
 from gdmunet.cli.reference import section
 from gdmunet.errors import GdmError
 from gdmunet.workflows.requests.declaration import (
-    Command,
     ProgressRequest,
     RequestError,
     Switch,
+    Synopsis,
     option,
     request,
     switches,
@@ -22,7 +22,7 @@ from gdmunet.workflows.requests.values import COUNT, SHARE
 
 @request
 class SampleRequest(ProgressRequest):
-    command = Command("gdm_sample", "Tests.", folders=("raw", "results"))
+    synopsis = Synopsis("gdm_sample", "Tests.", folders=("raw", "results"))
     dataset: str = option(help="number or name")
     fold: str = option(help="number of the fold", default="0")
     images: tuple[Path, ...] = option("-i", "--images", help="folders", metavar="DIR")

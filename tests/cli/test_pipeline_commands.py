@@ -7,7 +7,17 @@ import shutil
 import numpy as np
 import pytest
 
-from gdmunet.cli import evaluate, models, plan, predict, train
+from gdmunet.cli import (
+    ensemble,
+    evaluate,
+    export_model,
+    find_best_configuration,
+    import_model,
+    plan_and_preprocess,
+    predict,
+    preprocess,
+    train,
+)
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.imageio import read_volume
 
@@ -25,7 +35,7 @@ class Workplace:
 
     def plan(self, *words):
         folders = ["--raw", str(self.raw), "--preprocessed", str(self.preprocessed)]
-        return plan.plan_and_preprocess_main(
+        return plan_and_preprocess.main(
             ["-np", "1", "--no_pbar", "-device", "cpu", "-tr", "FidelityTrainer", *folders, *words]
         )
 
@@ -102,9 +112,9 @@ def test_prediction_needs_no_flags_when_there_is_one_model(trained, tmp_path, ca
 
 def test_preprocessing_again_leaves_finished_cases(trained, capsys):
     folders = ["--raw", str(trained.raw), "--preprocessed", str(trained.preprocessed), "--no_pbar", "-np", "1"]
-    assert plan.preprocess_main(["-d", "502", "-p", PLANS, *folders]) == 0
+    assert preprocess.main(["-d", "502", "-p", PLANS, *folders]) == 0
     assert "3d_fullres: 0 cases prepared, 3 unchanged" in capsys.readouterr().out
-    assert plan.preprocess_main(["-d", "502", "-p", "other", *folders]) == 1
+    assert preprocess.main(["-d", "502", "-p", "other", *folders]) == 1
     text = error_of(capsys)
     assert "no plans other" in text and PLANS in text and "remedy" in text
 
@@ -214,9 +224,9 @@ def test_a_target_without_image_and_the_reverse_are_named(tmp_path, capsys):
 
 def test_a_model_travels_as_a_zip(trained, tmp_path, capsys):
     archive = tmp_path / "model.zip"
-    assert models.export_model_main(["-o", str(archive), "--results", str(trained.results)]) == 0
-    assert models.import_model_main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 0
-    assert models.import_model_main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 1
+    assert export_model.main(["-o", str(archive), "--results", str(trained.results)]) == 0
+    assert import_model.main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 0
+    assert import_model.main([str(archive), "--results", str(tmp_path / "elsewhere")]) == 1
     assert "--overwrite" in error_of(capsys)
     out = tmp_path / "predictions"
     words = ["-i", str(trained.dataset / "imagesTs"), "-o", str(out), "-device", "cpu", "--no_pbar"]
@@ -225,12 +235,12 @@ def test_a_model_travels_as_a_zip(trained, tmp_path, capsys):
 
 def test_the_best_configuration_and_an_ensemble(trained, tmp_path, capsys):
     words = ["502", "--raw", str(trained.raw), "--results", str(trained.results), "--no_pbar"]
-    assert models.find_best_configuration_main(words) == 0
+    assert find_best_configuration.main(words) == 0
     assert "gdm_predict -i INPUT_FOLDER" in capsys.readouterr().out
     targets = str(trained.dataset / "targetsTs")
     shutil.copytree(targets, tmp_path / "a")
     words = ["-i", str(tmp_path / "a"), targets, "-o", str(tmp_path / "mean"), "--no_pbar"]
-    assert models.ensemble_main(words) == 0
+    assert ensemble.main(words) == 0
     mean, first = (read_volume(f / "head_003.nii.gz").array for f in (tmp_path / "mean", tmp_path / "a"))
     assert np.array_equal(mean, first)
 
@@ -240,7 +250,7 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     make_phantom_demo(work.raw, cases=4, size=32, show_progress=False)
     folders = ["--raw", str(work.raw), "--preprocessed", str(work.preprocessed), "--no_pbar"]
     planning = ["-d", "502", "-c", "3d_fullres", "-pl", "tiny", "-np", "1", "-device", "cpu"]
-    assert plan.plan_and_preprocess_main([*planning, *folders]) == 0
+    assert plan_and_preprocess.main([*planning, *folders]) == 0
     text = " ".join(capsys.readouterr().out.split())  # the table wraps its lines
     assert "encoder (3D)" in text and "mini (built in)" in text and "too slow without a GPU" in text
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())

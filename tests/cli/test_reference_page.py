@@ -1,6 +1,7 @@
 """Every command: its help, its defaults, its place in pyproject.toml and in the documentation."""
 
 import argparse
+import functools
 import importlib
 import subprocess
 import sys
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from gdmunet.cli.arguments import help_text
-from gdmunet.cli.reference import PARSERS, commands_page
+from gdmunet.cli.flags import parser_of
+from gdmunet.cli.reference import commands_page
+from gdmunet.workflows.requests.catalogue import REQUESTS
 
 ROOT = Path(__file__).parents[2]
+PARSERS = {kind.synopsis.name: functools.partial(parser_of, kind) for kind in REQUESTS}
 
 
 def entry_points():

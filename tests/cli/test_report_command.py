@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 from report_samples import make_evaluation  # noqa: E402
 
-from gdmunet.cli.report import main, view_parser
+from gdmunet.cli.flags import parser_of
+from gdmunet.cli.report import main
+from gdmunet.workflows.requests.evaluation import ViewRequest
 
 
 @pytest.fixture
@@ -32,5 +34,5 @@ def test_an_unknown_metric_or_folder_is_an_error(folder, capsys, tmp_path):
 
 
 def test_viewing_has_the_same_source_flags(folder):
-    arguments = view_parser().parse_args([str(folder), "--port", "0", "-ref", str(folder)])
+    arguments = parser_of(ViewRequest).parse_args([str(folder), "--port", "0", "-ref", str(folder)])
     assert (arguments.folder, arguments.reference, arguments.port) == (folder, folder, 0)

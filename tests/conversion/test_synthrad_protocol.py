@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from synthrad_trees import training_2025, validation_2025, write_case
 
-from gdmunet.cli import convert_synthrad, evaluate, plan, predict, train
+from gdmunet.cli import convert_synthrad, evaluate, plan_and_preprocess, predict, train
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def work(tmp_path_factory):
     common = ["--no_pbar", "-device", "cpu"]
     assert convert_synthrad.main(["-i", str(root / "download"), "-d", "503", "--no_pbar", *raw]) == 0
     planning = ["-d", "503", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--verify_dataset_integrity"]
-    assert plan.plan_and_preprocess_main([*planning, *common, *raw, *preprocessed]) == 0
+    assert plan_and_preprocess.main([*planning, *common, *raw, *preprocessed]) == 0
     settings = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2", "-np", "0"]
     training = ["503", "3d_fullres", "0", "-p", "gdmPlans_tiny", *settings, *common]
     assert train.main([*training, *raw, *preprocessed, *results]) == 0

@@ -7,6 +7,7 @@ import torch
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_network
+from gdmunet.plan_names import default_plans_name
 from gdmunet.plans import MemoryFootprint, Plans
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from gdmunet.preprocessing.memory import training_footprint
@@ -14,7 +15,7 @@ from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import from_json, save_json, to_json
-from gdmunet.workflows.plan import default_plans_name, run_planning
+from gdmunet.workflows.plan import run_planning
 
 
 def statistics(mean=0.0, std=100.0, median=10.0, minimum=-1000.0, maximum=2000.0):

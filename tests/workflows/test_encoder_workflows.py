@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from gdmunet.cli.encoders import audit_main, pretrain_main
+from gdmunet.cli import audit_encoder, pretrain_encoder
 from gdmunet.encoders.mini import build_mae
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
 
@@ -38,12 +38,12 @@ def test_windows_of_slices(toy):
 def test_pretraining_gives_an_encoder_and_the_audit_takes_it(toy, tmp_path, capsys, dimensions):
     out, numbers = tmp_path / "run", tmp_path / "audit.json"
     command = ["-d", "901", "--dimensions", str(dimensions), "-o", str(out), *SHORT, *folders(toy)]
-    assert pretrain_main(command) == 0
+    assert pretrain_encoder.main(command) == 0
     assert f"mae:{out}" in capsys.readouterr().out
     units = TargetSource.find(toy[0], "2d" if dimensions == 2 else "3d_fullres", "0", toy[1]).units
     assert build_mae(out, units, dimensions)(torch.zeros(1, 1, *(16,) * dimensions))[-1].values.isfinite().all()
     flags = ["--dimensions", str(dimensions), "--windows", "1", "--window", "16", "--random", "--json", str(numbers)]
-    assert audit_main(["-e", f"mae:{out}", "-d", "901", *flags, *folders(toy)]) == 0
+    assert audit_encoder.main(["-e", f"mae:{out}", "-d", "901", *flags, *folders(toy)]) == 0
     assert "random weights" in capsys.readouterr().out
     found = json.loads(numbers.read_text())
     assert len(found["audit"]["levels"]) == len(found["random"]["levels"]) == 4
@@ -53,17 +53,19 @@ def test_pretraining_gives_an_encoder_and_the_audit_takes_it(toy, tmp_path, caps
 
 def test_a_finished_run_is_not_trained_again(toy, tmp_path, capsys):
     command = ["-d", "901", "-o", str(tmp_path / "run"), *SHORT, *folders(toy)]
-    assert pretrain_main(command) == 0
+    assert pretrain_encoder.main(command) == 0
     weights = (tmp_path / "run" / "encoder.safetensors").read_bytes()
-    assert pretrain_main(command) == 0
+    assert pretrain_encoder.main(command) == 0
     assert (tmp_path / "run" / "encoder.safetensors").read_bytes() == weights
-    assert pretrain_main([*command, "--seed", "4"]) == 1
+    assert pretrain_encoder.main([*command, "--seed", "4"]) == 1
     assert "seed was 0" in capsys.readouterr().err
 
 
 def test_unknown_folds_and_missing_volumes_are_errors(toy, tmp_path, capsys):
-    assert pretrain_main(["-d", "901", "-f", "9", *SHORT, *folders(toy)]) == 1
+    assert pretrain_encoder.main(["-d", "901", "-f", "9", *SHORT, *folders(toy)]) == 1
     assert "fold 9" in capsys.readouterr().err
-    assert audit_main(folders(toy)) == 1
+    with pytest.raises(SystemExit) as end:
+        audit_encoder.main(folders(toy))
+    assert end.value.code == 2
     assert "-i" in capsys.readouterr().err
-    assert audit_main(["-i", str(tmp_path), *folders(toy)]) == 1
+    assert audit_encoder.main(["-i", str(tmp_path), *folders(toy)]) == 1

@@ -10,7 +10,7 @@ from gdmunet import commands
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
-from gdmunet.plans import planning_flags
+from gdmunet.plan_names import planning_flags
 from gdmunet.results import FoldFolder, ResultsFolder
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.state import TrainingState

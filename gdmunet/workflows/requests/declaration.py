@@ -26,7 +26,7 @@ class RequestError(GdmError):
 
 
 @dataclass(frozen=True)
-class Command:
+class Synopsis:
     """What a request's command is called, what it is for, and which folders it uses."""
 
     name: str
@@ -145,7 +145,7 @@ def request(kind: C) -> C:
 class Request:
     """A command with its options, checked. Every field has a keyword in Python and a flag on the command line."""
 
-    command: ClassVar[Command]
+    synopsis: ClassVar[Synopsis]
 
     def __post_init__(self) -> None:
         """Refuse values of another kind or out of bounds, and two options that exclude each other (RequestError)."""

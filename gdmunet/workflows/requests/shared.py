@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.plans import DEFAULT_PLANS
+from gdmunet.plan_names import DEFAULT_PLANS, ConfigurationName
 from gdmunet.workflows.requests.declaration import option
 from gdmunet.workflows.requests.values import COUNT, NATURAL
 
 Device = Literal["cuda", "cpu", "mps"]
-ConfigurationName = Literal["3d_fullres", "3d_lowres", "2d"]
 Checkpoint = Literal["best", "final", "latest"]
 
 # What gdm_train trains and what plans are made for; the registry of trainers holds its class.
 DEFAULT_TRAINER = "GDMTrainer"
+
+NEW_NUMBER = "number of the new data set, 1 to 999"
+HELD_OUT = "cases to hold out, by identifier; or one number from 0 to 1, the share of patients; default: none"
 
 _BEST_DEVICE = "default: cuda where there is one, else mps, else cpu"
 _ANY_MODEL = "default: any, if only one model fits"
@@ -25,9 +28,9 @@ def device_option(purpose: str = "computing device") -> Device | None:
     return option("-device", "--device", help=f"{purpose}; {_BEST_DEVICE}", default=None)
 
 
-def processes_option(default: int = 1) -> int:
+def processes_option(default: int = 1, text: str = "worker processes") -> int:
     """``-np`` of a command that works case by case."""
-    return option("-np", "--processes", help="worker processes", default=default, metavar="N", bounds=COUNT)
+    return option("-np", "--processes", help=text, default=default, metavar="N", bounds=COUNT)
 
 
 def loader_processes_option() -> int | None:
@@ -69,9 +72,25 @@ def settings_texts(settings: dict[str, str], epochs: int | None, iterations: int
     return settings | {name: str(length) for name, length in lengths.items() if length is not None}
 
 
+def configurations_option(text: str) -> tuple[ConfigurationName, ...] | None:
+    """``-c`` of a command for several configurations."""
+    names = ", ".join(typing.get_args(ConfigurationName))
+    return option("-c", "--configuration", help=f"{text}; any of {names}", default=None, metavar="CONFIGURATION")
+
+
 def plans_option(text: str = "name of the plans") -> str:
     """``-p``."""
     return option("-p", "--plans", help=text, default=DEFAULT_PLANS)
+
+
+def float_option() -> bool:
+    """``--float``."""
+    return option("--float", help="write float32 also where integers would do (CT)", default=False)
+
+
+def model_folder_option(text: str) -> Path | None:
+    """``-m``."""
+    return option("-m", "--model", help=f"{text}; default: found in the results folder", default=None, metavar="DIR")
 
 
 def model_dataset_option() -> str | None:
@@ -121,7 +140,7 @@ def judge_file_option() -> Path | None:
     )
 
 
-def test_option(text: str) -> tuple[str, ...]:
+def held_out_option(text: str) -> tuple[str, ...]:
     """``--test``: held-out cases, or one number that is the share of patients."""
     return option("--test", help=text, default=(), metavar="CASE")
 

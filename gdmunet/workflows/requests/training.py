@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.workflows.requests.declaration import Command, ProgressRequest, Switch, option, request, switches
+from gdmunet.workflows.requests.declaration import ProgressRequest, Switch, Synopsis, option, request, switches
 from gdmunet.workflows.requests.shared import (
     DEFAULT_TRAINER,
     Device,
@@ -28,7 +28,7 @@ _CONFIGURATION = "configuration of the plans: 3d_fullres, 3d_lowres or 2d"
 class TrainRequest(ProgressRequest):
     """Train one fold of one configuration."""
 
-    command = Command(
+    synopsis = Synopsis(
         "gdm_train",
         "Train one fold of one configuration, then validate it on whole volumes. Settings that differ from the "
         "trainer's own become part of the results folder's name.",
@@ -83,7 +83,7 @@ class TrainRequest(ProgressRequest):
 class CompareRequest(ProgressRequest):
     """Train, predict and score several trainers on the same folds."""
 
-    command = Command(
+    synopsis = Synopsis(
         "gdm_compare",
         "Compare trainers on the held-out cases of the same folds: trains what is missing (an interrupted run goes "
         "on where it stopped), predicts, scores, and writes one comparison as JSON, CSV, Markdown, LaTeX and an HTML "

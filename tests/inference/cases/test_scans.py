@@ -193,7 +193,9 @@ def test_the_command_says_that_masks_were_given_in_training(cts, tmp_path, capsy
 def test_consistency_needs_projections(cts, tmp_path, capsys):
     model = make_model(tmp_path / "results", folds=("0",))
     flags = ["-i", str(cts), "-o", str(tmp_path / "out"), "-m", str(model), "-device", "cpu", "--no_pbar"]
-    assert main([*flags, "--consistency", "2"]) == 1
+    with pytest.raises(SystemExit) as end:
+        main([*flags, "--consistency", "2"])
+    assert end.value.code == 2
     assert "--sinogram or --simulate" in capsys.readouterr().err
 
 

@@ -1,0 +1,18 @@
+"""``gdm_audit_encoder``: an encoder on the user's volumes, level by level."""
+
+from __future__ import annotations
+
+from gdmunet.cli.flags import command
+from gdmunet.paths import Folders
+from gdmunet.workflows.requests.encoders import AuditEncoderRequest
+
+
+@command(AuditEncoderRequest)
+def main(request: AuditEncoderRequest, folders: Folders) -> None:
+    """Entry point of ``gdm_audit_encoder``."""
+    from gdmunet.encoders.audit_report import audit_table
+    from gdmunet.workflows.audit_encoder import audit_encoder
+
+    result = audit_encoder(request, folders)
+    print(f"{result.audit.encoder} on {', '.join(result.audit.volumes)}\n")
+    print(audit_table(result.audit, result.random))

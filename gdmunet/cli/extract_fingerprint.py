@@ -1,0 +1,15 @@
+"""``gdm_extract_fingerprint``: measure every training case."""
+
+from __future__ import annotations
+
+from gdmunet.cli.flags import command
+from gdmunet.paths import Folders
+from gdmunet.workflows.requests.planning import ExtractFingerprintRequest
+
+
+@command(ExtractFingerprintRequest)
+def main(request: ExtractFingerprintRequest, folders: Folders) -> None:
+    """Entry point of ``gdm_extract_fingerprint``."""
+    from gdmunet.workflows import plan_and_preprocess as steps
+
+    steps.extract_fingerprint(request, folders)

@@ -1,0 +1,23 @@
+"""What plans, the networks they choose and their configurations are called; light, so that ``--help`` can say it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+# Kinds of network that planning can choose; `gdmunet.preprocessing.presets` says what each fixes.
+PresetName = Literal["plain", "M", "L", "XL", "tiny"]
+ConfigurationName = Literal["3d_fullres", "3d_lowres", "2d"]
+DEFAULT_PLANS = "gdmPlans"
+
+
+def default_plans_name(preset: PresetName) -> str:
+    """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
+    return DEFAULT_PLANS if preset == "plain" else f"{DEFAULT_PLANS}_{preset}"
+
+
+def planning_flags(name: str) -> tuple[str, ...]:
+    """The flags of planning that give plans of this name."""
+    for preset in get_args(PresetName):
+        if name == default_plans_name(preset):
+            return () if preset == "plain" else ("-pl", preset)
+    return ("-overwrite_plans_name", name)

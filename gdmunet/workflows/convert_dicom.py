@@ -1,0 +1,89 @@
+"""DICOM series to volumes and data sets, and CT volumes to DICOM series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.conversion.dicom_dataset import DicomLayout, convert_dicom_dataset
+from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
+from gdmunet.conversion.held_out import read_groups
+from gdmunet.dicom.series import scan_series
+from gdmunet.dicom.slices import count_other_files
+from gdmunet.paths import Folders
+from gdmunet.workflows.requests.datasets import ConvertDicomRequest
+from gdmunet.workflows.requests.declaration import RequestError
+
+
+def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, ...]:
+    """Do what input and output ask for: list series, write a volume, a series, or a data set.
+
+    Returns
+    -------
+    lines
+        What was found or written, to be printed.
+
+    Raises
+    ------
+    RequestError
+        The options do not fit the kind of input.
+    GdmError
+        No series, several, or one that is not a volume.
+    """
+    if request.dataset is not None:
+        return _make_dataset(request, request.dataset, folders)
+    if request.input.is_file():
+        if request.output is None:
+            raise RequestError("-o FOLDER is needed to write a DICOM series")
+        return _write_series(request, request.output)
+    if request.reference or request.description:
+        raise RequestError("--reference and --description belong to -i FILE, a volume to be written as DICOM")
+    return _list(request.input) if request.output is None else _write_volume(request, request.output)
+
+
+def _list(folder: Path) -> tuple[str, ...]:
+    series = scan_series(folder)
+    lines = [f"{len(series)} series in {folder}: number, modality, images, description, UID", *map(str, series)]
+    if others := count_other_files(folder):
+        lines.append(f"other files, left out: {others} (they do not begin as DICOM files do: 128 bytes, then DICM)")
+    return tuple(lines)
+
+
+def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
+    read = series_to_volume(request.input, output, request.series, request.fix_geometry)
+    geometry = read.volume.geometry
+    shape = " x ".join(map(str, geometry.shape))
+    spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
+    return (
+        f"wrote {output} from series\n{read.series}",
+        f"  {shape} voxels of {spacing} mm (z y x)",
+        *(f"  resampled onto a regular grid; {repair}" for repair in read.repairs),
+    )
+
+
+def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
+    written = volume_to_series(request.input, output, request.reference, request.series, request.description)
+    rounded = ("  values were rounded to whole HU",) if written.rounded else ()
+    return (f"wrote {written.slices} slices into {output}, series {written.uid}", *rounded)
+
+
+def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> tuple[str, ...]:
+    done = convert_dicom_dataset(
+        DicomLayout(request.input, request.condition_folder, request.target_folder),
+        folders.raw,
+        number,
+        request.name,
+        channels=request.channel,
+        target=request.target,
+        test=request.test,
+        groups=read_groups(request.groups) if request.groups else None,
+        fix_geometry=request.fix_geometry,
+        resample=request.resample,
+        seed=request.seed,
+        processes=request.processes,
+        show_progress=request.show_progress,
+    )
+    return (
+        *done.notes,
+        f"wrote {done.folder}, {len(done.cases)} cases",
+        f"next: gdm_plan_and_preprocess -d {number} --verify_dataset_integrity",
+    )

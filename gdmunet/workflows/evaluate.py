@@ -1,0 +1,78 @@
+"""Evaluation as a command runs it: groups, ranges and label maps from the request, scores to files."""
+
+from __future__ import annotations
+
+from gdmunet.conversion.held_out import read_groups
+from gdmunet.conversion.synthrad_files import challenge_groups
+from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
+from gdmunet.evaluation.distributions.judge import JudgeOptions
+from gdmunet.evaluation.report.page import write_scores_page
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.summary import Summary, save_summary
+from gdmunet.evaluation.scores.summary_text import write_csv
+from gdmunet.evaluation.scores.synthrad import challenge_structures, challenge_year, check_challenge
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders
+from gdmunet.paths import Folders, downloads_allowed
+from gdmunet.volume_folders import find_volumes
+from gdmunet.workflows.requests.evaluation import EvaluateRequest
+
+
+def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
+    """Score a folder of predictions, and write the summary and the tables that were asked for.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set; files that are missing or do not fit together; a challenge without what it needs.
+    """
+    descriptor = load_descriptor(find_dataset(folders.raw, request.dataset)) if request.dataset else None
+    groups = _groups(request, descriptor)
+    year = request.range
+    if request.synthrad:
+        given = {"mask": request.mask, "fov": request.fov, "data_range": request.data_range}
+        check_challenge(**{name: value is not None for name, value in given.items()})
+        year = year or challenge_year(groups)
+    summary = evaluate_folders(
+        EvaluationFolders(
+            request.reference,
+            request.prediction,
+            request.mask,
+            request.fov,
+            request.labels_ref,
+            request.labels_pred,
+        ),
+        EvaluationOptions(
+            descriptor=descriptor,
+            range_name=year,
+            data_range=request.data_range,
+            groups=groups,
+            structures=challenge_structures(groups) if request.synthrad else None,
+            judge=_judge(request, folders),
+            allow_missing=request.allow_missing,
+            processes=request.processes,
+            show_progress=request.show_progress,
+        ),
+    )
+    save_summary(summary, request.summary_file)
+    if request.csv:
+        write_csv(summary, request.csv)
+    if request.html:
+        write_scores_page(summary, request.html)
+    return summary
+
+
+def _judge(request: EvaluateRequest, folders: Folders) -> JudgeOptions | None:
+    if request.judge is None:
+        return None
+    return JudgeOptions(request.judge, folders.encoders, request.judge_file, allow_download=downloads_allowed())
+
+
+def _groups(request: EvaluateRequest, descriptor: DatasetDescriptor | None) -> dict[str, dict[str, str]]:
+    """The groups of every reference: of SynthRAD's identifiers, the data set, the table; later ones win."""
+    table = read_groups(request.groups) if request.groups else {}
+    names = find_volumes(request.reference) if request.reference.is_dir() else {}
+    known = challenge_groups(names) if request.synthrad else {}
+    return {
+        name: known.get(name, {}) | (groups_of(descriptor, name) if descriptor else {}) | table.get(name, {})
+        for name in names
+    }

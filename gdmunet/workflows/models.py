@@ -1,0 +1,92 @@
+"""What is done with trained models and their predictions: compare, average, pack, unpack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.evaluation.scores import configurations
+from gdmunet.inference import archive
+from gdmunet.inference.ensemble import ensemble_folders
+from gdmunet.inference.trained_models import resolve_model
+from gdmunet.paths import Folders
+from gdmunet.progress import say
+from gdmunet.workflows.requests.models import (
+    EnsembleRequest,
+    ExportModelRequest,
+    FindBestConfigurationRequest,
+    ImportModelRequest,
+)
+
+
+def find_best_configuration(
+    request: FindBestConfigurationRequest, folders: Folders
+) -> configurations.BestConfiguration:
+    """Compare the trained models of a data set, and pairs of them, by the validation of their folds.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set, or no validated model.
+    """
+    return configurations.find_best_configuration(
+        folders.results,
+        folders.raw,
+        request.dataset,
+        configurations.CandidateOptions(
+            trainers=request.trainer,
+            plans=request.plans,
+            configurations=request.configuration,
+            folds=request.folds,
+            ensembles=request.ensembling,
+            processes=request.processes,
+            show_progress=request.show_progress,
+        ),
+    )
+
+
+def ensemble(request: EnsembleRequest, folders: Folders) -> list[Path]:
+    """Average the predictions of several folders; gives the files that were written.
+
+    Raises
+    ------
+    GdmError
+        Cases or grids that differ.
+    """
+    return ensemble_folders(
+        request.input, request.output, as_float=request.as_float, show_progress=request.show_progress
+    )
+
+
+def export_model(request: ExportModelRequest, folders: Folders) -> Path:
+    """Pack a trained model into one zip file, and give its path.
+
+    Raises
+    ------
+    GdmError
+        No model or several fit, or a fold without the checkpoint.
+    """
+    folder = (
+        request.model
+        or resolve_model(
+            folders.results,
+            request.dataset,
+            request.configuration,
+            request.trainer,
+            request.plans,
+            folds=request.folds,
+            checkpoint=request.checkpoint,
+        ).path
+    )
+    say(f"model: {folder}")
+    return archive.export_model(folder, request.output, request.folds, request.checkpoint)
+
+
+def import_model(request: ImportModelRequest, folders: Folders) -> Path:
+    """Unpack a model into the results folder, and give its folder.
+
+    Raises
+    ------
+    GdmError
+        The file does not hold a model, or a model of that name is there.
+    """
+    return archive.import_model(request.file, folders.results, request.overwrite)

@@ -1,0 +1,194 @@
+"""What the commands that score and show results are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SUMMARY_FILE
+from gdmunet.workflows.requests.declaration import ProgressRequest, Request, Synopsis, option, request
+from gdmunet.workflows.requests.shared import groups_option, judge_file_option, processes_option
+from gdmunet.workflows.requests.values import NATURAL, POSITIVE
+
+
+@request
+class EvaluateRequest(ProgressRequest):
+    """Score a folder of predictions against a folder of references."""
+
+    synopsis = Synopsis(
+        "gdm_evaluate",
+        "Score a folder of predictions against a folder of references with the image metrics of SynthRAD2025 and "
+        "further ones, by case and by group. Files belong together by their names without the ending.",
+        folders=("raw",),
+    )
+    reference: Path = option("-ref", "--reference", help="folder of the references (targets)", metavar="DIR")
+    prediction: Path = option("-pred", "--prediction", help="folder of predictions", metavar="DIR")
+    mask: Path | None = option(
+        "-mask",
+        "--mask",
+        help="folder of body masks inside which the scores are taken; default: none, the whole volume",
+        default=None,
+        metavar="DIR",
+    )
+    fov: Path | None = option(
+        "--fov",
+        help="folder of masks of the field of view: scores are taken inside body and field of view; default: none",
+        default=None,
+        metavar="DIR",
+    )
+    labels_ref: Path | None = option(
+        "--labels_ref",
+        help="folder of label maps of the references (a segmentation of each): adds Dice and HD95; default: none",
+        default=None,
+        metavar="DIR",
+    )
+    labels_pred: Path | None = option(
+        "--labels_pred", help="folder of label maps of the predictions; default: none", default=None, metavar="DIR"
+    )
+    output: Path | None = option(
+        "-o",
+        "--output",
+        help=f"file of the scores; default: {SUMMARY_FILE} in the folder of predictions",
+        default=None,
+        metavar="FILE",
+    )
+    dataset: str | None = option(
+        "-d",
+        "--dataset",
+        help=f"data set whose {DESCRIPTOR_FILE} gives the groups and the target's unit; default: none",
+        default=None,
+    )
+    groups: Path | None = groups_option(
+        "table with the header case,patient and further groups (region, ...) to give the scores by; default: those of "
+        "the data set"
+    )
+    synthrad: bool = option(
+        "--synthrad",
+        help="print the table of the SynthRAD challenge: MAE, PSNR, MS-SSIM (2023: SSIM) and, with label maps, Dice "
+        "and HD95 of its structures, by region and over all cases; regions come from -d, --groups or the identifiers",
+        default=False,
+    )
+    judge: str | None = option(
+        "--judge",
+        help="also compare predictions and references as distributions (Frechet distance, MMD) in the features of this "
+        "encoder, which must not be the one that the generator was trained with; names as for planning; default: none",
+        default=None,
+        metavar="ENCODER",
+    )
+    judge_file: Path | None = judge_file_option()
+    range: Literal["2023", "2025"] | None = option(
+        "--range",
+        help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 3000); default: 2025 for CT; "
+        "with --synthrad 2023 where all regions are brain or pelvis",
+        default=None,
+        group="range",
+    )
+    data_range: tuple[float, float] | None = option(
+        "--data_range",
+        help="range in the target's unit; default: for targets other than CT that of each reference",
+        default=None,
+        metavar=("LOW", "HIGH"),
+        group="range",
+    )
+    csv: Path | None = option(
+        "--csv", help="also write a table, one line for each case; default: none", default=None, metavar="FILE"
+    )
+    html: Path | None = option("--html", help="also write a page; default: none", default=None, metavar="FILE")
+    allow_missing: bool = option(
+        "--allow_missing",
+        help="give a case that cannot be scored a row that says why, instead of stopping",
+        default=False,
+    )
+    processes: int = processes_option()
+
+    @property
+    def summary_file(self) -> Path:
+        """File of the scores."""
+        return self.output or self.prediction / SUMMARY_FILE
+
+
+@request
+class PageRequest(Request):
+    """What a page of results shows."""
+
+    folder: Path = option(
+        help=f"folder with {SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE} (a "
+        "comparison)"
+    )
+    input: Path | None = option(
+        "-i",
+        "--input",
+        help="folder of the conditions; default: images beside the targets",
+        default=None,
+        metavar="DIR",
+    )
+    reference: Path | None = option(
+        "-ref",
+        "--reference",
+        help="folder of the targets; default: the one that was scored",
+        default=None,
+        metavar="DIR",
+    )
+    mask: Path | None = option(
+        "-mask",
+        "--mask",
+        help="folder of the masks; default: the one that was scored with",
+        default=None,
+        metavar="DIR",
+    )
+    channel: int = option("--channel", help="channel of the condition to show", default=0, metavar="N", bounds=NATURAL)
+    metric: str | None = option(
+        "--metric",
+        help=f"score of {SUMMARY_FILE} that says which cases are the worst and the best; default: the mean absolute "
+        "error",
+        default=None,
+    )
+
+
+@request
+class ReportRequest(PageRequest, ProgressRequest):
+    """Write the page of an evaluation, a training or a comparison."""
+
+    synopsis = Synopsis(
+        "gdm_report",
+        "Write one HTML page that needs no network and no other file: scores, distributions, training curves, slices "
+        "of every case with the worst and best ones first, and a viewer.",
+    )
+    output: Path | None = option(
+        "-o", "--output", help=f"file of the page; default: {REPORT_FILE} in the folder", default=None, metavar="FILE"
+    )
+    max_size: float = option(
+        "--max_size",
+        help="largest size of the page, MB of 1e6 bytes",
+        default=60.0,
+        metavar="MB",
+        bounds=POSITIVE,
+    )
+    pictures: int = option(
+        "--pictures",
+        help="largest number of cases with slices, worst and best first",
+        default=100,
+        metavar="N",
+        bounds=NATURAL,
+    )
+    volumes: int = option(
+        "--volumes",
+        help="largest number of cases with coarse volumes for the viewer, worst and best first",
+        default=4,
+        metavar="N",
+        bounds=NATURAL,
+    )
+    processes: int = processes_option()
+
+
+@request
+class ViewRequest(PageRequest):
+    """Serve the page with whole volumes."""
+
+    synopsis = Synopsis(
+        "gdm_view",
+        "Show the page of gdm_report with whole volumes of every case, served to this machine alone until Ctrl-C.",
+    )
+    port: int = option("--port", help="port of the page; default: any free one", default=0, metavar="N", bounds=NATURAL)
+    open: bool = option("--open", help="also open the address in the web browser", default=False)

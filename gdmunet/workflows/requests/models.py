@@ -1,0 +1,89 @@
+"""What the commands about trained models are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.workflows.requests.declaration import ProgressRequest, Request, Synopsis, option, request
+from gdmunet.workflows.requests.shared import (
+    Checkpoint,
+    checkpoint_option,
+    float_option,
+    model_configuration_option,
+    model_dataset_option,
+    model_folder_option,
+    model_plans_option,
+    model_trainer_option,
+    processes_option,
+)
+
+
+@request
+class FindBestConfigurationRequest(ProgressRequest):
+    """Compare the trained models of a data set by their validation."""
+
+    synopsis = Synopsis(
+        "gdm_find_best_configuration",
+        "Compare the trained models of a data set, and pairs of them averaged, by the validation of their folds; "
+        "print the commands that predict with the best.",
+        folders=("raw", "results"),
+    )
+    dataset: str = option(help="number or name of the data set, such as 501")
+    configuration: tuple[str, ...] | None = option(
+        "-c", "--configuration", help="only these configurations; default: all", default=None
+    )
+    trainer: tuple[str, ...] | None = option("-tr", "--trainer", help="only these trainers; default: all", default=None)
+    plans: tuple[str, ...] | None = option("-p", "--plans", help="only these plans; default: all", default=None)
+    folds: tuple[str, ...] | None = option(
+        "-f", "--folds", help="only these folds; default: all validated", default=None, metavar="FOLD"
+    )
+    ensembling: bool = option("--disable_ensembling", help="do not try pairs of models", default=True)
+    processes: int = processes_option()
+
+
+@request
+class EnsembleRequest(ProgressRequest):
+    """Average the predictions of several folders."""
+
+    synopsis = Synopsis("gdm_ensemble", "Average the predictions of several folders, case by case.")
+    input: tuple[Path, ...] = option("-i", "--input", help="two or more folders of predictions", metavar="DIR")
+    output: Path = option("-o", "--output", help="folder for the averages", metavar="DIR")
+    as_float: bool = float_option()
+
+
+@request
+class ExportModelRequest(Request):
+    """Pack a trained model into one file."""
+
+    synopsis = Synopsis(
+        "gdm_export_model",
+        "Pack a trained model into one zip file: plans, weights and settings, no code.",
+        folders=("results",),
+    )
+    output: Path = option("-o", "--output", help="the zip file to write", metavar="FILE")
+    model: Path | None = model_folder_option("folder of the model")
+    dataset: str | None = model_dataset_option()
+    configuration: str | None = model_configuration_option()
+    trainer: str | None = model_trainer_option()
+    plans: str | None = model_plans_option()
+    folds: tuple[str, ...] | None = option(
+        "-f",
+        "--folds",
+        help="folds to pack; default: all that have the checkpoint",
+        default=None,
+        metavar="FOLD",
+    )
+    checkpoint: Checkpoint = checkpoint_option()
+
+
+@request
+class ImportModelRequest(Request):
+    """Unpack a model into the results folder."""
+
+    synopsis = Synopsis(
+        "gdm_import_model",
+        "Unpack a model that gdm_export_model packed into the results folder.",
+        folders=("results",),
+    )
+    file: Path = option(help="the zip file")
+    overwrite: bool = option("--overwrite", help="replace a model of that name with all its folds", default=False)

@@ -1,0 +1,161 @@
+"""What the commands from raw data to prepared cases are asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.plan_names import ConfigurationName, PresetName
+from gdmunet.workflows.requests.declaration import FolderName, ProgressRequest, Synopsis, option, request
+from gdmunet.workflows.requests.shared import (
+    DEFAULT_TRAINER,
+    Device,
+    configurations_option,
+    device_option,
+    plans_option,
+    processes_option,
+    trust_option,
+)
+from gdmunet.workflows.requests.values import POSITIVE
+
+_FOLDERS: tuple[FolderName, ...] = ("raw", "preprocessed")
+
+
+def _clean_option() -> bool:
+    return option("--clean", help="prepare every case again, whatever is there", default=False)
+
+
+@request
+class DatasetsRequest(ProgressRequest):
+    """Work on each of several raw data sets."""
+
+    dataset: tuple[str, ...] = option("-d", "--dataset", help="numbers or names, such as 501 502", metavar="DATASET")
+
+
+@request
+class FingerprintingRequest(DatasetsRequest):
+    """How every training case is measured."""
+
+    verify_dataset_integrity: bool = option(
+        "--verify_dataset_integrity",
+        help="first read every case, the test cases too, and list every problem: files, grids, values",
+        default=False,
+    )
+
+
+@request
+class PlanningRequest(DatasetsRequest):
+    """What plans are made for."""
+
+    planner: PresetName = option(
+        "-pl", "--planner", help="network family; tiny is for CPUs and teaching", default="plain"
+    )
+    trainer: str = option(
+        "-tr",
+        "--trainer",
+        help="trainer whose memory the plans must fit: name, file.py:Class or package.module:Class",
+        default=DEFAULT_TRAINER,
+    )
+    gpu_memory_target: float | None = option(
+        "-gpu_memory_target",
+        "--gpu_memory_target",
+        help="memory of one training step in GB (1e9 bytes); default: plain: the GPU's free memory, 8 without a GPU; "
+        "M 8, L 24, XL 40, tiny 2",
+        default=None,
+        metavar="GB",
+        bounds=POSITIVE,
+    )
+    encoder: str | None = option(
+        "-encoder",
+        "--encoder",
+        help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
+        "file.py:factory; auto: with a GPU the best whose weights are at hand or can be downloaded, else the built-in "
+        "mini; default: auto for trainers that use an encoder, else none",
+        default=None,
+        metavar="NAME",
+    )
+    encoder_path: Path | None = option(
+        "-encoder_path",
+        "--encoder_path",
+        "--encoder-path",
+        help="weights of that encoder, for machines without network; default: the cache, else a download",
+        default=None,
+        metavar="FILE",
+    )
+    trust_checkpoint: bool = trust_option()
+    overwrite_target_spacing: tuple[float, float, float] | None = option(
+        "-overwrite_target_spacing",
+        "--overwrite_target_spacing",
+        help="working voxel size in mm; default: from the data",
+        default=None,
+        metavar=("Z", "Y", "X"),
+        bounds=POSITIVE,
+    )
+    overwrite_plans_name: str | None = option(
+        "-overwrite_plans_name",
+        "--overwrite_plans_name",
+        help="name of the plans; default: gdmPlans for plain, gdmPlans_M and so on for the others",
+        default=None,
+        metavar="NAME",
+    )
+    device: Device | None = device_option("device to plan for: its precision and memory")
+
+
+@request
+class ExtractFingerprintRequest(FingerprintingRequest):
+    """Measure every training case."""
+
+    synopsis = Synopsis(
+        "gdm_extract_fingerprint",
+        "Measure every training case: shapes, spacings and intensities inside the body.",
+        folders=_FOLDERS,
+    )
+    processes: int = processes_option(2)
+
+
+@request
+class PlanExperimentRequest(PlanningRequest):
+    """Decide spacing, patch, network and memory from the fingerprint."""
+
+    synopsis = Synopsis(
+        "gdm_plan_experiment",
+        "Decide spacing, patch, network and memory from the fingerprint, and print why.",
+        folders=_FOLDERS,
+    )
+    configuration: tuple[ConfigurationName, ...] | None = configurations_option(
+        "configurations to plan; default: all that make sense for the data"
+    )
+
+
+@request
+class PreprocessRequest(DatasetsRequest):
+    """Crop, normalise and resample every training case."""
+
+    synopsis = Synopsis(
+        "gdm_preprocess",
+        "Crop, normalise and resample every training case as the plans say. Cases that are there already, made from "
+        "the same files by the same plans, are left as they are.",
+        folders=_FOLDERS,
+    )
+    plans: str = plans_option()
+    configuration: tuple[ConfigurationName, ...] | None = configurations_option(
+        "configurations to prepare; default: all that the plans have"
+    )
+    clean: bool = _clean_option()
+    processes: int = processes_option(2)
+
+
+@request
+class PlanAndPreprocessRequest(PlanningRequest, FingerprintingRequest):
+    """Fingerprint, plans and preprocessing in one."""
+
+    synopsis = Synopsis(
+        "gdm_plan_and_preprocess",
+        "Fingerprint, plans and preprocessing in one command. Prints why each choice was made.",
+        folders=_FOLDERS,
+    )
+    configuration: tuple[ConfigurationName, ...] | None = configurations_option(
+        "configurations to plan and prepare; default: all that make sense for the data"
+    )
+    preprocess: bool = option("--no_pp", help="plan only, do not preprocess", default=True)
+    clean: bool = _clean_option()
+    processes: int = processes_option(2)

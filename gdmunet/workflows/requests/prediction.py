@@ -1,0 +1,171 @@
+"""What ``gdm_predict`` is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError, Synopsis, option, request
+from gdmunet.workflows.requests.shared import (
+    Checkpoint,
+    Device,
+    checkpoint_option,
+    device_option,
+    float_option,
+    model_configuration_option,
+    model_dataset_option,
+    model_folder_option,
+    model_plans_option,
+    model_trainer_option,
+)
+from gdmunet.workflows.requests.values import COUNT, NATURAL, SHARE
+
+
+@request
+class PredictRequest(ProgressRequest):
+    """Predict every case of a folder with a trained model."""
+
+    synopsis = Synopsis(
+        "gdm_predict",
+        "Predict every case of a folder. With one trained model in the results folder -i and -o are enough; with "
+        "several, choose one by -d, -c, -tr, -p or by its folder -m.",
+        folders=("results",),
+    )
+    input: Path = option(
+        "-i",
+        "--input",
+        help="folder of conditions: CASE_0000.ext, ...; or of a DICOM series; or of a sub-folder of DICOM for each "
+        "case",
+        metavar="DIR",
+    )
+    output: Path = option("-o", "--output", help="folder for the predictions: CASE.ext", metavar="DIR")
+    model: Path | None = model_folder_option("folder of the model, the one that holds fold_0")
+    dataset: str | None = model_dataset_option()
+    configuration: str | None = model_configuration_option()
+    trainer: str | None = model_trainer_option()
+    plans: str | None = model_plans_option()
+    folds: tuple[str, ...] | None = option(
+        "-f",
+        "--folds",
+        help="folds to average, or all for the model trained on all cases; default: every fold that is there",
+        default=None,
+        metavar="FOLD",
+    )
+    checkpoint: Checkpoint = checkpoint_option()
+    dicom_out: Path | None = option(
+        "--dicom-out",
+        help="with DICOM input: also write each predicted CT as a DICOM series into DIR/CASE; default: no",
+        default=None,
+        metavar="DIR",
+    )
+    series: tuple[str, ...] = option(
+        "--series",
+        help="with DICOM input: number or UID of the series, one for each channel; default: the only one that is a "
+        "volume",
+        default=(),
+        metavar="SERIES",
+    )
+    fix_geometry: bool = option(
+        "--fix-geometry",
+        help="with DICOM input: resample series with uneven, missing, doubled or tilted slices (default: refuse them)",
+        default=False,
+    )
+    sinogram: bool = option(
+        "--sinogram",
+        help="-i is a folder of sinograms CASE.npz; their reconstructions are written to conditions/ and predicted",
+        default=False,
+        group="scans",
+    )
+    simulate: bool = option(
+        "--simulate",
+        help="-i is a folder of whole CTs CASE.ext, which are scanned as the model's training cases were",
+        default=False,
+        group="scans",
+    )
+    consistency: int = option(
+        "--consistency",
+        help="with --sinogram or --simulate: N steps that bring the prediction nearer to the measured projections",
+        default=0,
+        metavar="N",
+        bounds=NATURAL,
+    )
+    mask: Path | None = option(
+        "--mask",
+        help="folder of body masks CASE.ext; default: derived from the conditions",
+        default=None,
+        metavar="DIR",
+    )
+    step_size: float = option(
+        "-step_size",
+        "--step_size",
+        help="step between windows as a share of the window, above 0 up to 1; smaller: more overlap, slower",
+        default=0.5,
+        metavar="SHARE",
+        bounds=SHARE,
+    )
+    tta: bool = option("--tta", help="average over mirrored inputs (8 times the work in 3D)", default=False)
+    uncertainty: bool = option(
+        "--uncertainty",
+        help="also write the voxelwise standard deviation over folds, mirrored inputs and samples",
+        default=False,
+    )
+    steps: int | None = option(
+        "--steps",
+        help="steps of a model that is drawn from in several; default: as many as its trainer chose",
+        default=None,
+        metavar="N",
+        bounds=COUNT,
+    )
+    samples: int = option(
+        "--samples",
+        help="draws of a model with noise: writes their mean, and from 2 on their standard deviation as --uncertainty",
+        default=1,
+        metavar="K",
+        bounds=COUNT,
+    )
+    seed: int = option("--seed", help="seed of the draws' noise", default=0, metavar="N", bounds=NATURAL)
+    as_float: bool = float_option()
+    predict_empty: bool = option(
+        "--predict_empty", help="run the network in windows without body too (default: air there)", default=False
+    )
+    continue_prediction: bool = option(
+        "--continue_prediction", help="leave out cases whose prediction is there already", default=False
+    )
+    reading_processes: int = option(
+        "-npp",
+        "--reading_processes",
+        help="cases that are read and prepared ahead while one is computed; 0 needs the least memory",
+        default=1,
+        metavar="N",
+        bounds=NATURAL,
+    )
+    saving_processes: int = option(
+        "-nps",
+        "--saving_processes",
+        help="cases that are written behind while one is computed; 0 needs the least memory",
+        default=1,
+        metavar="N",
+        bounds=NATURAL,
+    )
+    num_parts: int = option(
+        "-num_parts", "--num_parts", help="cut the cases into N parts", default=1, metavar="N", bounds=COUNT
+    )
+    part_id: int = option(
+        "-part_id", "--part_id", help="predict part K, from 0 to N - 1", default=0, metavar="K", bounds=NATURAL
+    )
+    device: Device | None = device_option()
+
+    def __post_init__(self) -> None:
+        """Refuse flags that the kind of input has no use for (RequestError)."""
+        super().__post_init__()
+        if self.consistency and not self.scans:
+            raise RequestError(
+                "without projections there is nothing to be consistent with",
+                remedy="give --consistency together with --sinogram or --simulate",
+            )
+        if self.scans and (self.dicom_out or self.series or self.fix_geometry):
+            raise RequestError("sinograms and simulated scans are not DICOM input", remedy="leave the DICOM flags out")
+
+    @property
+    def scans(self) -> bool:
+        """Whether the conditions are computed from projections."""
+        return self.sinogram or self.simulate
