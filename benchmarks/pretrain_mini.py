@@ -19,6 +19,7 @@ from gdmunet.encoders.mini import squash
 from gdmunet.encoders.pretraining import Pretraining, PretrainingSettings
 from gdmunet.encoders.views import random_window
 from gdmunet.imageio import read_volume
+from gdmunet.seeds import step_seed
 
 CT = ("ct/abdomen.nii.gz", "ct/heart.nii.gz", "ct/lung.nii.gz")
 MR = (
@@ -73,8 +74,7 @@ class Windows:
 
     def window(self, iteration: int, place: int) -> torch.Tensor:
         settings = self.settings
-        seed = (settings.seed * 1_000_003 + iteration) * 64 + place
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(step_seed(settings.seed, iteration, place))
         drawn, groups = float(torch.rand((), generator=generator)), (self.ct, self.mr, self.phantoms, self.shapes)
         group = groups[int(np.searchsorted(np.cumsum(SHARES), drawn))]
         volume = group[int(torch.randint(0, len(group), (), generator=generator))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.plan_names import PresetName, planning_flags
+from gdmunet.quantities import counted
 from gdmunet.serialization import load_json
 
 # In the preprocessed folder, beside the plans.
@@ -249,6 +251,27 @@ class Plans:
                 remedy="choose one of these; a low resolution exists only where the patch sees too little of a volume",
             )
         return self.configurations[name]
+
+    def fold(self, wanted: str, every_case: Sequence[str] | None = None) -> Fold:
+        """The cases of fold ``"0"``, ``"1"``, ...; ``"all"``, where `every_case` is given, uses these for both.
+
+        Raises
+        ------
+        GdmError
+            The plans have no such fold; lists those that there are.
+        """
+        if wanted == "all" and every_case is not None:
+            return Fold(training=tuple(every_case), validation=tuple(every_case))
+        if wanted.isdecimal() and int(wanted) < len(self.folds):
+            return self.folds[int(wanted)]
+        known = [*map(str, range(len(self.folds))), *(["all"] if every_case is not None else [])]
+        alone = "one case or one patient alone cannot be split: " + ("train on fold all" if known else "add a patient")
+        raise GdmError(
+            f"fold {wanted} is not in the plans",
+            found=f"{self.name} has {counted(self.folds, 'fold')}",
+            expected=", ".join(known) or "numbered folds",
+            remedy="choose one of these" if self.folds else alone,
+        )
 
 
 def load_plans(file: Path) -> Plans:

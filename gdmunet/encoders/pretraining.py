@@ -23,6 +23,7 @@ from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_enco
 from gdmunet.encoders.views import Views, blur, make_views
 from gdmunet.errors import GdmError
 from gdmunet.results import RESUME_FILE
+from gdmunet.seeds import step_seed
 from gdmunet.serialization import to_json
 
 # Windows of encoder input (B, 1, ...) for an iteration, always the same ones for the same number.
@@ -154,7 +155,7 @@ class Pretraining:
     def step(self) -> dict[str, float]:
         """One optimiser step; returns the losses and the share of places found, by level."""
         settings, iteration = self.settings, self.state.iteration
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + iteration)
+        generator = torch.Generator().manual_seed(step_seed(settings.seed, iteration))
         views = make_views(self.source(iteration), settings.crop, generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             terms, notes = self._losses(views, generator)

@@ -16,6 +16,7 @@ from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, read_case, read_volume
 from gdmunet.inference.cases.dicom import DicomCases
+from gdmunet.inference.cases.parts import take_part
 from gdmunet.inference.export import write_prediction, write_uncertainty
 from gdmunet.inference.pipeline import Stage, raise_named
 from gdmunet.inference.prediction import NetworkPrediction
@@ -106,7 +107,7 @@ def predict_folder(
     folders = (Path(input_folder), Path(output_folder), Path(mask_folder) if mask_folder else None)
     _check_folders(*folders)
     return predict_cases(
-        _part(_list_cases(folders[0], folders[2], predictor, dicom), num_parts, part_id),
+        take_part(_list_cases(folders[0], folders[2], predictor, dicom), num_parts, part_id),
         folders[1],
         predictor,
         mask_folder=folders[2],
@@ -267,12 +268,6 @@ def _list_cases(
             )
         cases.append(Case(identifier, paths, mask=mask))
     return cases
-
-
-def _part(cases: list[Case], num_parts: int, part_id: int) -> list[Case]:
-    if not 0 <= part_id < num_parts:
-        raise GdmError("there is no such part", found=f"part {part_id} of {num_parts}", expected="0 to num_parts - 1")
-    return cases[part_id::num_parts]
 
 
 def _settings(predictor: Predictor, mask_folder: Path | None, as_float: bool, uncertainty: bool) -> PredictionSettings:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from gdmunet.checkpoint import SamplerSpec
+from gdmunet.composition import compose, compose_array
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.inference.sliding_window import Network
@@ -128,8 +129,7 @@ def sample_volume(
     def estimate(state: np.ndarray, time: float) -> np.ndarray:
         stacked[-1] = state
         clean = predict(TimedNetwork(network, time), stacked, (*padding, background), grown)
-        clean[~grown] = background
-        return clean
+        return compose_array(clean, grown, background)
 
     source = noise() if spec.source_channel is None else stacked[spec.source_channel].copy()
     return draw_sample(spec, estimate, source, noise)[inside.place]
@@ -155,7 +155,7 @@ def sample_patches(
 
     def estimate(state: torch.Tensor, time: float) -> torch.Tensor:
         clean = TimedNetwork(network, time)(torch.cat([condition, state], dim=1)).float()
-        return torch.lerp(clean.new_tensor(background), clean, mask)
+        return compose(clean, mask, background)
 
     channel = sampler.source_channel
     return draw_sample(sampler, estimate, noise() if channel is None else condition[:, channel : channel + 1], noise)

@@ -13,12 +13,12 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
 from gdmunet.plans import FINGERPRINT_FILE
+from gdmunet.preprocessing.mask_folders import DERIVED_MASKS
 from gdmunet.preprocessing.preprocessor import crop_case, uncrop_mask
 from gdmunet.quantities import counted
 from gdmunet.serialization import load_json, save_json
 from gdmunet.workers import run_in_workers
 
-DERIVED_MASKS = "derived_masks"
 # Body voxels of a case that its statistics are computed from.
 SAMPLES = 100_000
 

@@ -22,8 +22,7 @@ from gdmunet.journal import read_journal
 from gdmunet.metrics import METRICS
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
-from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
-from gdmunet.quantities import counted
+from gdmunet.preprocessing.mask_folders import scored_masks
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
@@ -60,7 +59,8 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     """
     plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
     plans.configuration(request.configuration)
-    check_folds(plans, request.folds)
+    for fold in request.folds:
+        plans.fold(fold)  # fold all holds no case out
     trainers = [find_trainer(name) for name in request.trainers]
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
         names = ", ".join(trainer.__name__ for trainer in trainers)
@@ -87,18 +87,6 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     options = PageOptions(show_progress=False)
     page = write_page(read_content(output), output / REPORT_FILE, options)
     return WrittenComparison(comparison, (*files, page.file), judge)
-
-
-def check_folds(plans: Plans, folds: Sequence[str]) -> None:
-    """Refuse folds that hold no case out."""
-    for fold in folds:
-        if not fold.isdigit() or int(fold) >= len(plans.folds):
-            raise GdmError(
-                f"fold {fold} cannot be compared on",
-                found=f"the plans have {counted(plans.folds, 'fold')}",
-                expected=", ".join(map(str, range(len(plans.folds)))) or "numbered folds: two cases at least",
-                remedy="compare on numbered folds: fold all holds no case out",
-            )
 
 
 def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> str:
@@ -214,13 +202,12 @@ class _Run:
 
     def _evaluate(self, label: str) -> Summary:
         folder = self.output / label
-        given = self.raw / "masksTr" if self.descriptor.mask else None
-        derived = self.folders.preprocessed / self.plans.dataset_name / DERIVED_MASKS
+        masks = scored_masks(self.raw, self.folders.preprocessed / self.plans.dataset_name, self.descriptor)
         summary = evaluate_folders(
-            EvaluationFolders(self.raw / "targetsTr", folder, given or derived),
+            EvaluationFolders(self.raw / "targetsTr", folder, masks),
             EvaluationOptions(
                 descriptor=self.descriptor,
-                identifiers={case for fold in self.request.folds for case in self.plans.folds[int(fold)].validation},
+                identifiers={case for fold in self.request.folds for case in self.plans.fold(fold).validation},
                 checkpoint="final",
                 judge=JudgeOptions(
                     self.judge,

@@ -45,12 +45,7 @@ class TargetSource:
         chosen = plans.configuration(configuration)
         if not found:
             raise GdmError("no case is prepared", file=store.folder, command=store.preparation())
-        if fold == "all":
-            return cls(plans, chosen, store, Fold(tuple(found), tuple(found)))
-        if not fold.isdigit() or int(fold) >= len(plans.folds):
-            known = ", ".join([*map(str, range(len(plans.folds))), "all"])
-            raise GdmError(f"fold {fold} is not in the plans", found=fold, expected=known, remedy="choose one of these")
-        return cls(plans, chosen, store, plans.folds[int(fold)])
+        return cls(plans, chosen, store, plans.fold(fold, found))
 
     @property
     def units(self) -> VolumeUnits:

@@ -16,6 +16,7 @@ from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.predictor import Predictor
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.plans import load_plans
+from gdmunet.preprocessing.mask_folders import given_masks
 from gdmunet.results import ModelFolder
 from gdmunet.serialization import save_json
 
@@ -62,7 +63,7 @@ class PredictionTask:
 
     def cases(self, fold: str) -> tuple[str, ...]:
         """The fold's held-out cases."""
-        return load_plans(self.model.plans).folds[int(fold)].validation
+        return load_plans(self.model.plans).fold(fold).validation
 
     def files(self, descriptor: DatasetDescriptor) -> list[Path]:
         """The predictions."""
@@ -102,7 +103,7 @@ def predict_measured(task: PredictionTask) -> Measurement:
     """Predict every fold's held-out cases one after the other and write the volumes and their cost."""
     device = find_device(task.device)
     cases = {case.identifier: case for case in list_cases(task.raw, load_descriptor(task.raw))}
-    masks = task.raw / "masksTr" if load_descriptor(task.raw).mask else None
+    masks = given_masks(task.raw, load_descriptor(task.raw))
     seconds, count, passes, parameters = 0.0, 0, 1, 0
     with PeakMemory() as memory:
         for fold in task.folds:

@@ -13,6 +13,7 @@ import torch
 from scipy import linalg
 from torch.nn import functional
 
+from gdmunet.composition import compose_array
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import DistributionDistance
@@ -42,7 +43,7 @@ def body_features(
     dict
         (places, C) float32, at most 4096 places a level, drawn with `seed`: the same places for volumes of one mask.
     """
-    composed = np.where(mask, volume, encoder.units.network_background).astype(np.float32)
+    composed = compose_array(volume, mask, encoder.units.network_background).astype(np.float32)
     found: dict[str, list[np.ndarray]] = {}
     for corner in np.ndindex(*[-(-n // window) for n in mask.shape]):
         block = tuple(slice(c * window, (c + 1) * window) for c in corner)

@@ -18,6 +18,7 @@ from gdmunet.evaluation.scores.validations import Validation, check_comparable, 
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.ensemble import write_mean
 from gdmunet.metrics import DECIDING, METRICS
+from gdmunet.preprocessing.mask_folders import given_masks
 from gdmunet.progress import track
 from gdmunet.quantities import counted
 from gdmunet.results import MODEL_LAYOUT, SUMMARY_FILE, ModelFolder, ResultsFolder
@@ -220,7 +221,7 @@ def _score_average(
     for name in track(f"averaging {folder.name}", names, options.show_progress):
         files = [validation.files[name] for validation in pair]
         write_mean(name, files, folder / f"{name}{descriptor.file_ending}")
-    masks = raw / "masksTr" if descriptor.mask else Path(settings.mask_folder or "")
+    masks = given_masks(raw, descriptor) or Path(settings.mask_folder or "")
     value_range = settings.value_range
     summary = evaluate_folders(
         EvaluationFolders(raw / "targetsTr", folder, masks if settings.mask == "given" else None),

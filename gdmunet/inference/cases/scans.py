@@ -13,6 +13,7 @@ from gdmunet.dataset import FILE_ENDINGS, Case
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case, read_volume, write_volume
+from gdmunet.inference.cases.parts import take_part
 from gdmunet.inference.export import whole_numbers
 from gdmunet.inference.predictor import Predictor
 from gdmunet.preprocessing.preprocessor import predicted_body
@@ -106,9 +107,8 @@ def prepare_scans(
     ending = predictor.descriptor.file_ending
     if Path(input_folder).resolve() == output_folder.resolve():
         raise GdmError("the output folder is the input folder", file=output_folder, remedy="give another with -o")
-    if not 0 <= part_id < num_parts:
-        raise GdmError("there is no such part", found=f"part {part_id} of {num_parts}", expected="0 to num_parts - 1")
-    files = _list_inputs(Path(input_folder), (ENDING,) if kind == "sinogram" else FILE_ENDINGS)[part_id::num_parts]
+    endings = (ENDING,) if kind == "sinogram" else FILE_ENDINGS
+    files = take_part(_list_inputs(Path(input_folder), endings), num_parts, part_id)
     scanned = []
     for identifier, file in track("reconstructing" if kind == "sinogram" else "scanning", files, show_progress):
         condition = output_folder / CONDITIONS / f"{identifier}_0000{ending}"

@@ -12,7 +12,7 @@ from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
 from gdmunet.paths import Folders
-from gdmunet.preprocessing.fingerprint import DERIVED_MASKS
+from gdmunet.preprocessing.mask_folders import given_masks, scored_masks
 from gdmunet.results import FoldFolder, ValidatedCheckpoint
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
@@ -64,12 +64,11 @@ def validate_fold(
     chosen = set(data.validation)
     cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
     output = folder.validation(checkpoint)
-    given = raw / "masksTr" if descriptor.mask else None
-    derived = folders.preprocessed / data.plans.dataset_name / DERIVED_MASKS
+    masks = scored_masks(raw, folders.preprocessed / data.plans.dataset_name, descriptor)
     predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
-    predict_cases(cases, output, predictor, mask_folder=given, show_progress=show_progress)
+    predict_cases(cases, output, predictor, mask_folder=given_masks(raw, descriptor), show_progress=show_progress)
     summary = evaluate_folders(
-        EvaluationFolders(raw / "targetsTr", output, given or derived),
+        EvaluationFolders(raw / "targetsTr", output, masks),
         EvaluationOptions(
             descriptor=descriptor, identifiers=chosen, checkpoint=checkpoint, show_progress=show_progress
         ),

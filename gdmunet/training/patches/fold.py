@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet.dataset import Fold
-from gdmunet.errors import GdmError
 from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseStore
-from gdmunet.quantities import counted
 from gdmunet.training.patches.source import PatchSource
 
 
@@ -43,7 +40,7 @@ class FoldData:
         """
         planned = plans.configuration(configuration)
         store = CaseStore(preprocessed / plans.dataset_name, plans.name, configuration)
-        cases = cases_of_fold(plans, store, str(fold))
+        cases = plans.fold(str(fold), store.identifiers())
         return cls(plans, planned, str(fold), store, cases.training, cases.validation)
 
     @property
@@ -59,25 +56,3 @@ class FoldData:
             self.store, cases, configuration.window_size, configuration.dimensions, configuration.background,
             body_share, seed,
         )  # fmt: skip
-
-
-def cases_of_fold(plans: Plans, store: CaseStore, fold: str) -> Fold:
-    """The cases of fold ``"0"``, ``"1"``, ...; ``"all"`` trains and validates on every prepared case.
-
-    Raises
-    ------
-    GdmError
-        The plans have no such fold; names those that they have.
-    """
-    if fold == "all":
-        everything = tuple(store.identifiers())
-        return Fold(training=everything, validation=everything)
-    if not fold.isdigit() or int(fold) >= len(plans.folds):
-        known = ", ".join([*map(str, range(len(plans.folds))), "all"])
-        raise GdmError(
-            f"fold {fold} does not exist",
-            found=f"the plans have {counted(plans.folds, 'fold')}",
-            expected=known,
-            remedy="one case or one patient alone cannot be split: train on fold all",
-        )
-    return plans.folds[int(fold)]

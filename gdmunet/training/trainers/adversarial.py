@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gdmunet.composition import compose
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.networks import build_network
@@ -125,7 +126,7 @@ class AdversarialTrainer(FidelityTrainer):
 
     def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
         """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which gives it away."""
-        return torch.lerp(image.new_tensor(self.units.network_background), image, batch.mask)
+        return compose(image, batch.mask, self.units.network_background)
 
 
 def _judge(

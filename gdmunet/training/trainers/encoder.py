@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from gdmunet.composition import compose
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder
 from gdmunet.errors import GdmError
@@ -124,7 +125,7 @@ class EncoderTrainer(FidelityTrainer):
 
         A masked fidelity loss leaves the outside free; features of what grows there would dominate the rest.
         """
-        composed = torch.lerp(volume.new_tensor(self.encoder.units.network_background), volume, batch.mask)
+        composed = compose(volume, batch.mask, self.encoder.units.network_background)
         with self.step.autocast():
             maps: tuple[FeatureMap, ...] = self.encoder(composed)
         return maps

@@ -25,8 +25,3 @@ def learning_rate_factor(
     share = min(1.0, (iteration - warmup) / max(1, total - warmup))
     decay = 0.5 * (1 + math.cos(math.pi * share)) if shape == "cosine" else (1 - share) ** 0.9
     return floor + (1 - floor) * decay
-
-
-def mixed_seed(seed: int, iteration: int) -> int:
-    """One number for a training's seed and one of its iterations."""
-    return seed * 1_000_003 + iteration

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gdmunet.device import Precision
-from gdmunet.training.trainers.schedule import mixed_seed
+from gdmunet.seeds import step_seed
 
 Objective = Literal["fidelity", "features"]
 
@@ -120,7 +120,7 @@ class Step:
 
 def step_draws(seed: int, iteration: int, rank: int) -> torch.Generator:
     """The random numbers of one step on one process."""
-    return torch.Generator().manual_seed((mixed_seed(seed, iteration) * 64 + rank) % 2**63)
+    return torch.Generator().manual_seed(step_seed(seed, iteration, rank))
 
 
 def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

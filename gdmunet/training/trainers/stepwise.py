@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from gdmunet.checkpoint import SamplerSpec
+from gdmunet.composition import compose
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
@@ -84,7 +85,7 @@ class StepwiseTrainer(Trainer):
         """Estimate of the target at random times of the path, (B,), which the losses find in ``context["time"]``."""
         draws = self.step.draws
         times = torch.rand(len(batch.mask), generator=draws).to(self.device)
-        target = torch.lerp(batch.target.new_tensor(self.units.network_background), batch.target, batch.mask)
+        target = compose(batch.target, batch.mask, self.units.network_background)
         path, time = self.path, times.reshape(-1, *[1] * (target.ndim - 1))
         channel = path.source_channel
         source = self._noise(target, draws) if channel is None else batch.condition[:, channel : channel + 1]

@@ -6,9 +6,9 @@ import torch
 
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.encoders.random_weights import randomise
+from gdmunet.seeds import step_seed
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.gdm import GDMTrainer
-from gdmunet.training.trainers.schedule import mixed_seed
 from gdmunet.training.trainers.step import Terms
 
 
@@ -90,7 +90,7 @@ class GDMTrainerFreshEncoder(GDMTrainerRandomEncoder):
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """As the drift's, after the draw, which resuming repeats."""
-        randomise(self.encoder, mixed_seed(self.seed, self.step.iteration))
+        randomise(self.encoder, step_seed(self.seed, self.step.iteration))
         return super().feature_terms(batch, prediction)
 
 

@@ -1,0 +1,20 @@
+"""Images whose outside is background: what lies beyond the body mask is not the patient's, and counts for nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+def compose(image: torch.Tensor, mask: torch.Tensor, background: float) -> torch.Tensor:
+    """`image` (B, 1, ...) inside `mask` (B, 1, ...; 0 to 1), `background` outside; keeps the gradient."""
+    return image.new_tensor(background).lerp(image, mask)
+
+
+def compose_array(array: np.ndarray, mask: np.ndarray, background: float) -> np.ndarray:
+    """`array` (z, y, x) inside the boolean `mask`, `background` outside; a new array."""
+    return np.where(mask, array, background)
