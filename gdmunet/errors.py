@@ -5,10 +5,13 @@ from __future__ import annotations
 import copyreg
 import pickle
 import shlex
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+# Exit statuses above it name the signal that ended a command.
+SIGNALLED = 128
 # Where the prose of a remedy holds its command.
 COMMAND = "{command}"
 
@@ -113,6 +116,33 @@ class GdmError(Exception):
             cause = f"caused by {type(self.__cause__).__name__}: {self.__cause__}"
             facts["__notes__"] = [*facts.get("__notes__", ()), cause]
         return copyreg.__newobj__, (type(self), *self.args), facts  # type: ignore[attr-defined]
+
+
+class Stopped(KeyboardInterrupt):
+    """The end of a run that a signal asked for.
+
+    Parameters
+    ----------
+    number
+        The signal: Ctrl-C's (SIGINT), or SIGTERM.
+    """
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def status(self) -> int:
+        """The exit status that tells a shell or a scheduler of the signal."""
+        return SIGNALLED + self.number
+
+    def __str__(self) -> str:
+        return f"stopped by {signal_name(self.number)}"
+
+
+def signal_name(number: int) -> str:
+    """A signal as a user calls it."""
+    return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
 
 
 def _remedy(prose: str | None, command: CommandLine | None) -> str | None:

@@ -1,17 +1,27 @@
-"""Progress of long work: a bar with the time left on a terminal, plain lines otherwise."""
+"""What a command shows while it works: a bar with the time left, and lines that do not break into it."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+Item = TypeVar("Item")
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print a line, by default on standard output. A bar on the terminal makes room for it."""
+    stream = sys.stdout if stream is None else stream
+    tqdm.write(text, file=stream)
+    stream.flush()
+
 
 class Progress:
-    """Counts steps and shows them on standard error.
+    """Counts steps and shows them on standard error: a bar on a terminal, plain lines otherwise.
 
     Parameters
     ----------
@@ -22,7 +32,11 @@ class Progress:
     show
         False for silence (``--no_pbar``).
     every
-        Seconds between plain lines where standard error is no terminal.
+        Seconds between plain lines where standard error is not a terminal.
+
+    Notes
+    -----
+    A bar inside another stands below it, and goes when it is done.
     """
 
     def __init__(self, title: str, total: int, show: bool = True, every: float = 15.0) -> None:
@@ -30,7 +44,8 @@ class Progress:
         self._started = self._last = time.monotonic()
         self._every = every
         self._plain = show and not sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=title, disable=not show or self._plain, dynamic_ncols=True)
+        hidden = not show or self._plain
+        self._bar = tqdm(total=total, desc=title, disable=hidden, dynamic_ncols=True, leave=None)
 
     def step(self, note: str = "", count: int = 1) -> None:
         """Count `count` finished steps; `note` is shown behind the bar."""
@@ -42,7 +57,7 @@ class Progress:
         if self._plain and (now - self._last >= self._every or self.done == self.total):
             self._last = now
             left = (now - self._started) / self.done * (self.total - self.done)
-            print(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {note}".rstrip(), file=sys.stderr)
+            say(f"{self.title}: {self.done}/{self.total}, {left:.0f} s left {note}".rstrip(), sys.stderr)
 
     def __enter__(self) -> Progress:
         return self
@@ -53,7 +68,7 @@ class Progress:
         self._bar.close()
 
 
-def track(title: str, items: list, show: bool = True) -> Iterator:
+def track(title: str, items: Sequence[Item], show: bool = True) -> Iterator[Item]:
     """Iterate over `items`, showing progress."""
     with Progress(title, len(items), show) as progress:
         for item in items:

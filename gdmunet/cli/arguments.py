@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from gdmunet import __version__
-from gdmunet.errors import GdmError
+from gdmunet.errors import GdmError, Stopped
 from gdmunet.paths import Folders, find_folders
 
 Main = Callable[[list[str] | None], int | None]
 
 # Exit status after Ctrl-C, as shells give it.
-INTERRUPTED = 130
+INTERRUPTED = Stopped().status
 
 _FOLDER_HELP = {
     "raw": "folder of the raw data sets; default: $GDM_RAW, else ./gdm_raw",
@@ -126,8 +126,8 @@ def folders_from(arguments: argparse.Namespace) -> Folders:
 def run_command(main_function: Main) -> Main:
     """Wrap a ``main`` so that it ends as a command should.
 
-    A `GdmError` is printed to standard error without a traceback (status 1), Ctrl-C gives one line (status 130);
-    any other exception is our own mistake and keeps its traceback.
+    A `GdmError` is printed to standard error without a traceback (status 1), Ctrl-C and SIGTERM give one line (status
+    130 and 143); any other exception is our own mistake and keeps its traceback.
     """
 
     @functools.wraps(main_function)
@@ -137,9 +137,10 @@ def run_command(main_function: Main) -> Main:
         except GdmError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        except KeyboardInterrupt:
-            print("stopped by Ctrl-C", file=sys.stderr)
-            return INTERRUPTED
+        except KeyboardInterrupt as end:
+            stopped = end if isinstance(end, Stopped) else Stopped()
+            print(stopped, file=sys.stderr)
+            return stopped.status
 
     return wrapped
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from gdmunet.atomic import make_folder
 from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
-from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
-from gdmunet.errors import GdmError
+from gdmunet.errors import SIGNALLED, GdmError, Stopped
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.references import ReferenceCase, score_references
 from gdmunet.evaluation.scores.summary import load_summary
@@ -133,8 +132,8 @@ def run_demo(request: DemoRequest) -> DemoSummary:
         for step, (title, main, words) in enumerate(commands, start=2):
             print(f"\nStep {step} of 5: {title}\n$ {shlex.join(words)}", flush=True)
             status = main(words[1:] + ([] if request.show_progress else ["--no_pbar"]))
-            if status == INTERRUPTED:
-                raise KeyboardInterrupt
+            if status is not None and status > SIGNALLED:
+                raise Stopped(status - SIGNALLED)
             if status:
                 raise GdmError(f"the demonstration stopped: {words[0]} failed", remedy="see its message above")
         descriptor = load_descriptor(dataset_folder)

@@ -19,6 +19,7 @@ from gdmunet.encoders.loading import (
 from gdmunet.encoders.registry import BUILT_IN, FAMILIES, NamedEncoder, parse_spec, ranked_families
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderSpec
+from gdmunet.progress import say
 
 AUTO = "auto"
 
@@ -130,10 +131,10 @@ class _Search:
         later = f"gdm_download_encoder {best.name} fetches {size} MB"
         if not options.allow_download:
             return self.built_in(f"no other weights are at hand, and downloads are off; {later}")
-        print(
+        say(
             f"encoder {best.name}: downloading {size} MB once to {family_folder(best, options.cache)} "
             f"(-encoder {BUILT_IN}, or HF_HUB_OFFLINE=1, does without)",
-            file=sys.stderr,
+            sys.stderr,
         )
         try:
             file = fetch_weights(best, options.cache, options.download)

@@ -5,22 +5,33 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 import psutil
 
 from gdmunet.atomic import make_folder
-from gdmunet.errors import GdmError
+from gdmunet.errors import GdmError, Stopped, signal_name
+from gdmunet.progress import say
 from gdmunet.results import RUNNING_FILE
 
 
 class Interruption:
-    """While open, the first Ctrl-C or SIGTERM only sets `requested`; the second stops at once."""
+    """While open, the first Ctrl-C or SIGTERM sets `requested` and says so; the second stops at once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    speak
+        False for a process that leaves talking to another.
+    """
+
+    def __init__(self, speak: bool = True) -> None:
         self.requested: int | None = None
-        self._previous: dict[int, object] = {}
+        self._speak = speak
+        self._process = os.getpid()
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -31,12 +42,34 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, handler)
+
+    def stop(self) -> NoReturn:
+        """End the run as the signal asked.
+
+        Raises
+        ------
+        Stopped
+            Always.
+        """
+        raise Stopped(signal.SIGINT if self.requested is None else self.requested)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a process that was forked off: it ends when its parent says so
         if self.requested is not None:
-            raise KeyboardInterrupt
+            raise Stopped(number)
         self.requested = number
+        if self._speak:
+            _answer(f"{signal_name(number)}: stopping after this step; once more stops at once, without saving")
+
+
+def _answer(text: str) -> None:
+    """Print a line from within a signal's handler."""
+    try:
+        say(text, sys.stderr)
+    except RuntimeError:  # the signal came in the middle of another print
+        os.write(2, f"\n{text}\n".encode())
 
 
 class FoldLock:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gdmunet.atomic import atomic_path, make_folder
 from gdmunet.journal import read_journal
+from gdmunet.progress import say
 from gdmunet.results import FoldFolder
 from gdmunet.training.loop.progress_figure import draw_progress
 
@@ -38,7 +39,7 @@ class Journal:
         with open(self.folder.log, "a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if self.speak:
-            print(text, flush=True)
+            say(text)
 
     def record(self, row: dict[str, Any]) -> None:
         """Add one epoch's line; a number that is not finite becomes null, JSON has no other form for it."""

@@ -53,13 +53,14 @@ class Loop:
 
     def train(self, loader_workers: int) -> None:
         """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
-        stream = self._open_stream(loader_workers)
-        try:
-            with Interruption() as interruption:
+        # Opened before the processes that make patches: they inherit its handlers, and so no signal's default.
+        with Interruption(speak=distributed.rank() == 0) as interruption:
+            stream = self._open_stream(loader_workers)
+            try:
                 while self.state.iteration < self.trainer.total_iterations:
                     self._train_epoch(stream, interruption)
-        finally:
-            stream.close()
+            finally:
+                stream.close()
         self.save("final")
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
@@ -162,7 +163,7 @@ class Loop:
                 except (GdmError, RuntimeError):
                     # A job's SIGTERM also ends the processes that make patches: no error, the end that was asked for.
                     if interruption.requested is not None:
-                        self._save_and_stop()
+                        self._save_and_stop(interruption)
                     raise
                 waited = time.perf_counter() - asked
                 state.meter.add(self.train_step(batches), waited)
@@ -207,9 +208,9 @@ class Loop:
 
     def _stop_if_asked(self, interruption: Interruption) -> None:
         if distributed.any_rank(interruption.requested is not None, self.trainer.device):
-            self._save_and_stop()
+            self._save_and_stop(interruption)
 
-    def _save_and_stop(self) -> NoReturn:
+    def _save_and_stop(self, interruption: Interruption) -> NoReturn:
         self.save_latest()
         self._say(f"stopped at iteration {self.state.iteration}; continue with --c")
-        raise KeyboardInterrupt
+        interruption.stop()

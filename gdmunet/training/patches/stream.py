@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
-from gdmunet.errors import GdmError
+from gdmunet.errors import SIGNALLED, GdmError
 from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.source import PatchSource
@@ -53,9 +55,7 @@ class PatchLoader(SlimDataLoaderBase):
             self._placed = True
             self._next += self.thread_id
             if self._in_worker:
-                # Ctrl-C belongs to the trainer, which saves and then ends its workers by SIGTERM.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                _leave_signals_to_the_trainer()
                 torch.set_num_threads(1)
         drawn = [
             self.source.draw(self._next, self.first_place + place, self.augmentation)
@@ -90,6 +90,8 @@ class BatchStream:
             self._augmenter = MultiThreadedAugmenter(loader, None, workers, num_cached_per_queue=2, wait_time=0.002)
             self._fetcher = ThreadPoolExecutor(1, "patches")
             self._coming = self._fetcher.submit(self._fetch)
+            # Whatever ends this process: its workers do not end by the SIGTERM that Python would wait for.
+            atexit.register(self.close)
 
     def __next__(self) -> Batch:
         if self._fetcher is None:
@@ -112,6 +114,7 @@ class BatchStream:
         augmenter = self._augmenter
         if self._fetcher is None or not isinstance(augmenter, MultiThreadedAugmenter):
             return
+        atexit.unregister(self.close)
         augmenter.abort_event.set()
         if augmenter.pin_memory_thread is not None:
             augmenter.pin_memory_thread.join(timeout=1)
@@ -140,6 +143,21 @@ class BatchStream:
     def _fetch(self) -> Batch:
         batch = Batch.from_arrays(next(self._augmenter))
         return batch.pinned() if self._pin else batch
+
+
+def _leave_signals_to_the_trainer() -> None:
+    """Ctrl-C and a job's SIGTERM reach the trainer as well, which saves and then ends its workers.
+
+    A worker whose trainer is gone ends by SIGTERM as any process.
+    """
+    trainer = os.getppid()
+
+    def end_if_alone(number: int, frame: FrameType | None) -> None:
+        if os.getppid() != trainer:
+            os._exit(SIGNALLED + number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end_if_alone)
 
 
 def default_loader_workers(device: torch.device, processes: int = 1) -> int:

@@ -204,8 +204,12 @@ def test_an_unknown_fold_lists_the_known_ones(toy):
 
 
 def test_no_thread_outlives_the_loader(toy):
+    before = set(threading.enumerate())
     loop_of(toy, Short).train(1)
-    assert not [t for t in threading.enumerate() if t.name.startswith("results")]
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(timeout=5)
+    assert [thread.name for thread in left if thread.is_alive()] == []
 
 
 @pytest.mark.parametrize("name", named_trainers())
