@@ -74,9 +74,3 @@ def track(title: str, items: Sequence[Item], show: bool = True) -> Iterator[Item
         for item in items:
             yield item
             progress.step()
-
-
-def say(text: str) -> None:
-    """Print text on standard output; a bar that is shown moves below it."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
