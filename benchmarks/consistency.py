@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gdmunet.imageio import read_volume
-from gdmunet.inference.cases.scans import make_consistent
+from gdmunet.inference.cases.consistency import make_consistent
 from gdmunet.scan import ScanSettings
 from gdmunet.tomography.simulation import simulate_scan
 

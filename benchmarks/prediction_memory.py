@@ -21,7 +21,7 @@ import torch
 
 from gdmunet.device import peak_memory_mb
 
-STAGES = ("predict_volume", "predict_folder")
+STAGES = ("predict_volume", "predict_cases")
 
 
 def peak_bytes() -> int:
@@ -58,12 +58,14 @@ def measure_volume(size: int, window: int) -> tuple[float, float]:
 
 
 def measure_folder(size: int, window: int, folder: Path) -> tuple[float, float]:
-    """Peak bytes above the baseline and seconds of `predict_folder`: read, prepare, predict, restore, write."""
+    """Peak bytes above the baseline and seconds of `predict_cases`: read, prepare, predict, restore, write."""
     from gdmunet.dataset import DatasetDescriptor
     from gdmunet.geometry import Geometry
     from gdmunet.imageio import write_volume
     from gdmunet.inference import Predictor
-    from gdmunet.inference.folder import predict_folder
+    from gdmunet.inference.cases.files import FileCases
+    from gdmunet.inference.folder import predict_cases
+    from gdmunet.inference.options import PredictionOptions
     from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
 
     spacing = (1.0, 1.0, 1.0)
@@ -81,10 +83,9 @@ def measure_folder(size: int, window: int, folder: Path) -> tuple[float, float]:
         write_volume(folder / name / "masks" / "case.nii", np.ones(volume.shape, bool), grid)
 
     def predict(name: str) -> None:
-        predict_folder(
-            folder / name / "images", folder / name / "out", predictor, mask_folder=folder / name / "masks",
-            preprocess_workers=0, export_workers=0, show_progress=False,
-        )  # fmt: skip
+        cases = FileCases(folder / name / "images", predictor.descriptor, folder / name / "masks")
+        options = PredictionOptions(preprocess_workers=0, export_workers=0, show_progress=False)
+        predict_cases(cases, folder / name / "out", predictor, options)
 
     run("small", make_volume(16))
     predict("small")

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import DatasetDescriptor
-from gdmunet.device import Precision, default_precision, find_device
+from gdmunet.device import default_precision, find_device
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
-from gdmunet.inference.cases.files import Source, gather_case
+from gdmunet.inference.cases.memory import VolumeInput, gather_case
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
+from gdmunet.inference.options import PredictorOptions
+from gdmunet.inference.passes import Passes, ProgressCallback
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
-from gdmunet.inference.samplers import check_samples, sample_volume, with_steps
-from gdmunet.inference.sliding_window import Network, WindowCount, predict_volume
+from gdmunet.inference.samplers import check_samples, with_steps
+from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions
 from gdmunet.inference.trained_models import load_model
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import (
     CaseProperties,
     PreparedCase,
-    border_values,
     prepare_case,
     restore_prediction,
 )
 from gdmunet.results import CheckpointName
-
-ProgressCallback = Callable[[WindowCount], None]
 
 
 @dataclass(frozen=True)
@@ -56,22 +54,12 @@ class Predictor:
         units; torch modules or any callables. Several are averaged.
     configuration, descriptor
         The ones that the networks were trained with.
-    step_size
-        Distance of neighbouring windows as a share of the window.
-    tta
-        Average over mirrored windows as well (8 passes in 3D, 4 in 2D).
-    precision
-        None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
-    batch_size
-        Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
-    skip_empty
-        Fill windows that hold no body voxel with the background and do not run the networks on them.
+    source
+        Where the networks were loaded from; None for networks given as objects.
     sampler
         How the networks are drawn from: in one pass, or in several as their checkpoints say.
-    samples
-        Draws a prediction is the mean of; more than one needs a sampler that draws noise.
-    seed
-        Of that noise.
+    options
+        Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
     """
 
     def __init__(
@@ -80,32 +68,24 @@ class Predictor:
         configuration: Configuration,
         descriptor: DatasetDescriptor,
         *,
-        device: str | torch.device = "cpu",
-        step_size: float = 0.5,
-        tta: bool = False,
-        precision: Precision | None = None,
-        batch_size: int | None = None,
-        skip_empty: bool = True,
         source: ModelSource | None = None,
         sampler: SamplerSpec = ONE_STEP,
-        samples: int = 1,
-        seed: int = 0,
+        **options: Any,
     ) -> None:
         if not networks:
             raise GdmError("a prediction needs a network", found="none")
         self.configuration, self.descriptor, self.source = configuration, descriptor, source
-        self.sampler, self.samples, self.seed = sampler, samples, seed
-        check_samples(sampler, samples)
-        self.device = find_device(device)
-        self.step_size, self.tta, self.skip_empty = step_size, tta, skip_empty
-        self.precision = precision or default_precision(self.device)
+        self.options, self.sampler = PredictorOptions(**options), sampler
+        check_samples(sampler, self.options.samples)
+        self.device = find_device(self.options.device)
+        self.precision = self.options.precision or default_precision(self.device)
         batched = self.device.type != "cpu" or configuration.dimensions == 2
-        self.batch_size = batch_size or (configuration.batch_size if batched else 1)
+        self.batch_size = self.options.batch_size or (configuration.batch_size if batched else 1)
         placed = [place(network, self.device) for network in networks]
         self.networks: list[Network] = (
             [SliceNetwork(network) for network in placed] if configuration.dimensions == 2 else placed
         )
-        self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if tta else ()
+        self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
     def from_folder(
@@ -114,28 +94,23 @@ class Predictor:
         folds: Sequence[str | int] | str | None = None,
         checkpoint: CheckpointName = "best",
         *,
-        device: str | torch.device = "cpu",
-        step_size: float = 0.5,
-        tta: bool = False,
-        precision: Precision | None = None,
-        batch_size: int | None = None,
-        skip_empty: bool = True,
         steps: int | None = None,
-        samples: int = 1,
-        seed: int = 0,
+        **options: Any,
     ) -> Predictor:
         """Load a trained model; nothing but its folder is read.
 
         Parameters
         ----------
         model_folder
-            ``.../DatasetXXX_Name/<Trainer>__<Plans>__<configuration>`` with plans.json and fold folders.
+            ``.../DatasetXXX_Name/<Trainer>__<plans>__<configuration>`` with plans.json and fold folders.
         folds
             Such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
         checkpoint
             ``best``, ``final`` or ``latest``.
         steps
-            Of a model that is drawn from in several; None: as many as its trainer chose.
+            Steps of a model that is drawn from in several; None: as many as its trainer chose.
+        options
+            Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
 
         Raises
         ------
@@ -148,22 +123,15 @@ class Predictor:
             model.networks,
             model.plans.configuration(model.configuration),
             model.plans.dataset,
-            device=device,
-            step_size=step_size,
-            tta=tta,
-            precision=precision,
-            batch_size=batch_size,
-            skip_empty=skip_empty,
             source=ModelSource(Path(model_folder), model.folds, checkpoint),
             sampler=with_steps(model.sampler, steps),
-            samples=samples,
-            seed=seed,
+            **options,
         )
 
     def predict(
         self,
-        condition: Source | Sequence[Source],
-        mask: Source | None = None,
+        condition: VolumeInput | Sequence[VolumeInput],
+        mask: VolumeInput | None = None,
         spacing: Sequence[float] | None = None,
         *,
         identifier: str | None = None,
@@ -222,16 +190,32 @@ class Predictor:
         if not uncertainty:
             members = [MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]]
             mirror_axes = self.mirror_axes
-        if len(members) * self.samples == 1:
-            array, count = self._run(members[0], prepared, mirror_axes, progress, offset, 0)
+        run = self.passes(prepared, mirror_axes, offset)
+        if len(members) * self.options.samples == 1:
+            array, count = run(members[0], 0, progress)
             return NetworkPrediction(array, None, count)
         moments, total = RunningMoments(), WindowCount(0, 0, 0)
-        for draw in range(self.samples):
+        for draw in range(self.options.samples):
             for member in members:
-                array, count = self._run(member, prepared, mirror_axes, progress, offset, draw)
+                array, count = run(member, draw, progress)
                 moments.add(array)
                 total = total + count
         return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
+
+    def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
+        """How one network is run over a prepared case."""
+        background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
+        windows = WindowOptions(
+            step_size=self.options.step_size,
+            background_value=background,
+            device=self.device,
+            batch_size=self.batch_size,
+            mirror_axes=mirror_axes,
+            precision=self.precision,
+            skip_empty=self.options.skip_empty,
+            offset=offset,
+        )
+        return Passes(prepared, self.configuration.window_size, windows, self.sampler, self.options.seed)
 
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
@@ -255,7 +239,7 @@ class Predictor:
 
     def check_uncertainty(self, wanted: bool) -> None:
         """Refuse an uncertainty map where there is only one opinion."""
-        if wanted and len(self.networks) == 1 and not self.mirror_axes and self.samples == 1:
+        if wanted and len(self.networks) == 1 and not self.mirror_axes and self.options.samples == 1:
             raise GdmError(
                 "the uncertainty of one network in one pass cannot be measured",
                 found="one fold, no mirroring, one draw",
@@ -273,51 +257,3 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
-
-    def _run(
-        self,
-        network: Network,
-        prepared: PreparedCase,
-        mirror_axes: tuple[int, ...],
-        progress: ProgressCallback | None,
-        offset: Shape,
-        draw: int,
-    ) -> tuple[np.ndarray, WindowCount]:
-        """One draw of one network; the windows of all its passes are counted."""
-        finished = current = WindowCount(0, 0, 0)
-
-        def note(now: WindowCount) -> None:
-            nonlocal current
-            current = now
-            if progress is not None:
-                progress(finished + now)
-
-        background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
-        padding, window = border_values(prepared.properties), self.configuration.window_size
-        run_windows = functools.partial(
-            predict_volume,
-            window_size=window,
-            step_size=self.step_size,
-            background_value=background,
-            device=self.device,
-            batch_size=self.batch_size,
-            mirror_axes=mirror_axes,
-            precision=self.precision,
-            progress=note,
-            skip_empty=self.skip_empty,
-            offset=offset,
-        )
-        if self.sampler.one_step:
-            return run_windows(network, prepared.condition, mask=prepared.mask, padding=padding), current
-
-        def predict(timed: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:
-            nonlocal finished
-            estimate = run_windows(timed, condition, mask=mask, padding=around)
-            finished = finished + current
-            return estimate
-
-        array = sample_volume(
-            self.sampler, network, predict, prepared.condition, prepared.mask,
-            padding=padding, background=background, window=window, seed=(self.seed, draw),
-        )  # fmt: skip
-        return array, finished

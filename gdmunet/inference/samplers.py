@@ -31,6 +31,25 @@ PredictWindows = Callable[[Network, np.ndarray, Sequence[float], np.ndarray], np
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What lies around a volume, and how much of it a window sees.
+
+    Attributes
+    ----------
+    padding
+        Value of each condition channel beyond the volume.
+    background
+        The target outside the body, network units: there the path is known, and followed exactly.
+    window
+        Voxels; a smaller volume is grown to it, so that the state beyond it is what it was in training.
+    """
+
+    padding: Sequence[float]
+    background: float
+    window: Shape
+
+
+@dataclass(frozen=True)
 class TimedNetwork:
     """A network that takes a state, at one time: (B, C + 1, ...) condition and state -> (B, 1, ...)."""
 
@@ -84,10 +103,7 @@ def sample_volume(
     predict: PredictWindows,
     condition: np.ndarray,
     mask: np.ndarray,
-    *,
-    padding: Sequence[float],
-    background: float,
-    window: Shape,
+    surroundings: Surroundings,
     seed: Sequence[int],
 ) -> np.ndarray:
     """One draw for a whole volume.
@@ -103,21 +119,16 @@ def sample_volume(
         The prediction of a volume by windows.
     condition, mask
         (C, z, y, x) in network units and body (z, y, x).
-    padding
-        Value of each condition channel beyond the volume.
-    background
-        The target outside the body, network units: there the path is known, and followed exactly.
-    window
-        Voxels; a smaller volume is grown to it, so that the state beyond it is what it was in training.
     seed
-        Of the noise: the same volume and seed give the same draw.
+        Seed of the noise: the same volume and seed give the same draw.
 
     Returns
     -------
     prediction
         (z, y, x) float32.
     """
-    inside = _place_in(mask.shape, window)
+    padding, background = surroundings.padding, surroundings.background
+    inside = _place_in(mask.shape, surroundings.window)
     grown = np.pad(mask, inside.around)
     channels = [np.pad(c, inside.around, constant_values=v) for c, v in zip(condition, padding, strict=True)]
     stacked = np.stack([*channels, np.zeros(grown.shape)], dtype=np.float32)

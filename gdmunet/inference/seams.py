@@ -7,7 +7,7 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, triple
 from gdmunet.inference.predictor import Predictor
-from gdmunet.inference.sliding_window import WindowGrid, plan_windows
+from gdmunet.inference.windows import WindowGrid, plan_windows
 from gdmunet.metrics.seams import seam_score
 from gdmunet.preprocessing.preprocessor import PreparedCase
 
@@ -32,7 +32,7 @@ def prediction_seam_score(predictor: Predictor, prepared: PreparedCase, predicti
         One window holds the whole body: there is no seam.
     """
     shape: Shape = prediction.shape
-    grid = plan_windows(shape, predictor.configuration.window_size, predictor.step_size)
+    grid = plan_windows(shape, predictor.configuration.window_size, predictor.options.step_size)
     return seam_score(prediction, window_borders(grid), prepared.mask)
 
 
@@ -45,7 +45,7 @@ def offset_difference(predictor: Predictor, prepared: PreparedCase, offset: Shap
         Voxels by which the second grid is shifted; None: half a step along every axis.
     """
     window = predictor.configuration.window_size
-    shift: Shape = offset or triple(int(size * predictor.step_size) // 2 for size in window)
+    shift: Shape = offset or triple(int(size * predictor.options.step_size) // 2 for size in window)
     if not any(shift):
         raise GdmError("a shift of no voxel changes nothing", found=shift, expected="at least one voxel")
     first = predictor.predict_network_units(prepared).array

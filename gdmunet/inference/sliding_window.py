@@ -6,44 +6,21 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Shape
+from gdmunet.geometry import Shape, triple
+from gdmunet.inference.windows import WindowGrid, check_step_size, importance_map, plan_windows
 
 # (B, C, z, y, x) -> (B, 1, z, y, x)
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 # Thin windows (2D slices) of several starts share a batch, as long as they lie within so many voxels.
 _LAYER_THICKNESS = 16
-
-
-@dataclass(frozen=True)
-class WindowGrid:
-    """Where the windows of a volume lie.
-
-    Attributes
-    ----------
-    shape
-        Of the volume, voxels.
-    window
-        Of one window, voxels.
-    starts
-        First voxel of the windows along each axis; the grid is their product. A window may reach beyond the
-        volume (negative starts as well).
-    """
-
-    shape: Shape
-    window: Shape
-    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-
-    @property
-    def count(self) -> int:
-        """Number of windows."""
-        return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
 
 
 @dataclass(frozen=True)
@@ -58,69 +35,63 @@ class WindowCount:
         return WindowCount(self.total + other.total, self.predicted + other.predicted, self.skipped + other.skipped)
 
 
-def window_starts(shape: Sequence[int], window: Sequence[int], step_size: float) -> tuple[tuple[int, ...], ...]:
-    """First voxel of the windows along each axis, evenly spread, at most ``step_size * window`` voxels apart.
+@dataclass(frozen=True)
+class WindowOptions:
+    """How the windows of a volume are predicted.
 
-    Parameters
+    Attributes
     ----------
-    shape, window
-        Voxels along each axis. An axis that is not longer than the window has one start, 0.
     step_size
-        Above 0 and at most 1: 0.5 lets neighbouring windows overlap by half.
+        Distance of neighbouring windows as a share of the window.
+    background_value
+        Value that fills a window without a body voxel.
+    device
+        Where the network runs.
+    batch_size
+        Windows in one pass.
+    mirror_axes
+        Axes 0..2 to flip: the mean over all combinations of flips is taken.
+    precision
+        Precision of the network (autocast); sums are always float32.
+    skip_empty
+        Fill windows without a body voxel instead of running the network on them.
+    offset
+        Voxels by which the grid of windows is shifted, see `plan_windows`.
     """
-    if not 0 < step_size <= 1:
-        raise GdmError("the step size of the windows is out of range", found=step_size, expected="above 0, at most 1")
-    return tuple(_axis_starts(n, w, step_size) for n, w in zip(shape, window, strict=True))
 
+    step_size: float = 0.5
+    background_value: float = 0.0
+    device: str | torch.device = "cpu"
+    batch_size: int = 1
+    mirror_axes: tuple[int, ...] = ()
+    precision: Precision = "float32"
+    skip_empty: bool = True
+    offset: Shape = (0, 0, 0)
 
-def plan_windows(shape: Shape, window: Shape, step_size: float, offset: Shape = (0, 0, 0)) -> WindowGrid:
-    """The windows of a volume; a volume smaller than the window lies in the middle of one.
-
-    `offset` shifts the whole grid towards lower voxels: by that many voxels, less than a step. It serves to measure
-    how much the position of the windows changes a prediction.
-    """
-    starts = []
-    for length, size, shift in zip(shape, window, offset, strict=True):
-        stride = _stride(size, step_size)
-        if not 0 <= shift < max(stride, 2):
-            raise GdmError("the offset of the windows is out of range", found=offset, expected=f"0 to {stride - 1}")
-        padding = stride if shift else 0
-        low = shift + max(0, size - length - padding) // 2
-        starts.append(tuple(s - low for s in window_starts((length + padding,), (size,), step_size)[0]))
-    return WindowGrid(shape, window, (starts[0], starts[1], starts[2]))
-
-
-def importance_map(window: Shape, floor: float = 1e-6) -> np.ndarray:
-    """Weight of each voxel of a window: the product of a Hann window (squared sine) along every axis.
-
-    At a step size of 0.5 the weights of neighbours add up to a constant and change as slowly as they can, so no plane
-    stands out; a Gaussian as narrow as window / 8 left 6 to 15 % more change at the windows' borders than elsewhere
-    (documentation/benchmarks.md). The floor lets a voxel that only a corner covers still be divided safely.
-    """
-    weights = np.ones(window, dtype=np.float64)
-    for axis, size in enumerate(window):
-        hann = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-        weights *= hann.reshape([-1 if i == axis else 1 for i in range(3)])
-    return np.maximum(weights / weights.max(), floor).astype(np.float32)
+    def __post_init__(self) -> None:
+        check_step_size(self.step_size)
+        if self.batch_size < 1 or not set(self.mirror_axes) <= {0, 1, 2}:
+            raise ValueError(f"batch_size {self.batch_size}, mirror_axes {self.mirror_axes}")
 
 
 def predict_volume(
+    network: Network, condition: np.ndarray | torch.Tensor, window_size: Shape, **options: Any
+) -> np.ndarray:
+    """As `predict_windows`, with the fields of `WindowOptions` and mask, padding, out and progress as keywords."""
+    others = {name: options.pop(name) for name in ("mask", "padding", "out", "progress") if name in options}
+    return predict_windows(network, condition, window_size, WindowOptions(**options), **others)
+
+
+def predict_windows(
     network: Network,
     condition: np.ndarray | torch.Tensor,
     window_size: Shape,
+    options: WindowOptions,
     *,
-    step_size: float = 0.5,
     mask: np.ndarray | None = None,
-    background_value: float = 0.0,
-    device: str | torch.device = "cpu",
-    batch_size: int = 1,
-    mirror_axes: Sequence[int] = (),
-    precision: Precision = "float32",
+    padding: Sequence[float] | None = None,
     out: np.ndarray | None = None,
     progress: Callable[[WindowCount], None] | None = None,
-    skip_empty: bool = True,
-    offset: Shape = (0, 0, 0),
-    padding: Sequence[float] | None = None,
 ) -> np.ndarray:
     """Mean of the windows' predictions, weighted by `importance_map`.
 
@@ -131,24 +102,17 @@ def predict_volume(
     Parameters
     ----------
     network
-        (B, C, *window_size) -> (B, 1, *window_size), both on `device`.
+        (B, C, *window_size) -> (B, 1, *window_size), both on the options' device.
     condition
         (C, z, y, x) in network units.
     mask
-        Body (z, y, x). A window without a body voxel is filled with `background_value` and the network is not run,
-        unless `skip_empty` is False.
-    mirror_axes
-        Axes 0..2 to flip: the mean over all combinations of flips is taken.
-    precision
-        Of the network (autocast); sums are always float32.
+        Body (z, y, x); None: no window is empty.
+    padding
+        Value of each channel beyond the volume, where a window reaches out of it; None: its border values go on.
     out
         Float32 array (z, y, x) to write into, such as a memory map.
     progress
         Called after every batch.
-    offset
-        Voxels by which the grid of windows is shifted, see `plan_windows`.
-    padding
-        Value of each channel beyond the volume, where a window reaches out of it; None: its border values go on.
 
     Returns
     -------
@@ -161,20 +125,21 @@ def predict_volume(
         The network gave values that are not numbers.
     """
     condition = condition.detach().cpu().numpy() if isinstance(condition, torch.Tensor) else condition
-    shape: Shape = condition.shape[1:]
-    grid = plan_windows(shape, window_size, step_size, offset)
+    shape = triple(condition.shape[1:])
+    grid = plan_windows(shape, window_size, options.step_size, options.offset)
     sums = _SlabSums(shape, importance_map(window_size), _new_output(shape, out))
-    runner = _Runner(network, torch.device(device), tuple(mirror_axes), precision)
+    runner = _Runner(network, torch.device(options.device), options.mirror_axes, options.precision)
+    used = mask if options.skip_empty else None
     predicted = skipped = 0
     for layer in _layers(grid):
         sums.finish_before(min(layer[0], shape[0]))
         corners = list(itertools.product(layer, grid.starts[1], grid.starts[2]))
-        full = [c for c in corners if not skip_empty or mask is None or mask[_inside(c, window_size, shape)].any()]
+        full = [corner for corner in corners if used is None or used[_inside(corner, window_size, shape)].any()]
         for corner in set(corners).difference(full):
-            sums.add(corner, background_value)
+            sums.add(corner, options.background_value)
         skipped += len(corners) - len(full)
-        for first in range(0, len(full), batch_size):
-            batch = full[first : first + batch_size]
+        for first in range(0, len(full), options.batch_size):
+            batch = full[first : first + options.batch_size]
             windows = np.stack([_cut(condition, corner, window_size, padding) for corner in batch])
             for corner, prediction in zip(batch, runner(windows), strict=True):
                 sums.add(corner, prediction)
@@ -211,7 +176,7 @@ class _Runner:
             return self.network(batch).float()
         return self.network(batch.flip(flip)).float().flip(flip)
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
@@ -228,7 +193,7 @@ class _SlabSums:
 
     def add(self, corner: Shape, prediction: np.ndarray | float) -> None:
         """Add a window (or a constant) at `corner`; what lies beyond the volume is dropped."""
-        window: Shape = self.importance.shape
+        window = triple(self.importance.shape)
         target = _inside(corner, window, self.shape)
         source = tuple(slice(t.start - c, t.stop - c) for t, c in zip(target, corner, strict=True))
         importance = self.importance[source]
@@ -272,16 +237,6 @@ def _layers(grid: WindowGrid) -> Iterator[tuple[int, ...]]:
     yield tuple(layer)
 
 
-def _stride(size: int, step_size: float) -> int:
-    return max(1, int(size * step_size))
-
-
-def _axis_starts(length: int, size: int, step_size: float) -> tuple[int, ...]:
-    steps = -(-max(0, length - size) // _stride(size, step_size))
-    # Half up, not half to even: two neighbours are then never further apart than the rounded-up spacing.
-    return tuple(int(i * (length - size) / steps + 0.5) for i in range(steps + 1)) if steps else (0,)
-
-
 def _new_output(shape: Shape, out: np.ndarray | None) -> np.ndarray:
     if out is None:
         return np.zeros(shape, dtype=np.float32)
@@ -298,7 +253,7 @@ def _inside(corner: Shape, window: Shape, shape: Shape) -> tuple[slice, slice, s
 
 def _cut(condition: np.ndarray, corner: Shape, window: Shape, padding: Sequence[float] | None) -> np.ndarray:
     """A window (C, *window) as float32."""
-    inside = _inside(corner, window, condition.shape[1:])
+    inside = _inside(corner, window, triple(condition.shape[1:]))
     part = np.asarray(condition[(slice(None), *inside)], dtype=np.float32)
     around = [(i.start - c, c + w - i.stop) for i, c, w in zip(inside, corner, window, strict=True)]
     if not any(low or high for low, high in around):

@@ -12,7 +12,9 @@ from pathlib import Path
 from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.device import find_device, peak_memory_mb
 from gdmunet.errors import GdmError
+from gdmunet.inference.cases.files import ListedCases
 from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.plans import load_plans
@@ -112,10 +114,8 @@ def predict_measured(task: PredictionTask) -> Measurement:
             parameters = predictor.parameters
             started = time.perf_counter()
             chosen = [cases[name] for name in task.cases(fold)]
-            predict_cases(
-                chosen, task.output, predictor, mask_folder=masks,
-                preprocess_workers=0, export_workers=0, show_progress=False,
-            )  # fmt: skip
+            options = PredictionOptions(preprocess_workers=0, export_workers=0, show_progress=False)
+            predict_cases(ListedCases(chosen, masks), task.output, predictor, options)
             seconds, count = seconds + time.perf_counter() - started, count + len(chosen)
     peak = peak_memory_mb(device) if device.type == "cuda" else memory.peak_mb
     found = Measurement(task.weights(), passes, seconds / count, peak, parameters)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet.device import find_device
-from gdmunet.inference.cases.dicom import open_dicom
-from gdmunet.inference.cases.scans import check_predictions, differing_settings, prepare_scans
-from gdmunet.inference.folder import PredictedFolder, predict_cases, predict_folder
+from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
+from gdmunet.inference.cases.files import FileCases
+from gdmunet.inference.cases.scans import ScanCases
+from gdmunet.inference.cases.source import CaseSource
+from gdmunet.inference.folder import PredictedCases, predict_cases
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.trained_models import describe_model, resolve_model
 from gdmunet.paths import Folders
@@ -20,7 +23,7 @@ _NO_MASKS = (
 )
 
 
-def predict(request: PredictRequest, folders: Folders) -> PredictedFolder:
+def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     """Predict every case of a folder.
 
     Raises
@@ -42,7 +45,20 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedFolder:
     )
     if predictor.descriptor.mask and request.mask is None:
         say(_NO_MASKS)
-    return _predict_scans(request, predictor) if request.scans else _predict_images(request, predictor)
+    options = PredictionOptions(
+        continue_prediction=request.continue_prediction,
+        num_parts=request.num_parts,
+        part_id=request.part_id,
+        preprocess_workers=request.reading_processes,
+        export_workers=request.saving_processes,
+        as_float=request.as_float,
+        uncertainty=request.uncertainty or request.samples > 1,
+        show_progress=request.show_progress,
+    )
+    done = predict_cases(_cases(request, predictor), request.output, predictor, options)
+    for note in done.notes:
+        say(note)
+    return done
 
 
 def _model_folder(request: PredictRequest, folders: Folders) -> Path:
@@ -61,62 +77,17 @@ def _model_folder(request: PredictRequest, folders: Folders) -> Path:
     return chosen.path
 
 
-def _predict_images(request: PredictRequest, predictor: Predictor) -> PredictedFolder:
-    dicom = open_dicom(request.input, predictor, request.series, request.fix_geometry, request.dicom_out)
-    done = predict_folder(
-        request.input,
-        request.output,
-        predictor,
-        mask_folder=request.mask,
-        dicom=dicom,
-        continue_prediction=request.continue_prediction,
-        num_parts=request.num_parts,
-        part_id=request.part_id,
-        preprocess_workers=request.reading_processes,
-        export_workers=request.saving_processes,
-        as_float=request.as_float,
-        uncertainty=request.uncertainty or request.samples > 1,
-        show_progress=request.show_progress,
-    )
-    for note in dicom.notes if dicom else ():
-        say(note)
-    return done
-
-
-def _predict_scans(request: PredictRequest, predictor: Predictor) -> PredictedFolder:
-    """Compute conditions from scans, predict them, compare the projections."""
-    scanned = prepare_scans(
-        request.input,
-        "sinogram" if request.sinogram else "simulate",
-        request.output,
-        predictor,
-        mask_folder=request.mask,
-        num_parts=request.num_parts,
-        part_id=request.part_id,
-        show_progress=request.show_progress,
-    )
-    for line in differing_settings(scanned, predictor):
-        say(line)
-    done = predict_cases(
-        [one.case for one in scanned],
-        request.output,
-        predictor,
-        mask_folder=request.mask,
-        continue_prediction=request.continue_prediction,
-        preprocess_workers=request.reading_processes,
-        export_workers=request.saving_processes,
-        as_float=request.as_float,
-        uncertainty=request.uncertainty or request.samples > 1,
-        show_progress=request.show_progress,
-    )
-    report = check_predictions(
-        scanned,
-        request.output,
-        predictor,
-        steps=request.consistency,
-        predicted=list(done.predicted),
-        as_float=request.as_float,
-        show_progress=request.show_progress,
-    )
-    say(report.table())
-    return done
+def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
+    """Scans where a flag says so; else DICOM series or files, as the folder holds them."""
+    if request.scans:
+        return ScanCases(
+            request.input,
+            "sinogram" if request.sinogram else "simulate",
+            request.output,
+            predictor,
+            mask_folder=request.mask,
+            consistency=request.consistency,
+        )
+    options = DicomOptions(request.series, request.fix_geometry, request.dicom_out)
+    series = open_dicom(request.input, predictor, options, request.mask)
+    return series or FileCases(request.input, predictor.descriptor, request.mask)

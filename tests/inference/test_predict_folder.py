@@ -11,10 +11,13 @@ from prediction_samples import SPACING, body_of, make_configuration, make_descri
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import read_volume, write_volume
+from gdmunet.imageio import Volume, read_volume, write_volume
 from gdmunet.inference import Predictor
 from gdmunet.inference import folder as run_module
-from gdmunet.inference.folder import predict_folder
+from gdmunet.inference.cases.files import FileCases
+from gdmunet.inference.cases.memory import MemoryCases
+from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.options import PredictionOptions
 
 GEOMETRY = Geometry((20, 22, 24), SPACING, (1.0, 2.0, 3.0), (0.8, -0.6, 0, -0.6, -0.8, 0, 0, 0, 1))
 CASES = ("a", "b", "c", "d")
@@ -40,7 +43,10 @@ def folders(tmp_path):
 
 def predict(folders, model=None, **options):
     images, out, masks = folders
-    return predict_folder(images, out, model or predictor(), mask_folder=masks, show_progress=False, **options)
+    model = model or predictor()
+    return predict_cases(
+        FileCases(images, model.descriptor, masks), out, model, PredictionOptions(show_progress=False, **options)
+    )
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -113,17 +119,29 @@ def test_the_output_folder_must_be_another_one(folders, tmp_path):
     link.symlink_to(images)
     for output in (images, link, tmp_path / "out" / ".." / "in"):
         with pytest.raises(GdmError, match=r"output folder is the input folder[\s\S]*-o"):
-            predict_folder(images, output, predictor(), show_progress=False)
+            predict((images, output, None))
     with pytest.raises(GdmError, match="output folder is the mask folder"):
-        predict_folder(images, masks, predictor(), mask_folder=masks, show_progress=False)
+        predict((images, masks, masks))
     with pytest.raises(GdmError, match="input folder is not there"):
-        predict_folder(tmp_path / "nowhere", tmp_path / "out", predictor(), show_progress=False)
+        predict((tmp_path / "nowhere", tmp_path / "out", None))
 
 
 def test_a_missing_mask_is_named(folders):
     (folders[2] / "c.nii.gz").unlink()
     with pytest.raises(GdmError, match=r"image without mask[\s\S]*case: c[\s\S]*masks/c\.nii\.gz"):
         predict(folders)
+
+
+def test_cases_from_memory_are_predicted_as_their_files_are(folders, tmp_path):
+    predict(folders)
+    images, out, _ = folders
+    volumes = {case: Volume(read_volume(images / f"{case}_0000.nii.gz").array, GEOMETRY) for case in CASES}
+    masks = {case: body_of(make_head(seed=seed)) for seed, case in enumerate(CASES)}
+    source = MemoryCases(volumes, ("CT",), {case: Volume(mask, GEOMETRY) for case, mask in masks.items()})
+    done = predict_cases(source, tmp_path / "memory", predictor(), PredictionOptions(num_parts=2, show_progress=False))
+    assert tuple(done.predicted) == ("a", "c")
+    for case in done.predicted:
+        assert np.array_equal(*(read_volume(folder / f"{case}.nii.gz").array for folder in (out, tmp_path / "memory")))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -15,7 +15,14 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, read_volume, write_volume
 from gdmunet.inference import Predictor
-from gdmunet.inference.samplers import TimedNetwork, draw_sample, sample_patches, sample_volume, with_steps
+from gdmunet.inference.samplers import (
+    Surroundings,
+    TimedNetwork,
+    draw_sample,
+    sample_patches,
+    sample_volume,
+    with_steps,
+)
 from gdmunet.networks import build_network
 from gdmunet.serialization import from_json, to_json
 
@@ -122,7 +129,7 @@ def test_patches_and_volumes_are_drawn_alike():
 
     volume = sample_volume(
         spec, network, predict, condition[0].numpy(), mask[0, 0].numpy() > 0,
-        padding=(0.0,), background=-1.0, window=(6, 6, 6), seed=(0,),
+        Surroundings(padding=(0.0,), background=-1.0, window=(6, 6, 6)), seed=(0,),
     )  # fmt: skip
     np.testing.assert_allclose(volume, patch[0, 0].numpy(), atol=1e-5)
     assert volume[..., :2] == pytest.approx(-1.0)
@@ -200,7 +207,7 @@ def test_samples_give_their_mean_and_their_deviation(head):
     for draw in range(3):
         predictor, prepared = prepared_with(head, sampler=SamplerSpec("euler", 2))
         count = predictor.networks[0]
-        single.append(predictor._run(count, prepared, (), None, (0, 0, 0), draw)[0])
+        single.append(predictor.passes(prepared)(count, draw, None)[0])
     predictor, prepared = prepared_with(head, sampler=SamplerSpec("euler", 2), samples=3)
     raw = predictor.predict_network_units(prepared, uncertainty=True)
     np.testing.assert_allclose(raw.array, np.mean(single, axis=0), atol=1e-5)

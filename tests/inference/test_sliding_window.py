@@ -6,13 +6,8 @@ import pytest
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.inference.sliding_window import (
-    WindowCount,
-    importance_map,
-    plan_windows,
-    predict_volume,
-    window_starts,
-)
+from gdmunet.inference.sliding_window import WindowCount, predict_volume
+from gdmunet.inference.windows import importance_map, plan_windows, window_starts
 
 
 def first_channel(batch: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference import Predictor
 from gdmunet.inference.seams import offset_difference, prediction_seam_score, window_borders
-from gdmunet.inference.sliding_window import plan_windows
+from gdmunet.inference.windows import plan_windows
 
 
 def patchy(batch: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet import __version__
@@ -13,7 +14,10 @@ from gdmunet.dicom.slices import dicom_files, is_dicom
 from gdmunet.dicom.writing import SeriesLabel, check_replaceable, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, Volume
-from gdmunet.inference.cases.files import gather_case
+from gdmunet.inference.cases.files import with_masks
+from gdmunet.inference.cases.memory import gather_case
+from gdmunet.inference.cases.source import CaseSource
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
 
@@ -45,23 +49,42 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
     return found
 
 
+@dataclass(frozen=True)
+class DicomOptions:
+    """How DICOM series are read and written.
+
+    Attributes
+    ----------
+    series
+        UID or number of the series of each channel; may be empty for one channel where there is one series.
+    fix_geometry
+        Resample series that are not a regular grid, instead of refusing them.
+    output
+        Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
+    """
+
+    series: tuple[str, ...] = ()
+    fix_geometry: bool = False
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.series, str):
+            raise TypeError("series is a tuple of texts")
+
+
 def open_dicom(
-    folder: Path,
-    predictor: Predictor,
-    series: Sequence[str] = (),
-    fix_geometry: bool = False,
-    output: Path | None = None,
+    folder: Path, predictor: Predictor, options: DicomOptions | None = None, mask_folder: Path | None = None
 ) -> DicomCases | None:
     """The DICOM cases of a folder, or None where it holds files of another format.
 
     Raises
     ------
     GdmError
-        What only makes sense with DICOM is asked for, and the folder holds none.
+        The options ask for DICOM, and the folder holds none.
     """
-    folders = find_dicom_folders(folder)
+    folders, options = find_dicom_folders(folder), options or DicomOptions()
     if folders is None:
-        if series or fix_geometry or output is not None:
+        if options != DicomOptions():
             raise GdmError(
                 "--series, --fix-geometry and --dicom-out need DICOM input",
                 file=folder,
@@ -70,24 +93,22 @@ def open_dicom(
                 remedy="check -i; predictions of other formats can be converted to DICOM afterwards",
             )
         return None
-    return DicomCases(folders, predictor, series=series, fix_geometry=fix_geometry, output=output)
+    return DicomCases(Path(folder), folders, predictor, options, mask_folder)
 
 
-class DicomCases:
+class DicomCases(CaseSource):
     """Reads the series of each case and remembers it until the prediction is written.
 
     Parameters
     ----------
-    folders
-        Case to its folder.
+    folder, folders
+        The folder that was given, and case to its folder in it.
     predictor
         Says which channels are needed, and what is predicted.
-    series
-        UID or number of the series of each channel; may be empty for one channel where there is one series.
-    fix_geometry
-        Resample series that are no regular grid, instead of refusing them.
-    output
-        Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
+    options
+        Which series are read, and where series are written.
+    mask_folder
+        Body masks ``CASE.ext``; None: the body is derived from the condition.
 
     Attributes
     ----------
@@ -102,14 +123,16 @@ class DicomCases:
 
     def __init__(
         self,
+        folder: Path,
         folders: dict[str, Path],
         predictor: Predictor,
-        *,
-        series: Sequence[str] = (),
-        fix_geometry: bool = False,
-        output: Path | None = None,
+        options: DicomOptions,
+        mask_folder: Path | None = None,
     ) -> None:
-        self._folders, self._output, self._fix_geometry = folders, output, fix_geometry
+        series, output = options.series, options.output
+        self.input_folder, self.mask_folder = folder, mask_folder
+        self._folders, self._output, self._fix_geometry = folders, output, options.fix_geometry
+        self._ending = predictor.descriptor.file_ending
         self._channels = predictor.descriptor.channels
         self._wanted: list[str | None] = list(series) if series else [None]
         self._label = _label(predictor)
@@ -131,10 +154,10 @@ class DicomCases:
                 remedy="leave --dicom-out away",
             )
 
-    @property
-    def conditions(self) -> dict[str, tuple[Path, ...]]:
-        """Case to the folder of its series, which stands where a case of files has its condition."""
-        return {name: (folder,) for name, folder in self._folders.items()}
+    def list_cases(self) -> list[Case]:
+        """The cases; the folder of its series stands where a case of files has its condition."""
+        conditions = {name: (folder,) for name, folder in self._folders.items()}
+        return with_masks(conditions, self.mask_folder, self._ending)
 
     def read(self, case: Case) -> CaseVolumes:
         """Read the series of a case, one a channel, and its mask where there is one."""
@@ -149,7 +172,7 @@ class DicomCases:
         self._sources[name] = chosen[0]
         return gather_case(volumes, self._channels, case.mask, identifier=name)
 
-    def check_output(self, identifiers: Sequence[str], replace: bool = False) -> None:
+    def check_output(self, identifiers: Sequence[str], replace: bool) -> None:
         """Refuse a DICOM folder that is there already, before anything is computed.
 
         With `replace`, only one that holds anything but a series that gdmunet wrote.
@@ -178,6 +201,10 @@ class DicomCases:
             volume = Volume(prediction.array, prediction.geometry)
             folder = self._output / prediction.identifier
             write_ct_series(folder, volume, self._label, reference=source, replace=True)
+
+    def finish(self, cases: Sequence[Case], predicted: Collection[str], options: PredictionOptions) -> list[str]:
+        """What was done to the geometry of which case."""
+        return self.notes
 
 
 def _check_apart(output: Path, folders: dict[str, Path]) -> None:

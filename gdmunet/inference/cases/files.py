@@ -1,152 +1,85 @@
-"""What can be predicted: arrays, SimpleITK images, files and DICOM folders, as one case on one grid."""
+"""Cases that are volume files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-import SimpleITK as sitk
-
-from gdmunet.dataset import FILE_ENDINGS
-from gdmunet.dicom.reading import read_series
-from gdmunet.dicom.series import choose_series, scan_series
+from gdmunet.dataset import Case, DatasetDescriptor, list_images
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Geometry
-from gdmunet.imageio import CaseVolumes, Volume, check_values, geometry_of, read_mask, read_volume
-
-Source = np.ndarray | sitk.Image | Volume | str | Path
+from gdmunet.imageio import CaseVolumes, read_case
+from gdmunet.inference.cases.source import CaseSource
 
 
-def gather_case(
-    condition: Source | Sequence[Source],
-    channels: Sequence[str],
-    mask: Source | None = None,
-    spacing: Sequence[float] | None = None,
-    identifier: str | None = None,
-) -> CaseVolumes:
-    """Bring the channels of one case and its mask together.
+class FileCases(CaseSource):
+    """A folder of ``CASE_0000.ext``, one file for each channel, in the ending of the model's data set.
 
     Parameters
     ----------
-    condition
-        One volume, or one a channel: array (z, y, x), SimpleITK image, `Volume`, path of a file, or of a folder
-        that holds one DICOM series.
-    channels
-        The modality words of the channels that are needed.
-    mask
-        Body, on the same grid; above 0 is body.
-    spacing
-        Voxel size (z, y, x) in mm; needed for arrays, which hold none, and only for them.
-    identifier
-        Name of the case; a file gives its own.
+    folder
+        The folder.
+    descriptor
+        Says the channels and the ending.
+    mask_folder
+        Body masks ``CASE.ext``; None: the body is derived from the condition.
+    """
+
+    def __init__(self, folder: Path, descriptor: DatasetDescriptor, mask_folder: Path | None = None) -> None:
+        self.input_folder, self.mask_folder, self._descriptor = Path(folder), mask_folder, descriptor
+
+    def list_cases(self) -> list[Case]:
+        """The folder's cases, sorted by name."""
+        assert self.input_folder is not None
+        images = list_images(self.input_folder, self._descriptor)
+        return with_masks(images, self.mask_folder, self._descriptor.file_ending)
+
+    def read(self, case: Case) -> CaseVolumes:
+        """Read the files of a case."""
+        return read_case(case)
+
+
+class ListedCases(CaseSource):
+    """Cases of files that are listed already, such as those that a fold holds out.
+
+    Parameters
+    ----------
+    cases
+        The cases with their masks.
+    mask_folder
+        Where those masks lie; only to be written down.
+    """
+
+    def __init__(self, cases: Sequence[Case], mask_folder: Path | None = None) -> None:
+        self._cases, self.mask_folder = list(cases), mask_folder
+
+    def list_cases(self) -> list[Case]:
+        """The given cases."""
+        return self._cases
+
+    def read(self, case: Case) -> CaseVolumes:
+        """Read the files of a case."""
+        return read_case(case)
+
+
+def with_masks(conditions: Mapping[str, tuple[Path, ...]], mask_folder: Path | None, ending: str) -> list[Case]:
+    """Cases of these conditions with the masks ``CASE.ext`` of a folder.
 
     Raises
     ------
     GdmError
-        Wrong number of channels, different grids, or a volume that cannot be used.
+        A case without a mask, although there is a folder of masks.
     """
-    sources: list[Source] = list(condition) if isinstance(condition, list | tuple) else [cast(Source, condition)]
-    name = identifier or _name_of(sources[0])
-    if len(sources) != len(channels):
-        raise GdmError(
-            "the number of condition channels is not what the model was trained with",
-            case=name,
-            found=f"{len(sources)} volume(s)",
-            expected=f"{len(channels)}: {', '.join(channels)}",
-            remedy="give one volume a channel, as a list in this order",
-        )
-    volumes = [_condition(source, spacing, name) for source in sources]
-    geometry = volumes[0].geometry
-    for word, volume in zip(channels[1:], volumes[1:], strict=True):
-        _check_grid(name, f"channel {word}", volume.geometry, geometry)
-    body = None
-    if mask is not None:
-        given = _mask(mask, spacing, name)
-        _check_grid(name, "the mask", given.geometry, geometry)
-        body = given.array
-    # One channel is a view: a large volume is not copied.
-    arrays = volumes[0].array[None] if len(volumes) == 1 else np.stack([volume.array for volume in volumes])
-    return CaseVolumes(name, arrays, None, body, geometry)
-
-
-def _condition(source: Source, spacing: Sequence[float] | None, name: str) -> Volume:
-    if isinstance(source, str | Path):
-        path = Path(source)
-        return _dicom(path, name) if path.is_dir() else read_volume(path, name)
-    volume = _in_memory(source, spacing, name)
-    array = volume.array.astype(np.float32, copy=False)
-    check_values(array, identifier=name)
-    return Volume(array, volume.geometry)
-
-
-def _dicom(folder: Path, name: str) -> Volume:
-    return read_series(choose_series(scan_series(folder, name), folder=folder, case=name), case=name).volume
-
-
-def _mask(source: Source, spacing: Sequence[float] | None, name: str) -> Volume:
-    if isinstance(source, str | Path):
-        return read_mask(Path(source), name)
-    volume = _in_memory(source, spacing, name)
-    body = volume.array > 0
-    if not body.any():
-        raise GdmError("the mask has no voxel", case=name, found="all zero", expected="a body mask")
-    return Volume(body, volume.geometry)
-
-
-def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float] | None, name: str) -> Volume:
-    if isinstance(source, Volume):
-        return source
-    if isinstance(source, sitk.Image):
-        if source.GetDimension() != 3 or source.GetNumberOfComponentsPerPixel() != 1:
-            raise _not_a_volume(name, f"size {source.GetSize()}, {source.GetNumberOfComponentsPerPixel()} components")
-        return Volume(sitk.GetArrayFromImage(source), geometry_of(source, identifier=name))
-    if not isinstance(source, np.ndarray):
-        raise GdmError(
-            "this cannot be predicted",
-            case=name,
-            found=type(source).__name__,
-            expected="a NumPy array, a SimpleITK image, a path, or a list of these",
-        )
-    if source.ndim != 3:
-        raise _not_a_volume(name, f"an array of shape {source.shape}")
-    if spacing is None:
-        raise GdmError(
-            "an array does not say how large its voxels are",
-            case=name,
-            expected="spacing=(z, y, x) in mm",
-            remedy="give spacing, or a SimpleITK image",
-        )
-    z, y, x = (float(value) for value in spacing)
-    return Volume(source, Geometry(source.shape, (z, y, x)))
-
-
-def _name_of(source: Source) -> str:
-    if not isinstance(source, str | Path):
-        return "volume"
-    name = Path(source).resolve().name
-    ending = next((ending for ending in FILE_ENDINGS if name.endswith(ending)), "")
-    return name.removesuffix(ending).removesuffix("_0000")
-
-
-def _not_a_volume(name: str, found: str) -> GdmError:
-    return GdmError(
-        "not a three-dimensional volume of one value a voxel",
-        case=name,
-        found=found,
-        expected="three axes (z, y, x)",
-        remedy="give several channels as a list of volumes",
-    )
-
-
-def _check_grid(name: str, what: str, found: Geometry, expected: Geometry) -> None:
-    difference = found.difference(expected)
-    if difference:
-        raise GdmError(
-            f"{what} lies on another grid than the first channel",
-            case=name,
-            found=difference.found,
-            expected=difference.expected,
-            remedy="resample it onto the first channel's grid, for example with SimpleITK.Resample",
-        )
+    cases = []
+    for identifier, paths in conditions.items():
+        mask = mask_folder / f"{identifier}{ending}" if mask_folder else None
+        if mask is not None and not mask.is_file():
+            raise GdmError(
+                "image without mask",
+                case=identifier,
+                file=mask,
+                found="no such file",
+                expected="a mask for every case",
+                remedy="add the mask, or predict without --mask: the body is then derived from the condition",
+            )
+        cases.append(Case(identifier, paths, mask=mask))
+    return cases

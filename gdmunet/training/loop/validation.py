@@ -8,7 +8,9 @@ from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
+from gdmunet.inference.cases.files import ListedCases
 from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
 from gdmunet.paths import Folders
@@ -66,7 +68,8 @@ def validate_fold(
     output = folder.validation(checkpoint)
     masks = scored_masks(raw, folders.preprocessed / data.plans.dataset_name, descriptor)
     predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
-    predict_cases(cases, output, predictor, mask_folder=given_masks(raw, descriptor), show_progress=show_progress)
+    given = ListedCases(cases, given_masks(raw, descriptor))
+    predict_cases(given, output, predictor, PredictionOptions(show_progress=show_progress))
     summary = evaluate_folders(
         EvaluationFolders(raw / "targetsTr", output, masks),
         EvaluationOptions(

@@ -14,8 +14,9 @@ from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, read_volume, write_volume
-from gdmunet.inference.cases.dicom import find_dicom_folders, open_dicom
-from gdmunet.inference.folder import predict_folder
+from gdmunet.inference.cases.dicom import DicomOptions, find_dicom_folders, open_dicom
+from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 
 TURNED = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
@@ -35,16 +36,9 @@ def predictor(channels=1, target="CT"):
 
 def run(source, predictions, model=None, continue_prediction=False, masks=None, **options):
     model = model or predictor()
-    cases = open_dicom(source, model, **options)
-    return predict_folder(
-        source,
-        predictions,
-        model,
-        dicom=cases,
-        mask_folder=masks,
-        continue_prediction=continue_prediction,
-        show_progress=False,
-    )
+    cases = open_dicom(source, model, DicomOptions(**options), masks)
+    asked = PredictionOptions(continue_prediction=continue_prediction, show_progress=False)
+    return predict_cases(cases, predictions, model, asked)
 
 
 def test_cases_are_found_in_a_folder_and_its_sub_folders(tmp_path):
@@ -101,7 +95,7 @@ def test_each_channel_names_its_series(tmp_path):
         run(folder, tmp_path / "out", predictor(2))
     uids = {name: scan_series(folder / "p1" / name)[0].uid for name in ("first", "second")}
     order = [uids["second"], uids["first"]]
-    run(folder, tmp_path / "out", predictor(2), series=order)
+    run(folder, tmp_path / "out", predictor(2), series=tuple(order))
     found = read_volume(tmp_path / "out" / "p1.nii.gz").array
     assert np.median(np.abs(found - make_head(seed=len("second")))[found > -1000]) <= 1
     with pytest.raises(GdmError, match=r"several DICOM series[\s\S]*case: p1"):
@@ -111,12 +105,12 @@ def test_each_channel_names_its_series(tmp_path):
 def test_only_a_ct_becomes_a_ct_series_and_never_beside_its_source(tmp_path):
     make_series(tmp_path / "p1")
     with pytest.raises(GdmError, match="predicts MR"):
-        open_dicom(tmp_path / "p1", predictor(target="MR"), output=tmp_path / "dicom")
+        open_dicom(tmp_path / "p1", predictor(target="MR"), DicomOptions(output=tmp_path / "dicom"))
     with pytest.raises(GdmError, match="lies in the folder of a source"):
-        open_dicom(tmp_path / "p1", predictor(), output=tmp_path / "p1" / "synthetic")
+        open_dicom(tmp_path / "p1", predictor(), DicomOptions(output=tmp_path / "p1" / "synthetic"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(GdmError, match="need DICOM input"):
-        open_dicom(tmp_path / "empty", predictor(), output=tmp_path / "dicom")
+        open_dicom(tmp_path / "empty", predictor(), DicomOptions(output=tmp_path / "dicom"))
 
 
 @pytest.mark.parametrize("continue_prediction", [False, True])

@@ -15,14 +15,10 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_case, read_volume, write_volume
 from gdmunet.inference import Predictor
-from gdmunet.inference.cases.scans import (
-    CaseResidual,
-    ResidualReport,
-    check_predictions,
-    differing_settings,
-    prepare_scans,
-)
+from gdmunet.inference.cases.consistency import CaseResidual, ResidualReport
+from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.options import PredictionOptions
 from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
@@ -31,6 +27,7 @@ from gdmunet.tomography.sinogram import write_sinogram
 
 SPACING = (2.0, 1.5, 1.5)
 SETTINGS = ScanSettings(views=16)
+QUIET = {"show_progress": False}
 # Slices along the file's last axis, so that orientation matters.
 GEOMETRY = Geometry((22, 24, 8), (1.5, 1.5, 2.0), (1.0, 2.0, 3.0), (0, 1, 0, 0, 0, 1, 1, 0, 0))
 
@@ -59,12 +56,19 @@ def cts(tmp_path):
 
 def run(folder, kind, out, model=None, steps=0, **options):
     model = model or predictor()
-    scanned = prepare_scans(
-        folder, kind, out, model, mask_folder=folder.parent / "masks", show_progress=False, **options
-    )
-    done = predict_cases([one.case for one in scanned], out, model, show_progress=False, continue_prediction=True)
-    predicted = list(done.predicted)
-    return check_predictions(scanned, out, model, steps=steps, predicted=predicted, show_progress=False)
+    scans = ScanCases(folder, kind, out, model, mask_folder=folder.parent / "masks", consistency=steps)
+    done = predict_cases(scans, out, model, PredictionOptions(continue_prediction=True, **QUIET, **options))
+    report = load_json(ResidualReport, out / "projection_residuals.json")
+    assert report.table() in done.notes
+    return report
+
+
+def prepared(folder, kind, out, model):
+    """The scans of a folder whose conditions are written, and their cases."""
+    scans = ScanCases(folder, kind, out, model)
+    cases = scans.list_cases()
+    scans.prepare(cases, PredictionOptions(**QUIET))
+    return scans, cases
 
 
 def test_a_whole_ct_is_scanned_as_the_training_cases_were(cts, tmp_path):
@@ -78,7 +82,6 @@ def test_a_whole_ct_is_scanned_as_the_training_cases_were(cts, tmp_path):
         inside = head(seed) > -500
         assert np.abs(predicted - expected)[inside].max() <= 2
         assert (predicted[~inside] == -1024).all()
-    assert report == load_json(ResidualReport, tmp_path / "out" / "projection_residuals.json")
     assert set(report.cases) == {"a", "b"} and report.cases["a"].consistent is None
     # The identity explains the projections as the reconstruction does.
     assert report.cases["a"].prediction == pytest.approx(report.cases["a"].condition, abs=0.01)
@@ -90,7 +93,7 @@ def test_metal_is_scanned_as_the_data_set_maker_stores_it(cts, tmp_path):
     array[12:15, 12:15] = 6000
     write_volume(cts / "a.nii.gz", array, GEOMETRY)
     made = make_sparse_view_dataset(tmp_path / "raw", 7, "Few", {"a": cts / "a.nii.gz"}, SETTINGS, show_progress=False)
-    prepare_scans(cts, "simulate", tmp_path / "out", predictor(), show_progress=False)
+    prepared(cts, "simulate", tmp_path / "out", predictor())
     trained, predicted = (
         read_volume(folder / "a_0000.nii.gz").array
         for folder in (made.folder / "imagesTr", tmp_path / "out/conditions")
@@ -208,26 +211,28 @@ def test_parts_share_a_folder(cts, tmp_path):
 def test_scans_of_other_settings_are_named(cts, tmp_path):
     volume = read_volume(cts / "a.nii.gz")
     write_sinogram(tmp_path / "sino" / "a.npz", simulate_scan(volume, ScanSettings(views=20), "a").sinogram)
-    scanned = prepare_scans(tmp_path / "sino", "sinogram", tmp_path / "out", predictor(), show_progress=False)
-    assert differing_settings(scanned, predictor()) == [
+    scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", predictor())
+    assert scans.differing_settings(cases) == [
         "note: a was scanned otherwise than the training cases: views 20 against 16"
     ]
-    assert differing_settings(scanned, predictor(simulation=ScanSettings(views=20))) == []
+    same = predictor(simulation=ScanSettings(views=20))
+    scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", same)
+    assert scans.differing_settings(cases) == []
 
 
 def test_what_cannot_be_scanned_is_refused(cts, tmp_path):
     with pytest.raises(GdmError, match="not trained on simulated scans"):
-        prepare_scans(cts, "simulate", tmp_path / "out", predictor(simulation=None))
+        ScanCases(cts, "simulate", tmp_path / "out", predictor(simulation=None))
     with pytest.raises(GdmError, match="no cases"):
-        prepare_scans(cts, "sinogram", tmp_path / "out", predictor())
+        run(cts, "sinogram", tmp_path / "out")
     with pytest.raises(GdmError, match="not there"):
-        prepare_scans(tmp_path / "nowhere", "sinogram", tmp_path / "out", predictor())
+        run(tmp_path / "nowhere", "sinogram", tmp_path / "out")
     with pytest.raises(GdmError, match="output folder is the input"):
-        prepare_scans(cts, "simulate", cts, predictor())
+        run(cts, "simulate", cts)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "x.npz").write_bytes(b"no archive")
     with pytest.raises(GdmError, match=r"cannot be read(.|\n)*case: x"):
-        prepare_scans(tmp_path / "broken", "sinogram", tmp_path / "out", predictor(), show_progress=False)
+        prepared(tmp_path / "broken", "sinogram", tmp_path / "out", predictor())
 
 
 def test_the_table_is_in_per_cent():

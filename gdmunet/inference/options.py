@@ -1,0 +1,100 @@
+"""What a prediction is asked for: how a model is run, and what a run over many cases does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from gdmunet.device import Precision
+from gdmunet.errors import GdmError
+from gdmunet.inference.windows import check_step_size
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PredictorOptions:
+    """How a model is run on a volume.
+
+    Attributes
+    ----------
+    device
+        Where the networks run.
+    step_size
+        Distance of neighbouring windows as a share of the window.
+    tta
+        Average over mirrored windows as well (8 passes in 3D, 4 in 2D).
+    precision
+        None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
+    batch_size
+        Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
+    skip_empty
+        Fill windows that hold no body voxel with the background and do not run the networks on them.
+    samples
+        Draws whose mean is the prediction; more than one needs a sampler that draws noise.
+    seed
+        Seed of that noise.
+    """
+
+    device: str | torch.device = "cpu"
+    step_size: float = 0.5
+    tta: bool = False
+    precision: Precision | None = None
+    batch_size: int | None = None
+    skip_empty: bool = True
+    samples: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_step_size(self.step_size)
+        if self.samples < 1:
+            raise GdmError("a prediction needs at least one sample", found=self.samples)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GdmError("a pass needs at least one window", found=f"batch_size {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class PredictionOptions:
+    """What a run over many cases does.
+
+    Attributes
+    ----------
+    continue_prediction
+        Leave out cases whose prediction is there and can be read.
+    num_parts, part_id
+        Predict every `num_parts`-th case from `part_id` on, to share a folder between machines.
+    preprocess_workers, export_workers
+        Cases that are read ahead or written behind while one is computed; 0: none, which needs the least memory.
+    as_float
+        Write float32 also where whole numbers would do (CT).
+    uncertainty
+        Also write the standard deviation over folds, mirrored windows and samples.
+    """
+
+    continue_prediction: bool = False
+    num_parts: int = 1
+    part_id: int = 0
+    preprocess_workers: int = 1
+    export_workers: int = 1
+    as_float: bool = False
+    uncertainty: bool = False
+    show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.part_id < self.num_parts:
+            raise GdmError(
+                "there is no such part",
+                found=f"part {self.part_id} of {self.num_parts}",
+                expected="0 to num_parts - 1",
+            )
+        if min(self.preprocess_workers, self.export_workers) < 0:
+            raise GdmError(
+                "a number of workers is negative", found=f"{self.preprocess_workers} and {self.export_workers}"
+            )
+
+    def part_of(self, cases: Sequence[T]) -> list[T]:
+        """The cases of this part, in their order."""
+        return list(cases[self.part_id :: self.num_parts])

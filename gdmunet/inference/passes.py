@@ -1,0 +1,65 @@
+"""One network over a whole prepared case: in one pass over its windows, or in the several of a sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gdmunet.checkpoint import SamplerSpec
+from gdmunet.geometry import Shape
+from gdmunet.inference.samplers import Surroundings, sample_volume
+from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions, predict_windows
+from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
+
+ProgressCallback = Callable[[WindowCount], None]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Runs networks over one prepared case.
+
+    Attributes
+    ----------
+    window
+        Size of a window, voxels (z, y, x).
+    windows
+        How they are predicted; the background value is the target's outside the body, network units.
+    sampler, seed
+        How predictions are drawn, and from which noise.
+    """
+
+    prepared: PreparedCase
+    window: Shape
+    windows: WindowOptions
+    sampler: SamplerSpec
+    seed: int
+
+    def __call__(
+        self, network: Network, draw: int = 0, progress: ProgressCallback | None = None
+    ) -> tuple[np.ndarray, WindowCount]:
+        """One draw (z, y, x) float32 of a network in network units; the windows of all its passes are counted."""
+        finished = current = WindowCount(0, 0, 0)
+        prepared, padding = self.prepared, border_values(self.prepared.properties)
+
+        def note(count: WindowCount) -> None:
+            nonlocal current
+            current = count
+            if progress is not None:
+                progress(finished + count)
+
+        def predict(one: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:
+            nonlocal finished
+            estimate = predict_windows(
+                one, condition, self.window, self.windows, mask=mask, padding=around, progress=note
+            )
+            finished = finished + current
+            return estimate
+
+        if self.sampler.one_step:
+            return predict(network, prepared.condition, padding, prepared.mask), finished
+        surroundings = Surroundings(padding, self.windows.background_value, self.window)
+        seed = (self.seed, draw)
+        array = sample_volume(self.sampler, network, predict, prepared.condition, prepared.mask, surroundings, seed)
+        return array, finished
