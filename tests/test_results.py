@@ -35,7 +35,7 @@ OWNERS = {
     r"dataset_fingerprint": "plans.py",
     r"prediction_settings\.json": "inference/folder.py",
     r"ensemble_settings\.json": "inference/ensemble.py",
-    r"projection_residuals\.json": "inference/cases/scans.py",
+    r"projection_residuals\.json": "inference/cases/consistency.py",
     r"prediction_cost\.json": "workflows/measured_prediction.py",
     r"demo_summary\.json": "cli/demo_run.py",
     r"derived_masks": "preprocessing/fingerprint.py",
