@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from gdmunet import __version__
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
+from gdmunet.formats import FileFormat
 from gdmunet.networks import Generator, build_network
 from gdmunet.plans import NetworkSpec
 from gdmunet.serialization import from_json, to_json
 
-# Raised whenever files of an older form can no longer be read.
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = FileFormat("checkpoint", key="format")
 _HEADER_KEY = "gdmunet"
 _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
@@ -124,7 +124,7 @@ class Checkpoint:
 class _Header:
     network: NetworkSpec
     metadata: CheckpointMetadata
-    format: int = CHECKPOINT_FORMAT
+    format: int = CHECKPOINT_FORMAT.version
 
 
 def save_weights(
@@ -161,7 +161,7 @@ def load_weights(path: Path) -> Checkpoint:
     Raises
     ------
     GdmError
-        Missing, truncated or foreign file, another format, or weights that do not fit their own network.
+        Missing, truncated or foreign file, a newer format, or weights that do not fit their own network.
     """
     path = Path(path)
     if not path.is_file():
@@ -212,17 +212,8 @@ def _parse_header(text: str, path: Path) -> _Header:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise _foreign(path, "a description that is not JSON") from error
-    found = value.get("format") if isinstance(value, dict) else None
-    if found != CHECKPOINT_FORMAT:
-        raise GdmError(
-            "the checkpoint is of another version of gdmunet",
-            file=path,
-            found=f"format {found}",
-            expected=f"format {CHECKPOINT_FORMAT}",
-            remedy="use the version of gdmunet that trained it, or train again",
-        )
     try:
-        return from_json(_Header, value, "checkpoint")
+        return from_json(_Header, CHECKPOINT_FORMAT.upgrade(value) if isinstance(value, dict) else value, "checkpoint")
     except GdmError as error:
         error.located(file=path, remedy=_OTHER_CHECKPOINT)
         raise

@@ -10,6 +10,7 @@ from typing import Literal
 from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
+from gdmunet.formats import FileFormat
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.plan_names import PresetName, planning_flags
@@ -18,8 +19,7 @@ from gdmunet.serialization import load_json
 
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
-# Raised whenever preprocessed data or plans of an older version can no longer be used.
-PLANS_VERSION = 1
+PLANS_FORMAT = FileFormat("plans")
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class Plans:
     configurations: dict[str, Configuration]
     folds: tuple[Fold, ...]
     reasons: tuple[Reason, ...] = field(default_factory=tuple)
-    version: int = PLANS_VERSION
+    version: int = PLANS_FORMAT.version
 
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name; an unknown one lists the known ones."""
@@ -275,17 +275,8 @@ class Plans:
 
 
 def load_plans(file: Path) -> Plans:
-    """Read plans.json; plans of another version are refused."""
-    plans = load_json(Plans, file, "plans")
-    if plans.version != PLANS_VERSION:
-        raise GdmError(
-            "the plans are of another version of gdmunet",
-            file=file,
-            found=f"version {plans.version}",
-            expected=f"version {PLANS_VERSION}",
-            remedy="plan again with this version, or use the version that made them",
-        )
-    return plans
+    """Read plans.json of this version or an older one."""
+    return load_json(Plans, file, "plans", PLANS_FORMAT)
 
 
 def find_plans(preprocessed_dataset_folder: Path, name: str) -> Plans:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from gdmunet.atomic import write_text
 from gdmunet.errors import GdmError
+from gdmunet.formats import FileFormat
 
 T = TypeVar("T")
 
@@ -58,10 +59,16 @@ def save_json(value: Any, file: Path) -> None:
     write_text(file, format_json(to_json(value)) + "\n")
 
 
-def load_json(kind: type[T], file: Path, name: str | None = None) -> T:
-    """Read `file` into the dataclass `kind`; errors name the file and the key's path."""
+def load_json(kind: type[T], file: Path, name: str | None = None, file_format: FileFormat | None = None) -> T:
+    """Read `file` into the dataclass `kind`; errors name the file and the key's path.
+
+    With a `file_format`, files of its older versions are read as well.
+    """
     try:
-        return from_json(kind, read_json(file), name or Path(file).stem)
+        value = read_json(file)
+        if file_format is not None and isinstance(value, dict):
+            value = file_format.upgrade(value)
+        return from_json(kind, value, name or Path(file).stem)
     except GdmError as error:
         error.located(file=file, remedy="correct that key, or make the file anew")
         raise

@@ -127,7 +127,7 @@ def test_another_format_and_a_wrong_key_are_named(tmp_path):
         header = json.loads(opened.metadata()["gdmunet"])
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     save_file(tensors, str(file), metadata={"gdmunet": json.dumps({**header, "format": 99})})
-    with pytest.raises(GdmError, match=r"another version[\s\S]*format 99"):
+    with pytest.raises(GdmError, match=r"newer version[\s\S]*format 99"):
         load_weights(file)
     header["network"]["featurs"] = header["network"].pop("features")
     save_file(tensors, str(file), metadata={"gdmunet": json.dumps(header)})

@@ -15,6 +15,7 @@ LAYERS = [
         "serialization",
         "geometry",
         "composition",
+        "formats",
         "hounsfield",
         "seeds",
         "paths",

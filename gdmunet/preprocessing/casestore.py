@@ -18,11 +18,13 @@ import numpy as np
 from gdmunet import commands
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.formats import FileFormat
 from gdmunet.geometry import Shape
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.quantities import counted
 from gdmunet.serialization import format_json, load_json, to_json
 
+CASE_FORMAT = FileFormat("prepared case")
 MAX_BODY_VOXELS = 10_000
 _BODY_VOXELS = "body_voxels"
 # A chunk is what one read of the file unpacks at most; larger ones waste work, smaller ones compress worse.
@@ -48,6 +50,7 @@ class CaseRecord:
 
     properties: CaseProperties
     origin: CaseOrigin
+    version: int = CASE_FORMAT.version
 
 
 class LazyChannels:
@@ -131,14 +134,14 @@ class CaseStore:
         return sorted(path.stem for path in self.folder.glob("*.json") if not path.name.startswith("."))
 
     def origin(self, identifier: str) -> CaseOrigin | None:
-        """What a finished case was made from; None where there is none, or one of another version."""
+        """What a finished case was made from; None where there is none, or one of a newer version."""
         file = self.folder / f"{identifier}.json"
         if not file.is_file() or not all(path.is_file() for path in self._files(identifier)):
             return None
         try:
-            return load_json(CaseRecord, file).origin
+            return load_json(CaseRecord, file, file_format=CASE_FORMAT).origin
         except GdmError:
-            # Whatever is written there is not a case of this version; it will be prepared anew.
+            # Whatever is written there is not a case that this version reads; it will be prepared anew.
             return None
 
     def write(
@@ -194,7 +197,7 @@ class CaseStore:
                 found=counted(self.identifiers(), "prepared case"),
                 command=self.preparation(),
             )
-        properties = load_json(CaseRecord, file).properties
+        properties = load_json(CaseRecord, file, file_format=CASE_FORMAT).properties
         values, mask = (self._open(path, identifier) for path in self._files(identifier))
         channels = len(properties.condition_maps)
         return StoredCase(

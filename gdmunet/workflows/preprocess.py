@@ -13,15 +13,15 @@ from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_case
 from gdmunet.plan_names import planning_flags
-from gdmunet.plans import PLANS_VERSION, Configuration, Plans
+from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
 from gdmunet.preprocessing.fingerprint import source_files
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.serialization import to_json
 from gdmunet.workers import run_in_workers
 
-# Raised whenever preparing gives other numbers than before.
-PREPROCESSING_VERSION = 1
+# The second number is raised whenever preparing gives other numbers than before.
+RECIPE_VERSIONS = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def preprocess(
 def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> str:
     """sha256 of everything but the files that decides how a prepared case looks."""
     recipe = {
-        "versions": [PLANS_VERSION, PREPROCESSING_VERSION],
+        "versions": RECIPE_VERSIONS,
         "channels": descriptor.channels,
         "mask": descriptor.mask,
         "transpose": configuration.transpose,

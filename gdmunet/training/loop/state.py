@@ -13,12 +13,15 @@ from torch import nn
 from gdmunet.atomic import atomic_path
 from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
+from gdmunet.formats import FileFormat
 from gdmunet.networks import checkpoint_stages
 from gdmunet.serialization import to_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.ema import WeightAverage, copy_weights, weights_of
 from gdmunet.training.loop.epoch import EpochMeter
 from gdmunet.training.trainers.trainer import Trainer
+
+RESUME_FORMAT = FileFormat("resume state")
 
 
 @dataclass
@@ -69,6 +72,7 @@ class TrainingState:
     def save(self, file: Path, trainer: Trainer) -> None:
         """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it."""
         content: dict[str, Any] = {
+            RESUME_FORMAT.key: RESUME_FORMAT.version,
             "settings": to_json(trainer.settings()),
             "iteration": self.iteration,
             "best_mae": self.best_mae,
@@ -165,7 +169,11 @@ def _read(file: Path) -> dict[str, Any]:
             found=str(error).splitlines()[0],
             remedy="start over with --overwrite",
         ) from error
-    return content
+    try:
+        return RESUME_FORMAT.upgrade(content)
+    except GdmError as error:
+        error.located(file=file)
+        raise
 
 
 def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:
