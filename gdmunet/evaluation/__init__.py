@@ -1,1 +1,4 @@
-"""Folder against folder: scores, groups, naive references."""
+"""How good predictions are: folder against folder, as distributions, trainer against trainer, and as pages.
+
+Four rooms, each building on those before it: `distributions`, `scores`, `comparison`, `report`.
+"""

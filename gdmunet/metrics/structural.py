@@ -77,7 +77,7 @@ def local_statistics(x: np.ndarray, y: np.ndarray, chosen: np.ndarray) -> LocalS
     x, y, chosen = x[around], y[around], chosen[around]
 
     def mean(product: np.ndarray) -> np.ndarray:
-        return uniform_filter(product, WINDOW)[chosen]
+        return np.asarray(uniform_filter(product, WINDOW)[chosen])
 
     sample = WINDOW**3 / (WINDOW**3 - 1)
     mean_x, mean_y = mean(x), mean(y)

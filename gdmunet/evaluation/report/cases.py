@@ -170,7 +170,7 @@ def _cut(case: LoadedCase, axis: int, name: str, edges: str, index: int) -> dict
     step = -(-max(case.geometry.shape[k] for k in others) // SLICE_SIDE)
 
     def plane(array: np.ndarray) -> np.ndarray:
-        cut = np.take(array, index, axis=axis)[::step, ::step]
+        cut: np.ndarray = np.take(array, index, axis=axis)[::step, ::step]
         # z grows towards the head, which is shown at the top; y grows towards the back, at the bottom.
         return cut if axis == 0 else cut[::-1]
 

@@ -1,1 +1,4 @@
-"""Scores of predictions against references, case by case and over groups."""
+"""Scores of a folder of predictions: match files, score cases, put them together, print them.
+
+Builds on `distributions`; knows no trainer and draws no page.
+"""

@@ -49,7 +49,7 @@ class IntensityMapping:
 
     def apply(self, condition: np.ndarray) -> np.ndarray:
         """Map a condition of any shape, float32; beyond the fitted intensities the outermost value holds."""
-        return np.interp(condition, self.inputs, self.outputs).astype(np.float32)
+        return np.asarray(np.interp(condition, self.inputs, self.outputs), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ from gdmunet.evaluation.comparison.results import (
     signed_rank_p_value,
 )
 from gdmunet.evaluation.comparison.tables import cases_csv, find_difference, table_columns, trainers_csv
+from gdmunet.evaluation.report.content import ReportContent
+from gdmunet.evaluation.report.sections import score_section
 from gdmunet.evaluation.scores.summary import EvaluationSpec
 from gdmunet.metrics import HU_2025
 
@@ -165,3 +167,27 @@ def test_latex_escapes_names_and_closes_what_it_opens(comparison):
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
     assert latex_text("a_b & 5% \\x") == "a\\_b \\& 5\\% \\textbackslash{}x"
     assert all(line.startswith("%") for line in text.splitlines() if "out of memory" in line)
+
+
+def detail_rows() -> list[TrainerRow]:
+    sharp, blurred = (
+        {f"case_{k}": {"detail": value, "dice": 0.5, "hd95": 2.0} for k in range(4)} for value in (0.9, 0.3)
+    )
+    return [TrainerRow("Sharp", sharp), TrainerRow("Blurred", blurred)]
+
+
+def test_a_blurred_trainer_is_not_the_better_one():
+    assert find_difference(compare(detail_rows(), SETTINGS), "Blurred", "detail").better == 0
+    assert find_difference(compare(detail_rows()[::-1], SETTINGS), "Sharp", "detail").better == 4
+
+
+def test_no_table_heads_a_ratio_or_a_distance_in_mm_with_hounsfield_units():
+    found = score_section(ReportContent("comparison", Path(), "", {}, comparison=compare(detail_rows(), SETTINGS)))
+    further = next(part for part in found.parts if part.heading == "Further scores")
+    assert further.tables[0].heads == ("trainer", "detail", "Dice", "HD95 (mm)")
+
+
+def test_a_distance_is_best_at_zero():
+    rows = [row("A", [1.0], distances={"MMD (mini)": 0.002}), row("B", [1.0], distances={"MMD (mini)": -0.001})]
+    column = next(column for column in table_columns(compare(rows, SETTINGS)) if column.head == "MMD (mini)")
+    assert column.best == -0.001 and column.texts == ("0.002", "-0.001")

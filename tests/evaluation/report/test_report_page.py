@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -7,14 +8,18 @@ import pytest
 from report_samples import EVIL, EVIL_CASE, SHAPE, make_comparison, make_evaluation, make_training
 
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.report import page
 from gdmunet.evaluation.report.cases import load_case, slices_of
 from gdmunet.evaluation.report.charts import Curve, curves, distributions, nice_ticks
-from gdmunet.evaluation.report.content import worst_and_best
+from gdmunet.evaluation.report.content import ReportContent, content_of_summary, worst_and_best
 from gdmunet.evaluation.report.encoding import unpack_plane
 from gdmunet.evaluation.report.page import PageOptions, write_page
+from gdmunet.evaluation.report.score_tables import case_line, score_table
 from gdmunet.evaluation.report.sources import VolumeFolders, read_content
-from gdmunet.metrics import METRICS
+from gdmunet.evaluation.scores.summary import load_summary
+from gdmunet.evaluation.scores.summary_text import format_table
+from gdmunet.metrics import METRICS, metrics_in
 
 NAMES = {"case_1": 20.0, EVIL_CASE: -60.0, "case_3": 40.0}
 VOID = {"meta", "img", "input", "br"}
@@ -187,9 +192,9 @@ def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
 
 def test_a_folder_of_something_else_names_what_it_holds(tmp_path):
     fold = make_training(tmp_path)
-    with pytest.raises(GdmError, match="give one of the folds, such as .*fold_0"):
+    with pytest.raises(GdmError, match="give a fold, such as .*fold_0"):
         read_content(fold.parent)
-    with pytest.raises(GdmError, match="run gdm_evaluate first"):
+    with pytest.raises(GdmError, match="score the predictions first"):
         read_content(fold.parent.parent)
     with pytest.raises(GdmError, match="missing"):
         read_content(tmp_path / "nothing")
@@ -200,6 +205,35 @@ def test_worst_and_best_cases_alternate(evaluation):
     assert worst_and_best(content, METRICS["mae"]) == [EVIL_CASE, "case_1", "case_3"]
     assert worst_and_best(content, METRICS["psnr"])[0] == EVIL_CASE
     assert worst_and_best(content, METRICS["dice"]) == list(content.scores["prediction"])
+
+
+def test_the_most_blurred_or_noisy_case_is_the_worst_by_detail(tmp_path):
+    values = {"blurred": 0.2, "right": 1.0, "noisy": 1.5}
+    rows = {name: {"detail": value} for name, value in values.items()}
+    content = ReportContent("evaluation", tmp_path, "", {"prediction": rows})
+    assert worst_and_best(content, METRICS["detail"]) == ["blurred", "right", "noisy"]
+    data = page.page_data(content, METRICS["detail"], page.Embedded(), False)
+    badness = {case["name"]: case["badness"]["prediction"] for case in data["cases"]}
+    assert badness["blurred"] > badness["noisy"] > badness["right"] == 0
+
+
+def test_terminal_and_page_round_alike(evaluation):
+    summary = load_summary(evaluation / "summary.json")
+    printed = next(line for line in format_table(summary).splitlines() if line.startswith("mean")).split()
+    table = score_table(summary)
+    assert [cell.text for cell in table.foot[0]] == printed
+    metrics = metrics_in(summary.metrics)
+    assert list(table.heads[1:]) == [metric.head("HU") for metric in metrics]
+    line = case_line(summary.cases["case_1"], METRICS["detail"], "HU")
+    assert line.startswith("MAE 20.00 HU · PSNR ") and line.endswith("detail 1.000")
+
+
+def test_a_page_shows_the_distances_of_distributions(evaluation):
+    summary = replace(
+        load_summary(evaluation / "summary.json"), distribution=Judgement("mini", "ab" * 32, 0.123456, -0.000987654, {})
+    )
+    text = " ".join(Reader(page.page_text(content_of_summary(summary, EVIL), METRICS["mae"])).texts)
+    assert "mini (abababababab) 0.1235 -0.0009877" in " ".join(text.split())
 
 
 def test_ticks_are_round_and_enclose_the_values():
