@@ -5,10 +5,11 @@ from __future__ import annotations
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.encoders import AuditEncoderRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 
 
 @command(AuditEncoderRequest)
-def main(request: AuditEncoderRequest, folders: Folders) -> None:
+def main(request: AuditEncoderRequest, folders: Folders) -> PlanAndPreprocessRequest:
     """Entry point of ``gdm_audit_encoder``."""
     from gdmunet.encoders.audit_report import audit_table
     from gdmunet.workflows.audit_encoder import audit_encoder
@@ -16,3 +17,9 @@ def main(request: AuditEncoderRequest, folders: Folders) -> None:
     result = audit_encoder(request, folders)
     print(f"{result.audit.encoder} on {', '.join(result.audit.volumes)}\n")
     print(audit_table(result.audit, result.random))
+    return PlanAndPreprocessRequest(
+        dataset=(request.dataset or "DATASET",),
+        encoder=request.encoder,
+        encoder_path=request.encoder_path,
+        trust_checkpoint=request.trust_checkpoint,
+    )

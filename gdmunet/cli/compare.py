@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.workflows.requests.evaluation import ViewRequest
 from gdmunet.workflows.requests.training import CompareRequest
 
 
 @command(CompareRequest)
-def main(request: CompareRequest, folders: Folders) -> None:
+def main(request: CompareRequest, folders: Folders) -> ViewRequest:
     """Entry point of ``gdm_compare``."""
     from gdmunet.evaluation.comparison.files import format_markdown
     from gdmunet.workflows.compare import compare
@@ -17,3 +18,4 @@ def main(request: CompareRequest, folders: Folders) -> None:
     print(format_markdown(written.comparison))
     print(f"distances judged by the encoder {written.judge}")
     print("wrote " + ", ".join(str(file) for file in written.files))
+    return ViewRequest(folder=written.files[0].parent)

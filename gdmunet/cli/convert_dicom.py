@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 
 
 @command(ConvertDicomRequest)
-def main(request: ConvertDicomRequest, folders: Folders) -> None:
+def main(request: ConvertDicomRequest, folders: Folders) -> PlanAndPreprocessRequest | ConvertDicomRequest | None:
     """Entry point of ``gdm_convert_dicom``."""
     from gdmunet.workflows.convert_dicom import convert_dicom
 
     print("\n".join(convert_dicom(request, folders)))
+    if request.dataset is not None:
+        return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
+    if request.output is None:
+        return replace(request, output=Path("ct.nii.gz"))
+    return None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.datasets import ConvertSynthradRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
+from gdmunet.workflows.requests.prediction import PredictRequest
 
 
 @command(ConvertSynthradRequest)
-def main(request: ConvertSynthradRequest, folders: Folders) -> None:
+def main(request: ConvertSynthradRequest, folders: Folders) -> PlanAndPreprocessRequest | PredictRequest:
     """Entry point of ``gdm_convert_synthrad2025``."""
     from gdmunet.workflows.convert import convert_synthrad
 
     result = convert_synthrad(request, folders)
     print(result.report())
-    planning = f"gdm_plan_and_preprocess -d {request.dataset} --verify_dataset_integrity"
-    prediction = f"gdm_predict -i {result.folder / 'imagesTs'} -o PREDICTIONS"
-    print(f"wrote {result.folder}\nnext: {planning if result.training else prediction}")
+    print(f"wrote {result.folder}")
+    if result.training:
+        return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
+    return PredictRequest(input=result.folder / "imagesTs", output=Path("PREDICTIONS"))

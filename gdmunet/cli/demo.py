@@ -5,10 +5,11 @@ from __future__ import annotations
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.demonstration import DemoRequest
+from gdmunet.workflows.requests.evaluation import ReportRequest
 
 
 @command(DemoRequest)
-def main(request: DemoRequest, folders: Folders) -> None:
+def main(request: DemoRequest, folders: Folders) -> ReportRequest:
     """Entry point of ``gdm_demo``."""
     from gdmunet.cli.demo_run import DEMO_SUMMARY_FILE, run_demo
 
@@ -17,3 +18,4 @@ def main(request: DemoRequest, folders: Folders) -> None:
     print(f"{summary.seconds:.0f} s, at most {summary.peak_memory_mb:.0f} MB of memory")
     print("pictures: " + " ".join(summary.pictures))
     print(f"numbers:  {request.folder / DEMO_SUMMARY_FILE}")
+    return ReportRequest(folder=request.folder / "predictions")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.evaluation import EvaluateRequest
+from gdmunet.results import SUMMARY_FILE
+from gdmunet.workflows.requests.evaluation import EvaluateRequest, ReportRequest
 
 
 @command(EvaluateRequest)
-def main(request: EvaluateRequest, folders: Folders) -> None:
+def main(request: EvaluateRequest, folders: Folders) -> ReportRequest | None:
     """Entry point of ``gdm_evaluate``."""
     from gdmunet.evaluation.scores.summary_text import format_table
     from gdmunet.evaluation.scores.synthrad import challenge_table
@@ -17,3 +18,5 @@ def main(request: EvaluateRequest, folders: Folders) -> None:
     summary = evaluate(request, folders)
     print(challenge_table(summary) if request.synthrad else format_table(summary))
     print(f"wrote {request.summary_file}")
+    # The page looks for the scores under their usual name.
+    return ReportRequest(folder=request.summary_file.parent) if request.summary_file.name == SUMMARY_FILE else None

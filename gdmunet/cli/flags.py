@@ -5,30 +5,37 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 from gdmunet.cli.arguments import CommandParser, Main, folders_from, run_command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.declaration import Request, RequestError, RequestField, request_fields
+from gdmunet.workflows.requests.declaration import FolderName, Request, RequestError, RequestField, request_fields
+from gdmunet.workflows.requests.spelling import command_line
 
 R = TypeVar("R", bound=Request)
 
 
-def command(kind: type[R]) -> Callable[[Callable[[R, Folders], int | None]], Main]:
+def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | None]], Main]:
     """Make the entry point of a command from a function of its request and the folders.
 
-    A request that contradicts itself ends the program as an unknown flag does: one line and status 2.
+    The function gives the request that a user makes next, which is printed as a command line with the same folders; or
+    an exit status. A request that contradicts itself ends the program as an unknown flag does: one line and status 2.
     """
 
-    def wrap(work: Callable[[R, Folders], int | None]) -> Main:
+    def wrap(work: Callable[[R, Folders], Request | int | None]) -> Main:
         @functools.wraps(work)
         def main(argv: list[str] | None = None) -> int | None:
             parser = parser_of(kind)
             arguments = parser.parse_args(argv)
             try:
-                return work(request_from(kind, arguments), folders_from(arguments)) or 0
+                done = work(request_from(kind, arguments), folders_from(arguments))
             except RequestError as error:
                 parser.error(str(error))
+            if isinstance(done, Request):
+                print(f"next: {command_line(done, _typed_folders(arguments))}")
+                return 0
+            return done or 0
 
         return run_command(main)
 
@@ -63,6 +70,11 @@ def request_from(kind: type[R], arguments: argparse.Namespace) -> R:
             value = tuple(value)
         values[field.name] = value
     return kind(**values)
+
+
+def _typed_folders(arguments: argparse.Namespace) -> dict[FolderName, Path]:
+    typed = {name: getattr(arguments, name, None) for name in get_args(FolderName)}
+    return {name: Path(folder) for name, folder in typed.items() if folder is not None}
 
 
 def _add(place: Any, field: RequestField) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.models import ImportModelRequest
+from gdmunet.workflows.requests.prediction import PredictRequest
 
 
 @command(ImportModelRequest)
-def main(request: ImportModelRequest, folders: Folders) -> None:
+def main(request: ImportModelRequest, folders: Folders) -> PredictRequest:
     """Entry point of ``gdm_import_model``."""
     from gdmunet.workflows.models import import_model
 
-    print(f"model: {import_model(request, folders)}")
+    model = import_model(request, folders)
+    print(f"model: {model}")
+    return PredictRequest(input=Path("INPUT_FOLDER"), output=Path("OUTPUT_FOLDER"), model=model)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.datasets import NewDatasetRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 
 
 @command(NewDatasetRequest)
-def main(request: NewDatasetRequest, folders: Folders) -> None:
+def main(request: NewDatasetRequest, folders: Folders) -> PlanAndPreprocessRequest:
     """Entry point of ``gdm_new_dataset``."""
     from gdmunet.workflows.convert import new_dataset
 
-    folder = new_dataset(request, folders)
-    print(f"wrote {folder}\nnext: gdm_plan_and_preprocess -d {request.dataset} --verify_dataset_integrity")
+    print(f"wrote {new_dataset(request, folders)}")
+    return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)

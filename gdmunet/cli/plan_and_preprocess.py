@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest, PreprocessRequest
+from gdmunet.workflows.requests.training import TrainRequest
 
 
 @command(PlanAndPreprocessRequest)
-def main(request: PlanAndPreprocessRequest, folders: Folders) -> None:
+def main(request: PlanAndPreprocessRequest, folders: Folders) -> PreprocessRequest | TrainRequest:
     """Entry point of ``gdm_plan_and_preprocess``."""
     from gdmunet.workflows import plan_and_preprocess as steps
 
-    steps.plan_and_preprocess(request, folders)
+    plans = steps.plan_and_preprocess(request, folders)[0]
+    if not request.preprocess:
+        return PreprocessRequest(dataset=request.dataset, plans=plans.name)
+    return TrainRequest(
+        dataset=request.dataset[0],
+        configuration=next(iter(plans.configurations)),
+        plans=plans.name,
+        trainer=request.trainer,
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.planning import PlanExperimentRequest
+from gdmunet.workflows.requests.planning import PlanExperimentRequest, PreprocessRequest
 
 
 @command(PlanExperimentRequest)
-def main(request: PlanExperimentRequest, folders: Folders) -> None:
+def main(request: PlanExperimentRequest, folders: Folders) -> PreprocessRequest:
     """Entry point of ``gdm_plan_experiment``."""
     from gdmunet.workflows import plan_and_preprocess as steps
 
-    steps.plan_experiment(request, folders)
+    plans = steps.plan_experiment(request, folders)
+    return PreprocessRequest(dataset=request.dataset, plans=plans[0].name)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.planning import PreprocessRequest
+from gdmunet.workflows.requests.training import TrainRequest
 
 
 @command(PreprocessRequest)
-def main(request: PreprocessRequest, folders: Folders) -> None:
+def main(request: PreprocessRequest, folders: Folders) -> TrainRequest | None:
     """Entry point of ``gdm_preprocess``."""
     from gdmunet.workflows import plan_and_preprocess as steps
 
-    steps.preprocess(request, folders)
+    prepared = steps.preprocess(request, folders)
+    if not prepared:
+        return None
+    store = prepared[0].store
+    return TrainRequest(dataset=request.dataset[0], configuration=store.configuration, plans=store.plans)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.encoders import PretrainEncoderRequest
+from gdmunet.workflows.requests.encoders import AuditEncoderRequest, PretrainEncoderRequest
 
 
 @command(PretrainEncoderRequest)
-def main(request: PretrainEncoderRequest, folders: Folders) -> int:
+def main(request: PretrainEncoderRequest, folders: Folders) -> AuditEncoderRequest | int:
     """Entry point of ``gdm_pretrain_encoder``."""
     from gdmunet.workflows.pretrain_encoder import pretrain_encoder
 
@@ -18,4 +18,11 @@ def main(request: PretrainEncoderRequest, folders: Folders) -> int:
         print("stopped; the same command goes on")
         return INTERRUPTED
     print(f"encoder: mae:{folder}")
-    return 0
+    return AuditEncoderRequest(
+        encoder=f"mae:{folder}",
+        dataset=request.dataset,
+        configuration=request.configuration,
+        fold=request.fold,
+        plans=request.plans,
+        dimensions=request.dimensions,
+    )

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.evaluation import ReportRequest
+from gdmunet.quantities import counted
+from gdmunet.workflows.requests.evaluation import ReportRequest, ViewRequest
 
 
 @command(ReportRequest)
-def main(request: ReportRequest, folders: Folders) -> None:
+def main(request: ReportRequest, folders: Folders) -> ViewRequest:
     """Entry point of ``gdm_report``."""
     from gdmunet.workflows.report import report
 
     written = report(request, folders)
     print(
-        f"wrote {written.file}: {written.size / 1e6:.1f} MB, {written.cases} cases, {written.pictures} with slices, "
-        f"{written.volumes} with volumes"
+        f"wrote {written.file}: {written.size / 1e6:.1f} MB, {counted(written.cases, 'case')}, {written.pictures} with "
+        f"slices, {written.volumes} with volumes"
+    )
+    return ViewRequest(
+        folder=request.folder,
+        input=request.input,
+        reference=request.reference,
+        mask=request.mask,
+        channel=request.channel,
+        metric=request.metric,
     )

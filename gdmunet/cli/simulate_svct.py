@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.quantities import counted
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 from gdmunet.workflows.requests.simulation import SimulateSvctRequest
 
 
 @command(SimulateSvctRequest)
-def main(request: SimulateSvctRequest, folders: Folders) -> None:
+def main(request: SimulateSvctRequest, folders: Folders) -> PlanAndPreprocessRequest:
     """Entry point of ``gdm_simulate_svct``."""
     from gdmunet.workflows.convert import simulate_svct
 
     made = simulate_svct(request, folders)
     there = f", {len(made.kept)} were there already" if made.kept else ""
-    print(f"wrote {made.folder}: {len(made.made)} cases{there}")
+    print(f"wrote {made.folder}: {counted(made.made, 'case')}{there}")
     if made.cut:
         print(
             f"note: the patient is cut by the edge of the slices in {', '.join(made.cut)}. A straight cut makes "
             "streaks along it that no scan has: use whole slices if there are some, or --field_of_view MM, a round cut"
         )
-    print(f"next: gdm_plan_and_preprocess -d {request.dataset} --verify_dataset_integrity")
+    return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)

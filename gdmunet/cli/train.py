@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.training import TrainRequest
 
 
 @command(TrainRequest)
-def main(request: TrainRequest, folders: Folders) -> None:
+def main(request: TrainRequest, folders: Folders) -> PredictRequest:
     """Entry point of ``gdm_train``."""
     from gdmunet.workflows.train import train
 
-    print(f"model: {train(request, folders)}")
+    model = train(request, folders)
+    print(f"model: {model}")
+    return PredictRequest(input=Path("INPUT_FOLDER"), output=Path("OUTPUT_FOLDER"), model=model)

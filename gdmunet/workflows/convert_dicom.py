@@ -10,6 +10,7 @@ from gdmunet.conversion.held_out import read_groups
 from gdmunet.dicom.series import scan_series
 from gdmunet.dicom.slices import count_other_files
 from gdmunet.paths import Folders
+from gdmunet.quantities import counted
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
 from gdmunet.workflows.requests.declaration import RequestError
 
@@ -82,8 +83,4 @@ def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -
         processes=request.processes,
         show_progress=request.show_progress,
     )
-    return (
-        *done.notes,
-        f"wrote {done.folder}, {len(done.cases)} cases",
-        f"next: gdm_plan_and_preprocess -d {number} --verify_dataset_integrity",
-    )
+    return (*done.notes, f"wrote {done.folder}, {counted(done.cases, 'case')}")

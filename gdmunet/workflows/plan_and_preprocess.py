@@ -14,6 +14,7 @@ from gdmunet.preprocessing import fingerprint as fingerprints
 from gdmunet.preprocessing.planned_encoder import EncoderWish, largest_footprint
 from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.progress import say
+from gdmunet.quantities import counted
 from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows import preprocess as preparation
@@ -96,7 +97,7 @@ def _extract(
         request.show_progress,
         verify=request.verify_dataset_integrity,
     )
-    say(f"{dataset_folder.name}: fingerprint of {len(fingerprint.cases)} training cases")
+    say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
     return fingerprint
 
 
@@ -161,6 +162,9 @@ def _preprocess(
             request.show_progress,
             clean=request.clean,
         )
-        say(f"{configuration}: {len(done.prepared)} cases prepared, {len(done.unchanged)} unchanged: {done.folder}")
+        say(
+            f"{configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
+            f"{done.folder}"
+        )
         prepared.append(done)
     return prepared
