@@ -273,7 +273,7 @@ def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trai
     assert work.plan(*planning) == 0
     assert planned_encoder(work) is None
     assert work.train(*training) == 1
-    assert "plan again with -encoder auto" in error_of(capsys)
+    assert "gdm_plan_experiment -d Dataset502_DemoPhantoms -pl tiny -encoder auto" in error_of(capsys)
     assert work.plan(*planning, "-encoder", "tiny", "--no_pp") == 0
     assert planned_encoder(work)["spec"] == "tiny"
     assert predicted_memory(work)["encoder"] == 0  # the rival's step, not GDMTrainer's, is the larger
