@@ -26,7 +26,8 @@ TRAINER_FLAGS = ["-p", "gdmPlans_tiny", "--epochs", "5", "-np", "0", "--no_pbar"
 # What differs from run to run, or says where and with which version a file was made.
 UNSTABLE = {
     "seconds", "validation_seconds", "wait_share", "peak_memory_mb", "gdmunet_version", "model", "mask_folder",
-    "pictures", "commands", "files", "fingerprint_hash",
+    "pictures", "commands", "files", "fingerprint_hash", "reference_folder",
+    "prediction_folder",
 }  # fmt: skip
 
 
