@@ -15,13 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gdmunet import __version__
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
 from gdmunet.formats import FileFormat
 from gdmunet.networks import Generator, build_network
 from gdmunet.plans import NetworkSpec
 from gdmunet.serialization import from_json, to_json
+from gdmunet.version import __version__
 
 CHECKPOINT_FORMAT = FileFormat("checkpoint", key="format")
 _HEADER_KEY = "gdmunet"

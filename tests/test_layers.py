@@ -27,6 +27,7 @@ LAYERS = [
         "peak_memory",
         "scan",
         "dataset_names",
+        "version",
     },
     {"dataset", "plans", "imageio", "journal", "volume_folders", "results"},
     {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"evaluation", "conversion"},
     {"training"},
     {"workflows"},
-    {"cli"},
+    {"cli", "calls"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

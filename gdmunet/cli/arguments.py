@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from gdmunet import __version__
 from gdmunet.errors import GdmError, Stopped
 from gdmunet.paths import Folders, find_folders
+from gdmunet.version import __version__
 
 Main = Callable[[list[str] | None], int | None]
 

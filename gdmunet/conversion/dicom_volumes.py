@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet import __version__
 from gdmunet.conversion.case_files import ending_of
 from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.dicom.reading import DicomVolume, read_series
@@ -15,6 +14,7 @@ from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import Volume, read_volume, write_volume
+from gdmunet.version import __version__
 
 
 @dataclass(frozen=True)

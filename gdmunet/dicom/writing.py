@@ -15,7 +15,6 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from gdmunet import __version__
 from gdmunet.atomic import make_folder, writing_error
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
@@ -31,6 +30,7 @@ from gdmunet.dicom.slices import (
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume
+from gdmunet.version import __version__
 
 _MANUFACTURER = "gdmunet"
 _LONG_STRING, _SHORT_TEXT = 64, 1024  # characters of the value representations LO and ST

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from gdmunet import __version__
 from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
@@ -17,6 +16,7 @@ from gdmunet.inference.export import whole_numbers
 from gdmunet.progress import track
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
+from gdmunet.version import __version__
 from gdmunet.volume_folders import find_volumes
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet import __version__
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import Case
 from gdmunet.device import Precision
@@ -25,6 +24,7 @@ from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.progress import Progress
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
+from gdmunet.version import __version__
 
 SETTINGS_FILE = "prediction_settings.json"
 UNCERTAINTY_FOLDER = "uncertainty"

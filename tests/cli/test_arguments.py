@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gdmunet import __version__
 from gdmunet.cli.arguments import CommandParser, folders_from, run_command
 from gdmunet.errors import GdmError
+from gdmunet.version import __version__
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gdmunet.version import __version__
+
 ROOT = Path(__file__).parents[2]
 HOME = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Homepage"]
 TREE = re.compile(rf"{re.escape(HOME)}/(?:blob|tree)/main/(.*)")
@@ -45,3 +47,7 @@ def test_every_link_leads_somewhere(page):
 def test_readme_has_no_relative_links():
     relative = [link for link in links(ROOT / "README.md") if not link.startswith(("https:", "#"))]
     assert not relative, "a package index shows README without the files beside it"
+
+
+def test_the_citation_names_the_version():
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")

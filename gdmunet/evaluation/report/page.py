@@ -14,7 +14,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from gdmunet import __version__
 from gdmunet.atomic import write_text
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.cases import CasePaths, embedded_volumes, load_case, slices_of
@@ -26,6 +25,7 @@ from gdmunet.evaluation.scores.summary import CaseRow, Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import DECIDING, Metric, metric_of_cases
 from gdmunet.quantities import memory_size
+from gdmunet.version import __version__
 from gdmunet.workers import run_in_workers
 
 VIEWER = "niivue.umd.js"

@@ -10,11 +10,11 @@ from typing import Literal
 
 import numpy as np
 
-from gdmunet import __version__
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.metrics import METRICS, ImageScores, ValueRange, metrics_in
 from gdmunet.serialization import load_json, save_json
+from gdmunet.version import __version__
 
 # One row of summary.json: metric to value (None: no finite value), or the key "error" with a text.
 CaseRow = dict[str, float | str | None]

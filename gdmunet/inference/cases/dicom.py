@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet import __version__
 from gdmunet.dataset import FILE_ENDINGS, Case
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import Series, choose_series, scan_series
@@ -20,6 +19,7 @@ from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
+from gdmunet.version import __version__
 
 
 def find_dicom_folders(folder: Path) -> dict[str, Path] | None:

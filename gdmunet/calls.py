@@ -1,0 +1,145 @@
+"""The commands as Python functions: the same options by keyword, the same folders, the same checks.
+
+A keyword is a field of the command's request; a value is refused as the command line refuses it. Folders are found as
+the commands find them: the keyword, else the variable (``GDM_RAW``, ...), else ``./gdm_raw`` and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gdmunet.paths import Folders, find_folders
+from gdmunet.workflows.requests.declaration import Request
+
+if TYPE_CHECKING:
+    from gdmunet.evaluation.scores.summary import Summary
+    from gdmunet.inference.folder import PredictedFolder
+    from gdmunet.plans import Plans
+    from gdmunet.workflows.compare import WrittenComparison
+
+R = TypeVar("R", bound=Request)
+Result = TypeVar("Result")
+FOLDERS = ("raw", "preprocessed", "results")
+
+
+def plan_and_preprocess(**options: Any) -> list[Plans]:
+    """Fingerprint, plan and preprocess data sets, as ``gdm_plan_and_preprocess`` does.
+
+    Parameters
+    ----------
+    options
+        Fields of `PlanAndPreprocessRequest`, such as ``dataset=600``, and ``raw``, ``preprocessed``.
+
+    Returns
+    -------
+    The plans of each data set.
+
+    Raises
+    ------
+    GdmError
+        As the command: names the case, the file, what is wrong and the remedy.
+    """
+    from gdmunet.workflows.plan_and_preprocess import plan_and_preprocess as run
+    from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
+
+    return _call(PlanAndPreprocessRequest, run, options)
+
+
+def train(**options: Any) -> Path:
+    """Train one fold and validate it, as ``gdm_train`` does.
+
+    Parameters
+    ----------
+    options
+        Fields of `TrainRequest`, such as ``dataset=600, configuration="3d_fullres", fold=0, settings={"epochs": 5}``,
+        and ``raw``, ``preprocessed``, ``results``.
+
+    Returns
+    -------
+    The model's folder.
+
+    Raises
+    ------
+    GdmError
+        As the command.
+    """
+    from gdmunet.workflows.requests.training import TrainRequest
+    from gdmunet.workflows.train import train as run
+
+    return _call(TrainRequest, run, options)
+
+
+def predict(**options: Any) -> PredictedFolder:
+    """Predict a folder of cases, as ``gdm_predict`` does. In memory, without files: `Predictor`.
+
+    Parameters
+    ----------
+    options
+        Fields of `PredictRequest`, such as ``input="new_mr", output="new_ct"``, and ``results``.
+
+    Returns
+    -------
+    The cases that were predicted, and those that were there already.
+
+    Raises
+    ------
+    GdmError
+        As the command.
+    """
+    from gdmunet.workflows.predict import predict as run
+    from gdmunet.workflows.requests.prediction import PredictRequest
+
+    return _call(PredictRequest, run, options)
+
+
+def evaluate(**options: Any) -> Summary:
+    """Score predictions against references, as ``gdm_evaluate`` does.
+
+    Parameters
+    ----------
+    options
+        Fields of `EvaluateRequest`, such as ``reference="ct", prediction="new_ct"``.
+
+    Returns
+    -------
+    What is written to summary.json: scores of each case, statistics, groups.
+
+    Raises
+    ------
+    GdmError
+        As the command.
+    """
+    from gdmunet.workflows.evaluate import evaluate as run
+    from gdmunet.workflows.requests.evaluation import EvaluateRequest
+
+    return _call(EvaluateRequest, run, options)
+
+
+def compare(**options: Any) -> WrittenComparison:
+    """Train, predict and score several trainers on the same folds, as ``gdm_compare`` does.
+
+    Parameters
+    ----------
+    options
+        Fields of `CompareRequest`, such as ``dataset=600, configuration="2d", trainers=["GDMTrainer"]``.
+
+    Returns
+    -------
+    The comparison and where it was written.
+
+    Raises
+    ------
+    GdmError
+        As the command.
+    """
+    from gdmunet.workflows.compare import compare as run
+    from gdmunet.workflows.requests.training import CompareRequest
+
+    return _call(CompareRequest, run, options)
+
+
+def _call(kind: type[R], run: Callable[[R, Folders], Result], options: dict[str, Any]) -> Result:
+    folders = {name: options.pop(name) for name in FOLDERS if name in options}
+    return run(kind(**options), find_folders(**folders))
