@@ -23,6 +23,7 @@ from gdmunet.progress import track
 from gdmunet.serialization import save_json
 
 Contrast = Literal["T1", "T2", "PD"]
+Triple = np.ndarray | tuple[float, float, float]
 # A phantom fills a cube of this side, whatever its number of voxels.
 FIELD_OF_VIEW_MM = 180.0
 
@@ -125,8 +126,9 @@ def _tissue_map(rng: np.random.Generator, size: int) -> np.ndarray:
     stretch = rng.uniform(0.92, 1.08, 3)
     radii = np.array([0.86, 0.9, 0.72]) * stretch
 
-    def inside(semiaxes: np.ndarray | tuple, centre: np.ndarray | tuple = (0, 0, 0)) -> np.ndarray:
-        return sum(((grid[i] - centre[i]) / semiaxes[i]) ** 2 for i in range(3))
+    def inside(semiaxes: Triple, centre: Triple = (0.0, 0.0, 0.0)) -> np.ndarray:
+        radius: np.ndarray = sum(((grid[i] - centre[i]) / semiaxes[i]) ** 2 for i in range(3))
+        return radius
 
     tissue = np.zeros((size,) * 3, np.uint8)
     scalp, skull = rng.uniform(0.05, 0.08), rng.uniform(0.06, 0.1)
@@ -157,7 +159,8 @@ def _warped_grid(rng: np.random.Generator, size: int) -> np.ndarray:
 def _smooth_field(rng: np.random.Generator, size: int, knots: int, spread: float) -> np.ndarray:
     """A random field (size, size, size): normal values on knots^3 points, cubic between them."""
     coarse = rng.normal(0, spread, (knots,) * 3).astype(np.float32)
-    return zoom(coarse, size / knots, order=3)[:size, :size, :size]
+    field: np.ndarray = zoom(coarse, size / knots, order=3)[:size, :size, :size]
+    return field
 
 
 def _spin_echo(tissue: Tissue, t1: float, repetition: float, echo: float) -> float:

@@ -75,7 +75,7 @@ def examine(slices: Sequence[Slice], case: str | None = None) -> Stack:
 
 
 def _check_alike(slices: Sequence[Slice], case: str | None) -> None:
-    kinds: dict[str, set] = {
+    kinds: dict[str, set[tuple[float, ...]]] = {
         "sizes (rows, columns)": {s.shape for s in slices},
         "voxel spacings (mm between rows, columns)": {tuple(round(v, 4) for v in s.spacing) for s in slices},
     }
@@ -134,7 +134,9 @@ def _spacing(along: np.ndarray, steps: np.ndarray, first: Slice) -> float:
     )
 
 
-def _twins(along: np.ndarray, twins: tuple, slices: Sequence[Slice], order: np.ndarray) -> list[str]:
+def _twins(
+    along: np.ndarray, twins: Sequence[tuple[int, int]], slices: Sequence[Slice], order: np.ndarray
+) -> list[str]:
     if not twins:
         return []
     first, second = (slices[order[i]].file.name for i in twins[0])

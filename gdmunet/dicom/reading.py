@@ -11,7 +11,8 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import pixel_array
 
 from gdmunet.dicom.geometry_check import Stack, examine
 from gdmunet.dicom.repair import resample_stack
@@ -177,7 +178,8 @@ def _padding(image: Dataset, stored: np.ndarray) -> np.ndarray | bool:
     ends = [int(end) % 2**bits for end in ends]
     if image.PixelRepresentation == 1:
         ends = [end - 2**bits if end >= 2 ** (bits - 1) else end for end in ends]
-    return (stored >= min(ends)) & (stored <= max(ends))
+    padded: np.ndarray = (stored >= min(ends)) & (stored <= max(ends))
+    return padded
 
 
 def _without_twins(array: np.ndarray, stack: Stack, slices: Sequence[Slice], case: str | None) -> list[int]:

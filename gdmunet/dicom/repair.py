@@ -70,4 +70,5 @@ def _moved(plane: np.ndarray, by: np.ndarray, shape: tuple[int, int], fill: floa
         return wide
     wide = np.full(shape, fill, dtype=np.float32)
     wide[: plane.shape[0], : plane.shape[1]] = plane
-    return ndimage.shift(wide, by, order=1, mode="constant", cval=fill)
+    moved: np.ndarray = ndimage.shift(wide, by, order=1, mode="constant", cval=fill)
+    return moved

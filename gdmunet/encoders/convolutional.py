@@ -74,7 +74,8 @@ class ConvolutionalEncoder(FrozenEncoder):
                 expected=f"more than {self.levels[-1].stride}",
                 remedy="choose an encoder with smaller strides, such as mini",
             )
-        return self.network(volume)
+        maps: list[torch.Tensor] = self.network(volume)
+        return maps
 
 
 class RangeEncoder(ConvolutionalEncoder):

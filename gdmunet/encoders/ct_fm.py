@@ -70,8 +70,9 @@ class _Block(nn.Module):
         self.norm2, self.conv2 = nn.BatchNorm3d(channels), nn.Conv3d(channels, channels, 3, padding=1, bias=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        change = self.conv1(functional.relu(self.norm1(values), inplace=True))
-        return values + self.conv2(functional.relu(self.norm2(change), inplace=True))
+        change: torch.Tensor = self.conv1(functional.relu(self.norm1(values), inplace=True))
+        change = self.conv2(functional.relu(self.norm2(change), inplace=True))
+        return values + change
 
 
 class CtFmEncoder(FrozenEncoder):
@@ -93,7 +94,8 @@ class CtFmEncoder(FrozenEncoder):
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """One map a stage."""
-        return self.network(volume)
+        maps: list[torch.Tensor] = self.network(volume)
+        return maps
 
 
 def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:

@@ -214,7 +214,7 @@ def _first_answer(source: HubFile, options: DownloadOptions) -> HfFileMetadata:
 @contextmanager
 def _progress_bars(show: bool) -> Iterator[None]:
     """Let huggingface_hub show its bars, or not; the switch is the whole process's and goes back where it was."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if show or are_progress_bars_disabled():
         yield

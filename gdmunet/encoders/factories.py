@@ -16,17 +16,18 @@ Builder = Callable[[Path | None, VolumeUnits, int, bool], FrozenEncoder]
 
 def own_factory(spec: str) -> Builder:
     """Import the function that `spec` names; a file is run, so it must be one that the user trusts."""
-    place, _, name = spec.rpartition(":")
+    place, _, function = spec.rpartition(":")
     try:
         if place.endswith(".py"):
-            found = importlib.util.spec_from_file_location(f"gdmunet_encoder_{Path(place).stem}", place)
-            if found is None or found.loader is None:
-                raise ImportError(f"{place} is no Python file")
-            module = importlib.util.module_from_spec(found)
-            found.loader.exec_module(module)
+            description = importlib.util.spec_from_file_location(f"gdmunet_encoder_{Path(place).stem}", place)
+            if description is None or description.loader is None:
+                raise ImportError(f"{place} is not a Python file")
+            module = importlib.util.module_from_spec(description)
+            description.loader.exec_module(module)
         else:
             module = importlib.import_module(place)
-        return getattr(module, name)
+        factory: Builder = getattr(module, function)
+        return factory
     except (ImportError, AttributeError, FileNotFoundError) as error:
         raise GdmError(
             f"the encoder factory {spec} cannot be loaded: {error}", remedy="check its path and name"

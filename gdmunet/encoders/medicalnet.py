@@ -84,7 +84,8 @@ class _Basic(_Residual):
         self.conv2, self.bn2 = _conv3(inside, after, 1, dilation), nn.BatchNorm3d(after)
 
     def branch(self, values: torch.Tensor) -> torch.Tensor:
-        return self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(values)))))
+        change: torch.Tensor = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(values)))))
+        return change
 
 
 class _Bottleneck(_Residual):
@@ -96,7 +97,8 @@ class _Bottleneck(_Residual):
 
     def branch(self, values: torch.Tensor) -> torch.Tensor:
         narrow = functional.relu(self.bn1(self.conv1(values)))
-        return self.bn3(self.conv3(functional.relu(self.bn2(self.conv2(narrow)))))
+        change: torch.Tensor = self.bn3(self.conv3(functional.relu(self.bn2(self.conv2(narrow)))))
+        return change
 
 
 def _conv3(before: int, after: int, stride: int, dilation: int) -> nn.Conv3d:
@@ -125,7 +127,8 @@ class MedicalNetEncoder(FrozenEncoder):
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """Five maps."""
-        return self.network(volume)
+        maps: list[torch.Tensor] = self.network(volume)
+        return maps
 
 
 def build_10(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:

@@ -68,8 +68,10 @@ class MedVaeNetwork(nn.Module):
 
     def _run(self, block: nn.Module, values: torch.Tensor) -> torch.Tensor:
         if self.recompute and values.requires_grad and torch.is_grad_enabled():
-            return checkpoint(block, values, use_reentrant=False)
-        return block(values)
+            result: torch.Tensor = checkpoint(block, values, use_reentrant=False)
+        else:
+            result = block(values)
+        return result
 
 
 class _Stage(nn.Module):
@@ -89,9 +91,10 @@ class _Block(nn.Module):
         self.nin_shortcut = nn.Conv3d(before, after, 1) if before != after else None
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        change = self.conv1(functional.silu(self.norm1(values)))
+        change: torch.Tensor = self.conv1(functional.silu(self.norm1(values)))
         change = self.conv2(functional.silu(self.norm2(change)))
-        return change + (values if self.nin_shortcut is None else self.nin_shortcut(values))
+        kept: torch.Tensor = values if self.nin_shortcut is None else self.nin_shortcut(values)
+        return change + kept
 
 
 class _Downsample(nn.Module):
@@ -102,7 +105,8 @@ class _Downsample(nn.Module):
         self.conv = nn.Conv3d(channels, channels, 3, stride=2)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return self.conv(functional.pad(values, (0, 1, 0, 1, 0, 1)))
+        halved: torch.Tensor = self.conv(functional.pad(values, (0, 1, 0, 1, 0, 1)))
+        return halved
 
 
 class _Attention(nn.Module):
@@ -117,7 +121,8 @@ class _Attention(nn.Module):
         normed = self.norm(values)
         rows = [part(normed).flatten(2).transpose(1, 2).unsqueeze(1) for part in (self.q, self.k, self.v)]
         mixed = functional.scaled_dot_product_attention(*rows)
-        return values + self.proj_out(mixed.squeeze(1).transpose(1, 2).reshape(values.shape))
+        change: torch.Tensor = self.proj_out(mixed.squeeze(1).transpose(1, 2).reshape(values.shape))
+        return values + change
 
 
 def _norm(channels: int) -> nn.GroupNorm:
@@ -142,7 +147,8 @@ class MedVaeEncoder(FrozenEncoder):
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """One map a stage."""
-        return self.network(volume)
+        maps: list[torch.Tensor] = self.network(volume)
+        return maps
 
 
 def build_4x(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:

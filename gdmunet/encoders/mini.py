@@ -38,7 +38,8 @@ class MiniEncoder(FrozenEncoder):
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """Four maps at strides 2, 4, 8, 16."""
-        return self.network(volume)
+        maps: list[torch.Tensor] = self.network(volume)
+        return maps
 
 
 def network_input(raw: torch.Tensor, units: VolumeUnits) -> torch.Tensor:

@@ -20,7 +20,7 @@ _STRIDES = ((1, 1, 1), *(((2, 2, 2),) * 5))
 
 def residual_encoder_l(features: Sequence[int] = FEATURES) -> nn.Module:
     """The encoder of nnU-Net's ResEnc-L with one input channel; 90.3 M weights."""
-    return ResidualEncoder(
+    network: nn.Module = ResidualEncoder(
         1,
         len(features),
         list(features),
@@ -35,6 +35,7 @@ def residual_encoder_l(features: Sequence[int] = FEATURES) -> nn.Module:
         nonlin_kwargs={"inplace": True},
         return_skips=True,
     )
+    return network
 
 
 def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:

@@ -122,7 +122,7 @@ def _configuration(configurations: dict[str, Any], name: str) -> dict[str, Any]:
             expected="Trainer__Plans__ and one of " + ", ".join(configurations),
             remedy="give the folder its nnU-Net name back",
         )
-    own = configurations[name]
+    own: dict[str, Any] = configurations[name]
     if parent := own.get("inherits_from"):
         return {**_configuration(configurations, parent), **own}
     return own
@@ -175,7 +175,8 @@ def _build_network(model: NnunetModel) -> nn.Module:
         )
     kept = {key: value for key, value in model.arguments.items() if key not in _DECODER}
     kind = PlainConvEncoder if model.network in _PLAIN else ResidualEncoder
-    return kind(input_channels=1, return_skips=True, **kept)
+    network: nn.Module = kind(input_channels=1, return_skips=True, **kept)
+    return network
 
 
 def _scaling(model: NnunetModel, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:

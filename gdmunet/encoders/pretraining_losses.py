@@ -26,10 +26,11 @@ class MaskedDecoder(nn.Module):
 
     def forward(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
         """(B, voxels of a cell, cells ...)."""
-        total = self.laterals[-1](maps[-1])
+        total: torch.Tensor = self.laterals[-1](maps[-1])
         for lateral, values in zip(reversed(self.laterals[:-1]), reversed(maps[:-1]), strict=True):
             total = functional.interpolate(total, size=values.shape[2:], mode="nearest") + lateral(values)
-        return self.voxels(functional.silu(self.mix(functional.silu(total))))
+        voxels: torch.Tensor = self.voxels(functional.silu(self.mix(functional.silu(total))))
+        return voxels
 
 
 def reconstruction_loss(
@@ -43,7 +44,7 @@ def reconstruction_loss(
     """Mean squared error on the masked voxels, over the variance of `clean`; images are (B, 1, ...)."""
     cells = encoder.cells(noisy)
     mask = random_mask(tuple(cells.shape), mask_share, generator).to(cells.device)
-    predicted = decoder(encoder.maps(torch.where(mask, decoder.token, cells)))
+    predicted: torch.Tensor = decoder(encoder.maps(torch.where(mask, decoder.token, cells)))
     wanted = _split_cells(clean)
     error = ((predicted - wanted).square() * mask).sum() / (mask.sum() * wanted.shape[1]).clamp_min(1)
     return error / (wanted.var() + 0.01)

@@ -15,7 +15,7 @@ def randomise(encoder: FrozenEncoder, seed: int) -> FrozenEncoder:
     devices = {parameter.device for parameter in encoder.parameters() if parameter.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
         # Not torch.manual_seed: it would seed the generators of all GPUs, also where the encoder is still on the CPU.
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         for device in devices:
             torch.cuda.default_generators[device.index].manual_seed(seed)
         for module in encoder.modules():

@@ -45,7 +45,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """(B, C, ...) to the same shape."""
-        return values + self.gain * self.second(_activate(self.first(_activate(values))))
+        change: torch.Tensor = self.second(_activate(self.first(_activate(values))))
+        return values + self.gain * change
 
 
 class ResidualEncoder(nn.Module):
@@ -106,11 +107,12 @@ class ResidualEncoder(nn.Module):
     @property
     def divisor(self) -> int:
         """Input sizes must be multiples of it."""
-        return 2 ** len(self.widths)
+        return 1 << len(self.widths)
 
     def cells(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, 1, ...) to the vectors of the finest cells (B, C, ...): what pretraining masks."""
-        return self.downs[0](volume)
+        cells: torch.Tensor = self.downs[0](volume)
+        return cells
 
     def maps(self, cells: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps from the finest cells, as they are."""

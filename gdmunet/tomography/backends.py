@@ -120,10 +120,12 @@ class SkimageBackend(_SquareBackend):
     """scikit-image's `radon` and `iradon`: the reference, slow."""
 
     def _project(self, square: np.ndarray) -> np.ndarray:
-        return radon(square, self.degrees, circle=False).T
+        projections: np.ndarray = radon(square, self.degrees, circle=False).T
+        return projections
 
     def _reconstruct(self, sinogram: np.ndarray) -> np.ndarray:
-        return iradon(sinogram.T, self.degrees, self.side, self.filter, circle=False)
+        image: np.ndarray = iradon(sinogram.T, self.degrees, self.side, self.filter, circle=False)
+        return image
 
 
 class AstraBackend(_SquareBackend):
@@ -140,9 +142,9 @@ class AstraBackend(_SquareBackend):
         self.projector = self.astra.create_projector("linear", self.rays, self.volume)
 
     def _project(self, square: np.ndarray) -> np.ndarray:
-        number, sinogram = self.astra.create_sino(square, self.projector)
+        number, projections = self.astra.create_sino(square, self.projector)
         self.astra.data2d.delete(number)
-        return sinogram
+        return np.asarray(projections)
 
     def _reconstruct(self, sinogram: np.ndarray) -> np.ndarray:
         astra = self.astra
@@ -156,7 +158,7 @@ class AstraBackend(_SquareBackend):
         algorithm = astra.algorithm.create(task)
         try:
             astra.algorithm.run(algorithm)
-            return astra.data2d.get(made)
+            return np.asarray(astra.data2d.get(made))
         finally:
             astra.algorithm.delete(algorithm)
             astra.data2d.delete([given, made])

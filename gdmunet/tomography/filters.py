@@ -14,7 +14,8 @@ def filter_projections(sinogram: torch.Tensor, bin_size: float, name: FilterName
     bins = sinogram.shape[-1]
     length = max(64, 2 ** math.ceil(math.log2(2 * bins)))
     response = filter_response(length, bin_size, name).to(sinogram)
-    return torch.fft.irfft(torch.fft.rfft(sinogram, length) * response, length)[..., :bins]
+    filtered: torch.Tensor = torch.fft.irfft(torch.fft.rfft(sinogram, length) * response, length)
+    return filtered[..., :bins]
 
 
 def filter_response(length: int, bin_size: float, name: FilterName = "ramp") -> torch.Tensor:
@@ -28,7 +29,7 @@ def filter_response(length: int, bin_size: float, name: FilterName = "ramp") -> 
     distance = torch.minimum(distance, length - distance)
     kernel = torch.where(distance % 2 == 1, -1 / (math.pi * distance).square(), 0.0)
     kernel[0] = 0.25
-    response = 2 * torch.fft.rfft(kernel).real
+    response: torch.Tensor = 2 * torch.fft.rfft(kernel).real
     frequency = torch.arange(length // 2 + 1, dtype=torch.float64) / length
     if name == "shepp-logan":
         response *= torch.sinc(frequency)

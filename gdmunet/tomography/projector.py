@@ -28,7 +28,7 @@ class ViewMatrices:
     def __init__(
         self, weights: Weights, geometry: ScanGeometry, device: torch.device, dtype: torch.dtype, transposed: bool
     ) -> None:
-        self._make = lambda views: weights(geometry, views, device, dtype)
+        self._make: Callable[[slice], torch.Tensor] = lambda views: weights(geometry, views, device, dtype)
         self._transposed = transposed
         entries = 2.5 * geometry.slice_shape[0] * geometry.slice_shape[1]  # a view
         step = max(1, int(BLOCK_ENTRIES / entries))
@@ -87,15 +87,15 @@ class Projector:
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """Line integrals (..., views, bins) of attenuations (..., y, x) in 1/mm."""
-        return _Linear.apply(images, self._project, self._adjoint)
+        return _linear(images, self._project, self._adjoint)
 
     def adjoint(self, sinogram: torch.Tensor) -> torch.Tensor:
         """The exact adjoint of `project`: (..., views, bins) to (..., y, x)."""
-        return _Linear.apply(sinogram, self._adjoint, self._project)
+        return _linear(sinogram, self._adjoint, self._project)
 
     def back_project(self, sinogram: torch.Tensor) -> torch.Tensor:
         """Sum over views (..., y, x) of the sinogram, interpolated at every pixel: the last step of an FBP."""
-        return _Linear.apply(sinogram, self._spread, self._gather)
+        return _linear(sinogram, self._spread, self._gather)
 
     def _to_views(self, matrices: ViewMatrices, images: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
@@ -136,6 +136,14 @@ class Projector:
         return result.view(*stack.shape[:-2], *shape)
 
 
+Map = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _linear(values: torch.Tensor, forward: Map, adjoint: Map) -> torch.Tensor:
+    apply: Callable[..., torch.Tensor] = _Linear.apply
+    return apply(values, forward, adjoint)
+
+
 class _Linear(torch.autograd.Function):
     """A linear map whose gradient is its adjoint."""
 
@@ -147,4 +155,4 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def backward(context, gradient):  # type: ignore[no-untyped-def]  # noqa: D102
         forward, adjoint = context.maps
-        return _Linear.apply(gradient, adjoint, forward), None, None
+        return _linear(gradient, adjoint, forward), None, None

@@ -21,9 +21,10 @@ MAGNIFICATION = 2.0
 def _module(itk: ModuleType) -> ModuleType:
     """ITK loads its modules when they are first asked for."""
     try:
-        return itk.RTK
+        module: ModuleType = itk.RTK
     except AttributeError as error:
         raise missing_package("rtk", "itk without the module RTK") from error
+    return module
 
 
 class RtkBackend:

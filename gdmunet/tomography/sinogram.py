@@ -68,7 +68,7 @@ def read_sinogram(path: Path) -> Sinogram:
         Missing, damaged, values that are not finite, or projections of another shape than the header says.
     """
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as content:
             projections, text = content["projections"], str(content["header"])
         header = from_json(ScanHeader, json.loads(text), "header")
     except FileNotFoundError as error:
