@@ -13,7 +13,7 @@ from gdmunet.errors import GdmError
 from gdmunet.formats import FileFormat
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
-from gdmunet.plan_names import PresetName, planning_flags
+from gdmunet.plan_names import DEFAULT_PLANS, PresetName, planning_flags
 from gdmunet.quantities import counted
 from gdmunet.serialization import load_json
 
@@ -279,12 +279,24 @@ def load_plans(file: Path) -> Plans:
     return load_json(Plans, file, "plans", PLANS_FORMAT)
 
 
-def find_plans(preprocessed_dataset_folder: Path, name: str) -> Plans:
-    """Read the plans of that name in the preprocessed folder of a data set; unknown ones list the known."""
+def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Plans:
+    """Read the plans of that name in the preprocessed folder of a data set; without a name the only ones, or gdmPlans.
+
+    Raises
+    ------
+    GdmError
+        There are no plans of that name, or several to choose from; lists those that there are.
+    """
     folder = Path(preprocessed_dataset_folder)
+    known = sorted(path.stem for path in folder.glob("*.json") if path.name != FINGERPRINT_FILE)
+    if name is None and len(known) > 1 and DEFAULT_PLANS not in known:
+        raise GdmError(
+            f"{folder.name} has several plans", file=folder, found=", ".join(known), remedy="choose plans with -p"
+        )
+    if name is None:
+        name = known[0] if len(known) == 1 else DEFAULT_PLANS
     file = folder / f"{name}.json"
     if not file.is_file():
-        known = sorted(path.stem for path in folder.glob("*.json") if path.name != FINGERPRINT_FILE)
         raise GdmError(
             f"there are no plans {name} for {folder.name}",
             file=file,

@@ -175,7 +175,7 @@ class _Run:
             configuration=self.request.configuration,
             fold=fold,
             trainer=name,
-            plans=self.request.plans,
+            plans=self.plans.name,
             settings=self.request.overrides,
             continue_training=interrupted,
             device=self.request.device,

@@ -18,7 +18,7 @@ from gdmunet.paths import Folders
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.quantities import counted, memory_size
-from gdmunet.results import FoldFolder, ModelFolder, ValidatedCheckpoint
+from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.interruption import FoldLock
@@ -28,8 +28,10 @@ from gdmunet.training.loop.opening import fold_folder, open_loop
 from gdmunet.training.loop.validation import validate_fold
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import default_loader_workers
-from gdmunet.training.trainers.registry import find_trainer
+from gdmunet.training.trainers.registry import find_trainer, nearest_named
+from gdmunet.training.trainers.settings import format_value
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.workflows.continuing import continuing_command, nothing_to_continue
 from gdmunet.workflows.requests.training import TrainRequest
 
 
@@ -81,12 +83,14 @@ def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -
     if request.validate:
         _validate(data, folder, request.validate, folders, device, request.show_progress)
         return model.path
+    if request.continue_training and not folder.resume.is_file():
+        raise nothing_to_continue(request, data, folder, ResultsFolder(folders.results))
     loop = open_loop(kind, data, folders, device, request.show_progress)
     if distributed.rank() > 0:
         _train(loop, request)
         return model.path
     with FoldLock(folder.path):
-        _check_start(folder, request)
+        _check_start(folder, request, plans)
         save_json(plans, model.plans)
         save_json(loop.trainer.settings(), folder.settings)
         _train(loop, request)
@@ -127,16 +131,22 @@ def _introduction(loop: Loop) -> str:
     names = ", ".join(data.validation[:5]) + (", ..." if len(data.validation) > 5 else "")
     parameters = sum(p.numel() for p in loop.state.network.parameters()) / 1e6
     return (
-        f"{type(trainer).__name__} on {data.plans.dataset_name} {configuration.name} fold {data.fold}: "
-        f"{len(data.training)} training cases, validation {names}"
+        f"{type(trainer).__name__} on {data.plans.dataset_name} {configuration.name} ({data.plans.name}) "
+        f"fold {data.fold}: {len(data.training)} training cases, validation {names}"
         f"{' (the training cases themselves)' if data.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
         f"{counted(trainer.total_iterations - loop.state.iteration, 'iteration')} to go, "
         f"{trainer.precision_on(trainer.device)} on "
         f"{trainer.device}, about {memory_size(configuration.predicted_memory.total)} planned\n"
         f"{trainer.description()}{chr(10) if trainer.description() else ''}"
-        f"settings: {trainer.settings()}"
+        f"{_settings_in_words(type(trainer))}"
     )
+
+
+def _settings_in_words(kind: type[Trainer]) -> str:
+    base = nearest_named(kind)
+    changed = ", ".join(f"{name}={format_value(value)}" for name, value in kind.changed_from(base).items())
+    return f"settings that differ from {base.__name__}: {changed}" if changed else f"settings: those of {base.__name__}"
 
 
 def _plans_of(request: TrainRequest, folders: Folders) -> Plans:
@@ -165,7 +175,7 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
         )
 
 
-def _check_start(folder: FoldFolder, request: TrainRequest) -> None:
+def _check_start(folder: FoldFolder, request: TrainRequest, plans: Plans) -> None:
     if request.continue_training:
         return
     trained = folder.trained_files()
@@ -174,7 +184,8 @@ def _check_start(folder: FoldFolder, request: TrainRequest) -> None:
             "this fold has been trained already, wholly or in part",
             file=folder.path,
             found=", ".join(path.name for path in trained),
-            remedy="continue with --c, or start over with --overwrite",
+            remedy="run {command}, or start over with --overwrite",
+            command=continuing_command(request, plans.name),
         )
     for file in (folder.journal, folder.log, folder.progress_figure, *trained):
         file.unlink(missing_ok=True)

@@ -10,9 +10,11 @@ import torch
 from toy import DATASET, toy_volumes
 
 from gdmunet.checkpoint import load_weights
+from gdmunet.cli.train import main
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.imageio import write_volume
+from gdmunet.plans import load_plans
 from gdmunet.serialization import save_json
 from gdmunet.workflows.requests.training import TrainRequest
 from gdmunet.workflows.train import train
@@ -59,8 +61,9 @@ def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     with pytest.raises(GdmError, match="nothing to continue"):
         train(request(continue_training=True), folders)
     train(request(fold="all"), folders)
-    with pytest.raises(GdmError, match="--c, or start over with --overwrite"):
+    with pytest.raises(GdmError, match="--c, or start over with --overwrite") as error:
         train(request(fold="all"), folders)
+    assert words_of(error.value)[:2] == ["901", "3d_fullres"] and words_of(error.value)[-1] == "--c"
     train(request(fold="all", overwrite=True), folders)
     train(request(fold="all", continue_training=True), folders)
 
@@ -72,6 +75,70 @@ def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folde
     journal.write_text(whole + whole[: len(whole) // 2])
     train(request(fold="all", continue_training=True), folders)
     assert journal.read_text() == whole
+
+
+def words_of(error: GdmError) -> list[str]:
+    """The command of a remedy as `gdm_train` is given it."""
+    assert error.command is not None and error.command.words[0] == "gdm_train"
+    return list(error.command.words[1:])
+
+
+def stopped_run(folders, **changes):
+    """A run that was stopped after its first epoch: its state is there, its final weights are not."""
+    model = train(request(**changes), folders)
+    for fold in model.glob("fold_*"):
+        (fold / "checkpoint_final.safetensors").unlink()
+    return model
+
+
+def test_continuing_with_other_settings_lists_the_runs_that_can_be_continued(folders, tmp_path, capsys):
+    """The folder's name holds the settings: without the same ones there is no run to be found."""
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from gdmunet.training.trainers.fidelity import FidelityTrainer\n"
+        "class Mine(FidelityTrainer):\n    epochs = 1\n    sharpness: float = 0.5\n"
+    )
+    changed = SHORT | {"betas": "0.8,0.95", "mirror": "false", "iterations": "none"}
+    model = stopped_run(folders, fold="all", settings=changed)
+    own = stopped_run(folders, fold="all", trainer=f"{mine}:Mine", settings=SHORT | {"sharpness": "0.7"})
+    train(request(fold="all", settings=SHORT | {"seed": "7"}), folders)  # finished: nothing to continue
+    before = sorted(folders.results.rglob("*"))
+    for trainer, wanted in (("FidelityTrainer", model), (f"{mine}:Mine", own)):
+        with pytest.raises(GdmError, match="nothing to continue") as error:
+            train(request(fold="0", trainer=trainer, settings={}, continue_training=True), folders)
+        assert sorted(folders.results.rglob("*")) == before
+        places = [word for name in ("raw", "preprocessed", "results")
+                  for word in (f"--{name}", str(getattr(folders, name)))]  # fmt: skip
+        commands = [line.split() for line in str(error.value).splitlines() if "gdm_train" in line]
+        assert commands[0] == ["gdm_train", *words_of(error.value)]
+        assert len(commands) == (1 if trainer == "FidelityTrainer" else 2)
+        spelled = next(words for words in commands if ("Mine" in words[5]) == ("Mine" in trainer))
+        assert main([*spelled[1:], *places, "-np", "0", "--no_pbar"]) == 0
+        assert f"model: {wanted}" in capsys.readouterr().out
+        assert (wanted / "fold_all" / "checkpoint_final.safetensors").is_file()
+        (wanted / "fold_all" / "checkpoint_final.safetensors").unlink()
+
+
+def test_a_start_says_the_settings_that_differ_and_no_others(folders, capsys):
+    train(request(fold="all"), folders)
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if line.startswith("settings")]
+    assert line == "settings that differ from FidelityTrainer: epochs=1, iterations_per_epoch=3, validation_patches=2"
+
+
+def test_plans_need_no_name_where_there_are_no_others(folders):
+    file = folders.preprocessed / DATASET / "gdmPlans.json"
+    plans = load_plans(file)
+    save_json(dataclasses.replace(plans, name="gdmPlans_M"), file.with_name("gdmPlans_M.json"))
+    assert train(request(fold="all"), folders).name.endswith("__gdmPlans__3d_fullres")
+    save_json(dataclasses.replace(plans, name="small"), file.with_name("small.json"))
+    file.unlink()
+    with pytest.raises(GdmError, match="several plans") as error:
+        train(request(fold="all"), folders)
+    assert error.value.found == "gdmPlans_M, small" and "-p" in str(error.value)
+    file.with_name("gdmPlans_M.json").unlink()
+    (folders.preprocessed / DATASET / "gdmPlans_3d_fullres").rename(folders.preprocessed / DATASET / "small_3d_fullres")
+    assert train(request(fold="all"), folders).name.endswith("__small__3d_fullres")
 
 
 def test_a_fold_in_training_is_left_alone(folders):

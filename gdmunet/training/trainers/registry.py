@@ -59,6 +59,12 @@ def find_trainer(name: str) -> type[Trainer]:
     return found
 
 
+def nearest_named(kind: type[Trainer]) -> type[Trainer]:
+    """The trainer that a class is a version of: itself or its nearest base that has a name of its own."""
+    known = set(named_trainers().values())
+    return next((base for base in kind.__mro__ if base in known), Trainer)
+
+
 def _import_file(file: Path) -> object:
     if not file.is_file():
         raise GdmError("the trainer's file is missing", file=file.resolve())

@@ -43,6 +43,12 @@ class Settings:
         return {name: getattr(cls, name) for name in declared_settings(cls)}
 
     @classmethod
+    def changed_from(cls, base: type[Settings]) -> dict[str, Any]:
+        """The settings that `base` has with another value, or not at all."""
+        theirs = base.settings()
+        return {name: value for name, value in cls.settings().items() if name not in theirs or theirs[name] != value}
+
+    @classmethod
     def derive(cls, overrides: dict[str, str]) -> type:
         """A subclass with settings from texts such as ``{"epochs": "5"}``; its name says them.
 
@@ -61,7 +67,7 @@ class Settings:
                     expected=", ".join(declared),
                 )
             values[name] = parse_value(text, declared[name], name)
-        label = "-".join([cls.__name__] + [f"{name}={_slug(value)}" for name, value in sorted(values.items())])
+        label = "-".join([cls.__name__] + [f"{name}={_in_a_name(value)}" for name, value in sorted(values.items())])
         return type(label, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__, **values})
 
 
@@ -84,6 +90,21 @@ def parse_value(text: str, kind: Any, name: str) -> Any:
         except ValueError:
             continue
     raise GdmError(f"setting {name} cannot be read", found=text, expected=_describe(kind))
+
+
+def parts_of_name(label: str) -> tuple[str, set[str]]:
+    """Name of the trainer that `derive` made a class of that name from, and the settings that it was given."""
+    own_name, *settings = label.split("-")
+    return own_name, {setting.partition("=")[0] for setting in settings}
+
+
+def format_value(value: Any) -> str:
+    """The text that `parse_value` reads as this value; lists, as JSON has them, count as tuples."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(format_value, value))
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def near(word: str, words: Any) -> str:
@@ -155,6 +176,6 @@ def _describe(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
 
 
-def _slug(value: Any) -> str:
+def _in_a_name(value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return re.sub(r"[^A-Za-z0-9.,+]", "_", text)

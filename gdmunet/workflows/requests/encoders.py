@@ -73,7 +73,7 @@ class PretrainEncoderRequest(ProgressRequest):
     dataset: str = option("-d", "--dataset", help="number or name of the prepared data set", metavar="ID")
     configuration: str | None = _configuration_option()
     fold: str = _fold_option()
-    plans: str = plans_option()
+    plans: str | None = plans_option()
     dimensions: Literal[2, 3] = _dimensions_option()
     iterations: int = option("--iterations", help="optimiser steps", default=5000, metavar="N", bounds=COUNT)
     crop: int | None = option(
@@ -144,7 +144,7 @@ class AuditEncoderRequest(ProgressRequest):
     )
     configuration: str | None = _configuration_option()
     fold: str = _fold_option()
-    plans: str = plans_option()
+    plans: str | None = plans_option()
     dimensions: Literal[2, 3] = _dimensions_option()
     volumes: int = option("--volumes", help="largest number of volumes", default=4, metavar="N", bounds=COUNT)
     windows: int = option("--windows", help="crops per volume", default=4, metavar="N", bounds=COUNT)

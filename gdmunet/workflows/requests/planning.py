@@ -136,7 +136,7 @@ class PreprocessRequest(DatasetsRequest):
         "the same files by the same plans, are left as they are.",
         folders=_FOLDERS,
     )
-    plans: str = plans_option()
+    plans: str | None = plans_option()
     configuration: tuple[ConfigurationName, ...] | None = configurations_option(
         "configurations to prepare; default: all that the plans have"
     )

@@ -78,9 +78,10 @@ def configurations_option(text: str) -> tuple[ConfigurationName, ...] | None:
     return option("-c", "--configuration", help=f"{text}; any of {names}", default=None, metavar="CONFIGURATION")
 
 
-def plans_option(text: str = "name of the plans") -> str:
-    """``-p``."""
-    return option("-p", "--plans", help=text, default=DEFAULT_PLANS)
+def plans_option() -> str | None:
+    """``-p``; None: the only plans of the data set, or gdmPlans."""
+    text = f"name of the plans; default: the only ones of the data set, or {DEFAULT_PLANS} of several"
+    return option("-p", "--plans", help=text, default=None)
 
 
 def float_option() -> bool:

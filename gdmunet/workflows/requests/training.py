@@ -46,7 +46,7 @@ class TrainRequest(ProgressRequest):
         help="trainer by name, or a class of your own as file.py:Class or package.module:Class",
         default=DEFAULT_TRAINER,
     )
-    plans: str = plans_option()
+    plans: str | None = plans_option()
     epochs: int | None = epochs_option()
     iterations: int | None = iterations_option()
     settings: dict[str, str] = settings_option()
@@ -95,7 +95,7 @@ class CompareRequest(ProgressRequest):
     trainers: tuple[str, ...] = option(
         "-tr", "--trainers", help="trainers, as for gdm_train; differences are taken to the first", metavar="TRAINER"
     )
-    plans: str = plans_option()
+    plans: str | None = plans_option()
     folds: tuple[str, ...] = option(
         "-f", "--folds", help="numbered folds to compare on", default=("0",), metavar="FOLD"
     )

@@ -1,8 +1,11 @@
+import sys
+
 import pytest
 
 from gdmunet.errors import GdmError
 from gdmunet.training.trainers.fidelity import FidelityTrainer
-from gdmunet.training.trainers.registry import find_trainer
+from gdmunet.training.trainers.registry import find_trainer, named_trainers, nearest_named
+from gdmunet.training.trainers.settings import format_value, parse_value, parts_of_name
 
 
 def test_a_bare_name_overrides_and_an_unknown_one_is_refused_with_the_nearest():
@@ -43,6 +46,59 @@ def test_flags_derive_a_trainer_whose_name_says_the_setting(name, text, value):
     derived = FidelityTrainer.derive({name: text})
     assert getattr(derived, name) == value
     assert derived.__name__.startswith(f"FidelityTrainer-{name}=")
+    assert parts_of_name(derived.__name__) == ("FidelityTrainer", {name})
+
+
+@pytest.mark.parametrize("value", [7, 1e-5, 0.1, True, False, None, "cosine", "none", (0.05,), (0.8, 0.99), (), ("a",)])
+def test_a_setting_written_as_text_is_read_as_it_was(value):
+    kinds = {tuple: tuple[str, ...] if value == ("a",) else tuple[float, ...], type(None): int | None}
+    text = format_value(list(value) if isinstance(value, tuple) else value)
+    assert parse_value(text, kinds.get(type(value), type(value)), "setting") == value
+
+
+def test_a_version_of_a_trainer_says_what_it_changes():
+    class Mine(FidelityTrainer):
+        epochs = 3
+        sharpness: float = 0.5
+
+    derived = Mine.derive({"sharpness": "2"})
+    assert nearest_named(derived) is FidelityTrainer
+    assert derived.changed_from(FidelityTrainer) == {"epochs": 3, "sharpness": 2.0}
+    assert FidelityTrainer.changed_from(FidelityTrainer) == {}
+
+
+def test_a_new_file_of_the_folder_is_a_new_trainer_and_no_list_has_to_know_it(tmp_path, monkeypatch):
+    """The recipe of CONTRIBUTING: one file. Its bases and what it imports are not listed under it."""
+    package = tmp_path / "more_trainers"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "smooth.py").write_text(
+        "from gdmunet.training.trainers.fidelity import FidelityTrainer\n"
+        "from gdmunet.training.trainers.trainer import Trainer\n"
+        "class SmoothTrainer(FidelityTrainer):\n    fidelity_loss = 'smooth_l1'\n"
+        "class Unfinished(Trainer):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert [*named_trainers("more_trainers")] == ["SmoothTrainer"]
+    import gdmunet.training.trainers as ours
+
+    monkeypatch.setattr(ours, "__path__", [*ours.__path__, str(package)])
+    try:
+        assert find_trainer("SmoothTrainer").fidelity_loss == "smooth_l1"
+        with pytest.raises(GdmError, match="did you mean SmoothTrainer") as error:
+            find_trainer("SmothTrainer")
+        assert "SmoothTrainer" in str(error.value.expected) and "Unfinished" not in str(error.value)
+    finally:
+        sys.modules.pop("gdmunet.training.trainers.smooth", None)
+        vars(ours).pop("smooth", None)
+
+
+def test_the_trainers_that_have_names():
+    """What leaves a hook unwritten cannot train, and has none."""
+    names = named_trainers()
+    assert {"GDMTrainer", "FidelityTrainer", "AdversarialTrainer", "BridgeTrainer", "GDMTrainerNoBank"} <= names.keys()
+    assert not {"Trainer", "EncoderTrainer", "StepwiseTrainer"} & names.keys()
+    assert all(name == kind.__name__ for name, kind in names.items())
 
 
 @pytest.mark.parametrize(("name", "text"), [("epochs", "five"), ("mirror", "1"), ("betas", "0.9"), ("schedule", "cos")])

@@ -1,0 +1,82 @@
+"""Runs that ``gdm_train --c`` can go on with, as commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from gdmunet import commands
+from gdmunet.errors import COMMAND, CommandLine, GdmError
+from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
+from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.trainers.registry import find_trainer, named_trainers
+from gdmunet.training.trainers.settings import format_value, parts_of_name
+from gdmunet.workflows.requests.training import TrainRequest
+
+# Runs that an error lists.
+_LISTED = 8
+
+
+def continuing_command(request: TrainRequest, plans: str) -> CommandLine:
+    """The user's own training, with ``--c``."""
+    return _command(request, plans, request.fold, request.trainer, request.overrides)
+
+
+def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, results: ResultsFolder) -> GdmError:
+    """The error for a run without a saved state: it lists the runs beside it that have one."""
+    runs = sorted(set(_runs(request, data, results)), key=lambda run: (run[0] != data.fold, str(run[1])))
+    found = f"no {folder.resume.name}"
+    if not runs:
+        return GdmError(
+            "there is nothing to continue",
+            file=folder.resume,
+            found=found,
+            remedy="train without --c, or check trainer, settings, plans, configuration and fold",
+        )
+    first, *others = [command for _, command in runs[:_LISTED]]
+    lines = [COMMAND, *map(str, others), *(["..."] if len(runs) > _LISTED else [])]
+    return GdmError(
+        "there is nothing to continue in a run with these settings",
+        file=folder.resume,
+        found=found,
+        remedy="train without --c, or continue a run that is there:" + "".join(f"\n    {line}" for line in lines),
+        command=first,
+    )
+
+
+def _runs(request: TrainRequest, data: FoldData, results: ResultsFolder) -> Iterator[tuple[str, CommandLine]]:
+    """Fold and command of every run of these plans that was stopped."""
+    for model in results.models():
+        name, plans = model.name, data.plans
+        if (model.dataset, name.plans, name.configuration) != (plans.dataset_name, plans.name, data.configuration.name):
+            continue
+        for fold in model.folds():
+            stopped = fold.resume.is_file() and not fold.checkpoint("final").is_file()
+            if stopped and (spelled := _spelled(request, model, fold)) is not None:
+                yield fold.fold, _command(request, plans.name, fold.fold, *spelled)
+
+
+def _spelled(request: TrainRequest, model: ModelFolder, fold: FoldFolder) -> tuple[str, dict[str, str]] | None:
+    """Trainer and settings that lead to a folder, as on the command line; None where they are not known."""
+    label = model.name.trainer
+    own_name, names = parts_of_name(label)
+    asked = find_trainer(request.trainer)
+    spelling = request.trainer if asked.__name__ == own_name else own_name
+    kind = asked if spelling == request.trainer else named_trainers().get(own_name)
+    if kind is None or not fold.settings.is_file():
+        return None
+    saved = json.loads(fold.settings.read_text(encoding="utf-8"))
+    if not names <= saved.keys():
+        return None
+    changed = {name: format_value(value) for name, value in saved.items() if name in names}
+    try:
+        return (spelling, changed) if kind.derive(changed).__name__ == label else None
+    except GdmError:  # settings of another version
+        return None
+
+
+def _command(request: TrainRequest, plans: str, fold: str, trainer: str, overrides: dict[str, str]) -> CommandLine:
+    settings = [f"{name}={text}" for name, text in overrides.items()]
+    device = ["-device", request.device] if request.device else []
+    flags = ["-tr", trainer, "-p", plans, *(["--set", *settings] if settings else []), *device, "--c"]
+    return commands.train(request.dataset, request.configuration, fold, *flags)
