@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from gdmunet.atomic import make_folder
 from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
+from gdmunet.cli.arguments import Main
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
-from gdmunet.errors import SIGNALLED, GdmError, Stopped
+from gdmunet.errors import SIGNALLED, CommandLine, GdmError, Stopped
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.references import ReferenceCase, score_references
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.peak_memory import PeakMemory
+from gdmunet.plan_names import ConfigurationName, PresetName, default_plans_name
 from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
+from gdmunet.workflows.requests.declaration import FolderName, Request
 from gdmunet.workflows.requests.demonstration import DemoRequest
+from gdmunet.workflows.requests.evaluation import EvaluateRequest
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
+from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.spelling import command_line
+from gdmunet.workflows.requests.training import TrainRequest
 
-PRESET = "tiny"
-CONFIGURATION = "3d_fullres"
+PRESET: PresetName = "tiny"
+CONFIGURATION: ConfigurationName = "3d_fullres"
 # Fidelity alone: a drift needs more minutes than a demonstration has.
 TRAINER = "FidelityTrainer"
 SVCT_EPOCHS = 5
-SVCT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
+SVCT_SETTINGS = {"iterations_per_epoch": "50", "learning_rate": "0.002"}
 MR2CT_EPOCHS = 4
-MR2CT_SETTINGS = ("iterations_per_epoch=50", "learning_rate=0.002")
+MR2CT_SETTINGS = {"iterations_per_epoch": "50", "learning_rate": "0.002"}
 MR2CT_CASES = 12
 MR2CT_SIZE = 48
 LOADER_WORKERS = 1
@@ -49,7 +57,7 @@ class DemoTask:
     number: int
     introduction: str
     epochs: int
-    settings: tuple[str, ...]
+    settings: dict[str, str]
     make_data: Callable[[Path, bool], Path]
 
 
@@ -73,6 +81,20 @@ TASKS = {
         lambda raw, show: make_phantom_demo(raw, cases=MR2CT_CASES, size=MR2CT_SIZE, show_progress=show),
     ),
 }
+
+
+@dataclass(frozen=True)
+class DemoStep:
+    """One command of a demonstration: its title, its entry point and what it is asked."""
+
+    title: str
+    main: Main
+    request: Request
+
+    def command(self, out: Path) -> CommandLine:
+        """The command line, with the demonstration's own folders."""
+        folders: dict[FolderName, Path] = {name: out / name for name in get_args(FolderName)}
+        return command_line(self.request, folders)
 
 
 @dataclass(frozen=True)
@@ -128,14 +150,15 @@ def run_demo(request: DemoRequest) -> DemoSummary:
     with PeakMemory() as memory:
         print(f"{task.introduction}\n\nStep 1 of 5: make the data set", flush=True)
         dataset_folder = task.make_data(out / "raw", request.show_progress)
-        commands = _commands(task, out, dataset_folder, request.epochs)
-        for step, (title, main, words) in enumerate(commands, start=2):
-            print(f"\nStep {step} of 5: {title}\n$ {shlex.join(words)}", flush=True)
-            status = main(words[1:] + ([] if request.show_progress else ["--no_pbar"]))
+        steps = _steps(task, out, dataset_folder, request.epochs)
+        for number, step in enumerate(steps, start=2):
+            print(f"\nStep {number} of 5: {step.title}\n$ {step.command(out)}", flush=True)
+            name, *words = step.command(out).words
+            status = step.main(words + ([] if request.show_progress else ["--no_pbar"]))
             if status is not None and status > SIGNALLED:
                 raise Stopped(status - SIGNALLED)
             if status:
-                raise GdmError(f"the demonstration stopped: {words[0]} failed", remedy="see its message above")
+                raise GdmError(f"the demonstration stopped: {name} failed", remedy="see its message above")
         descriptor = load_descriptor(dataset_folder)
         pictures = _draw(dataset_folder, descriptor, out)
         references = score_references(
@@ -154,54 +177,45 @@ def run_demo(request: DemoRequest) -> DemoSummary:
         seconds=round(time.monotonic() - started, 1),
         peak_memory_mb=round(memory.peak_mb, 1),
         pictures=tuple(str(picture) for picture in pictures),
-        commands=tuple(shlex.join(words) for _, _, words in commands),
+        commands=tuple(str(step.command(out)) for step in steps),
     )
     save_json(summary, out / DEMO_SUMMARY_FILE)
     return summary
 
 
-def _commands(
-    task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None
-) -> list[tuple[str, Callable[[list[str] | None], int | None], list[str]]]:
-    number, plans = str(task.number), f"gdmPlans_{PRESET}"
-    raw, preprocessed, results = (["--" + name, str(out / name)] for name in ("raw", "preprocessed", "results"))
-    predictions = str(out / "predictions")
-    masks = str(dataset_folder / "masksTs")
+def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) -> list[DemoStep]:
+    number, predictions, masks = str(task.number), out / "predictions", dataset_folder / "masksTs"
     return [
-        (
+        DemoStep(
             "fingerprint, plan and preprocess",
             plan_and_preprocess.main,
-            ["gdm_plan_and_preprocess", "-d", number, "-c", CONFIGURATION, "-pl", PRESET, "-tr", TRAINER]
-            + [*raw, *preprocessed],
+            PlanAndPreprocessRequest(
+                dataset=(number,), planner=PRESET, trainer=TRAINER, configuration=(CONFIGURATION,)
+            ),
         ),
-        (
+        DemoStep(
             "train on all training cases",
             train.main,
-            [
-                "gdm_train",
-                number,
-                CONFIGURATION,
-                "all",
-                "-tr",
-                TRAINER,
-                "-p",
-                plans,
-                "--epochs",
-                str(epochs or task.epochs),
-            ]
-            + ["--set", *task.settings, "-np", str(LOADER_WORKERS), *raw, *preprocessed, *results],
+            TrainRequest(
+                dataset=number,
+                configuration=CONFIGURATION,
+                fold="all",
+                trainer=TRAINER,
+                plans=default_plans_name(PRESET),
+                epochs=epochs or task.epochs,
+                settings=task.settings,
+                processes=LOADER_WORKERS,
+            ),
         ),
-        (
+        DemoStep(
             "predict the held-out cases",
             predict.main,
-            ["gdm_predict", "-i", str(dataset_folder / "imagesTs"), "-o", predictions, "--mask", masks]
-            + ["-chk", "final", *results],
+            PredictRequest(input=dataset_folder / "imagesTs", output=predictions, checkpoint="final", mask=masks),
         ),
-        (
+        DemoStep(
             "evaluate",
             evaluate.main,
-            ["gdm_evaluate", "-ref", str(dataset_folder / "targetsTs"), "-pred", predictions, "-mask", masks]
-            + ["-d", number, *raw],
+            EvaluateRequest(reference=dataset_folder / "targetsTs", prediction=predictions, mask=masks, dataset=number),
         ),
     ]
 
