@@ -8,16 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor, Fold
-from gdmunet.device import Precision
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
-from gdmunet.geometry import triple
-from gdmunet.plan_names import PresetName
-from gdmunet.plans import Configuration, Plans, Reason
+from gdmunet.geometry import Shape, Vector, triple
+from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
-from gdmunet.preprocessing.planned_encoder import ChooseEncoder, PlannedEncoder, TrainerFootprint
+from gdmunet.preprocessing.planned_encoder import PlannedEncoder
+from gdmunet.preprocessing.planning_options import CONFIGURATIONS, PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.reasons import format_reasons
 from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, fit_batch, fit_patch
@@ -25,7 +24,6 @@ from gdmunet.preprocessing.topology import Topology, fullres_target_spacing, pla
 
 __all__ = ["Topology", "format_reasons", "fullres_target_spacing", "plan_experiment", "plan_topology"]
 
-CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 RESAMPLING_ORDER = 3
 # A patch that sees less than this share of a volume calls for a low resolution.
 LOWRES_SHARE = 0.25
@@ -40,8 +38,8 @@ class _Task:
 
     fingerprint: Fingerprint
     transpose: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    median_shape: tuple[int, int, int]
+    spacing: Vector
+    median_shape: Shape
     intensities: IntensityPlan
     problem: SizingProblem
     encoders: dict[int, PlannedEncoder]
@@ -52,56 +50,66 @@ def plan_experiment(
     dataset_name: str,
     descriptor: DatasetDescriptor,
     folds: tuple[Fold, ...],
-    *,
-    preset: PresetName,
-    name: str,
-    footprint: TrainerFootprint,
-    trainer: str,
-    precision: Precision,
-    memory_budget_gb: float,
-    choose: ChooseEncoder | None = None,
-    configurations: Sequence[str] | None = None,
-    target_spacing: Sequence[float] | None = None,
+    options: PlanningOptions,
     fingerprint_hash: str = "",
 ) -> Plans:
     """Decide everything that preprocessing, training and prediction need to know.
 
-    Parameters
-    ----------
-    footprint
-        The trainer's prediction of its peak memory: (network, patch size, batch size, precision, encoder).
-    memory_budget_gb
-        GB of 1e9 bytes that one training step may use. Kernel workspaces and the device's own context come on top.
-    choose
-        Chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
-    configurations
-        Which of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
-    target_spacing
-        Working voxel size in mm, canonical (z, y, x), instead of the planned one.
-
     Raises
     ------
     GdmError
-        Unknown configuration, impossible spacing, a budget that not even the smallest patch fits, intensities that
-        do not vary, or a data set for which none of the wanted configurations makes sense.
+        A budget that not even the smallest patch fits, intensities that do not vary, or a data set for which none of
+        the wanted configurations makes sense.
     """
-    wanted = _check_configurations(configurations)
-    spacing, spacing_reason = _target_spacing(fingerprint, target_spacing)
+    spacing, spacing_reason = _target_spacing(fingerprint, options.target_spacing)
+    task = _task(fingerprint, descriptor, options, spacing)
+    planned, size_reasons = _plan_configurations(task, options.wanted)
+    return Plans(
+        dataset_name=dataset_name,
+        name=options.plans_name,
+        planner=options.preset,
+        trainer=options.trainer,
+        precision=options.precision,
+        memory_budget_gb=options.budget_gb,
+        dataset=descriptor,
+        fingerprint_hash=fingerprint_hash,
+        configurations=planned,
+        folds=folds,
+        reasons=(
+            spacing_reason,
+            words.axis_order(task.transpose, spacing),
+            words.body(descriptor, fingerprint),
+            *task.intensities.reasons,
+            *(planned_encoder.reason for planned_encoder in task.encoders.values()),
+            words.memory(options.trainer, options.precision, options.budget_gb, options.preset),
+            *words.simulation(descriptor),
+            *size_reasons,
+            words.folds(folds, len(fingerprint.cases)),
+        ),
+    )
+
+
+def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: PlanningOptions, spacing: Vector) -> _Task:
+    """Intensities, encoders and the memory problem; `spacing` is canonical."""
     transpose = _axis_order(spacing)
     intensities = plan_intensities(fingerprint, descriptor)
-    encoders = _choose_encoders(choose, wanted, VolumeUnits(
-        intensities.target, intensities.background, descriptor.target_name, transpose
-    ))  # fmt: skip
+    units = VolumeUnits(intensities.target, intensities.background, descriptor.target_name, transpose)
+    encoders = _choose_encoders(options, units)
     modules = {dimensions: planned.module for dimensions, planned in encoders.items()}
+
+    def footprint(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int) -> MemoryFootprint:
+        encoder = modules.get(network.dimensions)
+        return options.footprint(network, patch_size, batch_size, options.precision, encoder)
+
     problem = SizingProblem(
-        PRESETS[preset],
+        PRESETS[options.preset],
         len(descriptor.channels),
         intensities.residual_channel,
-        round(memory_budget_gb * 1e9),
-        lambda network, patch, batch: footprint(network, patch, batch, precision, modules.get(network.dimensions)),
+        round(options.budget_gb * 1e9),
+        footprint,
         slice_axis=None if descriptor.simulation is None else transpose.index(0),
     )
-    task = _Task(
+    return _Task(
         fingerprint,
         transpose,
         triple(spacing[axis] for axis in transpose),
@@ -110,55 +118,16 @@ def plan_experiment(
         problem,
         encoders,
     )
-    planned, size_reasons = _plan_configurations(task, wanted)
-    return Plans(
-        dataset_name=dataset_name,
-        name=name,
-        planner=preset,
-        trainer=trainer,
-        precision=precision,
-        memory_budget_gb=memory_budget_gb,
-        dataset=descriptor,
-        fingerprint_hash=fingerprint_hash,
-        configurations=planned,
-        folds=folds,
-        reasons=(
-            spacing_reason,
-            words.axis_order(transpose, spacing),
-            words.body(descriptor, fingerprint),
-            *intensities.reasons,
-            *(planned_encoder.reason for planned_encoder in encoders.values()),
-            words.memory(trainer, precision, memory_budget_gb, preset),
-            *words.simulation(descriptor),
-            *size_reasons,
-            words.folds(folds, len(fingerprint.cases)),
-        ),
-    )
 
 
-def _choose_encoders(
-    choose: ChooseEncoder | None, wanted: tuple[str, ...], units: VolumeUnits
-) -> dict[int, PlannedEncoder]:
+def _choose_encoders(options: PlanningOptions, units: VolumeUnits) -> dict[int, PlannedEncoder]:
     """By dimensions, for the wanted configurations."""
-    if choose is None:
+    if options.choose is None:
         return {}
-    return {number: choose(units, number) for number in sorted({2 if name == "2d" else 3 for name in wanted})}
+    return {number: options.choose(units, number) for number in sorted({2 if c == "2d" else 3 for c in options.wanted})}
 
 
-def _check_configurations(configurations: Sequence[str] | None) -> tuple[str, ...]:
-    wanted = CONFIGURATIONS if configurations is None else tuple(configurations)
-    unknown = [name for name in wanted if name not in CONFIGURATIONS]
-    if unknown or not wanted:
-        raise GdmError(
-            f"unknown configuration {', '.join(unknown)}" if unknown else "no configuration was asked for",
-            expected=f"any of {', '.join(CONFIGURATIONS)}",
-        )
-    return wanted
-
-
-def _target_spacing(
-    fingerprint: Fingerprint, given: Sequence[float] | None
-) -> tuple[tuple[float, float, float], Reason]:
+def _target_spacing(fingerprint: Fingerprint, given: Sequence[float] | None) -> tuple[Vector, Reason]:
     if not fingerprint.cases:
         raise GdmError("the fingerprint holds no case", remedy="measure the training cases first")
     spacings = [case.spacing for case in fingerprint.cases.values()]
@@ -166,14 +135,7 @@ def _target_spacing(
     if given is None:
         spacing = fullres_target_spacing(spacings, [case.shape for case in fingerprint.cases.values()])
         return spacing, words.spacing(spacing, median, given=False)
-    if len(given) != 3 or not np.isfinite(given).all() or min(given) <= 0:
-        raise GdmError(
-            "the target spacing is impossible",
-            found=tuple(given),
-            expected="three positive numbers in mm: z y x",
-            remedy="correct -overwrite_target_spacing",
-        )
-    chosen = (float(given[0]), float(given[1]), float(given[2]))
+    chosen = triple(float(n) for n in given)
     return chosen, words.spacing(chosen, median, given=True)
 
 
@@ -183,9 +145,7 @@ def _axis_order(spacing: tuple[float, ...]) -> tuple[int, int, int]:
     return triple((first, *(axis for axis in range(3) if axis != first)))
 
 
-def _median_shape(
-    fingerprint: Fingerprint, spacing: tuple[float, ...], transpose: tuple[int, int, int]
-) -> tuple[int, int, int]:
+def _median_shape(fingerprint: Fingerprint, spacing: tuple[float, ...], transpose: tuple[int, int, int]) -> Shape:
     """Median over cases of the resampled shapes, in prepared axis order."""
     shapes = [
         [round(old / new * size) for old, new, size in zip(case.spacing, spacing, case.shape, strict=True)]
@@ -257,20 +217,20 @@ def _add(
     reasons += words.sizes(planned[name], fitted, task.problem, voxels)
 
 
-def _slices_kept(task: _Task) -> tuple[int, int, int]:
+def _slices_kept(task: _Task) -> Shape:
     """Median shape of the 2D configuration, which resamples within the slices only."""
     slices = np.median([case.shape[task.transpose[0]] for case in task.fingerprint.cases.values()])
     return (max(1, round(float(slices))), *task.median_shape[1:])
 
 
-def _shape_at(task: _Task, spacing: tuple[float, ...]) -> tuple[int, int, int]:
+def _shape_at(task: _Task, spacing: tuple[float, ...]) -> Shape:
     """Median shape in voxels at another spacing (prepared axis order)."""
     return triple(
         max(1, round(old / new * size)) for old, new, size in zip(task.spacing, spacing, task.median_shape, strict=True)
     )
 
 
-def _lowres(task: _Task, full: FittedPatch) -> tuple[tuple[float, float, float], FittedPatch | None, Reason]:
+def _lowres(task: _Task, full: FittedPatch) -> tuple[Vector, FittedPatch | None, Reason]:
     """Grow the spacing until a patch sees a quarter of a volume; None where the full resolution is enough."""
     full_voxels = float(np.prod(task.median_shape))
     share = float(np.prod(full.topology.patch_size)) / full_voxels

@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 from gdmunet import commands
 from gdmunet.dataset import list_cases, load_descriptor, make_folds
-from gdmunet.device import Precision
 from gdmunet.errors import GdmError
-from gdmunet.plan_names import PresetName, default_plans_name
 from gdmunet.plans import FINGERPRINT_FILE, Plans
 from gdmunet.preprocessing.fingerprint import Fingerprint
-from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
 from gdmunet.preprocessing.planner import plan_experiment
-from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.quantities import counted
 from gdmunet.serialization import load_json, read_json, save_json
 
 
-def run_planning(
-    dataset_folder: Path,
-    preprocessed_dataset_folder: Path,
-    *,
-    preset: PresetName,
-    footprint: TrainerFootprint,
-    trainer: str,
-    precision: Precision,
-    choose: ChooseEncoder | None = None,
-    memory_budget_gb: float | None = None,
-    plans_name: str | None = None,
-    configurations: Sequence[str] | None = None,
-    target_spacing: Sequence[float] | None = None,
-) -> Plans:
+def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, options: PlanningOptions) -> Plans:
     """Plan a data set and write ``<plans name>.json`` into its preprocessed folder, replacing the plans of that name.
 
     Parameters
     ----------
     dataset_folder, preprocessed_dataset_folder
         ``DatasetXXX_Name`` in the raw and in the preprocessed folder; the latter holds the fingerprint.
-    footprint
-        The trainer's prediction of its peak memory: (network, patch size, batch size, precision, encoder).
-    choose
-        Chooses the frozen encoder; None: the plans have none.
-    memory_budget_gb, plans_name
-        None: the preset's own.
 
     Raises
     ------
@@ -57,25 +34,16 @@ def run_planning(
     cases = list_cases(dataset_folder, descriptor)
     file = preprocessed / FINGERPRINT_FILE
     fingerprint = _load_fingerprint(file, {case.identifier for case in cases}, len(descriptor.channels))
-    name = plans_name or default_plans_name(preset)
     dataset_name = Path(dataset_folder).resolve().name
-    destination = preprocessed / f"{name}.json"
+    destination = preprocessed / f"{options.plans_name}.json"
     _check_destination(destination, dataset_name)
     plans = plan_experiment(
         fingerprint,
         dataset_name,
         descriptor,
         make_folds(cases),
-        preset=preset,
-        name=name,
-        footprint=footprint,
-        choose=choose,
-        trainer=trainer,
-        precision=precision,
-        memory_budget_gb=PRESETS[preset].default_budget_gb if memory_budget_gb is None else memory_budget_gb,
-        configurations=configurations,
-        target_spacing=target_spacing,
-        fingerprint_hash=hashlib.sha256(file.read_bytes()).hexdigest(),
+        options,
+        hashlib.sha256(file.read_bytes()).hexdigest(),
     )
     save_json(plans, destination)
     return plans

@@ -13,6 +13,7 @@ from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing import fingerprint as fingerprints
 from gdmunet.preprocessing.planned_encoder import EncoderWish, largest_footprint
 from gdmunet.preprocessing.planner import format_reasons
+from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
 from gdmunet.quantities import counted
 from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
@@ -104,19 +105,18 @@ def _extract(
 def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessRequest, folders: Folders) -> Plans:
     device, served = find_device(request.device), _served(request)
     dataset_folder = find_dataset(folders.raw, dataset)
-    plans = run_planning(
-        dataset_folder,
-        folders.preprocessed / dataset_folder.name,
+    options = PlanningOptions(
         preset=request.planner,
         footprint=largest_footprint([kind.footprint for kind in served]),
         choose=_encoder_wish(request, folders, device) if served[-1].uses_encoder else None,
         trainer=" and ".join(kind.__name__ for kind in served),
         precision=served[0].precision_on(device),
         memory_budget_gb=request.gpu_memory_target or _free_budget(request, device),
-        plans_name=request.overwrite_plans_name,
+        name=request.overwrite_plans_name,
         configurations=request.configuration,
         target_spacing=request.overwrite_target_spacing,
     )
+    plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
     say(f"{plans.dataset_name}: plans {plans.name} with {', '.join(plans.configurations)}\n\n{format_reasons(plans)}\n")
     return plans
 

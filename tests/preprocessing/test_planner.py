@@ -12,6 +12,7 @@ from gdmunet.plans import MemoryFootprint, Plans
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from gdmunet.preprocessing.memory import training_footprint
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
+from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import from_json, save_json, to_json
@@ -65,7 +66,7 @@ def plan(prints, description=None, folds=(), **options):
         "precision": "bfloat16",
         "memory_budget_gb": 8.0,
     } | options
-    return plan_experiment(prints, "Dataset001_Test", description or descriptor(), folds, **chosen)
+    return plan_experiment(prints, "Dataset001_Test", description or descriptor(), folds, PlanningOptions(**chosen))
 
 
 def reason(plans, choice):
@@ -345,7 +346,7 @@ def run(folders, **options):
         return rough_footprint(network, patch_size, batch_size)
 
     chosen = {"preset": "tiny", "footprint": footprint, "trainer": "FidelityTrainer", "precision": "float32"} | options
-    return run_planning(*folders, **chosen)
+    return run_planning(*folders, PlanningOptions(**chosen))
 
 
 def test_plans_are_written_and_read_back(folders):
@@ -364,7 +365,7 @@ def test_plans_are_written_and_read_back(folders):
 def test_plans_names_follow_the_preset(folders):
     assert default_plans_name("plain") == "gdmPlans"
     assert default_plans_name("XL") == "gdmPlans_XL"
-    run(folders, plans_name="mine")
+    run(folders, name="mine")
     assert (folders[1] / "mine.json").is_file()
 
 
@@ -386,4 +387,4 @@ def test_plans_of_another_data_set_are_not_overwritten(folders):
     with pytest.raises(GdmError, match="Dataset002_Other"):
         run(folders)
     with pytest.raises(GdmError, match="taken by the fingerprint"):
-        run(folders, plans_name="dataset_fingerprint")
+        run(folders, name="dataset_fingerprint")

@@ -1,0 +1,81 @@
+"""What the user decides about plans; everything else follows from the data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gdmunet.device import Precision
+from gdmunet.errors import GdmError
+from gdmunet.plan_names import PresetName, default_plans_name
+from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
+from gdmunet.preprocessing.presets import PRESETS
+
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """Network family, trainer and memory that plans are made for.
+
+    Attributes
+    ----------
+    preset
+        Network family.
+    trainer, precision
+        Trainer whose step must fit the memory, and the precision of its forward pass.
+    footprint
+        The trainer's prediction of its peak memory.
+    choose
+        Chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
+    memory_budget_gb
+        GB of 1e9 bytes that one training step may use; None: the preset's own. Kernel workspaces and the device's own
+        context come on top.
+    name
+        Name of the plans; None: the preset's own.
+    configurations
+        Which of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
+    target_spacing
+        Working voxel size in mm, canonical (z, y, x), instead of the planned one.
+    """
+
+    preset: PresetName
+    trainer: str
+    precision: Precision
+    footprint: TrainerFootprint
+    choose: ChooseEncoder | None = None
+    memory_budget_gb: float | None = None
+    name: str | None = None
+    configurations: tuple[str, ...] | None = None
+    target_spacing: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.wanted if name not in CONFIGURATIONS]
+        if unknown or not self.wanted:
+            raise GdmError(
+                f"unknown configuration {', '.join(unknown)}" if unknown else "no configuration was asked for",
+                expected=f"any of {', '.join(CONFIGURATIONS)}",
+            )
+        given = self.target_spacing
+        if given is not None and (len(given) != 3 or not all(map(math.isfinite, given)) or min(given) <= 0):
+            raise GdmError(
+                "the target spacing is impossible",
+                found=given,
+                expected="three positive numbers in mm: z y x",
+                remedy="correct -overwrite_target_spacing",
+            )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The configurations to plan."""
+        return CONFIGURATIONS if self.configurations is None else self.configurations
+
+    @property
+    def plans_name(self) -> str:
+        """Name of the plans."""
+        return self.name or default_plans_name(self.preset)
+
+    @property
+    def budget_gb(self) -> float:
+        """Memory of one training step in GB."""
+        return PRESETS[self.preset].default_budget_gb if self.memory_budget_gb is None else self.memory_budget_gb
