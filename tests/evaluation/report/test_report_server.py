@@ -2,6 +2,7 @@ import gzip
 import http.client
 import json
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -24,10 +25,10 @@ def server(tmp_path_factory):
 
 
 def ask(server, path, **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-    connection.request("GET", path, headers=headers)
-    answer = connection.getresponse()
-    return answer.status, answer.read()
+    with closing(http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)) as connection:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def test_it_listens_on_the_loopback_interface_alone(server):
