@@ -7,6 +7,7 @@ its public evaluator. Values outside the mask never matter, not even NaN.
 """
 
 from gdmunet.metrics.detail import detail_ratio
+from gdmunet.metrics.metric import Metric
 from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
 from gdmunet.metrics.scores import ImageScores, score_pair
@@ -14,7 +15,7 @@ from gdmunet.metrics.seams import seam_score
 from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.structural import ms_ssim
 from gdmunet.metrics.structures import StructureScores, dice, hd95, score_structures
-from gdmunet.metrics.table import DECIDING, DISTANCE, METRICS, Metric, metric_of_cases, metrics_in
+from gdmunet.metrics.table import DECIDING, DISTANCE, METRICS, metric_of_cases, metrics_in
 
 __all__ = [
     "DECIDING",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gdmunet.atomic import write_text
 from gdmunet.errors import GdmError
-from gdmunet.metrics.table import METRICS, Metric
+from gdmunet.metrics.metric import Metric
+from gdmunet.metrics.table import METRICS
 
 _START, _END = "<!-- metrics: written by gdmunet.metrics.reference -->", "<!-- end of the metrics -->"
 

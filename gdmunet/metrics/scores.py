@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from gdmunet.metrics.metric import ImagePair
 from gdmunet.metrics.ranges import ValueRange, values_inside
 from gdmunet.metrics.structures import StructureScores
-from gdmunet.metrics.table import METRICS, ImagePair, finite
+from gdmunet.metrics.table import METRICS
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def score_pair(
     for name, metric in METRICS.items():
         if metric.score is None or (metric.basis == "tissue" and not hounsfield):
             continue
-        values[name] = finite(metric.score(pair))
+        value = metric.score(pair)
+        values[name] = value if value is not None and math.isfinite(value) else None
         if values[name] is None:
             notes[name] = metric.undefined
     return ImageScores(values, notes)

@@ -26,7 +26,7 @@ def seam_score(prediction: np.ndarray, borders: Sequence[Sequence[int]], mask: n
     Raises
     ------
     GdmError
-        When no border lies inside the volume and mask: there is no seam to score.
+        No border lies inside the volume and mask, so nothing can be scored.
     """
     sums, counts = np.zeros(2), np.zeros(2)
     for axis, indices in enumerate(borders):
@@ -45,7 +45,7 @@ def seam_score(prediction: np.ndarray, borders: Sequence[Sequence[int]], mask: n
         counts += (count[at_border].sum(), count[~at_border].sum())
     if not counts.all():
         raise GdmError(
-            "there is no seam to score",
+            "the volume has no seam to score",
             found=f"{counted(int(counts[0]), 'step')} across window borders, {int(counts[1])} elsewhere",
             expected="some of both inside the mask",
             remedy="score a volume that needs more than one window",

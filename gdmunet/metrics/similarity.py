@@ -36,8 +36,8 @@ def nmi(
 ) -> float:
     """Normalised mutual information (H(x) + H(y)) / H(x, y) of the mask's voxels, 1 to 2 (Studholme et al. 1999).
 
-    The joint histogram has `bins` equal bins an axis over `value_range`, to which the images are clipped. Two images
-    that are each one bin wide have no information: NaN.
+    The joint histogram has `bins` equal bins along each axis over `value_range`, to which the images are clipped. Two
+    images that are each one bin wide have no information: NaN.
     """
     pair = values_inside(target, prediction, mask)
     low, high = value_range.low, value_range.high

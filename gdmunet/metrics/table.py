@@ -5,121 +5,14 @@ A new metric is a function in a file of this folder and a row of `_ROWS`. Every 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
-
-import numpy as np
+from collections.abc import Collection
 
 from gdmunet.errors import GdmError
 from gdmunet.metrics.detail import detail_ratio
-from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
-from gdmunet.metrics.ranges import EvaluationRange, ValueRange
+from gdmunet.metrics.metric import Metric
+from gdmunet.metrics.pointwise import bias, mae, psnr, rmse
 from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.structural import ms_ssim
-
-# "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
-Unit = Literal["target", "dB", "mm", "ratio", "distance"]
-# What a metric is computed from; "tissue" are images in HU, "cases" all volumes of both sides together.
-Basis = Literal["images", "tissue", "label maps", "cases", "windows"]
-
-
-@dataclass(frozen=True)
-class ImagePair:
-    """What a metric of images sees: volumes (z, y, x), the range of values, and the mask (None: the whole volume)."""
-
-    target: np.ndarray
-    prediction: np.ndarray
-    value_range: ValueRange
-    mask: np.ndarray | None = None
-
-    @cached_property
-    def tissue(self) -> TissueErrors:
-        """Errors by tissue class, computed once for the three rows that show them."""
-        return tissue_mae(self.target, self.prediction, self.mask)
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric.
-
-    Attributes
-    ----------
-    name
-        Key in summary.json and column of the CSV files.
-    label
-        Name for people, without the unit.
-    unit
-        Unit of the values.
-    best
-        ``low`` or ``high``, or the value at which a prediction is perfect.
-    decimals
-        Decimals for people; files hold every digit.
-    meaning
-        Definition for people, a noun phrase.
-    years
-        SynthRAD challenges that score it.
-    main
-        True where it belongs in a paper's table; the others stand in the CSV files and on the page.
-    basis
-        What it is computed from.
-    score
-        Its function for metrics of images, None for the others. None or a value that is not finite: undefined.
-    undefined
-        Why a case may have no value, as a note in summary.json.
-    """
-
-    name: str
-    label: str
-    unit: Unit
-    best: Literal["low", "high"] | float
-    decimals: int
-    meaning: str
-    years: tuple[EvaluationRange, ...] = ()
-    main: bool = False
-    basis: Basis = "images"
-    score: Callable[[ImagePair], float | None] | None = None
-    undefined: str = "undefined"
-
-    def unit_text(self, target_unit: str) -> str:
-        """The unit of the values; empty where there is none or the target's is not known."""
-        return {"target": target_unit, "dB": "dB", "mm": "mm", "ratio": "", "distance": ""}[self.unit]
-
-    def head(self, target_unit: str) -> str:
-        """Head of a column: ``MAE (HU)``, ``PSNR (dB)``, ``SSIM``."""
-        unit = self.unit_text(target_unit)
-        return f"{self.label} ({unit})" if unit else self.label
-
-    def text(self, value: float | None, target_unit: str, *, signed: bool = False) -> str:
-        """A value as people read it, without the unit; a dash for None.
-
-        Where nobody knows the size of the values (a distance, or a target without a known unit), a value below 1 has
-        significant digits in place of decimals.
-        """
-        if value is None:
-            return "-"
-        sign = "+" if signed else ""
-        unknown_size = self.unit == "distance" or (self.unit == "target" and not target_unit)
-        if unknown_size and abs(value) < 1:
-            return f"{value:{sign}.{self.decimals + 2}g}"
-        text = f"{value:{sign}.{self.decimals}f}"
-        # A bias of -0.001 is not "-0.00".
-        return text.replace("-", "") if float(text) == 0 and not signed else text
-
-    def sentence(self, value: float | None, target_unit: str) -> str:
-        """Label, value and unit: ``MAE 35.20 HU``."""
-        return f"{self.label} {self.text(value, target_unit)} {self.unit_text(target_unit)}".rstrip()
-
-    def badness(self, value: float) -> float:
-        """A number that is smaller the better `value` is, for rankings and orders."""
-        if self.best == "low":
-            return value
-        if self.best == "high":
-            return -value
-        return abs(value - self.best)
-
 
 _ROWS = (
     Metric(
@@ -316,8 +209,3 @@ def metric_of_cases(name: str) -> Metric:
     if name not in known:
         raise GdmError("the metric is unknown", found=name, expected=", ".join(known))
     return METRICS[name]
-
-
-def finite(value: float | None) -> float | None:
-    """`value` where it is a number that JSON can hold, else None."""
-    return value if value is not None and math.isfinite(value) else None

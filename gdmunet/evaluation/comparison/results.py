@@ -24,9 +24,9 @@ class Cost:
     network_passes
         Passes of the network for one window: 1 for one-step trainers.
     seconds, peak_memory_mb
-        Of the prediction of one volume, mean over the volumes; the memory in units of 1e6 bytes.
+        Time and peak memory (1e6 bytes) of predicting one volume, mean over the volumes.
     training_seconds
-        Of the whole training, all folds together.
+        Time of the whole training, all folds together.
     parameters
         Weights that the prediction uses.
     """

@@ -18,7 +18,8 @@ from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import DistributionDistance
 
-# Places a volume and level: enough for a covariance of some hundred channels, little enough for a matrix of pairs.
+# Places for each volume and level: enough for a covariance of some hundred channels, little enough for a matrix of
+# pairs.
 _PLACES = 4096
 _MMD_PLACES = 2048
 
@@ -41,7 +42,8 @@ def body_features(
     Returns
     -------
     dict
-        (places, C) float32, at most 4096 places a level, drawn with `seed`: the same places for volumes of one mask.
+        (places, C) float32, at most 4096 places for each level, drawn with `seed`: the same places for volumes of one
+        mask.
     """
     composed = compose_array(volume, mask, encoder.units.network_background).astype(np.float32)
     found: dict[str, list[np.ndarray]] = {}
@@ -103,8 +105,8 @@ def squared_mmd(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> float
     """Unbiased squared MMD with the mean of Gaussian kernels at 1/2, 1 and 2 times the median real distance.
 
     Source: Gretton et al., JMLR 13 (2012), equations 3 and, for sets of one size, 4: a feature does not meet its
-    partner, which lies at the same place of the same patient and is no independent sample. At most 2048 places of each
-    set, drawn with `seed`.
+    partner, which lies at the same place of the same patient and is not an independent sample. At most 2048 places of
+    each set, drawn with `seed`.
     """
     paired = len(generated) == len(real)
     # Sets of one size are drawn alike, so that partners stay partners.

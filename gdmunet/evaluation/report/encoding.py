@@ -82,7 +82,7 @@ def pack_nifti(stored: np.ndarray, geometry: Geometry, scale: Scale, level: int 
 
 
 def _nifti_header(geometry: Geometry, scale: Scale) -> bytes:
-    """NIfTI-1 header of 352 bytes: its world is RAS, ours LPS, so x and y change sign."""
+    """NIfTI-1 header of 352 bytes: its world is RAS, that of `Geometry` is LPS, so x and y change sign."""
     spacing = geometry.spacing[::-1]
     affine = np.zeros((3, 4))
     affine[:, :3] = geometry.matrix * np.asarray(spacing)

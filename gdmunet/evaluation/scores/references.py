@@ -1,6 +1,6 @@
 """Naive references that a model must beat: the condition itself, a fitted intensity mapping, the mean target.
 
-A model that is no better than a monotone mapping of intensities has learned no anatomy.
+A model that does not beat a monotone mapping of intensities has learned no anatomy.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ def fit_intensity_mapping(
     Parameters
     ----------
     conditions, targets, masks
-        One (z, y, x) array each a case; mask None: the whole volume. Intensities of MR vary between scans: normalise
-        the conditions first, or the mapping is weaker than it need be. At most 200,000 voxels a case are used, evenly
-        spread.
+        One (z, y, x) array for each case; mask None: the whole volume. Intensities of MR vary between scans: normalise
+        the conditions first, or the mapping is weaker than it need be. At most 200,000 voxels of each case are used,
+        evenly spread.
     """
     pairs = [_sample(*case) for case in zip(conditions, targets, masks, strict=True)]
     if not pairs:
@@ -108,7 +108,7 @@ def fit_intensity_mapping(
 
 
 def isotonic_medians(samples: list[np.ndarray]) -> np.ndarray:
-    """The non-decreasing values, one a sample, with the least sum of absolute deviations.
+    """The non-decreasing values, one for each sample, with the least sum of absolute deviations.
 
     Pool adjacent violators: a block whose median lies below its left neighbour's joins it. Medians are lower medians,
     so that the median of a union lies between those of its parts, on which the method's optimality rests.
