@@ -131,19 +131,25 @@ def find_dataset(folder: Path, dataset: int | str) -> Path:
     GdmError
         Unknown (the known ones are listed) or ambiguous.
     """
-    known = sorted(p for p in Path(folder).glob(DATASET_PATTERN) if p.is_dir())
-    wanted = str(dataset)
-    matches = [path for path in known if is_dataset(path.name, wanted)]
+    matches = matching_datasets(folder, dataset)
     if len(matches) == 1:
         return matches[0]
-    problem = f"data set {wanted} is unknown" if not matches else f"data set {wanted} names several folders"
     raise GdmError(
-        problem,
+        f"data set {dataset} names several folders" if matches else f"data set {dataset} is unknown",
         file=Path(folder).resolve(),
-        found=", ".join(p.name for p in matches or known) or "no Dataset folder at all",
+        found=", ".join(path.name for path in matches or _datasets(folder)) or "no Dataset folder at all",
         expected="one folder DatasetXXX_Name",
         remedy="check the number; the folder comes from the flag, the GDM_ variable, or the working folder",
     )
+
+
+def matching_datasets(folder: Path, dataset: int | str) -> list[Path]:
+    """The ``DatasetXXX_Name`` folders of that number or name."""
+    return [path for path in _datasets(folder) if is_dataset(path.name, dataset)]
+
+
+def _datasets(folder: Path) -> list[Path]:
+    return sorted(path for path in Path(folder).glob(DATASET_PATTERN) if path.is_dir())
 
 
 def load_descriptor(dataset_folder: Path) -> DatasetDescriptor:

@@ -32,7 +32,7 @@ def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
                 file=file,
                 found=f"line {number}: {line[:60].decode(errors='replace')}",
                 expected="one JSON object for each epoch",
-                remedy="remove the line, or train the fold anew with gdm_train --overwrite",
+                remedy="remove the line, or train the fold anew (--overwrite)",
             )
     return tuple(rows)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+FolderName = Literal["raw", "preprocessed", "results"]
 
 
 def _cached_encoders() -> Path:
@@ -13,12 +16,16 @@ def _cached_encoders() -> Path:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where raw data sets, preprocessed data sets, results and downloaded encoders live."""
+    """Where raw data sets, preprocessed data sets, results and downloaded encoders live.
+
+    `typed` are the flags that said so: name and value of each, so that a command printed for the user repeats them.
+    """
 
     raw: Path
     preprocessed: Path
     results: Path
     encoders: Path = field(default_factory=_cached_encoders)
+    typed: tuple[tuple[FolderName, str], ...] = ()
 
 
 def find_folders(
@@ -28,6 +35,7 @@ def find_folders(
 
     Encoders lie in `GDM_ENCODERS`, or in the user's cache folder.
     """
+    flags: dict[FolderName, str | Path | None] = {"raw": raw, "preprocessed": preprocessed, "results": results}
     cache = os.environ.get("XDG_CACHE_HOME")
     encoders = os.environ.get("GDM_ENCODERS") or (Path(cache) / "gdmunet" / "encoders" if cache else None)
     return Folders(
@@ -35,6 +43,7 @@ def find_folders(
         preprocessed=Path(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed"),
         results=Path(results or os.environ.get("GDM_RESULTS") or "gdm_results"),
         encoders=Path(encoders) if encoders else _cached_encoders(),
+        typed=tuple((name, str(path)) for name, path in flags.items() if path),
     )
 
 

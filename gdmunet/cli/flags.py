@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 from gdmunet.cli.arguments import CommandParser, Main, folders_from, run_command
+from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
-from gdmunet.workflows.requests.declaration import FolderName, Request, RequestError, RequestField, request_fields
+from gdmunet.workflows.requests.declaration import Request, RequestError, RequestField, request_fields
 from gdmunet.workflows.requests.spelling import command_line
 
 R = TypeVar("R", bound=Request)
@@ -28,18 +28,28 @@ def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | N
         def main(argv: list[str] | None = None) -> int | None:
             parser = parser_of(kind)
             arguments = parser.parse_args(argv)
+            folders = folders_from(arguments)
             try:
-                done = work(request_from(kind, arguments), folders_from(arguments))
+                done = work(request_from(kind, arguments), folders)
             except RequestError as error:
                 parser.error(str(error))
+            except GdmError as error:
+                _complete(error, folders)
+                raise
             if isinstance(done, Request):
-                print(f"next: {command_line(done, _typed_folders(arguments))}")
+                print(f"next: {command_line(done, dict(folders.typed))}")
                 return 0
             return done or 0
 
         return run_command(main)
 
     return wrap
+
+
+def _complete(error: GdmError, folders: Folders) -> None:
+    from gdmunet.workflows.requests.completion import complete  # all requests, which --help must not read
+
+    complete(error, folders)
 
 
 def parser_of(kind: type[Request]) -> CommandParser:
@@ -70,11 +80,6 @@ def request_from(kind: type[R], arguments: argparse.Namespace) -> R:
             value = tuple(value)
         values[field.name] = value
     return kind(**values)
-
-
-def _typed_folders(arguments: argparse.Namespace) -> dict[FolderName, Path]:
-    typed = {name: getattr(arguments, name, None) for name in get_args(FolderName)}
-    return {name: Path(folder) for name, folder in typed.items() if folder is not None}
 
 
 def _add(place: Any, field: RequestField) -> None:

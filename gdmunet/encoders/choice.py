@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.download import DownloadOptions
 from gdmunet.encoders.loading import (
@@ -94,7 +95,8 @@ def choose_encoder(spec: str, units: VolumeUnits, dimensions: int, options: Enco
         raise GdmError(
             "--encoder-path needs the name of the encoder that the file belongs to",
             file=options.file,
-            remedy="give it with -encoder NAME; gdm_download_encoder --list shows the names",
+            remedy="give it with -encoder NAME; {command} shows the names",
+            command=commands.list_encoders(),
         )
     if not options.allow_large:
         return search.built_in("the larger ones are too slow without a GPU; -encoder NAME takes one all the same")

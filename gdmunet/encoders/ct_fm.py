@@ -12,11 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.scaling import rescale
 from gdmunet.encoders.weight_files import channels_of, fill, read_weights
-from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 
 _BLOCKS = (1, 2, 2, 4, 4)
@@ -100,8 +98,7 @@ class CtFmEncoder(FrozenEncoder):
 
 def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``ct-fm`` from ``model.safetensors``: 32 @ 1, 64 @ 2, 128 @ 4, 256 @ 8, 512 @ 16."""
-    if file is None:
-        raise GdmError("CT-FM needs its weight file", command=commands.download_encoder("ct-fm"))
+    assert file is not None  # without a file nothing is built: `missing_weights`
     weights = read_weights(file, trust_checkpoint)
     # Weights of the fine-tuned segmentation network carry the encoder under a name of its own.
     prefix = "encoder." if "encoder.conv_init.weight" in weights else ""

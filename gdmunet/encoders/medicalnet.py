@@ -13,11 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.scaling import standardize
 from gdmunet.encoders.weight_files import fill, read_weights
-from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 
 # Channels inside a block, stride and dilation of layers 1 to 4.
@@ -142,7 +140,6 @@ def build_50(file: Path | None, units: VolumeUnits, dimensions: int, trust_check
 
 
 def _build(file: Path | None, units: VolumeUnits, network: MedicalNetwork, trust_checkpoint: bool) -> FrozenEncoder:
-    if file is None:
-        raise GdmError("MedicalNet needs its weight file", command=commands.download_encoder("medicalnet-10"))
+    assert file is not None  # without a file nothing is built: `missing_weights`
     fill(network, read_weights(file, trust_checkpoint), file)
     return MedicalNetEncoder(network, units)

@@ -14,11 +14,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gdmunet import commands
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.scaling import rescale, window_of
 from gdmunet.encoders.weight_files import channels_of, fill, read_weights
-from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 
 # CT: HU to -1..1, as its loader does; MR: minimum and maximum to -1..1.
@@ -164,8 +162,7 @@ def build_8x(file: Path | None, units: VolumeUnits, dimensions: int, trust_check
 def _build(
     file: Path | None, units: VolumeUnits, multipliers: tuple[int, ...], trust_checkpoint: bool
 ) -> FrozenEncoder:
-    if file is None:
-        raise GdmError("MedVAE needs its weight file", command=commands.download_encoder("medvae-4x-3d"))
+    assert file is not None  # without a file nothing is built: `missing_weights`
     weights = read_weights(file, trust_checkpoint)
     network = MedVaeNetwork(multipliers, channels_of(weights, "encoder.conv_in.weight", file))
     fill(network, weights, file, prefix="encoder.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.checkpoint import ONE_STEP, Checkpoint, SamplerSpec, load_network, load_weights
 from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
@@ -80,11 +81,16 @@ def resolve_model(
     if len(fitting) == 1:
         return fitting[0]
     if not models:
+        # The name of a derived trainer's folder is not a name that training takes.
+        known = dataset is not None and configuration is not None and trainer is None
+        flags = ("-p", plans) if plans else ()
+        command = commands.train(str(dataset), str(configuration), *flags) if known else None
         raise GdmError(
             "there is no trained model",
             file=Path(results_folder).resolve(),
             expected=f"{MODEL_LAYOUT}/fold_0/{CHECKPOINT_FILES['best']}",
-            remedy="train one with gdm_train, or give the right folder with --results or GDM_RESULTS",
+            remedy=f"{'run {command}' if command else 'train one'}, or give its folder with --results or GDM_RESULTS",
+            command=command,
         )
     lines = "".join(f"\n    {describe_model(model)}" for model in (fitting or models))
     raise GdmError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import FILE_ENDINGS, find_dataset
+from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.encoders import audit
 from gdmunet.encoders.audit_report import EncoderAudit, plain_numbers
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -21,9 +21,10 @@ from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import read_volume
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.plans import STANDARD_HU, find_plans
+from gdmunet.plans import STANDARD_HU
 from gdmunet.serialization import save_json
 from gdmunet.workflows.encoder_data import TargetSource
+from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.encoders import AuditEncoderRequest
 
 
@@ -79,7 +80,7 @@ def _choose(request: AuditEncoderRequest, units: VolumeUnits, folders: Folders) 
 
 def _from_dataset(request: AuditEncoderRequest, folders: Folders) -> tuple[VolumeUnits, dict[str, np.ndarray]]:
     assert request.dataset is not None  # the request has files or a data set
-    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
+    plans = find_planned(folders, request.dataset, request.plans)
     name = request.configuration or ("2d" if request.dimensions == 2 else "3d_fullres")
     source = TargetSource.find(plans, name, request.fold, folders)
     return source.units, source.held_out(request.volumes)

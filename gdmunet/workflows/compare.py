@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gdmunet import commands
 from gdmunet.checkpoint import load_weights
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.errors import GdmError
@@ -21,7 +22,7 @@ from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.journal import read_journal
 from gdmunet.metrics import METRICS
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.plans import Plans, find_plans
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.mask_folders import scored_masks
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
@@ -29,6 +30,9 @@ from gdmunet.training.loop.state import changed_settings
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.measured_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
+from gdmunet.workflows.planned import find_planned
+from gdmunet.workflows.requests.completion import complete
+from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 from gdmunet.workflows.train import train
 
@@ -57,7 +61,7 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
         Unknown data set, plans, configuration, fold, trainer or setting; a judge that trained a generator; or no
         trainer that could be scored.
     """
-    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
+    plans = find_planned(folders, request.dataset, request.plans)
     plans.configuration(request.configuration)
     for fold in request.folds:
         plans.fold(fold)  # fold all holds no case out
@@ -71,14 +75,7 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     results = ResultsFolder(folders.results)
     output = request.output or results.comparison(plans.dataset_name, plans.name, request.configuration)
     run = _Run(request, folders, plans, descriptor, raw, output, judge)
-    rows, settings = [], None
-    for name, trainer in zip(request.trainers, trainers, strict=True):
-        row, found = run.row(name, trainer)
-        rows.append(row)
-        settings = settings or found
-    if settings is None:
-        reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
-        raise GdmError("no trainer could be scored", found=reasons, remedy="run the first of them with gdm_train")
+    rows, settings = run.rows(dict(zip(request.trainers, trainers, strict=True)))
     title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
     title += "".join(f", {name}={value}" for name, value in request.overrides.items())
     groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
@@ -99,12 +96,13 @@ def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[
         raise GdmError(
             "an encoder that a generator was trained with cannot judge it",
             found=f"--judge {request.judge}, which is the encoder of the plans {plans.name}",
-            remedy="name another one (gdm_download_encoder --list), or leave --judge out",
+            remedy="name another one ({command} shows them), or leave --judge out",
+            command=commands.list_encoders(),
         )
     return request.judge
 
 
-def _refuse_other_weights(fold: FoldFolder) -> None:
+def _refuse_other_weights(fold: FoldFolder, request: TrainRequest) -> None:
     """Weights that can neither be compared nor be trained on, such as an imported checkpoint_best, are not replaced."""
     trained = fold.trained_files()
     if trained:
@@ -113,20 +111,22 @@ def _refuse_other_weights(fold: FoldFolder) -> None:
             file=fold.path,
             found=", ".join(file.name for file in trained),
             expected=f"{fold.checkpoint('final').name} or {fold.resume.name}",
-            remedy="import final weights (gdm_export_model -chk final), or train the fold anew with gdm_train "
-            "--overwrite, which replaces what is there",
+            remedy="import the final weights, or train the fold anew with {command}, which replaces what is there",
+            command=command_line(replace(request, overwrite=True)),
         )
 
 
-def _refuse_other_settings(weights: Path, trainer: type[Trainer]) -> None:
+def _refuse_other_settings(weights: Path, request: TrainRequest) -> None:
     """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
+    trainer = find_trainer(request.trainer).derive(request.overrides)
     saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
     if changed := changed_settings(saved, present, saved.keys() & present.keys()):
         raise GdmError(
-            "the fold was trained with other defaults, so it is not the trainer of today",
+            "the fold was trained with other defaults than the trainer has in this version",
             file=weights,
             found="; ".join(changed),
-            remedy="train it anew with gdm_train --overwrite, or compare with the version that trained it",
+            remedy="train it anew with {command}, or compare with the version that trained it",
+            command=command_line(replace(request, overwrite=True)),
         )
 
 
@@ -142,21 +142,38 @@ class _Run:
     output: Path
     judge: str
 
-    def row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSpec | None]:
-        """A trainer's row, and how it was scored; any failure but the user's own end of the run is a row as well.
+    def rows(self, trainers: dict[str, type[Trainer]]) -> tuple[list[TrainerRow], EvaluationSpec]:
+        """A row for each trainer, and how the first one was scored.
 
-        The settings that all trainers share are in the names of the folders and in the title, not in every row.
+        Any failure but the user's own end of the run is a row as well; if all fail, the first failure's remedy is the
+        comparison's.
         """
+        rows: list[TrainerRow] = []
+        settings: list[EvaluationSpec] = []
+        failures: list[GdmError] = []
+        for name, trainer in trainers.items():
+            try:
+                row, how = self._row(name, trainer)
+                settings.append(how)
+            except Exception as error:
+                failure = error if isinstance(error, GdmError) else GdmError(f"{type(error).__name__}: {error}")
+                complete(failure, self.folders)
+                failures.append(failure)
+                row = TrainerRow(trainer.__name__, failure=str(failure))
+            rows.append(row)
+        if not settings:
+            reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
+            remedy, command = failures[0].remedy, failures[0].command
+            raise GdmError("no trainer could be scored", found=reasons, remedy=remedy, command=command)
+        return rows, settings[0]
+
+    def _row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSpec]:
+        """The settings that all trainers share are in the names of the folders and in the title, not in every row."""
         shown, label = trainer.__name__, trainer.derive(self.request.overrides).__name__
-        try:
-            for fold in self.request.folds:
-                self._train(name, label, fold)
-            measured = self._predict(label)
-            summary = self._evaluate(label)
-        except Exception as error:
-            text = str(error) or type(error).__name__
-            failure = text if isinstance(error, GdmError) else f"{type(error).__name__}: {text}"
-            return TrainerRow(shown, failure=failure), None
+        for fold in self.request.folds:
+            self._train(name, label, fold)
+        measured = self._predict(label)
+        summary = self._evaluate(label)
         distances = {}
         if (found := summary.distribution) is not None:
             distances = {f"{METRICS[metric].label} ({found.encoder})": value for metric, value in found.values.items()}
@@ -164,12 +181,7 @@ class _Run:
 
     def _train(self, name: str, label: str, fold: str) -> None:
         folder = self._model(label).fold(fold)
-        if (weights := folder.checkpoint("final")).is_file():
-            _refuse_other_settings(weights, find_trainer(name).derive(self.request.overrides))
-            return
         interrupted = folder.resume.is_file()
-        if not interrupted:
-            _refuse_other_weights(folder)
         request = TrainRequest(
             dataset=self.request.dataset,
             configuration=self.request.configuration,
@@ -177,12 +189,16 @@ class _Run:
             trainer=name,
             plans=self.plans.name,
             settings=self.request.overrides,
-            continue_training=interrupted,
             device=self.request.device,
             processes=self.request.processes,
             show_progress=self.request.show_progress,
         )
-        train(request, self.folders)
+        if (weights := folder.checkpoint("final")).is_file():
+            _refuse_other_settings(weights, request)
+            return
+        if not interrupted:
+            _refuse_other_weights(folder, request)
+        train(replace(request, continue_training=interrupted), self.folders)
 
     def _predict(self, label: str) -> Measurement:
         """Predict the folds' held-out cases, each by its own fold's weights, in a process whose memory is its own."""

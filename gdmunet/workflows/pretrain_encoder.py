@@ -6,17 +6,16 @@ import dataclasses
 import time
 from pathlib import Path
 
-from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingSettings
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
-from gdmunet.plans import find_plans
 from gdmunet.progress import Progress, say
 from gdmunet.quantities import counted
 from gdmunet.results import RESUME_FILE, ResultsFolder
 from gdmunet.training.loop.interruption import FoldLock, Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
+from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.encoders import PretrainEncoderRequest
 
 
@@ -31,7 +30,7 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
     """
     flat = request.dimensions == 2
     name = request.configuration or ("2d" if flat else "3d_fullres")
-    plans = find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
+    plans = find_planned(folders, request.dataset, request.plans)
     source = TargetSource.find(plans, name, request.fold, folders)
     settings = PretrainingSettings(
         dimensions=request.dimensions,

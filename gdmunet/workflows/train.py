@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.multiprocessing.spawn import spawn
 
 from gdmunet import commands
-from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.paths import Folders
-from gdmunet.plans import Plans, find_plans
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.quantities import counted, memory_size
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder, ValidatedCheckpoint
@@ -32,6 +32,8 @@ from gdmunet.training.trainers.registry import find_trainer, nearest_named
 from gdmunet.training.trainers.settings import format_value
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.continuing import continuing_command, nothing_to_continue
+from gdmunet.workflows.planned import find_planned
+from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
 
 
@@ -75,6 +77,7 @@ def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type:
 
 def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -> Path:
     plans = _plans_of(request, folders)
+    _check_folds(plans, request)
     _check_prepared(plans, request, folders)
     kind = _trainer_class(request)
     data = FoldData.of(plans, request.configuration, request.fold, folders.preprocessed)
@@ -132,7 +135,7 @@ def _introduction(loop: Loop) -> str:
     parameters = sum(p.numel() for p in loop.state.network.parameters()) / 1e6
     return (
         f"{type(trainer).__name__} on {data.plans.dataset_name} {configuration.name} ({data.plans.name}) "
-        f"fold {data.fold}: {len(data.training)} training cases, validation {names}"
+        f"fold {data.fold}: {counted(data.training, 'training case')}, validation {names}"
         f"{' (the training cases themselves)' if data.fold == 'all' else ''}; "
         f"patch {configuration.patch_size}, batch {configuration.batch_size}, {parameters:.1f} M parameters, "
         f"{counted(trainer.total_iterations - loop.state.iteration, 'iteration')} to go, "
@@ -150,7 +153,7 @@ def _settings_in_words(kind: type[Trainer]) -> str:
 
 
 def _plans_of(request: TrainRequest, folders: Folders) -> Plans:
-    return find_plans(find_dataset(folders.preprocessed, request.dataset), request.plans)
+    return find_planned(folders, request.dataset, request.plans)
 
 
 def _trainer_class(request: TrainRequest) -> type[Trainer]:
@@ -172,6 +175,16 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
             # The plans of one patient have no folds, and so list no cases.
             expected=counted(wanted, "case") if wanted else "every case of the only patient",
             command=commands.preprocess(request.dataset, request.configuration, plans.name),
+        )
+
+
+def _check_folds(plans: Plans, request: TrainRequest) -> None:
+    if not plans.folds and request.fold != "all":
+        raise GdmError(
+            "the case of one patient alone cannot be split into folds",
+            found=f"fold {request.fold}",
+            expected="two patients, or fold all, which trains on every case",
+            command=command_line(replace(request, fold="all")),
         )
 
 

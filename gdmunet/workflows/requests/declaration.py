@@ -10,14 +10,14 @@ import dataclasses
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeVar, dataclass_transform, overload
+from typing import Any, ClassVar, TypeVar, dataclass_transform, overload
 
 from gdmunet.errors import GdmError
+from gdmunet.paths import FolderName
 from gdmunet.workflows.requests.values import Bounds, ValueKind
 
 T = TypeVar("T")
 C = TypeVar("C", bound="type[Request]")
-FolderName = Literal["raw", "preprocessed", "results"]
 _KEY = "flag"
 
 

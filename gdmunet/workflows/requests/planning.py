@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gdmunet.paths import FolderName
 from gdmunet.plan_names import ConfigurationName, PresetName
-from gdmunet.workflows.requests.declaration import FolderName, ProgressRequest, Synopsis, option, request
+from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
     DEFAULT_TRAINER,
     Device,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from gdmunet.errors import CommandLine
-from gdmunet.workflows.requests.declaration import FolderName, Request, RequestField, request_fields
+from gdmunet.paths import FolderName
+from gdmunet.workflows.requests.declaration import Request, RequestField, request_fields
 
 
-def command_line(request: Request, folders: Mapping[FolderName, Path] | None = None) -> CommandLine:
+def command_line(request: Request, folders: Mapping[FolderName, str] | None = None) -> CommandLine:
     """The command of a request with a flag for every value that is not the default.
 
     Parameters
@@ -25,7 +25,7 @@ def command_line(request: Request, folders: Mapping[FolderName, Path] | None = N
             words += _flag(field, getattr(request, field.name))
     for name, folder in (folders or {}).items():
         if name in request.synopsis.folders:
-            words += [f"--{name}", str(folder)]
+            words += [f"--{name}", folder]
     return CommandLine(request.synopsis.name, *words)
 
 

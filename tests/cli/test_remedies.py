@@ -1,0 +1,273 @@
+"""Every remedy that is a command is run as it is printed, and the command that failed then gets past its error."""
+
+import importlib
+import json
+import re
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gdmunet.checkpoint import load_weights, save_weights
+from gdmunet.conversion.phantoms import make_phantom_demo
+from gdmunet.encoders.registry import FAMILIES
+from gdmunet.errors import CommandLine, GdmError
+from gdmunet.results import ResultsFolder
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+DATASET = "Dataset502_DemoPhantoms"
+PLANS = "gdmPlans_tiny"
+SHORT = ["--iterations", "1", "--set", "iterations_per_epoch=1", "validation_patches=1", "-np", "0", "-device", "cpu"]
+PLANNING = ["-np", "1", "-device", "cpu", "-c", "3d_fullres", "--no_pbar"]
+
+
+class Workplace:
+    """Three folders that are given by flags, and commands that are run on them."""
+
+    def __init__(self, folder):
+        self.folders = {name: folder / f"my {name}" for name in ("raw", "preprocessed", "results")}
+        self.raw = self.folders["raw"] / DATASET
+        self.preprocessed = self.folders["preprocessed"] / DATASET
+        self.results = ResultsFolder(self.folders["results"])
+
+    def command(self, name, *words, folders=("raw", "preprocessed")):
+        typed = [word for kind in folders for word in (f"--{kind}", self.folders[kind])]
+        return CommandLine(name, *words, *typed)
+
+    def plan(self, *words):
+        return self.command("gdm_plan_and_preprocess", "-d", 502, "-pl", "tiny", *PLANNING, *words)
+
+    def train(self, *words, trainer="FidelityTrainer"):
+        """Training with flags that a remedy must keep."""
+        words = ("-p", PLANS, "-tr", trainer, "--no_pbar", *words, *SHORT)
+        return self.command("gdm_train", 502, "3d_fullres", *words, folders=self.folders)
+
+    def compare(self, *words):
+        words = ("-tr", "FidelityTrainer", "-p", PLANS, "--no_pbar", *words, *SHORT)
+        return self.command("gdm_compare", 502, "3d_fullres", *words, folders=self.folders)
+
+    def pretrain(self):
+        words = ("-d", 502, "-p", PLANS, "-c", "3d_fullres", "--iterations", 1, "-device", "cpu", "--no_pbar")
+        return self.command("gdm_pretrain_encoder", *words, folders=self.folders)
+
+    def fold(self):
+        return next(iter(self.results.models())).fold(0)
+
+
+def run(command):
+    """Run a command as its console script does; its error, or None."""
+    module, _, function = SCRIPTS[command.words[0]].partition(":")
+    main = getattr(importlib.import_module(module), function)
+    try:
+        assert main.__wrapped__(list(command.words[1:])) in (0, None)
+    except GdmError as error:
+        return error
+    return None
+
+
+def mend(command, problem, remedy):
+    """The command fails with the problem, the remedy is run as it is printed, and the command gets past the problem."""
+    error = run(command)
+    assert error is not None and re.search(problem, error.problem), error
+    assert error.command is not None and str(error.command) in str(error)
+    assert re.fullmatch(remedy, " ".join(error.command.words)), error.command
+    assert run(error.command) is None
+    again = run(command)
+    assert again is None or again.problem != error.problem, again
+    return again
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Raw data, planned and prepared."""
+    work = Workplace(tmp_path_factory.mktemp("made"))
+    make_phantom_demo(work.folders["raw"], cases=4, size=16, show_progress=False)
+    assert run(work.plan("-tr", "FidelityTrainer")) is None
+    return work
+
+
+@pytest.fixture
+def work(made, tmp_path):
+    """A copy of the prepared data set."""
+    for name in ("raw", "preprocessed"):
+        shutil.copytree(made.folders[name], tmp_path / f"my {name}")
+    return Workplace(tmp_path)
+
+
+def test_raw_data_alone_is_planned_and_prepared(work):
+    shutil.rmtree(work.preprocessed)
+    assert (
+        mend(work.train(), "not planned yet", "gdm_plan_and_preprocess -d 502 -pl tiny --raw .* --preprocessed .*")
+        is None
+    )
+
+
+def test_plans_of_another_name_are_made(work):
+    command = work.command("gdm_preprocess", "-d", 502, "-p", "mine", "-np", 1, "--no_pbar")
+    mend(command, "no plans mine", f"gdm_plan_and_preprocess -d {DATASET} -overwrite_plans_name mine --raw .*")
+
+
+def test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user(work):
+    shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
+    remedy = f"gdm_preprocess -d 502 -c 3d_fullres -p {PLANS} --raw .* --preprocessed .*"
+    assert mend(work.train(), "no case is prepared", remedy) is None
+
+
+def test_an_encoder_without_prepared_cases_has_them_prepared(work):
+    shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --raw .*"
+    assert mend(work.pretrain(), "no case is prepared", remedy) is None
+
+
+def test_an_encoder_whose_case_is_not_prepared_has_it_prepared(work):
+    for file in (work.preprocessed / f"{PLANS}_3d_fullres").glob("head_00[01].json"):
+        file.unlink()
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --raw .*"
+    assert mend(work.pretrain(), "the case is not prepared", remedy) is None
+
+
+def test_a_damaged_case_is_prepared_anew(work):
+    for file in (work.preprocessed / f"{PLANS}_3d_fullres").glob("*.b2nd"):
+        file.write_bytes(file.read_bytes()[:100])
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --clean --raw .*"
+    assert mend(work.pretrain(), "missing or damaged", remedy) is None
+
+
+def test_a_missing_fingerprint_is_measured(work):
+    (work.preprocessed / "dataset_fingerprint.json").unlink()
+    command = work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu")
+    assert mend(command, "no fingerprint yet", f"gdm_extract_fingerprint -d {DATASET} --raw .*") is None
+
+
+def test_a_fingerprint_of_other_cases_is_measured_anew(work):
+    for file in work.raw.glob("*Tr/head_000*"):
+        file.unlink()
+    description = json.loads((work.raw / "dataset.json").read_text())
+    (work.raw / "dataset.json").write_text(json.dumps(description | {"numTraining": description["numTraining"] - 1}))
+    command = work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu")
+    assert mend(command, "other cases", f"gdm_extract_fingerprint -d {DATASET} --raw .*") is None
+
+
+def test_plans_of_another_target_are_made_anew(work):
+    description = json.loads((work.raw / "dataset.json").read_text())
+    (work.raw / "dataset.json").write_text(json.dumps(description | {"target_name": "CBCT"}))
+    command = work.command("gdm_preprocess", "-d", 502, "-p", PLANS, "-np", 1, "--no_pbar")
+    assert mend(command, "another data set", f"gdm_plan_and_preprocess -d {DATASET} -pl tiny --raw .*") is None
+
+
+def test_plans_without_an_encoder_get_one(work):
+    remedy = f"gdm_plan_experiment -d {DATASET} -pl tiny -encoder auto --raw .*"
+    mend(work.train("--overwrite", trainer="GDMTrainer"), "needs a frozen encoder", remedy)
+
+
+def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
+    for file in work.raw.glob("*Tr/head_*"):
+        if not file.name.startswith("head_000"):
+            file.unlink()
+    description = json.loads((work.raw / "dataset.json").read_text())
+    (work.raw / "dataset.json").write_text(json.dumps(description | {"numTraining": 1}))
+    assert run(work.plan("-tr", "FidelityTrainer", "--no_pp")) is None
+    error = run(work.train())
+    assert error.problem == "the case of one patient alone cannot be split into folds"
+    shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
+    unprepared = run(error.command)
+    assert (unprepared.problem, unprepared.found) == ("no case is prepared", "0 prepared cases")
+    assert unprepared.expected == "every case of the only patient"
+    assert run(unprepared.command) is None
+    assert run(error.command) is None
+    assert error.command.words[:4] == ("gdm_train", "502", "3d_fullres", "all")
+    assert {"--iterations", "FidelityTrainer", PLANS, "validation_patches=1"} <= set(error.command.words)
+
+
+def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
+    for name, folder in work.folders.items():
+        monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
+    trainer = importlib.import_module("gdmunet.training.trainers.registry").TRAINERS["FidelityTrainer"]
+    monkeypatch.setattr("gdmunet.training.trainers.registry.TRAINERS", {"GDMTrainer": trainer})
+    for name, value in {"epochs": 1, "iterations_per_epoch": 1, "validation_patches": 1}.items():
+        monkeypatch.setattr(trainer, name, value)
+    words = ("-i", work.raw / "imagesTs", "-o", tmp_path / "out", "-d", 502, "-c", "3d_fullres", "-p", PLANS)
+    command = CommandLine("gdm_predict", *words, "-device", "cpu", "--no_pbar")
+    assert mend(command, "no trained model", f"gdm_train 502 3d_fullres -p {PLANS}") is None
+
+
+def test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison(work):
+    assert run(work.train()) is None
+    fold = work.fold()
+    fold.checkpoint("final").unlink()
+    fold.resume.unlink(missing_ok=True)
+    error = run(work.compare())
+    assert error.problem == "no trainer could be scored" and "neither final ones" in str(error)
+    assert "--overwrite" in error.command.words and "-np" in error.command.words
+    assert run(error.command) is None
+    assert run(work.compare()) is None
+
+
+def test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison(work):
+    assert run(work.train()) is None
+    file = work.fold().checkpoint("final")
+    stored = load_weights(file)
+    stored.metadata.settings["learning_rate"] = 0.5
+    save_weights(file, stored.state_dict, stored.network, stored.metadata)
+    error = run(work.compare())
+    assert error.problem == "no trainer could be scored" and "other defaults" in str(error)
+    assert run(error.command) is None
+    assert run(work.compare()) is None
+
+
+def test_another_judge_is_found_in_the_list(work):
+    assert run(work.plan("-encoder", "tiny")) is None
+    error = run(work.compare("-tr", "GDMTrainer", "--judge", "tiny"))
+    assert "cannot judge it" in error.problem
+    assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["-encoder", "ct-fm", "-c", "2d"], "no 2D form"),
+        (["-encoder", "deepbet", "-c", "3d_fullres"], "not trained for this target"),
+        (["-encoder_path", "weights.safetensors", "-c", "3d_fullres"], "--encoder-path needs the name"),
+    ],
+)
+def test_another_encoder_is_found_in_the_list(work, words, problem, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("GDM_ENCODERS", str(tmp_path))
+    for family in FAMILIES.values():
+        if family.source:
+            (tmp_path / family.name).mkdir()
+            (tmp_path / family.name / family.source.name).touch()
+    error = run(work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-device", "cpu", *words))
+    assert problem in error.problem, error
+    assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
+    assert "mini" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_weights_that_are_missing_or_damaged_are_fetched(work, hub, monkeypatch, tmp_path, damaged):
+    source = FAMILIES["ct-fm"].source
+    hub.files[source.url(hub="")] = b"weights"
+    monkeypatch.setenv("GDM_ENCODERS", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    words = ("-d", 502, "-pl", "tiny", "-device", "cpu", "-c", "3d_fullres", "-encoder", "ct-fm")
+    command = work.command("gdm_plan_experiment", *words)
+    file = tmp_path / "ct-fm" / source.name
+    if damaged:
+        assert run(_online(CommandLine("gdm_download_encoder", "ct-fm"), hub, monkeypatch)) is None
+        file.write_bytes(b"other")
+    error = run(command)
+    assert ("not the expected ones" if damaged else "not on this machine") in error.problem
+    assert error.command.words == ("gdm_download_encoder", "ct-fm")
+    if damaged:
+        file.unlink()  # as the remedy says
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert run(_online(error.command, hub, monkeypatch)) is None
+    again = run(command)
+    assert again.problem != error.problem and again.file == file  # the stand-in's content is not an encoder
+
+
+def _online(command, hub, monkeypatch):
+    """The same download from the stand-in of the hub."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return CommandLine(*command.words, "--hub", hub.url)
