@@ -48,9 +48,9 @@ class GdmError(Exception):
     case, file, found, expected
         The facts that locate it. Each given one becomes a line of the text.
     remedy
-        What to do, in prose; ``{command}`` stands for `command`. None: to run the command, if there is one.
+        What to do, in prose.
     command
-        The command that mends the problem.
+        The command that mends the problem. It is printed in the place of ``{command}`` in the remedy, else after it.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class GdmError(Exception):
         self.file = file
         self.found = found
         self.expected = expected
-        self.remedy = _remedy(remedy, command)
+        self.remedy = remedy
         self.command = command
 
     def located(
@@ -84,8 +84,8 @@ class GdmError(Exception):
         """Fill in the facts that are missing, and give the same error to raise again; known facts stay."""
         self.case = case if self.case is None else self.case
         self.file = file if self.file is None else self.file
-        if self.remedy is None and self.command is None:
-            self.remedy, self.command = _remedy(remedy, command), command
+        self.remedy = remedy if self.remedy is None else self.remedy
+        self.command = command if self.command is None else self.command
         return self
 
     def within(self, place: str) -> Self:
@@ -98,15 +98,22 @@ class GdmError(Exception):
         return " ".join(line.strip() for line in str(self).splitlines())
 
     def __str__(self) -> str:
-        remedy = None if self.remedy is None else self.remedy.replace(COMMAND, str(self.command))
         facts = {
             "case": self.case,
             "file": self.file,
             "found": self.found,
             "expected": self.expected,
-            "remedy": remedy,
+            "remedy": self._remedy(),
         }
         return "\n".join([self.problem, *(f"  {name}: {fact}" for name, fact in facts.items() if fact is not None)])
+
+    def _remedy(self) -> str | None:
+        if self.command is None:
+            return self.remedy
+        if self.remedy is None:
+            return f"run {self.command}"
+        prose = self.remedy if COMMAND in self.remedy else f"{self.remedy}: {COMMAND}"
+        return prose.replace(COMMAND, str(self.command))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The default would call the constructor, of a subclass too, with the problem alone. The cause and its
@@ -143,10 +150,6 @@ class Stopped(KeyboardInterrupt):
 def signal_name(number: int) -> str:
     """A signal as a user calls it."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-
-
-def _remedy(prose: str | None, command: CommandLine | None) -> str | None:
-    return f"run {COMMAND}" if prose is None and command is not None else prose
 
 
 def _portable(fact: Any) -> Any:

@@ -265,7 +265,7 @@ class Plans:
         if wanted.isdecimal() and int(wanted) < len(self.folds):
             return self.folds[int(wanted)]
         known = [*map(str, range(len(self.folds))), *(["all"] if every_case is not None else [])]
-        alone = "one case or one patient alone cannot be split: " + ("train on fold all" if known else "add a patient")
+        alone = "one patient alone cannot be split: " + ("take fold all" if known else "add a patient")
         raise GdmError(
             f"fold {wanted} is not in the plans",
             found=f"{self.name} has {counted(self.folds, 'fold')}",

@@ -59,7 +59,11 @@ def test_a_command_is_printed_quoted():
 
 @pytest.mark.parametrize(
     ("remedy", "text"),
-    [(None, "run gdm_train 5"), ("choose another, or run {command} again", "choose another, or run gdm_train 5 again")],
+    [
+        (None, "run gdm_train 5"),
+        ("train it", "train it: gdm_train 5"),
+        ("choose another, or run {command} again", "choose another, or run gdm_train 5 again"),
+    ],
 )
 def test_a_remedy_holds_its_command(remedy, text):
     assert str(GdmError("bad", remedy=remedy, command=CommandLine("gdm_train", 5))) == f"bad\n  remedy: {text}"

@@ -77,7 +77,7 @@ def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type:
 
 def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -> Path:
     plans = _plans_of(request, folders)
-    _check_folds(plans, request)
+    _check_fold(plans, request)
     _check_prepared(plans, request, folders)
     kind = _trainer_class(request)
     data = FoldData.of(plans, request.configuration, request.fold, folders.preprocessed)
@@ -178,14 +178,13 @@ def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> No
         )
 
 
-def _check_folds(plans: Plans, request: TrainRequest) -> None:
-    if not plans.folds and request.fold != "all":
-        raise GdmError(
-            "the case of one patient alone cannot be split into folds",
-            found=f"fold {request.fold}",
-            expected="two patients, or fold all, which trains on every case",
-            command=command_line(replace(request, fold="all")),
-        )
+def _check_fold(plans: Plans, request: TrainRequest) -> None:
+    try:
+        plans.fold(request.fold, every_case=())
+    except GdmError as error:
+        if not plans.folds:
+            error.located(command=command_line(replace(request, fold="all")))
+        raise
 
 
 def _check_start(folder: FoldFolder, request: TrainRequest, plans: Plans) -> None:

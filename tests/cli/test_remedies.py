@@ -1,5 +1,6 @@
 """Every remedy that is a command is run as it is printed, and the command that failed then gets past its error."""
 
+import ast
 import importlib
 import json
 import re
@@ -14,6 +15,7 @@ from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
 from gdmunet.results import ResultsFolder
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -49,8 +51,8 @@ class Workplace:
         return self.command("gdm_compare", 502, "3d_fullres", *words, folders=self.folders)
 
     def pretrain(self):
-        words = ("-d", 502, "-p", PLANS, "-c", "3d_fullres", "--iterations", 1, "-device", "cpu", "--no_pbar")
-        return self.command("gdm_pretrain_encoder", *words, folders=self.folders)
+        words = ("-d", 502, "-p", PLANS, "--crop", 16, "--iterations", 1, "-device", "cpu", "--no_pbar")
+        return self.command("gdm_pretrain_encoder", *words, folders=("preprocessed", "results"))
 
     def fold(self):
         return next(iter(self.results.models())).fold(0)
@@ -65,6 +67,12 @@ def run(command):
     except GdmError as error:
         return error
     return None
+
+
+def describe(work, **changes):
+    """Change dataset.json."""
+    file = work.raw / "dataset.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def mend(command, problem, remedy):
@@ -115,23 +123,26 @@ def test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user(work
     assert mend(work.train(), "no case is prepared", remedy) is None
 
 
-def test_an_encoder_without_prepared_cases_has_them_prepared(work):
+def test_an_encoder_without_prepared_cases_has_them_prepared(work, monkeypatch):
+    monkeypatch.setenv("GDM_RAW", str(work.folders["raw"]))
     shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
-    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --raw .*"
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --preprocessed .*"
     assert mend(work.pretrain(), "no case is prepared", remedy) is None
 
 
-def test_an_encoder_whose_case_is_not_prepared_has_it_prepared(work):
+def test_an_encoder_whose_case_is_not_prepared_has_it_prepared(work, monkeypatch):
+    monkeypatch.setenv("GDM_RAW", str(work.folders["raw"]))
     for file in (work.preprocessed / f"{PLANS}_3d_fullres").glob("head_00[01].json"):
         file.unlink()
-    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --raw .*"
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --preprocessed .*"
     assert mend(work.pretrain(), "the case is not prepared", remedy) is None
 
 
-def test_a_damaged_case_is_prepared_anew(work):
+def test_a_damaged_case_is_prepared_anew(work, monkeypatch):
+    monkeypatch.setenv("GDM_RAW", str(work.folders["raw"]))
     for file in (work.preprocessed / f"{PLANS}_3d_fullres").glob("*.b2nd"):
         file.write_bytes(file.read_bytes()[:100])
-    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --clean --raw .*"
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --clean --preprocessed .*"
     assert mend(work.pretrain(), "missing or damaged", remedy) is None
 
 
@@ -144,15 +155,13 @@ def test_a_missing_fingerprint_is_measured(work):
 def test_a_fingerprint_of_other_cases_is_measured_anew(work):
     for file in work.raw.glob("*Tr/head_000*"):
         file.unlink()
-    description = json.loads((work.raw / "dataset.json").read_text())
-    (work.raw / "dataset.json").write_text(json.dumps(description | {"numTraining": description["numTraining"] - 1}))
+    describe(work, numTraining=2)
     command = work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu")
     assert mend(command, "other cases", f"gdm_extract_fingerprint -d {DATASET} --raw .*") is None
 
 
 def test_plans_of_another_target_are_made_anew(work):
-    description = json.loads((work.raw / "dataset.json").read_text())
-    (work.raw / "dataset.json").write_text(json.dumps(description | {"target_name": "CBCT"}))
+    describe(work, target_name="CBCT")
     command = work.command("gdm_preprocess", "-d", 502, "-p", PLANS, "-np", 1, "--no_pbar")
     assert mend(command, "another data set", f"gdm_plan_and_preprocess -d {DATASET} -pl tiny --raw .*") is None
 
@@ -166,11 +175,10 @@ def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
     for file in work.raw.glob("*Tr/head_*"):
         if not file.name.startswith("head_000"):
             file.unlink()
-    description = json.loads((work.raw / "dataset.json").read_text())
-    (work.raw / "dataset.json").write_text(json.dumps(description | {"numTraining": 1}))
+    describe(work, numTraining=1)
     assert run(work.plan("-tr", "FidelityTrainer", "--no_pp")) is None
     error = run(work.train())
-    assert error.problem == "the case of one patient alone cannot be split into folds"
+    assert error.problem == "fold 0 is not in the plans" and "one patient alone cannot be split" in str(error)
     shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
     unprepared = run(error.command)
     assert (unprepared.problem, unprepared.found) == ("no case is prepared", "0 prepared cases")
@@ -184,10 +192,9 @@ def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
 def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
     for name, folder in work.folders.items():
         monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
-    trainer = importlib.import_module("gdmunet.training.trainers.registry").TRAINERS["FidelityTrainer"]
-    monkeypatch.setattr("gdmunet.training.trainers.registry.TRAINERS", {"GDMTrainer": trainer})
     for name, value in {"epochs": 1, "iterations_per_epoch": 1, "validation_patches": 1}.items():
-        monkeypatch.setattr(trainer, name, value)
+        monkeypatch.setattr(FidelityTrainer, name, value)
+    monkeypatch.setattr("gdmunet.training.trainers.registry.named_trainers", lambda: {"GDMTrainer": FidelityTrainer})
     words = ("-i", work.raw / "imagesTs", "-o", tmp_path / "out", "-d", 502, "-c", "3d_fullres", "-p", PLANS)
     command = CommandLine("gdm_predict", *words, "-device", "cpu", "--no_pbar")
     assert mend(command, "no trained model", f"gdm_train 502 3d_fullres -p {PLANS}") is None
@@ -228,7 +235,7 @@ def test_another_judge_is_found_in_the_list(work):
     ("words", "problem"),
     [
         (["-encoder", "ct-fm", "-c", "2d"], "no 2D form"),
-        (["-encoder", "deepbet", "-c", "3d_fullres"], "not trained for this target"),
+        (["-encoder", "ct-fm", "-c", "3d_fullres"], "not trained for this target"),
         (["-encoder_path", "weights.safetensors", "-c", "3d_fullres"], "--encoder-path needs the name"),
     ],
 )
@@ -238,6 +245,8 @@ def test_another_encoder_is_found_in_the_list(work, words, problem, monkeypatch,
         if family.source:
             (tmp_path / family.name).mkdir()
             (tmp_path / family.name / family.source.name).touch()
+    if "target" in problem:
+        describe(work, target_name="MR")
     error = run(work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-device", "cpu", *words))
     assert problem in error.problem, error
     assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
@@ -261,7 +270,6 @@ def test_weights_that_are_missing_or_damaged_are_fetched(work, hub, monkeypatch,
     assert error.command.words == ("gdm_download_encoder", "ct-fm")
     if damaged:
         file.unlink()  # as the remedy says
-    monkeypatch.delenv("HF_HUB_OFFLINE")
     assert run(_online(error.command, hub, monkeypatch)) is None
     again = run(command)
     assert again.problem != error.problem and again.file == file  # the stand-in's content is not an encoder
@@ -271,3 +279,69 @@ def _online(command, hub, monkeypatch):
     """The same download from the stand-in of the hub."""
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return CommandLine(*command.words, "--hub", hub.url)
+
+
+# The functions that make a command for a remedy, and the tests above that run it.
+EXECUTED = {
+    "encoders/choice.py choose_encoder": [test_another_encoder_is_found_in_the_list],
+    "encoders/loading.py _cached_weights": [test_weights_that_are_missing_or_damaged_are_fetched],
+    "encoders/loading.py _check_serves": [test_another_encoder_is_found_in_the_list],
+    "encoders/loading.py missing_weights": [test_weights_that_are_missing_or_damaged_are_fetched],
+    "inference/trained_models.py resolve_model": [test_a_model_that_is_not_there_is_trained],
+    "plans.py find_plans": [test_plans_of_another_name_are_made],
+    "preprocessing/casestore.py preparation": [test_a_damaged_case_is_prepared_anew],
+    "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
+    "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
+    "training/loop/opening.py _without_encoder": [test_plans_without_an_encoder_get_one],
+    "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
+    "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
+    "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
+    "workflows/encoder_data.py find": [test_an_encoder_without_prepared_cases_has_them_prepared],
+    "workflows/plan.py _load_fingerprint": [
+        test_a_missing_fingerprint_is_measured,
+        test_a_fingerprint_of_other_cases_is_measured_anew,
+    ],
+    "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
+    "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
+    "workflows/train.py _check_prepared": [test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user],
+    "workflows/train.py _check_fold": [test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user],
+}
+PACKAGE = ROOT / "gdmunet"
+# These spell the commands, or name the next one, which tests of their own run.
+MAKERS = {"commands.py", "workflows/requests/command_lines.py"}
+
+
+def makes_a_command(node):
+    function = node.func if isinstance(node, ast.Call) else None
+    if isinstance(function, ast.Name):
+        return function.id in ("command_line", "CommandLine")
+    if isinstance(function, ast.Attribute):
+        owner = function.value.id if isinstance(function.value, ast.Name) else None
+        return owner == "commands" or function.attr == "preparation"
+    return False
+
+
+def functions_of_the_package():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        if name not in MAKERS and not name.startswith("cli/"):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef):
+                    yield f"{name} {node.name}", node
+
+
+def test_every_remedy_that_is_a_command_is_run():
+    makers = {name for name, node in functions_of_the_package() if any(map(makes_a_command, ast.walk(node)))}
+    assert makers == set(EXECUTED)
+
+
+def test_no_remedy_names_a_command_in_its_prose():
+    prose = {
+        (name, text.value)
+        for name, node in functions_of_the_package()
+        for keyword in ast.walk(node)
+        if isinstance(keyword, ast.keyword) and keyword.arg == "remedy"
+        for text in ast.walk(keyword.value)
+        if isinstance(text, ast.Constant) and re.search(r"\bgdm_[a-z]", str(text.value))
+    }
+    assert prose == set()
