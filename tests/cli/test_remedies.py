@@ -189,6 +189,17 @@ def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
     assert {"--iterations", "FidelityTrainer", PLANS, "validation_patches=1"} <= set(error.command.words)
 
 
+def test_a_stopped_training_is_continued(work):
+    assert run(work.train()) is None
+    work.fold().checkpoint("final").unlink()
+    error = run(work.train())
+    assert "trained already" in error.problem and error.command.words[-7] == "--c"
+    other = run(work.train("--c", "--set", "learning_rate=0.5"))
+    assert "nothing to continue in a run with these settings" in other.problem
+    assert set(other.command.words) == set(error.command.words)
+    assert run(other.command) is None
+
+
 def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
     for name, folder in work.folders.items():
         monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
@@ -296,6 +307,7 @@ EXECUTED = {
     "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
+    "workflows/continuing.py _command": [test_a_stopped_training_is_continued],
     "workflows/encoder_data.py find": [test_an_encoder_without_prepared_cases_has_them_prepared],
     "workflows/plan.py _load_fingerprint": [
         test_a_missing_fingerprint_is_measured,
@@ -308,7 +320,7 @@ EXECUTED = {
 }
 PACKAGE = ROOT / "gdmunet"
 # These spell the commands, or name the next one, which tests of their own run.
-MAKERS = {"commands.py", "workflows/requests/command_lines.py"}
+MAKERS = {"commands.py", "workflows/requests/spelling.py", "workflows/requests/completion.py"}
 
 
 def makes_a_command(node):
