@@ -13,10 +13,7 @@ from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import load_json
-
-FILE_ENDINGS = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
-# The voxel data of a .mhd header lie in files of these endings beside it.
-_DATA_ENDINGS = (".raw", ".zraw")
+from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
 
 Split = Literal["Tr", "Ts"]
 
@@ -35,7 +32,7 @@ class DatasetDescriptor:
         Modality word of the target. Spaces around a word are dropped, and CT and CBCT are in capitals, however the
         file spells them.
     file_ending
-        One of `FILE_ENDINGS`; the same for every file of the data set.
+        One of those in `gdmunet.volume_formats`; the same for every file of the data set.
     numTraining
         How many cases ``imagesTr`` must hold.
     mask
@@ -275,10 +272,9 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
     volumes: dict[str, Path] = {}
     folded: dict[str, str] = {}  # lower case, as some file systems see it, to the stem
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or (ending == ".mhd" and path.name.endswith(_DATA_ENDINGS)):
+        if path.name.startswith(".") or path.name.endswith(companions_of(ending)):
             continue
-        # .nii.gz must be asked before .nii, so that a stem never keeps half an ending.
-        other = next((e for e in FILE_ENDINGS if path.name.endswith(e)), None)
+        other = ending_of(path)
         stem = path.name.removesuffix(other) if other else path.name
         clash = folded.get(stem.lower())
         if clash is not None:

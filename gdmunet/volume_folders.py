@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.errors import GdmError
+from gdmunet.volume_formats.table import FILE_ENDINGS
 
 
 def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[str, Path]:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gdmunet import imageio
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import geometry_of, read_case, read_mask, read_volume, to_image, write_volume
+from gdmunet.imageio import read_case, read_mask, read_volume, write_volume
+from gdmunet.volume_formats.itk import geometry_of, to_image
 
 OBLIQUE = tuple(np.linalg.qr([[9.0, 2.0, 1.0], [-2.0, 8.0, 3.0], [1.0, -3.0, 9.0]])[0].ravel())
 GEOMETRY = Geometry((3, 4, 5), (2.5, 1.0, 0.75), (10.0, -20.0, 30.0), OBLIQUE)
@@ -180,7 +180,7 @@ def test_a_full_disk_leaves_the_old_volume(tmp_path, monkeypatch, ending):
             file.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(imageio.sitk, "WriteImage", full)
+    monkeypatch.setattr(sitk, "WriteImage", full)
     with pytest.raises(GdmError, match="No space left") as caught:
         write_volume(path, array() + 1, GEOMETRY)
     assert str(path) in str(caught.value)
@@ -228,7 +228,7 @@ def test_a_direction_that_is_sheared_keeps_its_facts_and_names_the_file():
     image.SetSpacing((1.0, 1.0, 1.0))
     image.SetDirection((1, 0.5, 0, 0, 1, 0, 0, 0, 1))
     with pytest.raises(GdmError, match="not orthonormal") as caught:
-        geometry_of(image, Path("a.nii"), "a")
-    error = caught.value
+        geometry_of(image)
+    error = caught.value.located(case="a", file=Path("a.nii"))
     assert (error.case, error.file, error.expected) == ("a", Path("a.nii"), "three perpendicular unit vectors")
     assert str(error).splitlines()[-1].startswith("  remedy: ")

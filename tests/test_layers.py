@@ -29,7 +29,7 @@ LAYERS = [
         "dataset_names",
         "version",
     },
-    {"dataset", "plans", "imageio", "journal", "volume_folders", "results"},
+    {"dataset", "plans", "imageio", "journal", "volume_folders", "results", "volume_formats"},
     {"networks", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},
     {"inference"},

@@ -38,7 +38,7 @@ OWNERS = {
     r"projection_residuals\.json": "inference/cases/consistency.py",
     r"prediction_cost\.json": "workflows/measured_prediction.py",
     r"demo_summary\.json": "cli/demo_run.py",
-    r"derived_masks": "preprocessing/fingerprint.py",
+    r"derived_masks": "preprocessing/mask_folders.py",
 }
 # The names in a model folder of nnU-Net are nnU-Net's own.
 FOREIGN = "encoders/nnunet.py"

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.errors import GdmError
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,3 @@ def common_ending(cases: list[CaseFiles]) -> str:
                     remedy="add --convert .nii.gz (or another ending) to convert them all",
                 )
     return str(ending_of(first))
-
-
-def ending_of(path: Path) -> str | None:
-    """The known file ending that a path has, if any."""
-    return next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), None)

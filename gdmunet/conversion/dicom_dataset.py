@@ -21,8 +21,9 @@ from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, GridDifference
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
-from gdmunet.imageio import Volume, to_image
+from gdmunet.imageio import Volume
 from gdmunet.quantities import counted
+from gdmunet.volume_formats.itk import to_image
 from gdmunet.workers import run_in_workers
 
 _ENDING = ".nii.gz"

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.conversion.case_files import ending_of
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.dicom.reading import DicomVolume, read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import Volume, read_volume, write_volume
 from gdmunet.version import __version__
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
 @dataclass(frozen=True)

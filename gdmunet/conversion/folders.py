@@ -9,16 +9,15 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-import SimpleITK as sitk
-
 from gdmunet.atomic import make_folder, writing_error
-from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending, ending_of
+from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
 from gdmunet.dataset import DatasetDescriptor, Split, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
+from gdmunet.volume_formats.table import companions_of, ending_of, format_of
 
 Transfer = Literal["copy", "hardlink", "symlink"]
 
@@ -147,13 +146,13 @@ def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transf
     make_folder(destination.parent)
     same_ending = destination.name.endswith(ending_of(source) or "/")
     # A .mhd header holds its data file's name, so the pair can only be written anew.
-    if not same_ending or ending_of(source) == ".mhd":
+    if not same_ending or companions_of(ending_of(source) or ""):
         if transfer != "copy":
             raise GdmError(
                 "a file that must be rewritten cannot be linked",
                 case=case.identifier,
                 file=source,
-                expected="linked files of one ending other than .mhd",
+                expected="linked files of one ending, each of which is a whole volume",
                 remedy="copy the files (--link copy)",
             )
         _rewrite(source, destination, case)
@@ -167,7 +166,11 @@ def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transf
 
 def _rewrite(source: Path, destination: Path, case: CaseFiles) -> None:
     try:
-        sitk.WriteImage(sitk.ReadImage(str(source)), str(destination), True)
+        reader, writer = format_of(source), format_of(destination)
+        if reader is writer:
+            reader.rewrite(source, destination)
+        else:
+            writer.write(destination, *reader.read(source), compress=True)
     except RuntimeError as error:
         raise GdmError(
             "the file cannot be converted",

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from skimage.morphology import convex_hull_image
 
-from gdmunet.conversion.case_files import ending_of
 from gdmunet.conversion.held_out import Groups, check_groups, choose_test
-from gdmunet.dataset import FILE_ENDINGS, Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
@@ -25,6 +24,7 @@ from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 from gdmunet.workers import run_in_workers
 
 VOLUME_ENDING = ".nii.gz"

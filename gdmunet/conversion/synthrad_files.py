@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.conversion.case_files import ending_of
 from gdmunet.errors import GdmError
+from gdmunet.volume_formats.table import ending_of
 
 Year = Literal["2023", "2025"]
 Role = Literal["mr", "cbct", "ct", "deformed", "mask"]

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
@@ -18,6 +16,7 @@ from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 from gdmunet.version import __version__
 from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.table import FILE_ENDINGS, format_of
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def write_mean(identifier: str, paths: Sequence[Path], target: Path, as_float: b
             )
         total += volume.array
     total /= len(paths)
-    whole = not as_float and all(_holds_whole_numbers(path) for path in paths)
+    whole = not as_float and all(format_of(path).holds_whole_numbers(path) for path in paths)
     write_volume(target, whole_numbers(total) if whole else total, first.geometry)
 
 
@@ -117,10 +116,3 @@ def _check_same_cases(first: Path, expected: dict[str, Path], folder: Path, foun
             expected="the same cases in all folders",
             remedy="predict the missing case, or remove it from the others",
         )
-
-
-def _holds_whole_numbers(path: Path) -> bool:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return reader.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.encoders import audit
 from gdmunet.encoders.audit_report import EncoderAudit, plain_numbers
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -23,6 +22,7 @@ from gdmunet.imageio import read_volume
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import STANDARD_HU
 from gdmunet.serialization import save_json
+from gdmunet.volume_formats.table import FILE_ENDINGS
 from gdmunet.workflows.encoder_data import TargetSource
 from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.encoders import AuditEncoderRequest

@@ -5,8 +5,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from gdmunet.dataset import FILE_ENDINGS, DatasetDescriptor
+from gdmunet.dataset import DatasetDescriptor
 from gdmunet.serialization import from_json
+from gdmunet.volume_formats.table import FILE_ENDINGS
 
 PAGE = (Path(__file__).parents[2] / "documentation" / "reference" / "dataset_format.md").read_text()
 

@@ -11,9 +11,10 @@ from prediction_samples import SPACING, body_of, make_configuration, make_descri
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry
-from gdmunet.imageio import CaseVolumes, to_image, write_volume
+from gdmunet.imageio import CaseVolumes, write_volume
 from gdmunet.inference import Predictor
 from gdmunet.networks import build_network
+from gdmunet.volume_formats.itk import to_image
 
 GEOMETRY = Geometry((20, 22, 24), SPACING, (10.0, -20.0, 30.0))
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdmunet.dataset import FILE_ENDINGS, Case
+from gdmunet.dataset import Case
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import Series, choose_series, scan_series
 from gdmunet.dicom.slices import dicom_files, is_dicom
@@ -20,6 +20,7 @@ from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
 from gdmunet.version import __version__
+from gdmunet.volume_formats.table import FILE_ENDINGS
 
 
 def find_dicom_folders(folder: Path) -> dict[str, Path] | None:

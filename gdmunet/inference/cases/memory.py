@@ -9,13 +9,15 @@ from typing import cast
 import numpy as np
 import SimpleITK as sitk
 
-from gdmunet.dataset import FILE_ENDINGS, Case
+from gdmunet.dataset import Case
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import CaseVolumes, Volume, check_values, geometry_of, read_mask, read_volume
+from gdmunet.imageio import CaseVolumes, Volume, check_values, read_mask, read_volume
 from gdmunet.inference.cases.source import CaseSource
+from gdmunet.volume_formats.itk import geometry_of
+from gdmunet.volume_formats.table import ending_of
 
 VolumeInput = np.ndarray | sitk.Image | Volume | str | Path
 
@@ -138,7 +140,7 @@ def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float
     if isinstance(source, sitk.Image):
         if source.GetDimension() != 3 or source.GetNumberOfComponentsPerPixel() != 1:
             raise _not_a_volume(name, f"size {source.GetSize()}, {source.GetNumberOfComponentsPerPixel()} components")
-        return Volume(sitk.GetArrayFromImage(source), geometry_of(source, identifier=name))
+        return Volume(sitk.GetArrayFromImage(source), _grid(source, name))
     if not isinstance(source, np.ndarray):
         raise GdmError(
             "this cannot be predicted",
@@ -159,12 +161,19 @@ def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float
     return Volume(source, Geometry(source.shape, (z, y, x)))
 
 
+def _grid(image: sitk.Image, name: str) -> Geometry:
+    try:
+        return geometry_of(image)
+    except GdmError as error:
+        error.located(case=name)
+        raise
+
+
 def _name_of(source: VolumeInput) -> str:
     if not isinstance(source, str | Path):
         return "volume"
-    name = Path(source).resolve().name
-    ending = next((ending for ending in FILE_ENDINGS if name.endswith(ending)), "")
-    return name.removesuffix(ending).removesuffix("_0000")
+    path = Path(source).resolve()
+    return path.name.removesuffix(ending_of(path) or "").removesuffix("_0000")
 
 
 def _not_a_volume(name: str, found: str) -> GdmError:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from gdmunet.dataset import FILE_ENDINGS, Case
+from gdmunet.dataset import Case
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, read_case, read_volume, write_volume
@@ -30,6 +30,7 @@ from gdmunet.scan import ScanSettings
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.table import FILE_ENDINGS
 
 ScanInput = Literal["sinogram", "simulate"]
 CONDITIONS = "conditions"

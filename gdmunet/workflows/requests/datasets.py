@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.dataset import FILE_ENDINGS
 from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.volume_formats.table import FILE_ENDINGS
 from gdmunet.workflows.requests.declaration import ProgressRequest, Request, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import HELD_OUT, NEW_NUMBER, groups_option, held_out_option, processes_option
 

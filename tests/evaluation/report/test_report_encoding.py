@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from gdmunet.evaluation.report.encoding import choose_scale, pack_mask, pack_nifti, pack_plane, unpack_plane
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import geometry_of
+from gdmunet.volume_formats.itk import geometry_of
 
 
 def test_planes_come_back_bit_for_bit():

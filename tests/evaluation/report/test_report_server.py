@@ -12,7 +12,7 @@ from report_samples import GRID, make_evaluation
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.server import ReportServer
 from gdmunet.evaluation.report.sources import read_content
-from gdmunet.imageio import geometry_of
+from gdmunet.volume_formats.itk import geometry_of
 
 
 @pytest.fixture(scope="module")

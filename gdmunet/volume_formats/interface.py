@@ -1,0 +1,75 @@
+"""What a file format of volumes must say.
+
+To add one, put a file into this folder that derives a class from `VolumeFormat` and names one object of it ``FORMAT``.
+Nothing else is touched: the endings are then known to data sets, conversion, prediction, evaluation and their messages.
+Heavy libraries are imported inside the methods, because the endings alone are asked for by the help of the commands.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gdmunet.geometry import Geometry
+
+
+class VolumeFormat(Protocol):
+    """Reads and writes volumes of some endings.
+
+    Attributes
+    ----------
+    endings
+        Endings of the files, with their dot; one that another one ends in comes later (``.nii.gz`` before ``.gz``).
+    companions
+        Ending to the endings of files that hold its voxels, where a volume is more than one file.
+    """
+
+    endings: tuple[str, ...]
+    companions: Mapping[str, tuple[str, ...]] = {}
+
+    @abstractmethod
+    def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
+        """The array (z, y, x) in its stored type, and where it lies; the file is there.
+
+        Raises
+        ------
+        GdmError
+            A file that is cut short, damaged, or not one three-dimensional volume; says what was found.
+        """
+
+    @abstractmethod
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry, compress: bool) -> None:
+        """Write an array (z, y, x), which may be bool, into a folder where nothing else lies.
+
+        Raises
+        ------
+        OSError, RuntimeError
+            It cannot be written, or was not written whole.
+        """
+
+    def holds_whole_numbers(self, path: Path) -> bool:
+        """Whether the stored type is one of whole numbers."""
+        return self.read(path)[0].dtype.kind in "iub"
+
+    def rewrite(self, source: Path, destination: Path) -> None:
+        """Write a file anew under another name or ending of this format."""
+        array, geometry = self.read(source)
+        self.write(destination, array, geometry, True)
+
+
+def not_finite_error(count: int) -> GdmError:
+    """The error of a volume with NaN or infinity."""
+    return GdmError(
+        "the volume has values that are not numbers",
+        found=f"{counted(count, 'voxel')} of NaN or infinity",
+        expected="finite values",
+        remedy="replace them (air for CT), or leave the case out",
+    )
