@@ -16,7 +16,7 @@ from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
 from gdmunet.quantities import counted
-from gdmunet.training.trainers.registry import DEFAULT_TRAINER, find_trainer
+from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows import preprocess as preparation
 from gdmunet.workflows.plan import run_planning
@@ -27,6 +27,7 @@ from gdmunet.workflows.requests.planning import (
     PlanningRequest,
     PreprocessRequest,
 )
+from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
 
 # Kernel workspaces, rounding and fragmentation come on top of what is counted.
 _USABLE_SHARE = 0.9

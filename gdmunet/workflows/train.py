@@ -59,7 +59,7 @@ def train(request: TrainRequest, folders: Folders) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)  # type: ignore[no-untyped-call]
+    spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)
     data = FoldData.of(_plans_of(request, folders), request.configuration, request.fold, folders.preprocessed)
     return fold_folder(_trainer_class(request), data, folders).path.parent
 

@@ -13,8 +13,6 @@ from gdmunet.errors import GdmError
 from gdmunet.training.trainers.settings import near
 from gdmunet.training.trainers.trainer import Trainer
 
-DEFAULT_TRAINER = "GDMTrainer"
-
 
 def named_trainers(package: str = __package__) -> dict[str, type[Trainer]]:
     """Every trainer of a package's files by its name, sorted: the classes that leave no hook unwritten."""
