@@ -236,35 +236,6 @@ def groups_of(descriptor: DatasetDescriptor, identifier: str) -> dict[str, str]:
     return {"patient": value} if isinstance(value, str) else dict(value)
 
 
-def make_folds(cases: list[Case], count: int = 5, seed: int = 12345) -> tuple[Fold, ...]:
-    """Split cases into folds by patient: `count` of them, or as many as there are patients.
-
-    Every fold holds about as many patients of each combination of the other groups (region, centre, ...). One patient
-    alone gives no fold: only training on ``all`` is possible then.
-    """
-    import numpy as np  # here, so that --help, which reads the names of file endings, needs none
-
-    patients = sorted({case.patient for case in cases})
-    if len(patients) < 2:
-        return ()
-    count = min(count, len(patients))
-    kinds: dict[str, set[tuple[str, str]]] = {patient: set() for patient in patients}
-    for case in cases:
-        kinds[case.patient] |= {item for item in case.groups.items() if item[0] != "patient"}
-    shuffled = [patients[i] for i in np.random.default_rng(seed).permutation(len(patients))]
-    dealt = sorted(shuffled, key=lambda patient: sorted(kinds[patient]))  # stable: by `seed` within a combination
-    folds = []
-    for k in range(count):
-        held_out = set(dealt[k::count])
-        folds.append(
-            Fold(
-                tuple(case.identifier for case in cases if case.patient not in held_out),
-                tuple(case.identifier for case in cases if case.patient in held_out),
-            )
-        )
-    return tuple(folds)
-
-
 def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
     """Stem to path for every file of `folder`; a file of another ending is an error, hidden files are not seen."""
     if not folder.is_dir():

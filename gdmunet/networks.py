@@ -40,7 +40,7 @@ class Generator(nn.Module):
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
         """Predict the target, (B, C, ...) -> (B, out_channels, ...)."""
-        change = self.unet(condition)
+        change: torch.Tensor = self.unet(condition)
         if self.spec.residual_channel is None:
             return change
         channel = self.spec.residual_channel
@@ -103,7 +103,7 @@ def _build_unet(spec: NetworkSpec) -> nn.Module:
     return network
 
 
-def _norm_arguments(spec: NetworkSpec) -> dict:
+def _norm_arguments(spec: NetworkSpec) -> dict[str, Any]:
     if spec.norm == "none":
         return {"norm_op": None, "norm_op_kwargs": None}
     layers = {

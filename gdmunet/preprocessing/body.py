@@ -112,17 +112,19 @@ def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     kept = (sizes >= SMALLEST_SHARE * sizes.max())[labels]
     # One voxel more than was eroded: the outermost layer is restored where it is tissue.
     grown = ndimage.distance_transform_edt(~kept, sampling=spacing) <= EROSION + max(WORKING_SPACING, min(spacing))
-    return tissue & grown
+    pieces: np.ndarray = tissue & grown
+    return pieces
 
 
 def _close(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
     if mask.all():
         return mask
-    grown = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+    grown: np.ndarray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
     if grown.all():
         return grown
     # Distances see no air beyond the volume's faces, so a body that is cut by a face stays whole there.
-    return mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+    closed: np.ndarray = mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+    return closed
 
 
 def _fill_holes(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -133,4 +135,5 @@ def _fill_holes(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) 
         for face in (0, -1):
             outside[np.take(labels, face, axis=axis)] = True
     outside[0] = False
-    return mask | ~outside[labels]
+    filled: np.ndarray = mask | ~outside[labels]
+    return filled

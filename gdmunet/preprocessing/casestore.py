@@ -267,7 +267,8 @@ def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None 
     packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=parameters)
     if body_voxels is not None:
         packed.schunk.vlmeta[_BODY_VOXELS] = body_voxels.tobytes()
-    return packed.to_cframe()
+    content: bytes = packed.to_cframe()
+    return content
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

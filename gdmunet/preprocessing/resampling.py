@@ -74,9 +74,10 @@ def resample_mask(mask: np.ndarray, new_shape: Shape) -> np.ndarray:
 def _multiply(array: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     """Apply `weights` (new, old) along one axis of (z, y, x) without a transposed copy."""
     if axis == 0:
-        flat = weights @ array.reshape(array.shape[0], -1)
+        flat: np.ndarray = weights @ array.reshape(array.shape[0], -1)
         return flat.reshape(len(weights), *array.shape[1:])
-    return weights @ array if axis == 1 else array @ weights.T
+    product: np.ndarray = weights @ array if axis == 1 else array @ weights.T
+    return product
 
 
 @functools.lru_cache(maxsize=64)

@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 
 from gdmunet import commands
-from gdmunet.dataset import list_cases, load_descriptor, make_folds
+from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.plans import FINGERPRINT_FILE, Plans
 from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.preprocessing.folds import make_folds
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.quantities import counted
