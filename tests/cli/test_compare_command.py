@@ -141,7 +141,7 @@ def test_weights_of_other_defaults_are_not_taken_for_today_s(work, in_this_proce
     ("words", "message"),
     [
         (["-tr", "Fidelity"], "did you mean FidelityTrainer"),
-        (["-tr", "FidelityTrainer", "-f", "all"], "holds no case out"),
+        (["-tr", "FidelityTrainer", "-f", "7"], "fold 7 is not in the plans"),
         (["-tr", "FidelityTrainer", "FidelityTrainer"], "different names"),
         (["-tr", "FidelityTrainer", "--set", "epoch=3"], "did you mean epochs"),
     ],
@@ -150,6 +150,13 @@ def test_typing_errors_are_found_before_anything_is_trained(work, capsys, monkey
     monkeypatch.setattr(comparison_run, "train", None)
     assert work.compare(*words) == 1
     assert message in capsys.readouterr().err
+
+
+def test_fold_all_holds_no_case_out(work, capsys):
+    with pytest.raises(SystemExit) as end:
+        work.compare("-tr", "FidelityTrainer", "-f", "all")
+    assert end.value.code == 2
+    assert "holds no case out" in capsys.readouterr().err
 
 
 def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):

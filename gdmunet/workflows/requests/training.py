@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.workflows.requests.declaration import ProgressRequest, Switch, Synopsis, option, request, switches
+from gdmunet.workflows.requests.declaration import (
+    ProgressRequest,
+    RequestError,
+    Switch,
+    Synopsis,
+    option,
+    request,
+    switches,
+)
 from gdmunet.workflows.requests.shared import (
     DEFAULT_TRAINER,
     Device,
@@ -119,6 +127,14 @@ class CompareRequest(ProgressRequest):
     )
     device: Device | None = device_option()
     processes: int | None = loader_processes_option()
+
+    def __post_init__(self) -> None:
+        """Refuse a fold that holds no case out (RequestError)."""
+        super().__post_init__()
+        if "all" in self.folds:
+            raise RequestError(
+                "trainers cannot be compared on fold all, which holds no case out", remedy="give numbered folds with -f"
+            )
 
     @property
     def overrides(self) -> dict[str, str]:
