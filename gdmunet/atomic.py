@@ -28,7 +28,12 @@ _REMEDIES = {
 _ANY_REASON = "free disk space, or check the path and the folder's permissions"
 
 
-def writing_error(problem: str, file: Path, error: OSError) -> GdmError:
+def refuses_writing(error: OSError) -> bool:
+    """Whether the system refused for a reason that is never our own mistake: no space, no permission."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def writing_error(problem: str, file: str | Path | None, error: OSError) -> GdmError:
     """The error for a file or folder that cannot be written, with a remedy for its reason.
 
     Parameters

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from gdmunet.atomic import refuses_writing, writing_error
 from gdmunet.errors import GdmError, Stopped
 from gdmunet.paths import Folders, find_folders
 from gdmunet.version import __version__
@@ -126,8 +127,9 @@ def folders_from(arguments: argparse.Namespace) -> Folders:
 def run_command(main_function: Main) -> Main:
     """Wrap a ``main`` so that it ends as a command should.
 
-    A `GdmError` is printed to standard error without a traceback (status 1), Ctrl-C and SIGTERM give one line (status
-    130 and 143); any other exception is our own mistake and keeps its traceback.
+    A `GdmError`, or the system's refusal to write, is printed to standard error without a traceback (status 1);
+    Ctrl-C and SIGTERM give one line (status 130 and 143). Any other exception is our own mistake and keeps its
+    traceback.
     """
 
     @functools.wraps(main_function)
@@ -136,6 +138,11 @@ def run_command(main_function: Main) -> Main:
             return main_function(argv)
         except GdmError as error:
             print(f"error: {error}", file=sys.stderr)
+            return 1
+        except OSError as error:
+            if not refuses_writing(error):
+                raise
+            print(f"error: {writing_error('cannot write', error.filename, error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt as end:
             stopped = end if isinstance(end, Stopped) else Stopped()

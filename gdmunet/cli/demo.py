@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.quantities import memory_size
 from gdmunet.workflows.requests.demonstration import DemoRequest
 from gdmunet.workflows.requests.evaluation import ReportRequest
 
@@ -15,7 +16,7 @@ def main(request: DemoRequest, folders: Folders) -> ReportRequest:
 
     summary = run_demo(request)
     print(f"\n{summary.table()}\n")
-    print(f"{summary.seconds:.0f} s, at most {summary.peak_memory_mb:.0f} MB of memory")
+    print(f"{summary.seconds:.0f} s, at most {memory_size(summary.peak_memory_mb * 1e6)} of memory")
     print("pictures: " + " ".join(summary.pictures))
     print(f"numbers:  {request.folder / DEMO_SUMMARY_FILE}")
     return ReportRequest(folder=request.folder / "predictions")

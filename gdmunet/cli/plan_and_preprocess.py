@@ -19,6 +19,7 @@ def main(request: PlanAndPreprocessRequest, folders: Folders) -> PreprocessReque
     return TrainRequest(
         dataset=request.dataset[0],
         configuration=next(iter(plans.configurations)),
+        fold="0" if plans.folds else "all",  # one patient cannot be split
         plans=plans.name,
         trainer=request.trainer,
     )

@@ -19,4 +19,7 @@ def main(request: PredictRequest, folders: Folders) -> EvaluateRequest:
     done = predict(request, folders)
     there = f", {len(done.skipped)} were there already" if done.skipped else ""
     print(f"predicted {counted(done.predicted, 'case')} into {request.output}{there}")
-    return EvaluateRequest(reference=Path("REFERENCE_FOLDER"), prediction=request.output, mask=request.mask)
+    targets = request.input.with_name("targetsTs")
+    known = request.input.name == "imagesTs" and targets.is_dir()
+    reference = targets if known else Path("REFERENCE_FOLDER")
+    return EvaluateRequest(reference=reference, prediction=request.output, mask=request.mask)

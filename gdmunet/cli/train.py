@@ -17,4 +17,7 @@ def main(request: TrainRequest, folders: Folders) -> PredictRequest:
 
     model = train(request, folders)
     print(f"model: {model}")
-    return PredictRequest(input=Path("INPUT_FOLDER"), output=Path("OUTPUT_FOLDER"), model=model)
+    images = folders.raw / model.parent.name / "imagesTs"
+    return PredictRequest(
+        input=images if images.is_dir() else Path("INPUT_FOLDER"), output=Path("predictions"), model=model
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gdmunet.atomic import make_folder
 from gdmunet.conversion.held_out import read_groups
 from gdmunet.conversion.synthrad_files import challenge_groups
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
@@ -25,6 +26,7 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
     GdmError
         Unknown data set; files that are missing or do not fit together; a challenge without what it needs.
     """
+    make_folder(request.summary_file.parent)  # before the work, not after it
     descriptor = load_descriptor(find_dataset(folders.raw, request.dataset)) if request.dataset else None
     groups = _groups(request, descriptor)
     year = request.range

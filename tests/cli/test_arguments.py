@@ -1,5 +1,7 @@
 """The strict command line, and how commands end."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,18 @@ def test_a_command_prints_a_user_error_without_a_traceback(capsys):
     assert main([]) == 1
     text = capsys.readouterr().err
     assert text == "error: it is wrong\n  case: c1\n  remedy: mend it\n"
+
+
+def test_a_full_disk_is_the_users_and_a_missing_file_our_mistake(capsys):
+    @run_command
+    def main(argv):
+        raise OSError(int(argv[0]), os.strerror(int(argv[0])), "log.txt")
+
+    assert main([str(errno.ENOSPC)]) == 1
+    text = capsys.readouterr().err
+    assert text.startswith("error: cannot write: No space left") and "file: log.txt" in text and "free disk" in text
+    with pytest.raises(FileNotFoundError):
+        main([str(errno.ENOENT)])
 
 
 def test_interruption_is_one_line_and_status_130(capsys):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from gdmunet.cli import (
     plan_and_preprocess,
     predict,
     preprocess,
+    report,
     train,
 )
 from gdmunet.conversion.phantoms import make_phantom_demo
@@ -302,3 +304,18 @@ def predicted_memory(work):
 def planned_configuration(work):
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
     return plans["configurations"]["3d_fullres"]
+
+
+def test_every_command_names_the_next_one_and_it_runs(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, folder in (("RAW", trained.raw), ("PREPROCESSED", trained.preprocessed)):
+        monkeypatch.setenv(f"GDM_{name}", str(folder))
+    # The training ends with the command that predicts.
+    assert trained.train("502", "3d_fullres", "0", "-p", PLANS, *TRAINING, "--val") == 0
+    mains = {"gdm_predict": predict.main, "gdm_evaluate": evaluate.main, "gdm_report": report.main}
+    for name, main in mains.items():
+        words = shlex.split(capsys.readouterr().out.splitlines()[-1].removeprefix("next: "))
+        assert words[0] == name
+        assert main(words[1:]) == 0
+    assert (tmp_path / "predictions" / "summary.json").is_file()
+    assert (tmp_path / "predictions" / "report.html").is_file()

@@ -292,6 +292,15 @@ def _online(command, hub, monkeypatch):
     return CommandLine(*command.words, "--hub", hub.url)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux alone has /proc")
+@pytest.mark.parametrize("name", ["gdm_plan_and_preprocess", "gdm_extract_fingerprint"])
+def test_a_folder_that_cannot_be_made_is_not_a_matter_of_disk_space(made, name):
+    words = ("-d", 502, "--raw", made.folders["raw"], "--preprocessed", "/proc/x", "-np", 1, "--no_pbar")
+    error = run(CommandLine(name, *words))
+    assert "cannot make the folder" in error.problem
+    assert "choose another folder" in error.remedy and "disk space" not in error.remedy
+
+
 # The functions that make a command for a remedy, and the tests above that run it.
 EXECUTED = {
     "encoders/choice.py choose_encoder": [test_another_encoder_is_found_in_the_list],
