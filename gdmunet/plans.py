@@ -121,7 +121,7 @@ class EncoderSpec:
     Attributes
     ----------
     spec
-        What was chosen: ``mini``, ``medvae-4x-3d``, ``nnunet:FOLDER``, ``file.py:factory`` and so on.
+        Name of the encoder as `-encoder` takes it: ``mini``, ``nnunet:FOLDER``, ``file.py:factory`` and so on.
     sha256
         Of the weight file, or of the weights where they come from no file.
     dimensions

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.registry import BUILT_IN
 from gdmunet.encoders.scaling import Window, rescale, standardize
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
@@ -72,7 +73,7 @@ class ConvolutionalEncoder(FrozenEncoder):
                 "the patch is too small for this encoder: its deepest map would be one place, which cannot be normed",
                 found=f"{tuple(volume.shape[2:])} voxels",
                 expected=f"more than {self.levels[-1].stride}",
-                remedy="choose an encoder with smaller strides, such as mini",
+                remedy=f"choose an encoder with smaller strides, such as {BUILT_IN}",
             )
         maps: list[torch.Tensor] = self.network(volume)
         return maps

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from loopback_hub import hub  # noqa: F401
+from toy_fixture import toy  # noqa: F401
 
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.plans import NormalizationSpec
