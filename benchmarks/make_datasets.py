@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.phantoms import make_phantom
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.dataset import DatasetDescriptor
@@ -54,8 +55,8 @@ class Writer:
 
 def sparse_view(data: Path, raw: Path) -> None:
     cts = {name: data / "ct" / f"{name}{ENDING}" for name in ("abdomen", "heart", "cranium", "lung")}
-    options = SparseViewOptions(convex_body=True)
-    make_sparse_view_dataset(raw, 511, "SparseCT", cts, ScanSettings(views=36), options, test=("lung",))
+    options = SparseViewOptions(convex_body=True, split=SplitOptions(("lung",)))
+    make_sparse_view_dataset(raw, 511, "SparseCT", cts, ScanSettings(views=36), options)
 
 
 def pseudo_pairs(data: Path, raw: Path) -> None:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.scan import ScanSettings
 
@@ -30,8 +31,7 @@ def make_sparse_view_demo(raw_folder: Path, *, processes: int = 1, show_progress
             "Demo",
             cts,
             ScanSettings(views=VIEWS),
-            SparseViewOptions(convex_body=True),
-            test=HELD_OUT,
-            processes=processes,
-            show_progress=show_progress,
+            SparseViewOptions(
+                convex_body=True, split=SplitOptions(HELD_OUT), processes=processes, show_progress=show_progress
+            ),
         ).folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,8 @@ import SimpleITK as sitk
 
 from gdmunet.conversion.case_files import Sources
 from gdmunet.conversion.dicom_volumes import write_exactly
-from gdmunet.conversion.folders import free_folder, new_dataset
-from gdmunet.conversion.held_out import Groups
+from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
+from gdmunet.conversion.held_out import Groups, SplitOptions
 from gdmunet.dicom.reading import DicomVolume, read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
@@ -53,46 +53,51 @@ class _Converted:
     notes: tuple[str, ...]
 
 
-def convert_dicom_dataset(
-    layout: DicomLayout,
-    raw_folder: Path,
-    number: int,
-    name: str,
-    *,
-    channels: Sequence[str],
-    target: str,
-    test: Sequence[str] = (),
-    groups: Groups | None = None,
-    fix_geometry: bool = False,
-    resample: bool = False,
-    seed: int = 12345,
-    processes: int = 1,
-    show_progress: bool = False,
-) -> DicomDataset:
-    """Build ``DatasetXXX_Name`` of NIfTI files; it appears whole or not at all.
+@dataclass(frozen=True)
+class DicomOptions:
+    """How a data set is made from DICOM series.
 
-    Parameters
+    Attributes
     ----------
     channels, target
-        Modality words of the condition channels, in the order of `layout.conditions`, and of the target.
-    groups
-        Case to its groups. None: cases of one patient ID are one patient, called ``patient_001`` and so on; no ID
-        is written anywhere.
+        Modality words of the condition channels, in the order of `DicomLayout.conditions`, and of the target.
+    split
+        Which cases are held out. Without groups, cases of one patient ID are one patient, called ``patient_001`` and
+        so on; no ID is written anywhere.
     fix_geometry
-        Resample series that are no regular grid.
+        Resample series that are not a regular grid.
     resample
         Interpolate the target, and further channels, linearly onto the grid of the first channel; False: refuse a
         case of several grids.
+    processes
+        Cases that are worked on at once.
+    show_progress
+        Whether a progress bar is shown.
+    """
+
+    channels: tuple[str, ...]
+    target: str
+    split: SplitOptions = field(default_factory=SplitOptions)
+    fix_geometry: bool = False
+    resample: bool = False
+    processes: int = 1
+    show_progress: bool = False
+
+
+def convert_dicom_dataset(
+    layout: DicomLayout, raw_folder: Path, number: int, name: str, options: DicomOptions
+) -> DicomDataset:
+    """Build ``DatasetXXX_Name`` of NIfTI files; it appears whole or not at all.
 
     Raises
     ------
     GdmError
         Names the case: no or several series in a folder, different grids, different frames of reference.
     """
-    if len(channels) != len(layout.conditions):
+    if len(options.channels) != len(layout.conditions):
         raise GdmError(
             "every channel needs its folder",
-            found=f"{counted(channels, 'channel')}, {counted(layout.conditions, 'condition folder')}",
+            found=f"{counted(options.channels, 'channel')}, {counted(layout.conditions, 'condition folder')}",
             remedy="give --channel and --condition_folder the same number of values",
         )
     raw_folder = Path(raw_folder)
@@ -100,20 +105,14 @@ def convert_dicom_dataset(
     names = _case_names(layout)
     building = raw_folder / f".tmp-{uuid.uuid4().hex[:8]}-volumes"
     try:
-        jobs = [(case, (case, layout, (*channels, target), building, fix_geometry, resample)) for case in names]
-        converted = run_in_workers(_convert_case, jobs, processes, show_progress, "reading DICOM")
-        sources = Sources(tuple(building / str(i) for i in range(len(channels))), building / "target")
-        folder = new_dataset(
-            raw_folder,
-            number,
-            name,
-            sources,
-            channels=channels,
-            target=target,
-            test=test,
-            groups=groups or _groups(names, [one.patient for one in converted]),
-            seed=seed,
-        )
+        jobs = [(case, (case, layout, building, options)) for case in names]
+        converted = run_in_workers(_convert_case, jobs, options.processes, options.show_progress, "reading DICOM")
+        sources = Sources(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
+        split = options.split
+        if not split.groups:
+            split = replace(split, groups=_groups(names, [one.patient for one in converted]))
+        described = NewDatasetOptions(options.channels, options.target, split)
+        folder = new_dataset(raw_folder, number, name, sources, described)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return DicomDataset(folder, tuple(names), tuple(note for one in converted for note in one.notes))
@@ -132,21 +131,20 @@ def _case_names(layout: DicomLayout) -> list[str]:
     return names
 
 
-def _convert_case(
-    case: str, layout: DicomLayout, modalities: tuple[str, ...], building: Path, fix_geometry: bool, resample: bool
-) -> _Converted:
+def _convert_case(case: str, layout: DicomLayout, building: Path, options: DicomOptions) -> _Converted:
     folders = [Path(layout.root) / case / part for part in (*layout.conditions, layout.target)]
     places = [*map(str, range(len(layout.conditions))), "target"]
-    notes: list[str] = []
+    modalities, notes = (*options.channels, options.target), list[str]()
     first: DicomVolume | None = None
     for folder, place, modality in zip(folders, places, modalities, strict=True):
-        read = read_series(choose_series(scan_series(folder, case), folder=folder, case=case), fix_geometry, case)
+        series = choose_series(scan_series(folder, case), folder=folder, case=case)
+        read = read_series(series, options.fix_geometry, case)
         notes += [f"{case}/{folder.name}: resampled onto a regular grid; {repair}" for repair in read.repairs]
         volume = read.volume
         first = first or read
         difference = volume.geometry.difference(first.volume.geometry)
         if difference:
-            _check_onto(read, first, difference, folder, case, resample)
+            _check_onto(read, first, difference, folder, case, options.resample)
             volume = _onto(volume, first.volume.geometry, modality)
             notes.append(f"{case}/{folder.name}: resampled onto the grid of {folders[0].name}; {difference}")
         write_exactly(building / place / f"{case}{_ENDING}", volume)
@@ -193,11 +191,11 @@ def _onto(volume: Volume, geometry: Geometry, modality: str) -> Volume:
     return Volume(np.rint(array) if is_hounsfield(modality) else array, geometry)
 
 
-def _groups(names: Sequence[str], patients: Sequence[str]) -> Groups | None:
+def _groups(names: Sequence[str], patients: Sequence[str]) -> Groups:
     """Cases of one patient ID as one patient; nothing where no two cases share an ID, or all do (a placeholder)."""
     known = sorted({patient for patient in patients if patient})
     shared = len(known) < sum(1 for patient in patients if patient)
     if not shared or len(known) == 1 and all(patients):
-        return None
+        return {}
     labels = {patient: f"patient_{index:03d}" for index, patient in enumerate(known, start=1)}
     return {name: {"patient": labels.get(patient, name)} for name, patient in zip(names, patients, strict=True)}

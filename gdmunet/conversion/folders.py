@@ -6,12 +6,13 @@ import re
 import shutil
 import uuid
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from gdmunet.atomic import make_folder, writing_error
 from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending
-from gdmunet.conversion.held_out import Groups, check_groups, choose_test
+from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.dataset import DatasetDescriptor, Split, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
@@ -22,35 +23,40 @@ from gdmunet.volume_formats.table import companions_of, ending_of, format_of
 Transfer = Literal["copy", "hardlink", "symlink"]
 
 
-def new_dataset(
-    raw_folder: Path,
-    number: int,
-    name: str,
-    sources: Sources,
-    *,
-    channels: Sequence[str],
-    target: str,
-    test: Sequence[str] = (),
-    groups: Groups | None = None,
-    transfer: Transfer = "copy",
-    file_ending: str | None = None,
-    seed: int = 12345,
-) -> Path:
-    """Build ``DatasetXXX_Name`` inside `raw_folder`; it appears whole or not at all.
+@dataclass(frozen=True)
+class NewDatasetOptions:
+    """What the files of a new data set are and how they are laid out.
 
-    Parameters
+    Attributes
     ----------
     channels, target
         Modality words (CT, CBCT, MR, T1, ...) of the condition channels in order, and of the target.
-    test
-        Identifiers of the cases to hold out, or one number between 0 and 1: the share of patients to hold out,
-        drawn with `seed`.
-    groups
-        Case to its named groups (see `read_groups`). A patient is held out as a whole.
+    split
+        Which cases are held out.
     transfer
         Copy the files, or link them (hard links need one file system; symbolic links need the originals to stay).
     file_ending
         Convert every file to this ending; None keeps theirs, which must then be the same for all.
+
+    Raises
+    ------
+    GdmError
+        No condition channel.
+    """
+
+    channels: tuple[str, ...]
+    target: str
+    split: SplitOptions = field(default_factory=SplitOptions)
+    transfer: Transfer = "copy"
+    file_ending: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise GdmError("a data set needs a condition channel", remedy="give its modality with --channel")
+
+
+def new_dataset(raw_folder: Path, number: int, name: str, sources: Sources, options: NewDatasetOptions) -> Path:
+    """Build ``DatasetXXX_Name`` inside `raw_folder`; it appears whole or not at all.
 
     Returns
     -------
@@ -63,22 +69,20 @@ def new_dataset(
         mixed endings, an unknown test case, or groups that do not fit the cases.
     """
     destination = free_folder(Path(raw_folder), number, name)
-    cases = collect_cases(sources, len(channels))
-    ending = file_ending or common_ending(cases)
-    groups = groups or {}
+    cases = collect_cases(sources, len(options.channels))
+    ending = options.file_ending or common_ending(cases)
     identifiers = [case.identifier for case in cases]
-    check_groups(groups, identifiers)
-    held_out = choose_test(identifiers, test, groups, seed)
+    held_out = choose_test(identifiers, options.split)
     descriptor = DatasetDescriptor(
-        channel_names={str(i): word for i, word in enumerate(channels)},
-        target_name=target,
+        channel_names={str(i): word for i, word in enumerate(options.channels)},
+        target_name=options.target,
         file_ending=ending,
         numTraining=len(cases) - len(held_out),
         name=name,
         mask=sources.masks is not None,
-        groups={name: groups[name] for name in identifiers} if groups else {},
+        groups=options.split.groups_of(identifiers),
     )
-    build_dataset(destination, descriptor, cases, held_out, transfer)
+    build_dataset(destination, descriptor, cases, held_out, options.transfer)
     return destination
 
 
@@ -115,14 +119,20 @@ def build_dataset(
         shutil.rmtree(building, ignore_errors=True)
 
 
-def free_folder(raw_folder: Path, number: int, name: str) -> Path:
-    """The folder of a new data set; an error where the number is taken, or number or name cannot be one's."""
+def named_folder(raw_folder: Path, number: int, name: str) -> Path:
+    """Where the data set of a number and a name lies, if these can be a data set's."""
     if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise GdmError(
             "not a number and name of a data set",
             found=f"{number} and {name!r}",
             expected="1 to 999, and letters, digits, _ and -",
         )
+    return raw_folder / dataset_name(number, name)
+
+
+def free_folder(raw_folder: Path, number: int, name: str) -> Path:
+    """The folder of a new data set; an error where the number is taken, or number or name cannot be a data set's."""
+    folder = named_folder(raw_folder, number, name)
     taken = sorted(raw_folder.glob(dataset_name(number, "*")))
     if taken:
         raise GdmError(
@@ -130,7 +140,7 @@ def free_folder(raw_folder: Path, number: int, name: str) -> Path:
             file=taken[0],
             remedy="choose another number, or remove that folder first",
         )
-    return raw_folder / dataset_name(number, name)
+    return folder
 
 
 def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: Transfer) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +49,44 @@ def read_groups(file: Path) -> Groups:
     return groups
 
 
-def choose_test(identifiers: list[str], test: Sequence[str], groups: Groups, seed: int) -> set[str]:
-    """The identifiers to hold out: those of `test`, or a share of the patients drawn with `seed`."""
+@dataclass(frozen=True)
+class SplitOptions:
+    """Which cases of a new data set are held out for testing.
+
+    Attributes
+    ----------
+    test
+        Identifiers of the held-out cases, or one number from 0 to 1: the share of patients to hold out.
+    groups
+        Case to its named groups (see `read_groups`); a patient is held out as a whole.
+    seed
+        Seed of the draw of a share.
+    """
+
+    test: tuple[str, ...] = ()
+    groups: Groups = field(default_factory=dict)
+    seed: int = 12345
+
+    def groups_of(self, identifiers: Iterable[str]) -> dict[str, str | dict[str, str]]:
+        """The groups of the cases, in their order, as dataset.json keeps them; empty where none are given."""
+        return {identifier: self.groups[identifier] for identifier in identifiers} if self.groups else {}
+
+
+def choose_test(identifiers: list[str], split: SplitOptions) -> set[str]:
+    """The identifiers to hold out.
+
+    Raises
+    ------
+    GdmError
+        Groups of other cases, an unknown test case, a patient on both sides, or no case left to train on.
+    """
+    test, groups = split.test, split.groups
+    _check_groups(groups, identifiers)
     patient_of = {name: groups.get(name, {}).get("patient", name) for name in identifiers}
     patients = sorted(set(patient_of.values()))
     if len(test) == 1 and test[0] not in patient_of and re.fullmatch(r"0?\.\d+|0", test[0]):
         count = round(float(test[0]) * len(patients))
-        drawn = np.random.default_rng(seed).permutation(len(patients))[:count]
+        drawn = np.random.default_rng(split.seed).permutation(len(patients))[:count]
         held_out = {patients[i] for i in drawn}
     else:
         for name in test:
@@ -83,7 +115,7 @@ def _check_whole_patients(patient_of: dict[str, str], held_out: set[str], test: 
             )
 
 
-def check_groups(groups: Groups, identifiers: list[str]) -> None:
+def _check_groups(groups: Groups, identifiers: list[str]) -> None:
     """Refuse groups that do not name exactly the cases there are."""
     for name in [*identifiers, *groups] if groups else []:
         if name not in groups or name not in identifiers:

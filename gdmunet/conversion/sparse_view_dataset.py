@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from skimage.morphology import convex_hull_image
 
-from gdmunet.conversion.held_out import Groups, check_groups, choose_test
+from gdmunet.conversion.folders import named_folder
+from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
 from gdmunet.errors import GdmError
@@ -35,7 +35,7 @@ CUT_SHARE = 0.05
 
 @dataclass(frozen=True)
 class SparseViewOptions:
-    """What is written beside condition and target.
+    """How the data set is made, and what is written beside condition and target.
 
     Attributes
     ----------
@@ -46,11 +46,20 @@ class SparseViewOptions:
         Also write ``sinogramsTr/CASE.npz``.
     device
         Where the back end torch computes.
+    split
+        Which cases are held out.
+    processes
+        Cases that are worked on at once.
+    show_progress
+        Whether a progress bar is shown.
     """
 
     convex_body: bool = False
     save_sinograms: bool = False
     device: str = "cpu"
+    split: SplitOptions = field(default_factory=SplitOptions)
+    processes: int = 1
+    show_progress: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,12 +120,6 @@ def make_sparse_view_dataset(
     cts: Mapping[str, Path],
     settings: ScanSettings,
     options: SparseViewOptions | None = None,
-    *,
-    test: Sequence[str] = (),
-    groups: Groups | None = None,
-    seed: int = 12345,
-    processes: int = 1,
-    show_progress: bool = True,
 ) -> SparseViewDataset:
     """Write ``DatasetXXX_Name``: condition few-view reconstruction, target the CT, mask the body in the field of view.
 
@@ -127,19 +130,16 @@ def make_sparse_view_dataset(
     ----------
     cts
         Identifier to CT volume in HU (see `find_ct_files`).
-    test, groups, seed
-        Which cases are held out, as for `new_dataset`.
-    processes
-        Cases that are worked on at once.
+    settings
+        Of the scan that is simulated.
 
     Raises
     ------
     GdmError
         The folder holds another data set, a CT that cannot be used or scanned; names the case.
     """
-    options, groups = options or SparseViewOptions(), groups or {}
-    check_groups(groups, list(cts))
-    held_out = choose_test(list(cts), test, groups, seed)
+    options = options or SparseViewOptions()
+    held_out = choose_test(list(cts), options.split)
     descriptor = DatasetDescriptor(
         channel_names={"0": "CT"},
         target_name="CT",
@@ -147,7 +147,7 @@ def make_sparse_view_dataset(
         numTraining=len(cts) - len(held_out),
         name=name,
         mask=True,
-        groups={identifier: groups[identifier] for identifier in cts} if groups else {},
+        groups=options.split.groups_of(cts),
         simulation=settings,
         info=_information(settings, options),
     )
@@ -158,7 +158,7 @@ def make_sparse_view_dataset(
         for case, path in cts.items()
     ]
     title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
-    made = run_in_workers(_make_case, items, processes, show_progress, title)
+    made = run_in_workers(_make_case, items, options.processes, options.show_progress, title)
     list_cases(folder, descriptor)
     return SparseViewDataset(
         folder,
@@ -236,13 +236,7 @@ def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:
 
 
 def _folder(raw_folder: Path, number: int, name: str) -> Path:
-    if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise GdmError(
-            "not a number and name of a data set",
-            found=f"{number} and {name!r}",
-            expected="1 to 999, and letters, digits, _ and -",
-        )
-    folder = raw_folder / dataset_name(number, name)
+    folder = named_folder(raw_folder, number, name)
     others = [path for path in sorted(raw_folder.glob(dataset_name(number, "*"))) if path != folder]
     if others:
         raise GdmError(

@@ -69,19 +69,42 @@ class SynthradDataset:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class SynthradOptions:
+    """Which cases of the archives are taken, and how.
+
+    Attributes
+    ----------
+    task, year
+        Which of them, where the folders hold several; None: the only one there is.
+    regions
+        Regions that are taken (AB, HN, TH; brain, pelvis); None: all.
+    target
+        ``deformed``: the deformed CT, on which SynthRAD2025 scores, where it is given, else the rigidly registered one.
+        ``rigid``: always the latter.
+    transfer
+        Copy the files, or link them.
+    skip_incomplete
+        Leave out cases that lack a file; they are listed.
+    show_progress
+        Whether a progress bar is shown.
+    """
+
+    task: int | None = None
+    regions: tuple[str, ...] | None = None
+    year: Year | None = None
+    target: TargetKind = "deformed"
+    transfer: Transfer = "copy"
+    skip_incomplete: bool = False
+    show_progress: bool = True
+
+
 def convert_synthrad(
     folders: Sequence[Path],
     raw_folder: Path,
     number: int,
     name: str | None = None,
-    *,
-    task: int | None = None,
-    regions: Sequence[str] | None = None,
-    year: Year | None = None,
-    target: TargetKind = "deformed",
-    transfer: Transfer = "copy",
-    skip_incomplete: bool = False,
-    show_progress: bool = True,
+    options: SynthradOptions | None = None,
 ) -> SynthradDataset:
     """Lay cases out as ``DatasetXXX_Name``; region and centre become groups, file ending and values stay.
 
@@ -94,15 +117,6 @@ def convert_synthrad(
         Where the archives were unpacked; searched at any depth.
     name
         Name of the data set; None: ``SynthRAD2025Task1`` and so on.
-    task, year
-        Which of them, where the folders hold both; None: the only one there is.
-    regions
-        Only these (AB, HN, TH; brain, pelvis); None: all.
-    target
-        ``deformed``: the deformed CT, on which SynthRAD2025 scores, where it is given, else the rigidly registered one.
-        ``rigid``: always the latter.
-    skip_incomplete
-        Leave cases out that lack a file; they are listed.
 
     Raises
     ------
@@ -110,20 +124,21 @@ def convert_synthrad(
         No case, an ambiguous task or year, cases that lack files (all are named), differing files of one name, mixed
         file endings, a number that is taken.
     """
-    found = find_files(folders)
-    year = year or _only_one("year", {case.name.year for case in found.cases}, folders)
-    cases = [case for case in found.cases if case.name.year == year]
-    task = task or _only_one("task", {case.name.task for case in cases}, folders)
-    cases = _of_regions([case for case in cases if case.name.task == task], regions, year, task, folders)
+    options = options or SynthradOptions()
+    archives = find_files(folders)
+    year = options.year or _only_one("year", {case.name.year for case in archives.cases}, folders)
+    cases = [case for case in archives.cases if case.name.year == year]
+    task = options.task or _only_one("task", {case.name.task for case in cases}, folders)
+    cases = _of_regions([case for case in cases if case.name.task == task], options.regions, year, task, folders)
     held_out = held_out_cases(cases)
-    left_out = _incomplete(cases, held_out, task, target)
-    if left_out and not skip_incomplete:
+    left_out = _incomplete(cases, held_out, task, options.target)
+    if left_out and not options.skip_incomplete:
         raise _incomplete_error(left_out, len(cases))
     cases = [case for case in cases if case.name.identifier not in left_out]
     if not cases:
         raise _incomplete_error(left_out, 0)
     destination = free_folder(Path(raw_folder), number, name or f"SynthRAD{year}Task{task}")
-    files = [_case_files(case, task, target) for case in cases]
+    files = [_case_files(case, task, options.target) for case in cases]
     deformed = {case.files.get("deformed") for case in cases} - {None}
     result = SynthradDataset(
         folder=destination,
@@ -133,10 +148,12 @@ def convert_synthrad(
         held_out=tuple(case.identifier for case in files if case.identifier in held_out),
         deformed=tuple(case.identifier for case in files if case.target in deformed),
         left_out=left_out,
-        duplicates=found.duplicates,
-        ignored=found.ignored,
+        duplicates=archives.duplicates,
+        ignored=archives.ignored,
     )
-    build_dataset(destination, _describe(result, files, cases), files, held_out, transfer, show_progress)
+    build_dataset(
+        destination, _describe(result, files, cases), files, held_out, options.transfer, options.show_progress
+    )
     return result
 
 

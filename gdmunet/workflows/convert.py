@@ -7,7 +7,8 @@ from pathlib import Path
 from gdmunet.conversion import folders as plain_folders
 from gdmunet.conversion import synthrad
 from gdmunet.conversion.case_files import Sources
-from gdmunet.conversion.held_out import read_groups
+from gdmunet.conversion.folders import NewDatasetOptions
+from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.conversion.sparse_view_dataset import (
     SparseViewDataset,
     SparseViewOptions,
@@ -35,19 +36,9 @@ def new_dataset(request: NewDatasetRequest, folders: Folders) -> Path:
         request.target_suffix,
         request.mask_suffix,
     )
-    return plain_folders.new_dataset(
-        folders.raw,
-        request.dataset,
-        request.name,
-        sources,
-        channels=request.channel,
-        target=request.target,
-        test=request.test,
-        groups=read_groups(request.groups) if request.groups else None,
-        transfer=request.link,
-        file_ending=request.convert,
-        seed=request.seed,
-    )
+    split = SplitOptions(request.test, read_groups(request.groups) if request.groups else {}, request.seed)
+    options = NewDatasetOptions(request.channel, request.target, split, request.link, request.convert)
+    return plain_folders.new_dataset(folders.raw, request.dataset, request.name, sources, options)
 
 
 def convert_synthrad(request: ConvertSynthradRequest, folders: Folders) -> synthrad.SynthradDataset:
@@ -58,11 +49,7 @@ def convert_synthrad(request: ConvertSynthradRequest, folders: Folders) -> synth
     GdmError
         No cases, cases of several tasks or years, or cases that lack a file.
     """
-    return synthrad.convert_synthrad(
-        request.input,
-        folders.raw,
-        request.dataset,
-        request.name,
+    options = synthrad.SynthradOptions(
         task=request.task,
         regions=request.regions,
         year=None if request.year == "auto" else request.year,
@@ -71,6 +58,7 @@ def convert_synthrad(request: ConvertSynthradRequest, folders: Folders) -> synth
         skip_incomplete=request.skip_incomplete,
         show_progress=request.show_progress,
     )
+    return synthrad.convert_synthrad(request.input, folders.raw, request.dataset, request.name, options)
 
 
 def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewDataset:
@@ -81,15 +69,13 @@ def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewD
     GdmError
         No CTs, CTs that cannot be scanned, or a data set of other cases or settings in the way.
     """
-    return make_sparse_view_dataset(
-        folders.raw,
-        request.dataset,
-        request.name,
-        find_ct_files(request.input),
-        request.scan,
-        SparseViewOptions(request.convex_body, request.save_sinograms, request.device),
-        test=request.test,
-        groups=read_groups(request.groups) if request.groups else None,
-        processes=request.processes,
-        show_progress=request.show_progress,
+    options = SparseViewOptions(
+        request.convex_body,
+        request.save_sinograms,
+        request.device,
+        SplitOptions(request.test, read_groups(request.groups) if request.groups else {}),
+        request.processes,
+        request.show_progress,
     )
+    cts = find_ct_files(request.input)
+    return make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.conversion.dicom_dataset import DicomLayout, convert_dicom_dataset
+from gdmunet.conversion.dicom_dataset import DicomLayout, DicomOptions, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
-from gdmunet.conversion.held_out import read_groups
+from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dicom.series import scan_series
 from gdmunet.dicom.slices import count_other_files
 from gdmunet.paths import Folders
@@ -68,19 +68,15 @@ def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
 
 
 def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> tuple[str, ...]:
-    done = convert_dicom_dataset(
-        DicomLayout(request.input, request.condition_folder, request.target_folder),
-        folders.raw,
-        number,
-        request.name,
-        channels=request.channel,
-        target=request.target,
-        test=request.test,
-        groups=read_groups(request.groups) if request.groups else None,
-        fix_geometry=request.fix_geometry,
-        resample=request.resample,
-        seed=request.seed,
-        processes=request.processes,
-        show_progress=request.show_progress,
+    options = DicomOptions(
+        request.channel,
+        request.target,
+        SplitOptions(request.test, read_groups(request.groups) if request.groups else {}, request.seed),
+        request.fix_geometry,
+        request.resample,
+        request.processes,
+        request.show_progress,
     )
+    layout = DicomLayout(request.input, request.condition_folder, request.target_folder)
+    done = convert_dicom_dataset(layout, folders.raw, number, request.name, options)
     return (*done.notes, f"wrote {done.folder}, {counted(done.cases, 'case')}")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gdmunet.conversion.dicom_dataset import DicomLayout, convert_dicom_dataset
+from gdmunet.conversion.dicom_dataset import DicomLayout, DicomOptions, convert_dicom_dataset
+from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.dicom.series import scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
@@ -28,13 +29,13 @@ def make_case(root, case, patient="SECRET-1", target_grid=GRID, same_frame=True)
 
 
 def convert(tmp_path, **options):
-    options = {"channels": ["CT"], "target": "CT", **options}
-    return convert_dicom_dataset(DicomLayout(tmp_path / "in"), tmp_path / "raw", 505, "Dicom", **options)
+    options = DicomOptions(("CT",), "CT", **options)
+    return convert_dicom_dataset(DicomLayout(tmp_path / "in"), tmp_path / "raw", 505, "Dicom", options)
 
 
 def test_a_data_set_holds_the_same_values_and_grids(tmp_path):
     made = {case: make_case(tmp_path / "in", case, patient=case) for case in ("a", "bb", "ccc")}
-    done = convert(tmp_path, test=["ccc"], processes=1)
+    done = convert(tmp_path, split=SplitOptions(("ccc",)))
     assert done.cases == ("a", "bb", "ccc") and done.notes == ()
     descriptor = load_descriptor(done.folder)
     assert descriptor.groups == {}

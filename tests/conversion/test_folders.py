@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from gdmunet.conversion.case_files import Sources
-from gdmunet.conversion.folders import new_dataset
-from gdmunet.conversion.held_out import read_groups
+from gdmunet.conversion.folders import NewDatasetOptions, new_dataset
+from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
@@ -32,7 +32,11 @@ def source(tmp_path):
 
 
 def build(tmp_path, source, **changes):
-    return new_dataset(tmp_path / "raw", 7, "New", source, **{"channels": ["MR"], "target": "CT", **changes})
+    return new_dataset(tmp_path / "raw", 7, "New", source, asked(**changes))
+
+
+def asked(channels=("MR",), target="CT", transfer="copy", file_ending=None, **split):
+    return NewDatasetOptions(channels, target, SplitOptions(**split), transfer, file_ending)
 
 
 def test_the_new_folder_is_a_data_set_that_reads_back(tmp_path, source):
@@ -63,7 +67,7 @@ def test_several_channels_come_from_several_folders_or_from_numbered_files(tmp_p
     two_folders = Sources((source.images[0], tmp_path / "t2"), source.targets)
     numbered = Sources((tmp_path / "numbered",), source.targets)
     for number, sources in enumerate((two_folders, numbered), start=1):
-        folder = new_dataset(tmp_path / "raw", number, "N", sources, channels=["T1", "T2"], target="CT")
+        folder = new_dataset(tmp_path / "raw", number, "N", sources, asked(("T1", "T2")))
         cases = list_cases(folder, load_descriptor(folder))
         assert len(cases) == 3 and read_case(cases[0]).conditions[1].min() == 5
 
@@ -71,7 +75,7 @@ def test_several_channels_come_from_several_folders_or_from_numbered_files(tmp_p
 def test_links_point_to_the_originals(tmp_path, source):
     linked = build(tmp_path, source, transfer="symlink") / "targetsTr" / "a.nii.gz"
     assert linked.is_symlink() and linked.resolve() == (tmp_path / "ct" / "a.nii.gz").resolve()
-    hard = new_dataset(tmp_path / "raw", 8, "Hard", source, channels=["MR"], target="CT", transfer="hardlink")
+    hard = new_dataset(tmp_path / "raw", 8, "Hard", source, asked(transfer="hardlink"))
     assert (hard / "targetsTr" / "a.nii.gz").stat().st_ino == (tmp_path / "ct" / "a.nii.gz").stat().st_ino
 
 
@@ -124,7 +128,7 @@ def test_groups_reach_the_data_set_and_patients_stay_whole(tmp_path, source):
     folder = build(tmp_path, source, groups=groups, test=["c"])
     assert json.loads((folder / "dataset.json").read_text())["groups"]["b"] == {"patient": "p1", "region": "neck"}
     with pytest.raises(GdmError, match=r"both trained on and tested\n  case: b"):
-        new_dataset(tmp_path / "raw", 8, "X", source, channels=["MR"], target="CT", groups=groups, test=["a"])
+        new_dataset(tmp_path / "raw", 8, "X", source, asked(groups=groups, test=("a",)))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,7 @@ def test_groups_must_name_every_case(tmp_path, source):
 def test_a_share_holds_out_whole_patients_and_repeats(tmp_path, source):
     names = []
     for number in (1, 2):
-        folder = new_dataset(tmp_path / "raw", number, "S", source, channels=["MR"], target="CT", test=["0.34"])
+        folder = new_dataset(tmp_path / "raw", number, "S", source, asked(test=("0.34",)))
         names.append([case.identifier for case in list_cases(folder, load_descriptor(folder), "Ts")])
     assert len(names[0]) == 1 and names[0] == names[1]
 

@@ -8,6 +8,7 @@ import pytest
 
 from gdmunet.cli.simulate_svct import main
 from gdmunet.conversion import demo_data, sparse_view_dataset
+from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, find_ct_files, make_sparse_view_dataset
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
@@ -37,12 +38,13 @@ def cts(tmp_path):
     return tmp_path / "ct"
 
 
-def make(cts, raw, settings=SETTINGS, options=None, **more):
-    return make_sparse_view_dataset(raw, 7, "Few", find_ct_files([cts]), settings, options, show_progress=False, **more)
+def make(cts, raw, settings=SETTINGS, **options):
+    options = SparseViewOptions(show_progress=False, **options)
+    return make_sparse_view_dataset(raw, 7, "Few", find_ct_files([cts]), settings, options)
 
 
 def test_the_data_set_is_complete_and_says_how_it_was_made(cts, tmp_path):
-    made = make(cts, tmp_path / "raw", options=SparseViewOptions(save_sinograms=True), test=["b"])
+    made = make(cts, tmp_path / "raw", save_sinograms=True, split=SplitOptions(("b",)))
     assert made.made == ("a", "b", "c") and made.kept == ()
     assert made.folder.name == "Dataset007_Few"
     descriptor = load_descriptor(made.folder)

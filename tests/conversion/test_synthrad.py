@@ -6,7 +6,7 @@ import pytest
 from synthrad_trees import training_2023, training_2025, validation_2025, write_case
 
 from gdmunet.cli import convert_synthrad as command
-from gdmunet.conversion.synthrad import convert_synthrad
+from gdmunet.conversion.synthrad import SynthradOptions, convert_synthrad
 from gdmunet.conversion.synthrad_files import challenge_groups, find_files, parse_name
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
@@ -19,7 +19,7 @@ def source(tmp_path):
 
 
 def convert(tmp_path, *folders, **options):
-    return convert_synthrad(folders, tmp_path / "raw", 503, show_progress=False, **options)
+    return convert_synthrad(folders, tmp_path / "raw", 503, options=SynthradOptions(show_progress=False, **options))
 
 
 def names_of(folder, split="Tr"):
@@ -191,7 +191,7 @@ def test_both_tasks_and_both_years_must_be_chosen_from(tmp_path, source):
     with pytest.raises(GdmError, match=r"more than one task(.|\n)*--task 1 or --task 2"):
         convert(tmp_path, source, year="2025")
     assert names_of(convert(tmp_path, source, year="2025", task=2).folder)[0] == "2ABA005"
-    old = convert_synthrad([source], tmp_path / "raw", 504, year="2023", show_progress=False)
+    old = convert_synthrad([source], tmp_path / "raw", 504, options=SynthradOptions(year="2023", show_progress=False))
     assert names_of(old.folder)[0] == "1BA001"
     with pytest.raises(GdmError, match="no case of a region, year and task"):
         convert(tmp_path, source, year="2023", task=2)

@@ -92,7 +92,7 @@ def test_metal_is_scanned_as_the_data_set_maker_stores_it(cts, tmp_path):
     array = head(0)
     array[12:15, 12:15] = 6000
     write_volume(cts / "a.nii.gz", array, GEOMETRY)
-    made = make_sparse_view_dataset(tmp_path / "raw", 7, "Few", {"a": cts / "a.nii.gz"}, SETTINGS, show_progress=False)
+    made = make_sparse_view_dataset(tmp_path / "raw", 7, "Few", {"a": cts / "a.nii.gz"}, SETTINGS)
     prepared(cts, "simulate", tmp_path / "out", predictor())
     trained, predicted = (
         read_volume(folder / "a_0000.nii.gz").array
