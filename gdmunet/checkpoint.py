@@ -173,7 +173,7 @@ def load_weights(path: Path) -> Checkpoint:
                 raise _foreign(path, "safetensors without gdmunet's description of the network")
             header = _parse_header(text, path)
             owners = _owners(header.network)
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no dict
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a dict
     except SafetensorError as error:
         raise _foreign(path, f"no whole safetensors file ({error})") from error
     _check_names(set(stored), owners, path)
@@ -245,7 +245,7 @@ def _check_shapes(weights: dict[str, torch.Tensor], spec: NetworkSpec, path: Pat
 
 def _foreign(path: Path, found: str) -> GdmError:
     return GdmError(
-        "the file is no checkpoint of gdmunet, or it is damaged",
+        "the file is not a checkpoint of gdmunet, or it is damaged",
         file=path,
         found=found,
         expected="a .safetensors file that gdm_train wrote",

@@ -74,7 +74,7 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
     Raises
     ------
     GdmError
-        Missing or unreadable or truncated file, not three-dimensional, several components a voxel, NaN or
+        Missing or unreadable or truncated file, not three-dimensional, several components per voxel, NaN or
         infinity, all voxels equal, or a direction that is not orthonormal.
     """
     stored, geometry = _read(Path(path), identifier)
@@ -124,7 +124,7 @@ def read_labels(path: Path, identifier: str | None = None) -> Volume:
             case=identifier,
             file=path,
             found=f"{array.min():g} to {array.max():g}, {array.dtype}",
-            expected="whole numbers from 0, one a structure",
+            expected="whole numbers from 0, one per structure",
             remedy="give the folder of label maps, not of images or probabilities",
         )
     return Volume(labels, geometry)

@@ -110,10 +110,10 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, kept):
 def test_foreign_files_are_refused(tmp_path):
     file = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(2)}, str(file))
-    with pytest.raises(GdmError, match="no checkpoint of gdmunet"):
+    with pytest.raises(GdmError, match="not a checkpoint of gdmunet"):
         load_weights(file)
     torch.save({"weight": torch.zeros(2)}, file)
-    with pytest.raises(GdmError, match="no checkpoint of gdmunet"):
+    with pytest.raises(GdmError, match="not a checkpoint of gdmunet"):
         load_weights(file)
     with pytest.raises(GdmError, match="missing"):
         load_weights(tmp_path / "absent.safetensors")

@@ -74,7 +74,7 @@ def test_only_three_axes_are_a_volume(tmp_path, shape):
 
 def test_several_values_a_voxel_are_an_error(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5, 2), np.float32), isVector=True), str(tmp_path / "a.mha"))
-    with pytest.raises(GdmError, match="one value a voxel"):
+    with pytest.raises(GdmError, match="one value per voxel"):
         read_volume(tmp_path / "a.mha", "head")
 
 

@@ -98,7 +98,7 @@ def _check(inputs: list[Path], output: Path) -> None:
 
 
 def _list_predictions(folder: Path) -> dict[str, Path]:
-    """Identifier to file; what is no volume (settings, summaries) is left aside."""
+    """Identifier to file; other files (settings, summaries) are not listed."""
     found = find_volumes(folder)
     if not found:
         raise GdmError("there are no predictions", file=folder, expected=f"files that end in {', '.join(FILE_ENDINGS)}")

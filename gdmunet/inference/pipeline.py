@@ -22,7 +22,7 @@ class Stage(Generic[T]):
         Threads, and the most jobs that are in work or wait to be taken; 0: jobs run where they are submitted, so
         that one case at a time is in memory.
     name
-        Of the threads.
+        Name of the threads.
 
     Notes
     -----

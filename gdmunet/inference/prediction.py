@@ -29,7 +29,7 @@ class Prediction:
     Attributes
     ----------
     identifier
-        Of the case.
+        Name of the case.
     array
         (z, y, x) float32 in the target's unit (HU for CT), inside the target's valid range.
     geometry

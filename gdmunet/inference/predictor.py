@@ -183,7 +183,7 @@ class Predictor:
     ) -> NetworkPrediction:
         """As `predict_prepared`, with the deviation of the members and the count of windows.
 
-        `offset` shifts the grid of windows by so many voxels.
+        `offset` shifts the grid of windows by that many voxels.
         """
         self.check_uncertainty(uncertainty)
         members, mirror_axes = flip_members(self.networks, self.mirror_axes), self.mirror_axes[:0]

@@ -19,7 +19,7 @@ from gdmunet.inference.windows import WindowGrid, check_step_size, importance_ma
 # (B, C, z, y, x) -> (B, 1, z, y, x)
 Network = Callable[[torch.Tensor], torch.Tensor]
 
-# Thin windows (2D slices) of several starts share a batch, as long as they lie within so many voxels.
+# Thin windows (2D slices) of several starts share a batch, as long as they lie within this many voxels.
 _LAYER_THICKNESS = 16
 
 

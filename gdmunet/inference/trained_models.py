@@ -26,7 +26,7 @@ from gdmunet.results import (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Networks of one model folder, one a fold, the plans that they were trained with, and how they are sampled."""
+    """Networks of one model folder, one per fold, the plans that they were trained with, and how they are sampled."""
 
     networks: list[Generator]
     plans: Plans
@@ -152,7 +152,7 @@ def load_model(
     model = ModelFolder(Path(model_folder))
     if not model.plans.is_file():
         raise GdmError(
-            "this is no model folder",
+            "this is not a model folder",
             file=model_folder,
             found=f"no {model.plans.name} in it",
             expected=f"results/{MODEL_LAYOUT}",

@@ -18,9 +18,9 @@ class WindowGrid:
     Attributes
     ----------
     shape
-        Of the volume, voxels.
+        Size of the volume, voxels.
     window
-        Of one window, voxels.
+        Size of one window, voxels.
     starts
         First voxel of the windows along each axis; the grid is their product. A window may reach beyond the
         volume (negative starts as well).
@@ -84,7 +84,8 @@ def importance_map(window: Shape, floor: float = 1e-6) -> np.ndarray:
     for axis, size in enumerate(window):
         hann = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
         weights *= hann.reshape([-1 if i == axis else 1 for i in range(3)])
-    return np.maximum(weights / weights.max(), floor).astype(np.float32)
+    importance: np.ndarray = np.maximum(weights / weights.max(), floor)
+    return importance.astype(np.float32)
 
 
 def _stride(size: int, step_size: float) -> int:

@@ -34,7 +34,7 @@ class ItkFormat(VolumeFormat):
             size, components = reader.GetSize(), reader.GetNumberOfComponents()
             if len(size) != 3 or components != 1:
                 raise GdmError(
-                    "not a three-dimensional volume of one value a voxel",
+                    "not a three-dimensional volume of one value per voxel",
                     found=f"size {size} (x, y, ...), {counted(components, 'value')} per voxel",
                     expected="three axes, one value",
                     remedy="split a 4D series into one file a volume (one channel each); stack 2D slices first",

@@ -123,7 +123,7 @@ def test_an_archive_whose_model_does_not_load_leaves_nothing(archive, tmp_path):
 
 def test_a_model_with_a_broken_fold_is_not_exported(model_folder, tmp_path):
     shutil.copy(model_folder / "plans.json", model_folder / "fold_1" / "checkpoint_best.safetensors")
-    with pytest.raises(GdmError, match="no checkpoint of gdmunet"):
+    with pytest.raises(GdmError, match="not a checkpoint of gdmunet"):
         export_model(model_folder, tmp_path / "model.zip")
     assert not (tmp_path / "model.zip").exists()
 

@@ -224,7 +224,7 @@ def test_folds_and_checkpoints_that_are_not_there_are_named(model_folder):
         Predictor.from_folder(model_folder, checkpoint="final")
     with pytest.raises(GdmError, match="unknown checkpoint"):
         Predictor.from_folder(model_folder, checkpoint="newest")
-    with pytest.raises(GdmError, match="no model folder"):
+    with pytest.raises(GdmError, match="not a model folder"):
         Predictor.from_folder(model_folder / "fold_0")
 
 

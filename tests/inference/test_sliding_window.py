@@ -4,6 +4,8 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gdmunet.errors import GdmError
 from gdmunet.inference.sliding_window import WindowCount, predict_volume
@@ -216,3 +218,43 @@ def test_memory_is_the_output_and_one_slab():
     slab, windows = volume_bytes * 16 / 96, 8 * 16**3 * 4
     assert volume_bytes + slab < peak < volume_bytes + slab + windows
     assert volume_bytes + peak < 3 * volume_bytes  # with the condition
+
+
+THREE = st.tuples(*(st.integers(1, 14),) * 3)
+WINDOWS = st.tuples(*(st.integers(1, 9),) * 3)
+STEPS = st.floats(0.05, 1.0)
+
+
+@given(THREE, WINDOWS, STEPS)
+def test_any_grid_covers_its_volume_in_steps_of_at_most_the_asked_length(shape, window, step_size):
+    grid = plan_windows(shape, window, step_size)
+    for length, size, starts in zip(shape, window, grid.starts, strict=True):
+        assert min(starts) <= 0 and max(starts) + size >= length
+        assert all(0 < after - before <= max(1, int(size * step_size)) for before, after in itertools.pairwise(starts))
+    weights = np.zeros(shape)
+    for corner in itertools.product(*grid.starts):
+        weights[tuple(slice(max(c, 0), max(c + w, 0)) for c, w in zip(corner, window, strict=True))] += 1
+    assert weights.min() >= 1
+
+
+@given(THREE, WINDOWS, STEPS, st.integers(1, 4), st.booleans())
+def test_the_identity_gives_any_volume_back_however_it_is_cut(shape, window, step_size, batch_size, mirrored):
+    values = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    axes = (0, 1, 2) if mirrored else ()
+    prediction = predict_volume(
+        first_channel, values, window, step_size=step_size, batch_size=batch_size, mirror_axes=axes
+    )
+    np.testing.assert_allclose(prediction, values[0], atol=1e-5)
+
+
+@given(THREE, WINDOWS, STEPS, st.integers(0, 2**32 - 1))
+def test_any_body_is_predicted_and_only_windows_without_body_are_filled(shape, window, step_size, seed):
+    mask = np.random.default_rng(seed).random(shape) < 0.05
+    values = np.ones((1, *shape), np.float32)
+    seen = []
+    prediction = predict_volume(
+        first_channel, values, window, step_size=step_size, mask=mask, background_value=-1.0, progress=seen.append
+    )
+    assert seen[-1].total == seen[-1].predicted + seen[-1].skipped == plan_windows(shape, window, step_size).count
+    assert (prediction[mask] > -1).all() and (prediction >= -1 - 1e-5).all() and (prediction <= 1 + 1e-5).all()
+    assert mask.any() or (prediction == -1).all()

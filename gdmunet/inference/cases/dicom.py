@@ -152,7 +152,7 @@ class DicomCases(CaseSource):
             raise GdmError(
                 "only a predicted CT can be written as a DICOM series",
                 found=f"a model that predicts {predictor.descriptor.target_name}",
-                remedy="leave --dicom-out away",
+                remedy="leave --dicom-out out",
             )
 
     def list_cases(self) -> list[Case]:
@@ -161,7 +161,7 @@ class DicomCases(CaseSource):
         return with_masks(conditions, self.mask_folder, self._ending)
 
     def read(self, case: Case) -> CaseVolumes:
-        """Read the series of a case, one a channel, and its mask where there is one."""
+        """Read the series of a case, one per channel, and its mask where there is one."""
         name, folder = case.identifier, case.conditions[0]
         found = scan_series(folder, name)
         chosen = [choose_series(found, wanted, folder=folder, case=name) for wanted in self._wanted]

@@ -68,7 +68,7 @@ def gather_case(
     Parameters
     ----------
     condition
-        One volume, or one a channel: array (z, y, x), SimpleITK image, `Volume`, path of a file, or of a folder
+        One volume, or one per channel: array (z, y, x), SimpleITK image, `Volume`, path of a file, or of a folder
         that holds one DICOM series.
     channels
         The modality words of the channels that are needed.
@@ -178,7 +178,7 @@ def _name_of(source: VolumeInput) -> str:
 
 def _not_a_volume(name: str, found: str) -> GdmError:
     return GdmError(
-        "not a three-dimensional volume of one value a voxel",
+        "not a three-dimensional volume of one value per voxel",
         case=name,
         found=found,
         expected="three axes (z, y, x)",
