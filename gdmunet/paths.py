@@ -1,4 +1,4 @@
-"""The three folders, and the only place that reads the environment. Only the commands call it."""
+"""The three folders, and the only place that reads the environment. Only the commands and their workflows call it."""
 
 from __future__ import annotations
 

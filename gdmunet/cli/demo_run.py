@@ -20,11 +20,12 @@ from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.references import ReferenceCase, score_references
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
+from gdmunet.paths import FolderName
 from gdmunet.peak_memory import PeakMemory
 from gdmunet.plan_names import ConfigurationName, PresetName, default_plans_name
 from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
-from gdmunet.workflows.requests.declaration import FolderName, Request
+from gdmunet.workflows.requests.declaration import Request
 from gdmunet.workflows.requests.demonstration import DemoRequest
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
@@ -93,7 +94,7 @@ class DemoStep:
 
     def command(self, out: Path) -> CommandLine:
         """The command line, with the demonstration's own folders."""
-        folders: dict[FolderName, Path] = {name: out / name for name in get_args(FolderName)}
+        folders: dict[FolderName, str] = {name: str(out / name) for name in get_args(FolderName)}
         return command_line(self.request, folders)
 
 

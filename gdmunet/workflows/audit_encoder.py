@@ -46,14 +46,14 @@ def audit_encoder(request: AuditEncoderRequest, folders: Folders) -> AuditResult
     """
     units, volumes = _from_files(request) if request.input else _from_dataset(request, folders)
     encoder = _choose(request, units, folders)
-    found = _audit(encoder, volumes, request, request.encoder)
+    audited = _audit(encoder, volumes, request, request.encoder)
     random = None
     if request.random:
         random = _audit(randomise(copy.deepcopy(encoder), request.seed), volumes, request, "random weights")
     if request.json:
-        audits = {"audit": found, "random": random}
+        audits = {"audit": audited, "random": random}
         save_json({name: plain_numbers(audit) for name, audit in audits.items() if audit}, request.json)
-    return AuditResult(found, random)
+    return AuditResult(audited, random)
 
 
 def _audit(
@@ -100,15 +100,15 @@ def _from_files(request: AuditEncoderRequest) -> tuple[VolumeUnits, dict[str, np
 
 
 def _list(files: tuple[Path, ...]) -> list[Path]:
-    found: list[Path] = []
+    listed: list[Path] = []
     for path in files:
         if path.is_dir():
-            found += sorted(p for p in path.iterdir() if p.name.endswith(FILE_ENDINGS) and not p.name.startswith("."))
+            listed += sorted(p for p in path.iterdir() if p.name.endswith(FILE_ENDINGS) and not p.name.startswith("."))
         else:
-            found.append(path)
-    if not found:
+            listed.append(path)
+    if not listed:
         raise GdmError("there are no volumes", file=files[0], expected=f"files ending in {', '.join(FILE_ENDINGS)}")
-    return found
+    return listed
 
 
 def _standardised(array: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def _refuse_other_weights(fold: FoldFolder, request: TrainRequest) -> None:
 
 def _refuse_other_settings(weights: Path, request: TrainRequest) -> None:
     """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
-    trainer = find_trainer(request.trainer).derive(request.overrides)
+    trainer: type[Trainer] = find_trainer(request.trainer).derive(request.overrides)
     saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
     if changed := changed_settings(saved, present, saved.keys() & present.keys()):
         raise GdmError(
