@@ -7,12 +7,11 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
+from typing import Any, Self
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.data_loader import SlimDataLoaderBase
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
 from gdmunet.errors import SIGNALLED, GdmError
 from gdmunet.training.patches.augmentation import Augmentation
@@ -20,15 +19,17 @@ from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.source import PatchSource
 
 
-class PatchLoader(SlimDataLoaderBase):
-    """batchgenerators loader over a `PatchSource`; worker k of n makes batches k, k + n, ... after `start`.
+class PatchLoader:
+    """Endless batches of a `PatchSource`; worker k of n makes batches k, k + n, ... after `start`.
 
     Parameters
     ----------
     source, augmentation
         What to draw.
     batch_size
-        Patches that this rank gets a batch.
+        Patches of a batch that this rank gets.
+    workers
+        Processes that share the batches; 0: they are made in this process.
     start
         Number of the first batch.
     first_place
@@ -44,24 +45,24 @@ class PatchLoader(SlimDataLoaderBase):
         start: int = 0,
         first_place: int = 0,
     ) -> None:
-        super().__init__(source, batch_size, max(1, workers))
-        self.source, self.augmentation = source, augmentation
+        self.source, self.augmentation, self.batch_size = source, augmentation, batch_size
         self.first_place, self._next = first_place, start
-        self._in_worker, self._placed = workers > 0, False
+        self._stride = max(1, workers)
 
-    def generate_train_batch(self) -> dict:
+    def set_thread_id(self, worker: int) -> None:
+        """Begin as a worker; batchgenerators calls it there."""
+        self._next += worker
+        _leave_signals_to_the_trainer()
+        torch.set_num_threads(1)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
         """One batch as the dictionary that batchgenerators passes on."""
-        if not self._placed:
-            self._placed = True
-            self._next += self.thread_id
-            if self._in_worker:
-                _leave_signals_to_the_trainer()
-                torch.set_num_threads(1)
-        drawn = [
-            self.source.draw(self._next, self.first_place + place, self.augmentation)
-            for place in range(self.batch_size)
-        ]
-        self._next += self.number_of_threads_in_multithreaded or 1
+        places = range(self.first_place, self.first_place + self.batch_size)
+        drawn = [self.source.draw(self._next, place, self.augmentation) for place in places]
+        self._next += self._stride
         samples = [sample for _, sample in drawn]
         return {
             "condition": np.stack([s.condition for s in samples]),
@@ -72,7 +73,7 @@ class PatchLoader(SlimDataLoaderBase):
 
     def next_batch(self) -> Batch:
         """The next batch, made in this process."""
-        return Batch.from_arrays(self.generate_train_batch())
+        return Batch.from_arrays(next(self))
 
 
 class BatchStream:
@@ -83,9 +84,9 @@ class BatchStream:
     """
 
     def __init__(self, loader: PatchLoader, workers: int, pin_memory: bool) -> None:
-        self._pin = pin_memory
+        self._loader, self._pin = loader, pin_memory
         self._fetcher: ThreadPoolExecutor | None = None
-        self._augmenter: SingleThreadedAugmenter | MultiThreadedAugmenter = SingleThreadedAugmenter(loader, None)
+        self._augmenter: MultiThreadedAugmenter | None = None
         if workers:
             self._augmenter = MultiThreadedAugmenter(loader, None, workers, num_cached_per_queue=2, wait_time=0.002)
             self._fetcher = ThreadPoolExecutor(1, "patches")
@@ -112,7 +113,7 @@ class BatchStream:
         for the rest of a message whose sender is gone (a whole job that is sent SIGTERM). They only read files.
         """
         augmenter = self._augmenter
-        if self._fetcher is None or not isinstance(augmenter, MultiThreadedAugmenter):
+        if self._fetcher is None or augmenter is None:
             return
         atexit.unregister(self.close)
         augmenter.abort_event.set()
@@ -141,7 +142,7 @@ class BatchStream:
             )
 
     def _fetch(self) -> Batch:
-        batch = Batch.from_arrays(next(self._augmenter))
+        batch = self._loader.next_batch() if self._augmenter is None else Batch.from_arrays(next(self._augmenter))
         return batch.pinned() if self._pin else batch
 
 

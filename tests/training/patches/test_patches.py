@@ -50,8 +50,8 @@ def test_a_stream_that_starts_later_continues_the_same_batches(toy):
 
 
 def test_two_ranks_share_the_batch_of_one(toy):
-    whole = PatchLoader(source_of(toy), Augmentation(), 4, 0).generate_train_batch()
-    halves = [PatchLoader(source_of(toy), Augmentation(), 2, 0, first_place=k).generate_train_batch() for k in (0, 2)]
+    whole = next(PatchLoader(source_of(toy), Augmentation(), 4, 0))
+    halves = [next(PatchLoader(source_of(toy), Augmentation(), 2, 0, first_place=k)) for k in (0, 2)]
     assert np.array_equal(whole["condition"], np.concatenate([half["condition"] for half in halves]))
 
 

@@ -1,0 +1,76 @@
+"""What passes between the loop and a trainer's hooks are values, and a trainer needs nothing else."""
+
+import pytest
+import torch
+from short_trainers import batch_for, loop_of, short
+from toy import toy_configuration
+
+from gdmunet.dataset import DatasetDescriptor
+from gdmunet.training.loop import loop as loop_module
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.loop.step import add_gradients, begin_step
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gdmunet.training.trainers.flow_matching import FlowMatchingTrainer
+from gdmunet.training.trainers.gdm import GDMTrainer
+from gdmunet.training.trainers.step import Generated, Term
+
+
+class Doubled(FidelityTrainer):
+    """Hands a tensor from one hook to the other, and hides a term from the journal."""
+
+    def generate(self, batch):
+        return Generated(self.step.network(batch.condition), {"factor": torch.tensor(2.0)})
+
+    def loss_terms(self, batch, prediction):
+        (fidelity,) = super().loss_terms(batch, prediction).values()
+        return {"fidelity": fidelity, "hidden": Term(batch.context["factor"] * fidelity, reported=False)}
+
+
+class Plain(FidelityTrainer):
+    def generate(self, batch):
+        return self.step.network(batch.condition)
+
+    def loss_terms(self, batch, prediction):
+        (fidelity,) = super().loss_terms(batch, prediction).values()
+        return {"fidelity": fidelity, "more": 2 * fidelity}
+
+
+def gradients_after_a_step(toy, kind):
+    loop = loop_of(toy, kind)
+    loop.begin_step()
+    add_gradients(loop.trainer, batch_for(loop))
+    return [parameter.grad for parameter in loop.state.network.parameters()], loop.trainer.step.notes
+
+
+def test_context_goes_from_generate_to_the_losses_and_a_hidden_term_still_counts(toy):
+    """A plain tensor does in either place."""
+    (values, notes), (plain, all_notes) = (gradients_after_a_step(toy, kind) for kind in (Doubled, Plain))
+    assert all(torch.equal(one, other) for one, other in zip(values, plain, strict=True))
+    assert (set(notes), set(all_notes)) == ({"loss_fidelity"}, {"loss_fidelity", "loss_more"})
+
+
+@pytest.mark.parametrize("kind", [FidelityTrainer, FlowMatchingTrainer])
+def test_a_trainer_is_built_from_values_and_steps_where_there_is_no_data_at_all(kind):
+    """No cases, no folders, no device: how the memory of a step is counted before anything is prepared."""
+    nowhere = torch.device("meta")
+    kind = type("InFloat32", (kind,), {"precision": "float32"})
+    trainer = kind(toy_configuration(), DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1), nowhere)
+    state = TrainingState.fresh(trainer)
+    begin_step(trainer, state, print)
+    volumes = torch.empty(2, 1, 16, 16, 16, device=nowhere)
+    add_gradients(trainer, Batch(volumes, volumes, volumes, ("a", "b")))
+    assert all(parameter.grad.device.type == "meta" for parameter in state.network.parameters())
+
+
+def test_filling_the_bank_has_a_bar_of_its_own(toy, monkeypatch):
+    bars = []
+
+    class Bar(loop_module.Progress):
+        def __init__(self, title, total, *arguments, **named):
+            bars.append((title, total))
+            super().__init__(title, total, *arguments, **named)
+
+    monkeypatch.setattr(loop_module, "Progress", Bar)
+    loop_of(toy, short(GDMTrainer)).train(0)
+    assert bars == [("epoch 1/2", 4), ("epoch 2/2", 4), ("filling the feature bank", 2)]
