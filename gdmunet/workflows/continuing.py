@@ -5,26 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from gdmunet import commands
 from gdmunet.errors import COMMAND, CommandLine, GdmError
+from gdmunet.paths import Folders
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.registry import find_trainer, named_trainers
 from gdmunet.training.trainers.settings import format_value, parts_of_name
+from gdmunet.workflows.requests.completion import with_folders
+from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
 
 # Runs that an error lists.
 _LISTED = 8
 
 
-def continuing_command(request: TrainRequest, plans: str) -> CommandLine:
-    """The user's own training, with ``--c``."""
-    return _command(request, plans, request.fold, request.trainer, request.overrides)
-
-
-def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, results: ResultsFolder) -> GdmError:
+def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, folders: Folders) -> GdmError:
     """The error for a run without a saved state: it lists the runs beside it that have one."""
-    runs = sorted(set(_runs(request, data, results)), key=lambda run: (run[0] != data.fold, str(run[1])))
+    runs = sorted(set(_runs(request, data, folders)), key=lambda run: (run[0] != data.fold, str(run[1])))
     found = f"no {folder.resume.name}"
     if not runs:
         return GdmError(
@@ -44,16 +41,27 @@ def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolde
     )
 
 
-def _runs(request: TrainRequest, data: FoldData, results: ResultsFolder) -> Iterator[tuple[str, CommandLine]]:
+def _runs(request: TrainRequest, data: FoldData, folders: Folders) -> Iterator[tuple[str, CommandLine]]:
     """Fold and command of every run of these plans that was stopped."""
-    for model in results.models():
+    for model in ResultsFolder(folders.results).models():
         name, plans = model.name, data.plans
         if (model.dataset, name.plans, name.configuration) != (plans.dataset_name, plans.name, data.configuration.name):
             continue
         for fold in model.folds():
             stopped = fold.resume.is_file() and not fold.checkpoint("final").is_file()
             if stopped and (spelled := _spelled(request, model, fold)) is not None:
-                yield fold.fold, _command(request, plans.name, fold.fold, *spelled)
+                trainer, settings = spelled
+                run = TrainRequest(
+                    dataset=request.dataset,
+                    configuration=request.configuration,
+                    fold=fold.fold,
+                    trainer=trainer,
+                    plans=request.plans,
+                    settings=settings,
+                    continue_training=True,
+                    device=request.device,
+                )
+                yield fold.fold, with_folders(command_line(run), folders)
 
 
 def _spelled(request: TrainRequest, model: ModelFolder, fold: FoldFolder) -> tuple[str, dict[str, str]] | None:
@@ -73,10 +81,3 @@ def _spelled(request: TrainRequest, model: ModelFolder, fold: FoldFolder) -> tup
         return (spelling, changed) if kind.derive(changed).__name__ == label else None
     except GdmError:  # settings of another version
         return None
-
-
-def _command(request: TrainRequest, plans: str, fold: str, trainer: str, overrides: dict[str, str]) -> CommandLine:
-    settings = [f"{name}={text}" for name, text in overrides.items()]
-    device = ["-device", request.device] if request.device else []
-    flags = ["-tr", trainer, "-p", plans, *(["--set", *settings] if settings else []), *device, "--c"]
-    return commands.train(request.dataset, request.configuration, fold, *flags)

@@ -18,7 +18,7 @@ from gdmunet.paths import Folders
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.quantities import counted, memory_size
-from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder, ValidatedCheckpoint
+from gdmunet.results import FoldFolder, ModelFolder, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.interruption import FoldLock
@@ -31,7 +31,7 @@ from gdmunet.training.patches.stream import default_loader_workers
 from gdmunet.training.trainers.registry import find_trainer, nearest_named
 from gdmunet.training.trainers.settings import format_value
 from gdmunet.training.trainers.trainer import Trainer
-from gdmunet.workflows.continuing import continuing_command, nothing_to_continue
+from gdmunet.workflows.continuing import nothing_to_continue
 from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
@@ -87,13 +87,13 @@ def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -
         _validate(data, folder, request.validate, folders, device, request.show_progress)
         return model.path
     if request.continue_training and not folder.resume.is_file():
-        raise nothing_to_continue(request, data, folder, ResultsFolder(folders.results))
+        raise nothing_to_continue(request, data, folder, folders)
     loop = open_loop(kind, data, folders, device, request.show_progress)
     if distributed.rank() > 0:
         _train(loop, request)
         return model.path
     with FoldLock(folder.path):
-        _check_start(folder, request, plans)
+        _check_start(folder, request)
         save_json(plans, model.plans)
         save_json(loop.trainer.settings(), folder.settings)
         _train(loop, request)
@@ -187,7 +187,7 @@ def _check_fold(plans: Plans, request: TrainRequest) -> None:
         raise
 
 
-def _check_start(folder: FoldFolder, request: TrainRequest, plans: Plans) -> None:
+def _check_start(folder: FoldFolder, request: TrainRequest) -> None:
     if request.continue_training:
         return
     trained = folder.trained_files()
@@ -197,7 +197,7 @@ def _check_start(folder: FoldFolder, request: TrainRequest, plans: Plans) -> Non
             file=folder.path,
             found=", ".join(path.name for path in trained),
             remedy="run {command}, or start over with --overwrite",
-            command=continuing_command(request, plans.name),
+            command=command_line(replace(request, continue_training=True)),
         )
     for file in (folder.journal, folder.log, folder.progress_figure, *trained):
         file.unlink(missing_ok=True)

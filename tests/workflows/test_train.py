@@ -61,9 +61,9 @@ def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     with pytest.raises(GdmError, match="nothing to continue"):
         train(request(continue_training=True), folders)
     train(request(fold="all"), folders)
-    with pytest.raises(GdmError, match="--c, or start over with --overwrite") as error:
+    with pytest.raises(GdmError, match="or start over with --overwrite") as error:
         train(request(fold="all"), folders)
-    assert words_of(error.value)[:2] == ["901", "3d_fullres"] and words_of(error.value)[-1] == "--c"
+    assert words_of(error.value)[:3] == ["901", "3d_fullres", "all"] and "--c" in words_of(error.value)
     train(request(fold="all", overwrite=True), folders)
     train(request(fold="all", continue_training=True), folders)
 
@@ -112,7 +112,7 @@ def test_continuing_with_other_settings_lists_the_runs_that_can_be_continued(fol
         commands = [line.split() for line in str(error.value).splitlines() if "gdm_train" in line]
         assert commands[0] == ["gdm_train", *words_of(error.value)]
         assert len(commands) == (1 if trainer == "FidelityTrainer" else 2)
-        spelled = next(words for words in commands if ("Mine" in words[5]) == ("Mine" in trainer))
+        spelled = next(words for words in commands if ("Mine" in " ".join(words)) == ("Mine" in trainer))
         assert main([*spelled[1:], *places, "-np", "0", "--no_pbar"]) == 0
         assert f"model: {wanted}" in capsys.readouterr().out
         assert (wanted / "fold_all" / "checkpoint_final.safetensors").is_file()
