@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
+from memory_model import DATASET, configuration_of
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.convolutional import ConvolutionalEncoder
@@ -24,9 +26,11 @@ from gdmunet.encoders.medicalnet import MedicalNetEncoder, MedicalNetwork
 from gdmunet.encoders.medvae import MedVaeEncoder, MedVaeNetwork
 from gdmunet.encoders.mini import build_tiny, random_mini
 from gdmunet.encoders.nnssl import FEATURES, residual_encoder_l
-from gdmunet.plans import NetworkSpec, NormalizationSpec
-from gdmunet.preprocessing.memory import LiveBytes, training_footprint
-from gdmunet.training.trainers.feature_footprint import feature_footprint
+from gdmunet.plans import EncoderSpec, NetworkSpec, NormalizationSpec
+from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.preprocessing.planned_step import PlannedStep
+from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.trainers.perceptual import PerceptualTrainer
 
 UNITS = VolumeUnits(NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 1000.0), -1000.0, "CT")
 GENERATOR = NetworkSpec(
@@ -71,8 +75,9 @@ def weight_bytes(encoder: FrozenEncoder) -> int:
 def predicted(encoder: FrozenEncoder, edge: int) -> int:
     """The encoder's share of a step with one patch, as plans count it."""
     patch = (edge,) * 3
-    alone = training_footprint(GENERATOR, patch, 1, "float32")
-    return feature_footprint(alone, GENERATOR, patch, 1, "float32", encoder, bank=0).encoder
+    spec = EncoderSpec("benchmark", "0" * 64, 3, None, encoder.levels, "not stated")
+    configuration = replace(configuration_of(GENERATOR, patch), encoder=spec)
+    return StepMemory(PerceptualTrainer, linear=False)(PlannedStep(configuration, DATASET, "float32", encoder)).encoder
 
 
 def measured(encoder: FrozenEncoder, edge: int) -> list[int]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,14 +20,17 @@ import torch
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS, Preset
 from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.loop.step import begin_step, take_step
+from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 GOAL = 0.1
+DATASET = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ def main() -> int:
     worst = 0.0
     for combination in COMBINATIONS:
         spec, patch = network_of(combination, small=not on_gpu)
-        predicted = FidelityTrainer.footprint(spec, patch, combination.batch_size, precision).total
+        configuration = replace(configuration_of(spec, patch), batch_size=combination.batch_size)
+        predicted = StepMemory(FidelityTrainer)(PlannedStep(configuration, DATASET, precision)).total
         measured = measure(spec, patch, combination.batch_size, device)
         cells = [combination.name, " x ".join(map(str, patch)), str(combination.batch_size), f"{predicted / 1e6:.0f}"]
         for value in measured:
@@ -140,8 +144,7 @@ class Training:
     @classmethod
     def of(cls, spec: NetworkSpec, patch: tuple[int, ...], device: torch.device) -> Training:
         """With network, optimiser and EMA."""
-        dataset = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
-        trainer = FidelityTrainer(configuration_of(spec, patch), dataset, device)
+        trainer = FidelityTrainer(configuration_of(spec, patch), DATASET, device)
         return cls(trainer, TrainingState.fresh(trainer))
 
     def step(self, batch: Batch) -> None:

@@ -10,9 +10,11 @@ import argparse
 import statistics
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from memory_model import DATASET, configuration_of
 
 from gdmunet.device import find_device
 from gdmunet.encoders.base import VolumeUnits
@@ -20,6 +22,7 @@ from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.networks import build_network
 from gdmunet.plans import NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.training.coordination.coordinator import Coordinator
@@ -28,6 +31,7 @@ from gdmunet.training.drift.bank import FeatureBank
 from gdmunet.training.drift.loss import drift_loss
 from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.tokens import extract_tokens, plan_tokens, token_sets
+from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.gdm import GDMTrainer, chosen_levels
 
 
@@ -62,9 +66,9 @@ class Bench:
         torch.manual_seed(0)
         self.network = build_network(self.spec).to(self.device)
         units = VolumeUnits(NormalizationSpec("affine", (-1024.0, 3071.0), -80.0, 360.0), -1024.0, "CT")
-        chosen = choose_encoder(arguments.encoder, units, 3, EncoderOptions(Path("encoders"))).encoder
-        assert chosen is not None
-        self.encoder = chosen.to(self.device)
+        choice = choose_encoder(arguments.encoder, units, 3, EncoderOptions(Path("encoders")))
+        assert choice.encoder is not None
+        self.encoder_spec, self.encoder = choice.spec, choice.encoder.to(self.device)
         shape = (arguments.batch, 1, *patch)
         self.condition, self.target = (torch.randn(shape, device=self.device) for _ in range(2))
         self.mask = torch.ones(shape, device=self.device)
@@ -161,10 +165,12 @@ def main() -> None:
     for name, seconds in parts.items():
         print(f"| {name} | {1000 * seconds:.1f} ms | {100 * seconds / whole:.0f} % |")
     print(f"method / fidelity: {whole / parts['fidelity step, all of it']:.2f}")
-    patch = (arguments.patch,) * 3
+    planned = replace(
+        configuration_of(bench.spec, (arguments.patch,) * 3), batch_size=arguments.batch, encoder=bench.encoder_spec
+    )
     predicted = {
-        "fidelity": GDMTrainer.footprint(bench.spec, patch, arguments.batch, bench.precision),
-        "method": GDMTrainer.footprint(bench.spec, patch, arguments.batch, bench.precision, bench.encoder),
+        name: StepMemory(GDMTrainer)(PlannedStep(planned, DATASET, bench.precision, encoder))
+        for name, encoder in (("fidelity", None), ("method", bench.encoder))
     }
     for name, step in (("fidelity", bench.fidelity_step), ("method", bench.method_step)):
         measured = _peak(bench, step)

@@ -6,11 +6,14 @@ and losses use them; they decide in which precision a feature map is kept, and s
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
+
+from gdmunet.device import Precision
 
 _LOWER = (
     "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear addmm addmv addbmm baddbmm bmm mm "
@@ -55,6 +58,11 @@ class CudaAutocast(TorchFunctionMode):
         if id(tensor) not in self._casts:
             self._casts[id(tensor)] = tensor.to(self.dtype)
         return self._casts[id(tensor)]
+
+
+def as_on_cuda(precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Mixed precision as a CUDA device has it, for tensors on any device; nothing for float32."""
+    return contextlib.nullcontext() if precision == "float32" else CudaAutocast(getattr(torch, precision))
 
 
 def _to_float32(tensor: torch.Tensor) -> torch.Tensor:

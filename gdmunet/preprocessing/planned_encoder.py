@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
-from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec, Reason
-
-
-class TrainerFootprint(Protocol):
-    """A trainer's prediction of its peak memory."""
-
-    def __call__(
-        self,
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        """Peak bytes of one training step, by part; `encoder` is the frozen one that the trainer would use."""
-        ...
-
-
-def largest_footprint(footprints: Sequence[TrainerFootprint]) -> TrainerFootprint:
-    """Of several trainers that one plan serves: at every size, the one that needs most."""
-
-    def largest(*arguments: Any, **named: Any) -> MemoryFootprint:
-        return max((footprint(*arguments, **named) for footprint in footprints), key=lambda memory: memory.total)
-
-    return largest
+from gdmunet.plans import EncoderSpec, Reason
 
 
 @dataclass(frozen=True)

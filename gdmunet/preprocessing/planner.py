@@ -11,11 +11,12 @@ from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector, triple
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Plans, Reason
+from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder
+from gdmunet.preprocessing.planned_step import StepTrial
 from gdmunet.preprocessing.planning_options import CONFIGURATIONS, PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.reasons import format_reasons
@@ -95,18 +96,13 @@ def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: Plan
     intensities = plan_intensities(fingerprint, descriptor)
     units = VolumeUnits(intensities.target, intensities.background, descriptor.target_name, transpose)
     encoders = _choose_encoders(options, units)
-    modules = {dimensions: planned.module for dimensions, planned in encoders.items()}
-
-    def footprint(network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int) -> MemoryFootprint:
-        encoder = modules.get(network.dimensions)
-        return options.footprint(network, patch_size, batch_size, options.precision, encoder)
-
+    trial = StepTrial(options.footprint, descriptor, options.precision, transpose, intensities, encoders)
     problem = SizingProblem(
         PRESETS[options.preset],
         len(descriptor.channels),
         intensities.residual_channel,
         round(options.budget_gb * 1e9),
-        footprint,
+        trial,
         slice_axis=None if descriptor.simulation is None else transpose.index(0),
     )
     return _Task(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.plan_names import PresetName, default_plans_name
-from gdmunet.preprocessing.planned_encoder import ChooseEncoder, TrainerFootprint
+from gdmunet.preprocessing.planned_encoder import ChooseEncoder
+from gdmunet.preprocessing.planned_step import CountMemory
 from gdmunet.preprocessing.presets import PRESETS
 
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
@@ -25,7 +26,7 @@ class PlanningOptions:
     trainer, precision
         Trainer whose step must fit the memory, and the precision of its forward pass.
     footprint
-        The trainer's prediction of its peak memory.
+        The trainer's prediction of the peak memory of a step.
     choose
         Chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
     memory_budget_gb
@@ -42,7 +43,7 @@ class PlanningOptions:
     preset: PresetName
     trainer: str
     precision: Precision
-    footprint: TrainerFootprint
+    footprint: CountMemory
     choose: ChooseEncoder | None = None
     memory_budget_gb: float | None = None
     name: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 
@@ -38,6 +40,15 @@ def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     total = value.detach().clone()
     dist.all_reduce(total)
     return total
+
+
+def sum_counts(counts: Sequence[int], device: torch.device) -> list[int]:
+    """Sum of every count over all processes, which must all ask; nothing is sent where there is one alone."""
+    if world_size() == 1:
+        return list(counts)
+    total = torch.tensor(counts, device=device)
+    dist.all_reduce(total)
+    return [int(count) for count in total.tolist()]
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

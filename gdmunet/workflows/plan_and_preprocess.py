@@ -11,11 +11,13 @@ from gdmunet.encoders.download import DownloadOptions
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing import fingerprint as fingerprints
-from gdmunet.preprocessing.planned_encoder import EncoderWish, largest_footprint
+from gdmunet.preprocessing.planned_encoder import EncoderWish
+from gdmunet.preprocessing.planned_step import largest_memory
 from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
 from gdmunet.quantities import counted
+from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows import preprocess as preparation
@@ -108,7 +110,7 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
     dataset_folder = find_dataset(folders.raw, dataset)
     options = PlanningOptions(
         preset=request.planner,
-        footprint=largest_footprint([kind.footprint for kind in served]),
+        footprint=largest_memory([StepMemory(kind) for kind in served]),
         choose=_encoder_wish(request, folders, device) if served[-1].uses_encoder else None,
         trainer=" and ".join(kind.__name__ for kind in served),
         precision=served[0].precision_on(device),

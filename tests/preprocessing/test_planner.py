@@ -10,12 +10,14 @@ from gdmunet.networks import build_network
 from gdmunet.plan_names import default_plans_name
 from gdmunet.plans import MemoryFootprint, Plans
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
-from gdmunet.preprocessing.memory import training_footprint
+from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.scan import ScanSettings
 from gdmunet.serialization import from_json, save_json, to_json
+from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.workflows.plan import run_planning
 
 
@@ -50,8 +52,10 @@ def descriptor(channels=("MR",), target="CT", cases=3, **others):
     return DatasetDescriptor(names, target, ".nii.gz", cases, **others)
 
 
-def rough_footprint(network, patch_size, batch_size, *_):
+def rough_footprint(planned):
     """A quick stand-in for the exact count: feature maps of the first stage, and parameters."""
+    network = planned.configuration.network
+    patch_size, batch_size = planned.configuration.patch_size, planned.configuration.batch_size
     parameters = 4 * 27 * sum(a * b for a, b in zip(network.features, network.features[1:], strict=False))
     maps = 12 * network.features[0] * sum(network.encoder_blocks[:2]) * batch_size * int(np.prod(patch_size))
     return MemoryFootprint(parameters, parameters, 2 * parameters, parameters, maps)
@@ -129,13 +133,11 @@ def test_odd_volumes_just_work(shape, spacing, preset):
 def test_exact_count_is_kept_to():
     prints = fingerprint([(96, 160, 160)] * 4, [(1.5, 1.0, 1.0)] * 4)
 
-    def footprint(network, patch_size, batch_size, precision, _encoder):
-        return training_footprint(network, patch_size, batch_size, precision)
-
-    plans = plan(prints, preset="tiny", footprint=footprint, memory_budget_gb=0.15, configurations=["3d_fullres"])
+    count = StepMemory(FidelityTrainer)
+    plans = plan(prints, preset="tiny", footprint=count, memory_budget_gb=0.15, configurations=["3d_fullres"])
     configuration = plans.configurations["3d_fullres"]
     assert 0.05e9 < configuration.predicted_memory.total <= 0.15e9
-    again = training_footprint(configuration.network, configuration.patch_size, 2, "bfloat16")
+    again = count(PlannedStep(configuration, plans.dataset, "bfloat16"))
     assert again == configuration.predicted_memory
 
 
@@ -341,9 +343,9 @@ def folders(tmp_path):
 
 
 def run(folders, **options):
-    def footprint(network, patch_size, batch_size, precision, *_):
-        assert precision == "float32"
-        return rough_footprint(network, patch_size, batch_size)
+    def footprint(planned):
+        assert planned.precision == "float32"
+        return rough_footprint(planned)
 
     chosen = {"preset": "tiny", "footprint": footprint, "trainer": "FidelityTrainer", "precision": "float32"} | options
     return run_planning(*folders, PlanningOptions(**chosen))

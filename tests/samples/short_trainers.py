@@ -1,7 +1,10 @@
 """Trainings that are over in seconds, and their parts one by one."""
 
+import dataclasses
+
 import torch
 
+from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.training.loop.ema import weights_of
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.opening import open_loop
@@ -29,6 +32,13 @@ def loop_of(toy, kind, configuration="3d_fullres", fold=0) -> Loop:
     plans, folders = toy
     data = FoldData.of(plans, configuration, fold, folders.preprocessed)
     return open_loop(kind, data, folders, CPU, show_progress=False)
+
+
+def planned_step(loop, precision="float32", **changes):
+    """The loop's step as planning asks for its memory."""
+    configuration = dataclasses.replace(loop.data.configuration, **changes)
+    encoder = getattr(loop.trainer, "encoder", None)
+    return PlannedStep(configuration, loop.data.plans.dataset, precision, encoder)
 
 
 def batch_for(loop):

@@ -48,7 +48,7 @@ class Distances:
         self.queries, self.targets, self.first_self, self.first_twin = queries, targets, first_self, first_twin
         self.query_squares = queries.square().sum(-1, keepdim=True)
         self.target_squares = targets.square().sum(-1)[:, None, :]
-        size = budget if queries.is_cuda else min(budget, CACHED_ELEMENTS)
+        size = min(budget, CACHED_ELEMENTS) if queries.device.type == "cpu" else budget
         self.rows = min(self.count, max(1, size // (problems * width)))
         self.unit: torch.Tensor | None = None
         self.self_distance = 0.0

@@ -6,7 +6,7 @@ Pure functions; nothing here knows images, encoders or trainers. Gradients flow 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -207,7 +207,8 @@ def _full_precision(device: torch.device) -> Iterator[None]:
     previous = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        with torch.autocast(device.type, enabled=False):
+        # Tensors without data, on which memory is counted, have no autocast to switch off.
+        with nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False):
             yield
     finally:
         torch.set_float32_matmul_precision(previous)

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from gdmunet.composition import compose
-from gdmunet.device import Precision
-from gdmunet.encoders.base import FrozenEncoder
-from gdmunet.networks import build_network
-from gdmunet.plans import MemoryFootprint, NetworkSpec
-from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
 from gdmunet.training import distributed
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.discriminator import (
@@ -88,27 +80,11 @@ class AdversarialTrainer(FidelityTrainer):
         self.discriminator.load_state_dict(extra["discriminator"])
         self.discriminator_optimizer.load_state_dict(extra["discriminator_optimizer"])
 
-    @classmethod
-    def footprint(
-        cls,
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        """Predicted peak memory of a step with both networks; the discriminator counts with the generator."""
-        spec = DiscriminatorSpec.of(network, cls.discriminator_width, cls.discriminator_layers)
-        step = AdversarialStep(cls.adversarial_loss, cls.r1_weight > 0, cls.feature_matching_weight > 0)
-        both = training_footprint(network, patch_size, batch_size, precision, step=step, build=_BothNetworks(spec))
-        alone = super().footprint(network, patch_size, batch_size, precision, encoder)
-        return dataclasses.replace(both, ema=alone.ema)
-
     def _update_discriminator(self, batch: Batch, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """One step of the discriminator on a batch; gives its loss."""
         self.discriminator.requires_grad_(True)
         self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss = _judge(self.discriminator, batch, image, target, self._judging, self.adversarial_loss, self.r1_weight)
+        loss = self._judgement(batch, image, target)
         loss.backward()
         for parameter in self.discriminator.parameters():
             if parameter.grad is not None:
@@ -120,6 +96,18 @@ class AdversarialTrainer(FidelityTrainer):
         self.discriminator.requires_grad_(False)
         return loss.detach()
 
+    def _judgement(self, batch: Batch, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """The discriminator's loss on a batch, in two passes."""
+        if self.r1_weight:
+            target = target.detach().requires_grad_(True)
+        with self._judging():
+            real = self.discriminator(batch.condition, target)[-1]
+            fake = self.discriminator(batch.condition, image)[-1]
+        loss = discriminator_loss(real, fake, batch.mask, self.adversarial_loss)
+        if not self.r1_weight:
+            return loss
+        return loss + self.r1_weight * gradient_penalty(real, target, batch.mask)
+
     def _judging(self) -> AbstractContextManager[Any]:
         """Mixed precision, but for float16: the discriminator's gradients have no loss scale."""
         return nullcontext() if self.precision_on(self.device) == "float16" else self.step.autocast()
@@ -127,64 +115,3 @@ class AdversarialTrainer(FidelityTrainer):
     def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
         """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which gives it away."""
         return compose(image, batch.mask, self.units.network_background)
-
-
-def _judge(
-    discriminator: nn.Module,
-    batch: Batch | StepBatch,
-    image: torch.Tensor,
-    target: torch.Tensor,
-    autocast: Autocast,
-    kind: AdversarialLoss,
-    r1_weight: float,
-) -> torch.Tensor:
-    """The discriminator's loss on a batch, in two passes."""
-    if r1_weight:
-        target = target.detach().requires_grad_(True)
-    with autocast():
-        real = discriminator(batch.condition, target)[-1]
-        fake = discriminator(batch.condition, image)[-1]
-    loss = discriminator_loss(real, fake, batch.mask, kind)
-    return loss + r1_weight * gradient_penalty(real, target, batch.mask) if r1_weight else loss
-
-
-@dataclass(frozen=True)
-class _BothNetworks:
-    """Builds what an adversarial step trains."""
-
-    discriminator: DiscriminatorSpec
-
-    def __call__(self, network: NetworkSpec) -> nn.Module:
-        return nn.ModuleDict(
-            {"generator": build_network(network), "discriminator": PatchDiscriminator(self.discriminator)}
-        )
-
-
-@dataclass(frozen=True)
-class AdversarialStep:
-    """A step of both networks for the memory count, in the trainer's order."""
-
-    kind: AdversarialLoss
-    r1: bool
-    feature_matching: bool
-
-    def __call__(self, networks: nn.Module, batch: StepBatch, autocast: Autocast) -> None:
-        """Run it."""
-        generator, discriminator = networks["generator"], networks["discriminator"]  # type: ignore[index]
-        with autocast():
-            raw = generator(batch.condition)
-        prediction, background = raw.float(), torch.zeros(())
-        loss = ((prediction - batch.target).abs() * batch.mask).sum() / batch.mask.sum().clamp(min=1)
-        image, target = (torch.lerp(background, x, batch.mask) for x in (prediction, batch.target))
-        discriminator.requires_grad_(True)
-        _judge(discriminator, batch, image.detach(), target, autocast, self.kind, float(self.r1)).backward()
-        discriminator.requires_grad_(False)
-        with autocast():
-            judged = discriminator(batch.condition, image)
-        loss = loss + generator_loss(judged[-1], batch.mask, self.kind)
-        if self.feature_matching:
-            with torch.no_grad(), autocast():
-                real = discriminator(batch.condition, target)
-            loss = loss + feature_distance(real[:-1], judged[:-1])
-        loss.backward()
-        discriminator.requires_grad_(True)

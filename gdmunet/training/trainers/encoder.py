@@ -9,14 +9,12 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from gdmunet.composition import compose
-from gdmunet.device import Precision
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder
 from gdmunet.errors import GdmError
-from gdmunet.plans import EncoderSpec, MemoryFootprint, NetworkSpec
+from gdmunet.plans import EncoderSpec
 from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient
 from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
 from gdmunet.training.patches.batch import Batch
-from gdmunet.training.trainers.feature_footprint import feature_footprint
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.step import Term, Terms, as_terms
 
@@ -149,22 +147,6 @@ class EncoderTrainer(FidelityTrainer):
     def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
         """Bytes of what a trainer keeps of the encoder's features from step to step."""
         return 0
-
-    @classmethod
-    def footprint(
-        cls,
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        """Predicted peak memory of a step once the encoder has joined."""
-        alone = super().footprint(network, patch_size, batch_size, precision)
-        if encoder is None:
-            return alone
-        bank = cls.bank_bytes(encoder, patch_size)
-        return feature_footprint(alone, network, patch_size, batch_size, precision, encoder, bank)
 
     def _objectives(self, terms: Mapping[str, Term]) -> list[torch.Tensor]:
         """The losses whose gradients are coordinated: fidelity's, and those of the features once they have joined."""

@@ -171,9 +171,10 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
 
         All ranks decide alike, since a drift problem spans them; one without any token of a set cannot take part.
         """
-        counts = torch.tensor([[len(values), len(values) == 0] for values in tokens.values()], device=self.device)
-        sizes = dict(zip(tokens, distributed.sum_over_ranks(counts).tolist(), strict=True))
-        few = {key: size for key, (size, without) in sizes.items() if size < self.minimum_tokens or without}
+        counts = [len(values) for values in tokens.values()]
+        sizes = dict(zip(tokens, distributed.sum_counts(counts, self.device), strict=True))
+        without = dict(zip(tokens, distributed.sum_counts([count == 0 for count in counts], self.device), strict=True))
+        few = {key: size for key, size in sizes.items() if size < self.minimum_tokens or without[key]}
         # Sets that no batch can fill are no news: `description` has named them.
         news = {key: size for key, size in few.items() if key in self._possible_sets and key not in self._said_few}
         if news:

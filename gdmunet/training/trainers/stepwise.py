@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.composition import compose
-from gdmunet.device import Precision
-from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.errors import GdmError
-from gdmunet.networks import build_checkpointed_network, build_network, stepwise_input
-from gdmunet.plans import MemoryFootprint, NetworkSpec
-from gdmunet.preprocessing.memory import Autocast, StepBatch, training_footprint
+from gdmunet.networks import stepwise_input
+from gdmunet.plans import NetworkSpec
 from gdmunet.quantities import counted
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import masked_mean
@@ -100,20 +95,6 @@ class StepwiseTrainer(Trainer):
         error = (prediction - batch.target).square() * weight.reshape(-1, *[1] * (prediction.ndim - 1))
         return {"path": masked_mean(error, batch.mask)}
 
-    @classmethod
-    def footprint(
-        cls,
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        """Predicted peak memory of a step: the planned network with two more channels, and the path's tensors."""
-        build = _StepwiseNetwork(cls.activation_checkpointing)
-        counted: Precision = "float32" if cls.activation_checkpointing else precision
-        return training_footprint(network, patch_size, batch_size, counted, step=path_step, build=build)
-
     def _noise(self, like: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         return torch.randn(like.shape, generator=draws).to(self.device, non_blocking=True)
 
@@ -125,26 +106,3 @@ def stepwise_spec(planned: NetworkSpec) -> NetworkSpec:
     """
     norm = "batch" if planned.norm == "instance" else planned.norm
     return dataclasses.replace(planned, in_channels=planned.in_channels + 2, norm=norm, takes_state=True)
-
-
-@dataclass(frozen=True)
-class _StepwiseNetwork:
-    """Builds the network of a planned one, for the memory count."""
-
-    checkpointed: bool
-
-    def __call__(self, planned: NetworkSpec) -> nn.Module:
-        build = build_checkpointed_network if self.checkpointed else build_network
-        return build(stepwise_spec(planned))
-
-
-def path_step(network: nn.Module, batch: StepBatch, autocast: Autocast) -> None:
-    """A step for the memory count: source, state, input, forward pass, weighted squared error, backward pass."""
-    target = torch.lerp(torch.zeros(()), batch.target, batch.mask)
-    state = torch.lerp(torch.empty_like(target), target, torch.empty_like(target[:, :, :1, :1]))
-    time = torch.empty(len(target))
-    with autocast():
-        prediction = network(stepwise_input(batch.condition, state, time))
-    error = (prediction.float() - batch.target).square() * time.reshape(-1, *[1] * (target.ndim - 1))
-    loss = (error * batch.mask).sum() / batch.mask.sum().clamp(min=1)
-    loss.backward()

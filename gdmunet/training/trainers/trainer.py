@@ -11,11 +11,9 @@ from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import DatasetDescriptor
-from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.networks import build_checkpointed_network, build_network
-from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec
-from gdmunet.preprocessing.memory import training_footprint
+from gdmunet.networks import build_network
+from gdmunet.plans import Configuration, EncoderSpec, NetworkSpec
 from gdmunet.training.patches.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.options import TrainerSettings
@@ -127,18 +125,3 @@ class Trainer(TrainerSettings, ABC):
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:
         """Take back what `extra_state` gave."""
-
-    @classmethod
-    def footprint(
-        cls,
-        network: NetworkSpec,
-        patch_size: tuple[int, ...],
-        batch_size: int,
-        precision: Precision,
-        encoder: FrozenEncoder | None = None,
-    ) -> MemoryFootprint:
-        """Predicted peak memory of this trainer's step, before anything is allocated; here without the encoder."""
-        if cls.activation_checkpointing:
-            # What is computed anew cannot be counted in mixed precision: float32 is an upper bound.
-            return training_footprint(network, patch_size, batch_size, "float32", build=build_checkpointed_network)
-        return training_footprint(network, patch_size, batch_size, precision)

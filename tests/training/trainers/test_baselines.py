@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from short_trainers import batch_for, end_after, in_step, loop_of, weights
+from short_trainers import batch_for, end_after, in_step, loop_of, planned_step, weights
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
@@ -17,6 +17,7 @@ from gdmunet.inference.trained_models import load_model
 from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.serialization import from_json, save_json, to_json
+from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.adversarial import AdversarialTrainer
 from gdmunet.training.trainers.bridge import BridgeTrainer
 from gdmunet.training.trainers.discriminator import (
@@ -178,8 +179,8 @@ def test_a_step_in_mixed_precision(toy, kind):
     loop = loop_of(toy, short(kind, precision="bfloat16"))
     report = loop.train_step([batch_for(loop)])
     assert all(np.isfinite(value) for value in report.values())
-    network, patch = loop.data.configuration.network, loop.data.configuration.patch_size
-    assert kind.footprint(network, patch, 2, "bfloat16").total < kind.footprint(network, patch, 2, "float32").total
+    half, full = (StepMemory(kind)(planned_step(loop, precision)).total for precision in ("bfloat16", "float32"))
+    assert half < full
 
 
 # ---- flow and bridge ------------------------------------------------------------------------------------------------
@@ -295,7 +296,6 @@ def test_the_predicted_memory_is_that_of_a_real_step(toy, kind, options):
         live.restart()
         loop.train_step([batch])
         measured = live.peak
-    network, patch = loop.data.configuration.network, loop.data.configuration.patch_size
-    predicted = kind.footprint(network, patch, 2, "float32")
+    predicted = StepMemory(kind)(planned_step(loop))
     assert predicted.total == pytest.approx(measured, rel=0.1)
-    assert np.prod(patch) * 2 * 8 * 4 < predicted.activations
+    assert np.prod(loop.data.configuration.patch_size) * 2 * 8 * 4 < predicted.activations

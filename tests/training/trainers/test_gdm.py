@@ -1,18 +1,16 @@
 """The method's trainers: they learn, coordinate as a slow step does, resume exactly, and refuse what would mislead."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 import torch
-from short_trainers import batch_for, end_after, in_step, loop_of, send_gradients, short, weights
-from toy import tiny_encoder
+from short_trainers import batch_for, end_after, in_step, loop_of, planned_step, send_gradients, short, weights
 
-from gdmunet.encoders.base import VolumeUnits
-from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
-from gdmunet.preprocessing.memory import LiveBytes, training_footprint
+from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.training.loop.progress_figure import draw_progress
+from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.gdm import DriftTrainer, GDMTrainer
 from gdmunet.training.trainers.perceptual import PerceptualTrainer
 from gdmunet.training.trainers.registry import named_trainers
@@ -185,34 +183,48 @@ def test_an_unknown_level_is_refused(toy):
 
 
 def test_the_encoder_bank_and_output_gradients_are_in_the_memory_count(toy):
-    plans, _ = toy
-    configuration = plans.configuration("3d_fullres")
-    encoder = load_encoder(tiny_encoder(), VolumeUnits.of(configuration, "CT"), Path("no cache"))
-    spec, patch = configuration.network, (32, 32, 32)
-    alone = training_footprint(spec, patch, 2, "float32")
-    whole = GDMTrainer.footprint(spec, patch, 2, "float32", encoder)
-    assert whole.activations == alone.activations
+    patch = (32, 32, 32)
+    planned = planned_step(loop_of(toy, short(GDMTrainer)), patch_size=patch)
+    count = StepMemory(GDMTrainer)
+    whole, alone = count(planned), count(dataclasses.replace(planned, encoder=None))
+    assert whole.activations == pytest.approx(alone.activations, rel=1e-3)
     assert whole.encoder > 0
-    assert whole.bank == GDMTrainer.bank_bytes(encoder, patch)
+    assert whole.bank == GDMTrainer.bank_bytes(planned.encoder, patch)
     assert whole.output_gradients == 3 * 4 * 2 * 32**3
-    assert whole.total == alone.total + whole.encoder + whole.bank + whole.output_gradients
-    assert GDMTrainer.footprint(spec, patch, 2, "float32").total == alone.total
+    assert alone == StepMemory(FidelityTrainer)(planned)
 
 
 @pytest.mark.parametrize("kind", [GDMTrainer, PerceptualTrainer], ids=lambda kind: kind.__name__)
 def test_the_predicted_memory_is_that_of_a_real_step_with_the_encoder(toy, kind):
-    """With few tokens: their pairs, some MB whatever the patch, are not in the count."""
     kind = short(kind, feature_start=0.0)
     with LiveBytes() as live:
         loop = loop_of(toy, kind)
-        batch = batch_for(loop)
+        batch = dataclasses.replace(
+            batch_for(loop), mask=torch.ones(2, 1, 16, 16, 16)
+        )  # as many tokens as there may be
         live.track(loop.trainer.encoder.state_dict())
         loop.train_step([batch])
         live.restart()
         loop.train_step([batch])
         measured = live.peak
-    network, patch = loop.data.configuration.network, loop.data.configuration.patch_size
-    predicted = kind.footprint(network, patch, 2, "float32", loop.trainer.encoder)
-    assert predicted.total == pytest.approx(measured, rel=0.1)
+    planned = planned_step(loop)
+    assert StepMemory(kind, linear=False)(planned).total == pytest.approx(measured, rel=0.1)
     # The encoder is what a count without it would miss by more.
-    assert kind.footprint(network, patch, 2, "float32").total < 0.9 * measured
+    assert StepMemory(kind)(dataclasses.replace(planned, encoder=None)).total < 0.9 * measured
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("GDMTrainerFreshEncoder", {}),
+        ("GDMTrainerMGDA", {"per_sample": True}),
+        ("GDMTrainerSinkhorn", {"accumulation": 2}),
+        ("GDMTrainerGlobal", {"minimum_tokens": 32}),
+        ("GDMTrainer", {"pairing": "index", "bank_patches": 0, "field": "logkde"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_every_kind_of_step_runs_without_data(toy, name, changes):
+    planned = planned_step(loop_of(toy, short(GDMTrainer)), precision="float16")
+    kind = short(named_trainers()[name], **changes)
+    assert StepMemory(kind, linear=False)(planned).encoder > 0

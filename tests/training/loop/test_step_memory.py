@@ -1,0 +1,152 @@
+"""The predicted peak is that of a real step, whatever the trainer does in it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from gdmunet.dataset import DatasetDescriptor
+from gdmunet.networks import build_network
+from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.preprocessing.cuda_autocast import as_on_cuda
+from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.preprocessing.planned_step import PlannedStep, largest_memory
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.loop.step import begin_step, take_step
+from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+UNIT = NormalizationSpec("affine", (-1.0, 1.0))
+
+
+def small_network(block="plain", dimensions=3, features=(8, 16, 32), residual_channel=None):
+    stages = len(features)
+    return NetworkSpec(
+        in_channels=2,
+        out_channels=1,
+        features=features,
+        strides=((1,) * dimensions,) + ((2,) * dimensions,) * (stages - 1),
+        kernel_sizes=((3,) * dimensions,) * stages,
+        encoder_blocks=(2,) * stages,
+        decoder_blocks=(1,) * (stages - 1),
+        block=block,
+        norm="instance",
+        residual_channel=residual_channel,
+    )
+
+
+def planned(network, patch, batch_size, precision="bfloat16"):
+    configuration = Configuration(
+        name="3d_fullres",
+        transpose=(0, 1, 2),
+        spacing=(1.0,) * len(patch),
+        median_shape=(1, 1, 1),
+        patch_size=patch,
+        batch_size=batch_size,
+        condition_normalization=(UNIT,) * network.in_channels,
+        target_normalization=UNIT,
+        background=0.0,
+        order=3,
+        network=network,
+        predicted_memory=MemoryFootprint(0, 0, 0, 0, 0),
+    )
+    return PlannedStep(configuration, DatasetDescriptor({"0": "MR", "1": "MR"}, "CT", ".nii.gz", 1), precision)
+
+
+def measured_peak(kind, step):
+    """Peak live bytes of the second step on real tensors, with CUDA's mixed precision and form of the optimiser."""
+    configuration = step.configuration
+    with LiveBytes() as live:
+        trainer = kind(configuration, step.dataset, torch.device("cpu"))
+        state = TrainingState.fresh(trainer)
+        for group in state.optimizer.param_groups:
+            group["foreach"] = True
+        shape = (configuration.batch_size, 1, *configuration.patch_size)
+        condition, target = torch.randn(shape[0], configuration.network.in_channels, *shape[2:]), torch.randn(shape)
+        batch = Batch(condition, target, torch.ones(shape), ("case",) * shape[0])
+        for _ in range(2):
+            state.optimizer.zero_grad(set_to_none=True)
+            live.restart()
+            begun = begin_step(trainer, state, print)
+            trainer.step = dataclasses.replace(begun, autocast=lambda: as_on_cuda(step.precision))
+            take_step(trainer, state, [batch])
+        return live.peak
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("network", "patch", "batch_size"),
+    [
+        (small_network(), (16, 16, 24), 2),
+        (small_network("residual", residual_channel=1), (24, 16, 16), 3),
+        (small_network(dimensions=2), (64, 48), 4),
+        (small_network(features=(8, 64, 256)), (16, 16, 16), 2),
+    ],
+    ids=["plain", "residual", "2d", "optimizer-bound"],
+)
+def test_predicted_peak_is_that_of_a_real_step(network, patch, batch_size, precision):
+    if network.block == "residual" and precision != "float32":
+        pytest.skip("the CPU has no average pooling in half precision")
+    step = planned(network, patch, batch_size, precision)
+    kind = type("Exact", (FidelityTrainer,), {"__module__": __name__, "precision": precision})
+    assert StepMemory(kind)(step).total == pytest.approx(measured_peak(kind, step), rel=0.02)
+
+
+class GreedyTrainer(FidelityTrainer):
+    """A user's own loss, which keeps a large temporary."""
+
+    copies: int = 40
+
+    def loss_terms(self, batch, prediction):
+        many = torch.cat([prediction * number for number in range(self.copies)]).sin()
+        return {**super().loss_terms(batch, prediction), "greed": many.mean()}
+
+
+def test_a_users_own_loss_counts():
+    step = planned(small_network(), (16, 16, 24), 2, "float32")
+    greedy, plain = StepMemory(GreedyTrainer)(step), StepMemory(FidelityTrainer)(step)
+    assert greedy.activations > plain.activations + GreedyTrainer.copies * 4 * 2 * 16 * 16 * 24
+    assert greedy.total == pytest.approx(measured_peak(GreedyTrainer, step), rel=0.02)
+    assert largest_memory([StepMemory(FidelityTrainer), StepMemory(GreedyTrainer)])(step) == greedy
+
+
+class MaskedTrainer(FidelityTrainer):
+    """Asks for values: a number, and the places of a mask."""
+
+    def loss_terms(self, batch, prediction):
+        share = batch.mask.mean().item()
+        return {"body": share * (prediction - batch.target)[batch.mask > 0.5].square().mean()}
+
+
+def test_a_loss_that_asks_for_values_is_counted():
+    step = planned(small_network(), (16, 16, 24), 2, "float32")
+    assert StepMemory(MaskedTrainer)(step).total == pytest.approx(measured_peak(MaskedTrainer, step), rel=0.05)
+
+
+@pytest.mark.parametrize("block", ["plain", "residual"])
+def test_small_counts_give_the_count_of_every_size(block):
+    network = small_network(block)
+    linear, direct = StepMemory(FidelityTrainer), StepMemory(FidelityTrainer, linear=False)
+    for patch, batch_size in [((16, 24, 40), 2), ((64, 64, 64), 5)]:
+        step = planned(network, patch, batch_size)
+        assert linear(step).total == pytest.approx(direct(step).total, rel=2e-3)
+
+
+def test_parts_are_those_of_the_parameters_and_more_is_counted_for_more():
+    network, count = small_network(), StepMemory(FidelityTrainer)
+    expected = 4 * sum(p.numel() for p in build_network(network).parameters())
+    base = count(planned(network, (32, 32, 32), 2))
+    assert (base.parameters, base.gradients, base.ema) == (expected,) * 3
+    # Heads of coarse stages have no gradient, and so no moments.
+    assert 0.999 * 2 * expected < base.optimizer <= 2 * expected
+    assert count(planned(network, (32, 32, 32), 3)).total > base.total
+    assert count(planned(network, (32, 32, 40), 2)).total > base.total
+    assert count(planned(network, (32, 32, 32), 2, "float32")).total > 1.3 * base.total
+
+
+def test_a_patch_beyond_this_machine_is_counted_and_no_random_number_is_drawn():
+    """300 GB of feature maps: only a count that allocates nothing can give a number."""
+    before = torch.get_rng_state()
+    assert StepMemory(FidelityTrainer)(planned(small_network(), (1024, 1024, 1024), 2, "float32")).total > 3e11
+    assert torch.equal(torch.get_rng_state(), before)
