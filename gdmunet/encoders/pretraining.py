@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from gdmunet.atomic import atomic_path
-from gdmunet.encoders.pretraining_losses import MaskedDecoder, place_contrast, reconstruction_loss
+from gdmunet.encoders.pretraining_losses import ContrastOptions, MaskedDecoder, place_contrast, reconstruction_loss
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
 from gdmunet.encoders.views import Views, blur, make_views
 from gdmunet.errors import GdmError
@@ -193,10 +193,8 @@ class Pretraining:
                 decoys,
                 second,
                 views.shift,
-                level.stride[0],
                 generator,
-                count=settings.places,
-                temperature=settings.temperature,
+                ContrastOptions(level.stride[0], settings.places, settings.temperature),
             )
             contrast = contrast + loss / len(maps)
             notes[level.name] = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -50,17 +51,33 @@ def reconstruction_loss(
     return error / (wanted.var() + 0.01)
 
 
+@dataclass(frozen=True)
+class ContrastOptions:
+    """How places of one level are compared.
+
+    Attributes
+    ----------
+    stride
+        Voxels along a side of the level's cells.
+    count
+        Places that are compared, all windows together.
+    temperature
+        Divisor of the cosines.
+    """
+
+    stride: int
+    count: int = 384
+    temperature: float = 0.1
+
+
 def place_contrast(
     queries: torch.Tensor,
     keys: torch.Tensor,
     decoys: torch.Tensor,
     images: torch.Tensor,
     shift: torch.Tensor,
-    stride: int,
     generator: torch.Generator,
-    *,
-    count: int = 384,
-    temperature: float = 0.1,
+    options: ContrastOptions,
 ) -> tuple[torch.Tensor, float]:
     """InfoNCE of one level: a place of the shifted view against the same place, and all others, of the first view.
 
@@ -75,20 +92,18 @@ def place_contrast(
         ones cannot be told apart.
     shift
         (B, dimensions) voxels from the first view's corner to the shifted view's.
-    count
-        Places that are compared, all windows together.
 
     Returns
     -------
     tuple of torch.Tensor and float
         Cross entropy over the logarithm of the number of places; share of places whose best match is right.
     """
-    dimensions, shape = queries.ndim - 2, queries.shape[2:]
+    dimensions, shape, stride = queries.ndim - 2, queries.shape[2:], options.stride
     cells = torch.stack(torch.meshgrid(*[torch.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, dimensions)
     places = cells[None] + shift[:, None] / stride
     inside = ((places > -0.51) & (places < torch.tensor(shape) - 0.49)).all(-1)
     weights = torch.where(inside, _contrast_in_cells(images, stride).cpu().flatten(1) + 1e-4, 1e-9)
-    chosen = torch.multinomial(weights, min(count // len(keys), len(cells)), generator=generator)
+    chosen = torch.multinomial(weights, min(options.count // len(keys), len(cells)), generator=generator)
     kept = inside.gather(1, chosen).to(keys.device)
     index = chosen.to(keys.device)[:, None].expand(-1, keys.shape[1], -1)
     if not kept.any():  # one cell a crop, and every shift moves it out
@@ -106,7 +121,7 @@ def place_contrast(
     centre = right.mean(0, keepdim=True)
     similar = functional.normalize(left - centre, dim=1) @ functional.normalize(answers - centre, dim=1).T
     wanted = torch.arange(len(left), device=similar.device)
-    loss = functional.cross_entropy(similar / temperature, wanted) / math.log(max(len(answers), 2))
+    loss = functional.cross_entropy(similar / options.temperature, wanted) / math.log(max(len(answers), 2))
     return loss, float((similar.detach().argmax(1) == wanted).float().mean())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingSettings
-from gdmunet.encoders.pretraining_losses import place_contrast
+from gdmunet.encoders.pretraining_losses import ContrastOptions, place_contrast
 from gdmunet.encoders.residual import load_encoder_file
 from gdmunet.encoders.views import make_views, random_mask, random_window
 from gdmunet.errors import GdmError
@@ -105,16 +105,16 @@ def test_contrast_finds_shifted_places_and_nothing_in_noise(dimensions):
     keys, queries = big[(*at, *[slice(0, size)] * dimensions)], big[(*at, *[slice(2, size + 2)] * dimensions)]
     images = torch.randn(1, 1, *(size * stride,) * dimensions, generator=generator(1))
     shift, decoys = torch.full((1, dimensions), 2.0 * stride), torch.zeros_like(keys)
-    loss, found = place_contrast(queries, keys, decoys, images, shift, stride, generator(2), count=100)
+    loss, found = place_contrast(queries, keys, decoys, images, shift, generator(2), ContrastOptions(stride, count=100))
     assert found == 1.0 and loss < 0.1
     noise = torch.randn(queries.shape, generator=generator(5))
-    _, chance = place_contrast(noise, keys, decoys, images, shift, stride, generator(2), count=100)
+    _, chance = place_contrast(noise, keys, decoys, images, shift, generator(2), ContrastOptions(stride, count=100))
     assert chance < 0.2
 
 
 def test_a_sharp_place_that_is_its_own_decoy_costs_more():
     keys = torch.randn(1, 16, 8, 8, generator=generator())
     images, shift = torch.randn(1, 1, 32, 32, generator=generator(1)), torch.zeros(1, 2)
-    easy, _ = place_contrast(keys, keys, torch.zeros_like(keys), images, shift, 4, generator(2))
-    hard, _ = place_contrast(keys, keys, keys, images, shift, 4, generator(2))
+    easy, _ = place_contrast(keys, keys, torch.zeros_like(keys), images, shift, generator(2), ContrastOptions(4))
+    hard, _ = place_contrast(keys, keys, keys, images, shift, generator(2), ContrastOptions(4))
     assert hard > easy + 0.05
