@@ -29,5 +29,5 @@ def test_all_holds_no_case_out_where_cases_must_be_held_out():
     with pytest.raises(GdmError) as raised:
         plans().fold("all")
     assert raised.value.expected == "0, 1"
-    with pytest.raises(GdmError, match="train on fold all"):
+    with pytest.raises(GdmError, match="take fold all"):
         plans(folds=()).fold("0", ["a"])

@@ -48,7 +48,8 @@ class CudaAutocast(TorchFunctionMode):
 
     def __exit__(self, *error: Any) -> None:
         self._casts.clear()
-        super().__exit__(*error)
+        untyped: Any = super()  # torch gives this method no types
+        untyped.__exit__(*error)
 
     def _lower(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.dtype != torch.float32:

@@ -227,6 +227,6 @@ def test_every_trainer_takes_steps_that_change_its_weights(toy, name, configurat
 def test_one_case_alone_can_only_be_trained_on_all(toy):
     plans, folders = toy
     alone = dataclasses.replace(plans, folds=())
-    with pytest.raises(GdmError, match="train on fold all"):
+    with pytest.raises(GdmError, match="take fold all"):
         loop_of((alone, folders), Short, fold=0)
     assert loop_of((alone, folders), Short, fold="all").data.training
