@@ -21,7 +21,7 @@ This page is written from the commands themselves (`python -m gdmunet.cli.refere
 * Folders: the flag (`--raw`, `--preprocessed`, `--results`) wins over the variable (`GDM_RAW`, `GDM_PREPROCESSED`,
   `GDM_RESULTS`), which wins over `./gdm_raw`, `./gdm_preprocessed`, `./gdm_results`.
 * Lengths are mm, sizes voxels, axes in the order z y x, memory GB of 1e9 bytes.
-* Exit status: 0 done; 1 a problem that the message names; 2 a wrong command line; 130 stopped by Ctrl-C.
+* Exit status: 0 done; 1 a problem that the message names; 2 a wrong command line; 130 ended by Ctrl-C, 143 by SIGTERM.
 * Every command has `--help` and `--version`.
 """
 
