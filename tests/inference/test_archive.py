@@ -116,7 +116,7 @@ def test_an_archive_whose_model_does_not_load_leaves_nothing(archive, tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(f"{MODEL}/plans.json", plans)
         file.writestr(f"{MODEL}/fold_0/checkpoint_best.safetensors", weights)
-    with pytest.raises(GdmError, match="another version"):
+    with pytest.raises(GdmError, match="newer version"):
         import_model(archive, tmp_path / "elsewhere")
     assert files_of(tmp_path / "elsewhere") == []
 

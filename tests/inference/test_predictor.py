@@ -241,7 +241,7 @@ def test_plans_of_another_version_or_name_are_refused(model_folder):
     with pytest.raises(GdmError, match=r"does not belong to the plans[\s\S]*found: plain[\s\S]*expected: other"):
         Predictor.from_folder(model_folder)
     file.write_text(json.dumps({**plans, "version": 99}))
-    with pytest.raises(GdmError, match=r"another version[\s\S]*version 99"):
+    with pytest.raises(GdmError, match=r"newer version[\s\S]*99"):
         Predictor.from_folder(model_folder)
 
 
