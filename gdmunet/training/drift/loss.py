@@ -61,33 +61,26 @@ def drift_loss(
 ) -> tuple[torch.Tensor, DriftField]:
     """Drift loss of B independent problems, and what the field did.
 
-    Every problem has its own sets of samples; the unit of length and the normalisation of the force are common to all.
-    One pooled problem (B = 1) has all tokens of a feature family in its sets. Pairing by index, as for registered
-    images, is a matter of shape: make every location a problem, B = locations and G = images.
+    Every problem has its own sets; the unit of length and the normalisation of the force are common to all. Pairing by
+    index is a matter of shape: make every location a problem. With ``affinity_floor=1e-6`` the field ``official`` is
+    the loss of Deng et al., arXiv 2602.04770, and equals their public code.
 
     Parameters
     ----------
-    generated
-        (B, G, D) generated samples; any float type, computed in float32. They also repel each other.
-    positives
-        (B, P, D) real samples, P >= 1.
-    negatives
-        (B, N, D) further samples that repel.
+    generated, positives, negatives
+        (B, G, D), (B, P, D) and (B, N, D) samples: generated, real, and further ones that repel; computed in float32.
     negative_weights
         (B, N) their weights, >= 0; generated samples and positives weigh 1.
-    options
-        Field, kernel, temperatures and so on; see `DriftOptions`.
+    options, changes
+        See `DriftOptions`; single fields of it as keywords, such as ``field="sharp"``.
     force_average
         (R,) `DriftField.force_average` of the previous call, for ``normalisation="ema"``; None starts the average.
-    **changes
-        Single fields of `options`, such as ``field="sharp"``.
 
     Returns
     -------
     loss
-        (B,) float32; mean over a problem's samples and dimensions of the squared distance, in units of `scale` /
-        sqrt(D), from where the sample should be (``logkde``: mean over samples of the sum over temperatures of
-        log mean k#(x, y-) - log mean k#(x, y+)).
+        (B,) mean squared distance, in units of `scale` / sqrt(D), from where the samples should be (``logkde``: mean of
+        the sum over temperatures of log mean k#(x, y-) - log mean k#(x, y+)).
     drift_field
         See `DriftField`.
 
@@ -95,11 +88,6 @@ def drift_loss(
     ------
     GdmError
         For shapes that do not fit, no positives, unknown names or numbers out of range.
-
-    Notes
-    -----
-    ``official`` with an affinity floor of 1e-6 is the loss of Deng et al., arXiv 2602.04770, and equals their public
-    code.
     """
     options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
