@@ -59,11 +59,9 @@ def drift_loss(
     force_average: torch.Tensor | None = None,
     **changes: Any,
 ) -> tuple[torch.Tensor, DriftField]:
-    """Drift loss of B independent problems, and what the field did.
+    """Drift loss of B independent problems, whose unit of length and normalisation are common, and what the field did.
 
-    Every problem has its own sets; the unit of length and the normalisation of the force are common to all. Pairing by
-    index is a matter of shape: make every location a problem. With ``affinity_floor=1e-6`` the field ``official`` is
-    the loss of Deng et al., arXiv 2602.04770, and equals their public code.
+    With ``affinity_floor=1e-6`` the field ``official`` is the loss of Deng et al., arXiv 2602.04770, their public code.
 
     Parameters
     ----------
@@ -80,14 +78,12 @@ def drift_loss(
     -------
     loss
         (B,) mean squared distance, in units of `scale` / sqrt(D), from where the samples should be (``logkde``: mean of
-        the sum over temperatures of log mean k#(x, y-) - log mean k#(x, y+)).
-    drift_field
-        See `DriftField`.
+        the sum over temperatures of log mean k#(x, y-) - log mean k#(x, y+)); and a `DriftField`.
 
     Raises
     ------
     GdmError
-        For shapes that do not fit, no positives, unknown names or numbers out of range.
+        Shapes that do not fit, no positives, unknown names or numbers out of range.
     """
     options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
