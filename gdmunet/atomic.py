@@ -29,7 +29,7 @@ _ANY_REASON = "free disk space, or check the path and the folder's permissions"
 
 
 def refuses_writing(error: OSError) -> bool:
-    """Whether the system refused for a reason that is never our own mistake: no space, no permission."""
+    """Whether the system refused for a reason that is never a fault of gdmunet: no space, no permission."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -39,7 +39,7 @@ def writing_error(problem: str, file: str | Path | None, error: OSError) -> GdmE
     Parameters
     ----------
     problem
-        What cannot be done, such as ``cannot write plans.json``; the reason of the system is added.
+        Failed work, such as ``cannot write plans.json``; the reason of the system is added.
     """
     remedy = _REMEDIES.get(error.errno or 0, _ANY_REASON)
     return GdmError(f"{problem}: {error.strerror or error}", file=file, remedy=f"{remedy}, then run the command again")
@@ -69,7 +69,7 @@ def atomic_path(destination: Path) -> Iterator[Path]:
     Raises
     ------
     GdmError
-        When the disk is full or the folder cannot be made or written to.
+        The disk is full, or the folder cannot be made or written to.
     """
     destination = Path(destination)
     temporary = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")

@@ -39,7 +39,7 @@ def plan_and_preprocess(**options: Any) -> list[Plans]:
     Raises
     ------
     GdmError
-        As the command: names the case, the file, what is wrong and the remedy.
+        The error of the command: it names the case, the file, what is wrong and the remedy.
     """
     from gdmunet.workflows.plan_and_preprocess import plan_and_preprocess as run
     from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
@@ -63,7 +63,7 @@ def train(**options: Any) -> Path:
     Raises
     ------
     GdmError
-        As the command.
+        The error of the command.
     """
     from gdmunet.workflows.requests.training import TrainRequest
     from gdmunet.workflows.train import train as run
@@ -86,7 +86,7 @@ def predict(**options: Any) -> PredictedFolder:
     Raises
     ------
     GdmError
-        As the command.
+        The error of the command.
     """
     from gdmunet.workflows.predict import predict as run
     from gdmunet.workflows.requests.prediction import PredictRequest
@@ -104,12 +104,12 @@ def evaluate(**options: Any) -> Summary:
 
     Returns
     -------
-    What is written to summary.json: scores of each case, statistics, groups.
+    The content of summary.json: scores of each case, statistics, groups.
 
     Raises
     ------
     GdmError
-        As the command.
+        The error of the command.
     """
     from gdmunet.workflows.evaluate import evaluate as run
     from gdmunet.workflows.requests.evaluation import EvaluateRequest
@@ -132,7 +132,7 @@ def compare(**options: Any) -> WrittenComparison:
     Raises
     ------
     GdmError
-        As the command.
+        The error of the command.
     """
     from gdmunet.workflows.compare import compare as run
     from gdmunet.workflows.requests.training import CompareRequest

@@ -38,7 +38,7 @@ class SamplerSpec:
         ``one_step`` is one pass of a network that takes no state; ``euler`` and ``heun`` follow the path without
         noise; ``bridge_deterministic`` is the mean of the bridge's steps, ``bridge_stochastic`` draws them.
     steps
-        From the source to the prediction.
+        Steps from the source to the prediction.
     source_channel
         Condition channel that the path starts from; None: standard normal noise.
     noise
@@ -67,7 +67,7 @@ class SamplerSpec:
 
     @property
     def passes(self) -> int:
-        """Passes of the network: Heun takes two a step, but for the last one."""
+        """Passes of the network: Heun takes two per step, except for the last one."""
         return 2 * self.steps - 1 if self.name == "heun" else self.steps
 
     @property
@@ -96,7 +96,7 @@ class CheckpointMetadata:
     validation_mae
         Mean absolute error on the validation patches in the target's unit, or None where it was not measured.
     sampler
-        How a prediction is drawn: in one pass of the network, or in several.
+        Way in which a prediction is drawn: in one pass of the network, or in several.
     """
 
     trainer: str
@@ -135,8 +135,8 @@ def save_weights(
     Parameters
     ----------
     state_dict
-        Of ``build_network(network)``. A tensor that the network reaches by several names is stored once; the names
-        of ``named_parameters()`` alone, without such repetitions, are enough.
+        Weights of ``build_network(network)``. A tensor that the network reaches by several names is stored once; the
+        names of ``named_parameters()`` alone, without such repetitions, are enough.
 
     Raises
     ------
@@ -235,7 +235,7 @@ def _check_shapes(weights: dict[str, torch.Tensor], spec: NetworkSpec, path: Pat
     for name, blank in _blank_state(spec).items():
         if weights[name].shape != blank.shape:
             raise GdmError(
-                f"the weight {name} has another shape than its network",
+                f"the weight {name} does not have the shape that its network needs",
                 file=path,
                 found=tuple(weights[name].shape),
                 expected=tuple(blank.shape),

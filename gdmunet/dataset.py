@@ -34,19 +34,19 @@ class DatasetDescriptor:
     file_ending
         One of those in `gdmunet.volume_formats`; the same for every file of the data set.
     numTraining
-        How many cases ``imagesTr`` must hold.
+        Number of cases that ``imagesTr`` must hold.
     mask
         True where ``masksTr`` (and ``masksTs``) hold a body mask for every case.
     groups
         Case identifier to its patient (a text), or to several named groups (an object such as
         ``{"patient": "p07", "region": "AB"}``). Folds never split a patient; scores are given by every group.
     overwrite_image_reader_writer
-        Which library reads and writes the volumes.
+        Name of the library that reads and writes the volumes.
     background
         Value of the target where there is no body, in its own unit; None: -1024 for CT and CBCT, else the
         smallest value that the training targets hold.
     simulation
-        How the conditions were computed from the targets, for sparse-view CT; None for everything else.
+        Settings with which the conditions were computed from the targets, for sparse-view CT; else None.
     info
         Anything else that is worth keeping (licence, source, how it was simulated); not interpreted.
     """
@@ -259,7 +259,7 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
             )
         if other != ending:
             raise GdmError(
-                "a file has another ending than the data set",
+                "a file has a different ending from the data set",
                 case=stem,
                 file=path,
                 found=path.name,

@@ -48,7 +48,7 @@ class GdmError(Exception):
     case, file, found, expected
         The facts that locate it. Each given one becomes a line of the text.
     remedy
-        What to do, in prose.
+        The action that mends the problem, in prose.
     command
         The command that mends the problem. It is printed in the place of ``{command}`` in the remedy, else after it.
     """

@@ -22,7 +22,7 @@ class FileFormat:
     Attributes
     ----------
     name
-        What the file is called in errors, such as ``plans``.
+        Name of the file in errors, such as ``plans``.
     upgrades
         ``upgrades[k]`` turns version k + 1 into version k + 2.
     key
@@ -55,7 +55,7 @@ class FileFormat:
             )
         if found > self.version:
             raise GdmError(
-                f"the {self.name} file is of a newer version of gdmunet",
+                f"the {self.name} file comes from a newer version of gdmunet",
                 found=f"{self.key} {found}",
                 expected=f"{self.key} {self.version} at most",
                 remedy="update gdmunet, or use the version that wrote the file",

@@ -120,7 +120,7 @@ def read_labels(path: Path, identifier: str | None = None) -> Volume:
     labels = array.astype(np.int32)
     if labels.min() < 0 or not np.array_equal(labels, array):
         raise GdmError(
-            "the label map has values that are no labels",
+            "the label map has values that are not labels",
             case=identifier,
             file=path,
             found=f"{array.min():g} to {array.max():g}, {array.dtype}",

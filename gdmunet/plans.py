@@ -123,13 +123,13 @@ class EncoderSpec:
     spec
         Name of the encoder as `-encoder` takes it: ``mini``, ``nnunet:FOLDER``, ``file.py:factory`` and so on.
     sha256
-        Of the weight file, or of the weights where they come from no file.
+        Hash of the weight file, or of the weights if they do not come from a file.
     dimensions
         2 or 3.
     window
         Raw intensities (HU for CT) that the encoder sees, lowest and highest; None: all, it scales each patch itself.
     licence
-        Of the weights.
+        Licence of the weights.
     file
         Weight file that the user gave; None: the encoder's own place (package, cache).
     trusted
@@ -160,7 +160,7 @@ class Configuration:
     median_shape
         Median shape of the prepared volumes in voxels.
     patch_size, batch_size
-        Patch in voxels (2D: two numbers) and patches a batch.
+        Patch in voxels (2D: two numbers) and patches per batch.
     condition_normalization, target_normalization
         One spec a channel, and one for the target.
     background

@@ -26,9 +26,9 @@ class Progress:
     Parameters
     ----------
     title
-        What is being done, such as ``"preprocessing 3d_fullres"``.
+        Name of the work, such as ``"preprocessing 3d_fullres"``.
     total
-        How many steps there will be.
+        Number of steps in all.
     show
         False for silence (``--no_pbar``).
     every

@@ -16,7 +16,7 @@ def counted(number: int | Sized, noun: str) -> str:
     number
         The count, or what is counted.
     noun
-        In the singular, with its adjectives, such as ``training case``.
+        Noun in the singular, with its adjectives, such as ``training case``.
     """
     count = number if isinstance(number, int) else len(number)
     if count == 1 or noun.endswith(_UNCHANGED):

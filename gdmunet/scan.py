@@ -32,24 +32,24 @@ class ScanSettings:
     beam
         ``parallel`` and ``fan``: slice by slice; ``cone``: the volume at once.
     views, range_degrees, start_degrees
-        So many views, evenly over 180 or 360 degrees from the start on. Fan and cone beams need 360.
+        Number of views, evenly over 180 or 360 degrees from the start angle on. Fan and cone beams need 360.
     random_offset
         Each case starts elsewhere: up to one step between views, drawn from its name; else all have the same angles.
     filter
-        Of the filtered back-projection.
+        Filter of the filtered back-projection.
     mu_water
         Linear attenuation of water in 1/mm: HU = 1000 (mu / mu_water - 1).
     photons, electronic_noise
         Photons a ray without an object (I0), None: no noise; standard deviation of the electronics in photons.
     seed
-        Of noise and random offset, together with the name of the case.
+        Seed of noise and random offset, together with the name of the case.
     field_of_view
         Diameter in mm of a circle about the rotation axis beyond which there is air; None: the detector covers the
         slice's diagonal.
     source_to_axis
         mm from the source to the rotation axis; fan and cone beams only.
     backend
-        Which program projected and reconstructed.
+        Program that projected and reconstructed.
     """
 
     views: int = 36

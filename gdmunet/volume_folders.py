@@ -1,4 +1,4 @@
-"""Which volume files a folder holds."""
+"""The volume files of a folder."""
 
 from __future__ import annotations
 

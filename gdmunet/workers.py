@@ -30,7 +30,7 @@ def run_in_workers(
     Parameters
     ----------
     function
-        At module level, for it is sent to the workers.
+        Function at module level, since it is sent to the workers.
     processes
         Worker processes; 1 or less: everything runs in this process.
 

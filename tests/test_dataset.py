@@ -132,7 +132,7 @@ def test_two_files_of_one_identifier_are_an_error(folder, twin):
 
 def test_a_file_of_another_ending_is_an_error(folder):
     (folder / "imagesTr/d_0000.mha").touch()
-    with pytest.raises(GdmError, match="another ending") as caught:
+    with pytest.raises(GdmError, match="different ending") as caught:
         cases_of(folder)
     assert "d_0000.mha" in str(caught.value)
 

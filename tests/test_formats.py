@@ -69,7 +69,7 @@ def test_plans_of_an_older_version_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "PLANS_FORMAT", FileFormat("plans", (upgrade_1_to_2,)))
     assert load_plans(file) == replace(expected, version=2)
     file.write_text(json.dumps({**content, "version": 7}))
-    with pytest.raises(GdmError, match=r"plans file is of a newer version[\s\S]*plans.json[\s\S]*version 7"):
+    with pytest.raises(GdmError, match=r"plans file comes from a newer version[\s\S]*plans.json[\s\S]*version 7"):
         load_plans(file)
 
 
@@ -98,7 +98,7 @@ def test_a_resume_state_of_an_older_or_newer_version(tmp_path, monkeypatch):
     monkeypatch.setattr(state, "RESUME_FORMAT", FileFormat("resume state", (upgrade_1_to_2,)))
     assert state._read(file) == {"name": "old", "version": 2}
     torch.save({"version": 3}, file)
-    with pytest.raises(GdmError, match=r"resume state file is of a newer version[\s\S]*resume.pt"):
+    with pytest.raises(GdmError, match=r"resume state file comes from a newer version[\s\S]*resume.pt"):
         state._read(file)
 
 

@@ -89,7 +89,7 @@ def test_a_truncated_file_is_an_error(tmp_path, ending):
     check_error(caught, str(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"this is no image"])
+@pytest.mark.parametrize("content", [b"", b"this is not an image"])
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd"])
 def test_an_unreadable_file_is_an_error(tmp_path, ending, content):
     (tmp_path / f"a{ending}").write_bytes(content)

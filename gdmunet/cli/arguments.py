@@ -64,7 +64,7 @@ class CommandParser(argparse.ArgumentParser):
     description
         One or two sentences.
     folders
-        Which of ``raw``, ``preprocessed``, ``results`` the command uses: each becomes a flag.
+        Those of ``raw``, ``preprocessed``, ``results`` that the command uses: each becomes a flag.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ def run_command(main_function: Main) -> Main:
     """Wrap a ``main`` so that it ends as a command should.
 
     A `GdmError`, or the system's refusal to write, is printed to standard error without a traceback (status 1);
-    Ctrl-C and SIGTERM give one line (status 130 and 143). Any other exception is our own mistake and keeps its
+    Ctrl-C and SIGTERM give one line (status 130 and 143). Any other exception is a fault of gdmunet and keeps its
     traceback.
     """
 

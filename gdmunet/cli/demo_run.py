@@ -111,7 +111,7 @@ class DemoSummary:
     mean_target_mae
         The mean target value of the training cases everywhere.
     seconds, peak_memory_mb
-        Of the whole run: this process and its children.
+        Time and peak memory of the whole run: this process and its children.
     """
 
     task: str

@@ -12,7 +12,7 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the files of a new data set lie now.
+    """Places of the files of a new data set.
 
     Attributes
     ----------
@@ -22,9 +22,9 @@ class Sources:
     targets, masks
         One folder each; masks is None where there are no body masks.
     image_suffixes, target_suffix, mask_suffix
-        What follows the case identifier in a file's name, before the ending: with ``_mr`` and ``_ct`` the files
+        Text that follows the case identifier in a file's name, before the ending: with ``_mr`` and ``_ct`` the files
         ``head_001_mr.nii.gz`` and ``head_001_ct.nii.gz`` are one case, ``head_001``. Where a suffix is given, only
-        files that carry it are taken, so images and targets may lie in one folder. One image suffix a folder.
+        files that carry it are taken, so images and targets may lie in one folder. One image suffix per folder.
     """
 
     images: tuple[Path, ...]
@@ -65,7 +65,7 @@ def _collect_conditions(sources: Sources, channels: int) -> list[dict[str, Path]
         raise GdmError(
             "folders, suffixes and channels of the images do not match in number",
             found=f"{len(folders)} folder(s), {len(suffixes)} suffix(es), {channels} channel(s)",
-            expected="one folder a channel (or one folder of files numbered _0000, _0001, ...), one suffix a folder",
+            expected="one folder per channel (or one folder of files numbered _0000, ...), one suffix per folder",
             remedy="give --images, --image_suffix and --channel the same number of values",
         )
     if len(folders) == 1:
@@ -90,7 +90,7 @@ def _split_channels(files: dict[str, Path], folder: Path, channels: int) -> list
                 file=path,
                 found=path.name,
                 expected=f"CASE_0000 to CASE_{channels - 1:04d}",
-                remedy="rename it, or give one folder (or one suffix) a channel",
+                remedy="rename it, or give one folder (or one suffix) per channel",
             )
         found[int(match[2])][match[1]] = path
     for files_of_channel in found:

@@ -1,4 +1,4 @@
-"""A raw data set from DICOM: one folder a case, in it one folder a channel and one for the target."""
+"""A raw data set from DICOM: one folder per case, in it one folder per channel and one for the target."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class DicomOptions:
     channels, target
         Modality words of the condition channels, in the order of `DicomLayout.conditions`, and of the target.
     split
-        Which cases are held out. Without groups, cases of one patient ID are one patient, called ``patient_001`` and
-        so on; no ID is written anywhere.
+        Choice of the cases that are held out. Without groups, cases of one patient ID are one patient, called
+        ``patient_001`` and so on; no ID is written anywhere.
     fix_geometry
         Resample series that are not a regular grid.
     resample
@@ -125,7 +125,7 @@ def _case_names(layout: DicomLayout) -> list[str]:
         raise GdmError(
             "there are no folders of cases",
             file=root,
-            expected=f"CASE/{layout.conditions[0]} and CASE/{layout.target}, one folder a case",
+            expected=f"CASE/{layout.conditions[0]} and CASE/{layout.target}, one folder per case",
             remedy="check -i",
         )
     return names
@@ -170,14 +170,14 @@ def _check_onto(
             "the series of a case have different frames of reference: their positions cannot be compared",
             case=case,
             file=folder,
-            found=f"another frame of reference UID than {first.series.description or 'the first channel'} has",
+            found=f"a frame of reference UID other than {first.series.description or 'the first channel'} has",
             expected="series of one frame of reference, or on one grid",
             remedy="register the two first, and export the moved series in the other's frame of reference",
         )
 
 
 def _onto(volume: Volume, geometry: Geometry, modality: str) -> Volume:
-    """The volume on another grid by linear interpolation; air (the lowest value, where it is no CT) beyond it."""
+    """The volume on another grid by linear interpolation; air (the lowest value, where it is not a CT) beyond it."""
     fill = HU_AIR if is_hounsfield(modality) else float(volume.array.min())
     grid = sitk.Image(geometry.shape[::-1], sitk.sitkUInt8)
     grid.SetSpacing(geometry.spacing[::-1])

@@ -18,7 +18,7 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 @dataclass(frozen=True)
 class WrittenSeries:
-    """A volume file that became a DICOM series; `rounded` says that its values were no whole HU."""
+    """A volume file that became a DICOM series; `rounded` says that its values were not whole HU."""
 
     uid: str
     slices: int
@@ -37,16 +37,16 @@ def series_to_volume(
     series
         UID or number; None: the only one that is a volume.
     fix_geometry
-        Resample slices that are no regular grid.
+        Whether slices that do not form a regular grid are resampled.
 
     Raises
     ------
     GdmError
-        As `choose_series` and `read_series`, or an unknown ending.
+        The errors of `choose_series` and `read_series`, or an unknown ending.
     """
     if ending_of(file) is None:
         raise GdmError(
-            "the output is no volume file", file=file, expected=f"a name that ends in {', '.join(FILE_ENDINGS)}"
+            "the output is not a volume file", file=file, expected=f"a name that ends in {', '.join(FILE_ENDINGS)}"
         )
     read = read_series(choose_series(scan_series(folder, case), series, folder=folder, case=case), fix_geometry, case)
     write_exactly(file, read.volume)
@@ -71,7 +71,7 @@ def volume_to_series(
     series
         UID or number of the reference series; None: the only one that is a volume.
     description
-        What viewers list, after "Synthetic:" where it does not begin with that word itself; None: Synthetic CT.
+        Text that viewers list, after "Synthetic:" if it does not begin with that word; None: Synthetic CT.
     """
     volume = read_volume(file)
     source = choose_series(scan_series(reference), series, folder=reference) if reference else None

@@ -32,7 +32,7 @@ class NewDatasetOptions:
     channels, target
         Modality words (CT, CBCT, MR, T1, ...) of the condition channels in order, and of the target.
     split
-        Which cases are held out.
+        Choice of the cases that are held out.
     transfer
         Copy the files, or link them (hard links need one file system; symbolic links need the originals to stay).
     file_ending

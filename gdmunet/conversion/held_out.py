@@ -26,7 +26,7 @@ def read_groups(file: Path) -> Groups:
         raise GdmError("the table of groups cannot be read", file=file, found=error.strerror) from error
     if header[:2] != ["case", "patient"]:
         raise GdmError(
-            "the table of groups has another header",
+            "the table of groups has a wrong header",
             file=file,
             found=",".join(header) or "nothing",
             expected="case,patient, then any further groups such as region",
@@ -123,5 +123,5 @@ def _check_groups(groups: Groups, identifiers: list[str]) -> None:
                 "the table of groups and the images do not name the same cases",
                 case=name,
                 found="only in the table" if name in groups else "only among the images",
-                remedy="give every case one line of the table",
+                remedy="give the table one line per case",
             )

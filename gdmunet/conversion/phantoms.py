@@ -64,7 +64,7 @@ class Phantom:
 
 
 def make_phantom(seed: int, size: int, contrast: Contrast = "T1") -> Phantom:
-    """One phantom of `size` voxels a side; the same seed gives the same phantom."""
+    """One phantom of `size` voxels along each side; the same seed gives the same phantom."""
     rng = np.random.default_rng(seed)
     tissue = _tissue_map(rng, size)
     ct, mr = np.zeros(tissue.shape, np.float32), np.zeros(tissue.shape, np.float32)
@@ -91,7 +91,7 @@ def make_phantom_demo(
     Raises
     ------
     GdmError
-        Fewer than four cases, or fewer than 16 voxels a side.
+        Fewer than four cases, or fewer than 16 voxels along each side.
     """
     if cases < 4 or size < 16:
         raise GdmError("the phantoms are too few or too small", found=f"{cases} of {size}^3", expected="4 of 16^3")

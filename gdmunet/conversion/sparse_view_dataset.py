@@ -43,11 +43,11 @@ class SparseViewOptions:
         The body mask is the convex hull in every axial slice: for crops whose field of view cuts the patient, where
         lungs are not enclosed by tissue.
     save_sinograms
-        Also write ``sinogramsTr/CASE.npz``.
+        Whether ``sinogramsTr/CASE.npz`` is written too.
     device
-        Where the back end torch computes.
+        Device of the back end torch.
     split
-        Which cases are held out.
+        Choice of the cases that are held out.
     processes
         Cases that are worked on at once.
     show_progress
@@ -100,7 +100,7 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
                     case=identifier,
                     file=file,
                     found=f"{found[clash]} and {file}",
-                    remedy="rename or leave out one",
+                    remedy="rename or remove one",
                 )
             found[identifier] = file
     if not found:
@@ -131,7 +131,7 @@ def make_sparse_view_dataset(
     cts
         Identifier to CT volume in HU (see `find_ct_files`).
     settings
-        Of the scan that is simulated.
+        Settings of the scan that is simulated.
 
     Raises
     ------

@@ -40,7 +40,7 @@ class SynthradDataset:
     left_out
         Identifier to the files that it lacks, for the cases that were left out.
     duplicates, ignored
-        As in `SynthradFiles`.
+        The same as in `SynthradFiles`.
     """
 
     folder: Path
@@ -76,7 +76,7 @@ class SynthradOptions:
     Attributes
     ----------
     task, year
-        Which of them, where the folders hold several; None: the only one there is.
+        Task and year to take if the folders hold several; None: the only one there is.
     regions
         Regions that are taken (AB, HN, TH; brain, pelvis); None: all.
     target
@@ -114,7 +114,7 @@ def convert_synthrad(
     Parameters
     ----------
     folders
-        Where the archives were unpacked; searched at any depth.
+        Folders in which the archives were unpacked; searched at any depth.
     name
         Name of the data set; None: ``SynthRAD2025Task1`` and so on.
 

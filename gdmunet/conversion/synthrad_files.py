@@ -96,7 +96,7 @@ class SynthradFiles:
     duplicates
         Files that hold the same bytes as one that was taken.
     ignored
-        Volumes that are no part of any case (overviews and tables are not listed).
+        Volumes that do not belong to any case (overviews and tables are not listed).
     """
 
     cases: tuple[SynthradCase, ...]
@@ -197,8 +197,8 @@ def _check_same(identifier: str, known: Path, other: Path) -> None:
         "a case has two files of one name that differ",
         case=identifier,
         file=other,
-        found=f"other bytes than {known}",
+        found=f"content that differs from {known}",
         expected="one file, or copies of one file",
-        remedy="remove the release that is not meant (the first version of SynthRAD2025 was not clipped to -1024 to "
+        remedy="remove the release that you do not want (the first version of SynthRAD2025 was not clipped to -1024 to "
         "3071 HU, the second is), or give one of the two folders as -i",
     )

@@ -36,7 +36,7 @@ class Stack:
     spacing
         mm between slices: of the regular grid, or of most slices where there is none.
     problems
-        What is wrong with the stack, in words with numbers; none for a regular grid.
+        Faults of the stack, in words with numbers; none for a regular grid.
     twins
         Pairs of places in the stack (i, i + 1) whose slices lie at the same position.
     """
@@ -86,7 +86,7 @@ def _check_alike(slices: Sequence[Slice], case: str | None) -> None:
         if len(found) > 1:
             shown = sorted(found)
             raise GdmError(
-                f"the slices of the series have several {what}",
+                f"the slices of the series differ in {what}",
                 case=case,
                 file=slices[0].file.parent,
                 found=f"{len(found)}: " + "; ".join(map(str, shown[:4])) + (" ..." if len(found) > 4 else ""),

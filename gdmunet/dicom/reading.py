@@ -49,14 +49,14 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
     Raises
     ------
     GdmError
-        Slices that are no regular grid (with the numbers), two different slices at one position, a damaged file,
+        Slices that do not form a regular grid (with the numbers), two different slices at one position, a damaged file,
         or a compression that cannot be read here.
     """
     folder = series.slices[0].file.parent
     stack = examine(series.slices, case)
     if stack.problems and not fix_geometry:
         raise GdmError(
-            "the slices of the series are no regular grid",
+            "the slices of the series do not form a regular grid",
             case=case,
             file=folder,
             found="".join(f"\n    {problem}" for problem in stack.problems),

@@ -19,7 +19,7 @@ def resample_stack(
     array
         (n, rows, columns), in the order of `stack`, which holds no twins.
     stack
-        Where the slices lie.
+        Positions of the slices.
     origin
         World position (x, y, z) in mm of the first voxel of the first slice.
     pixel

@@ -30,13 +30,13 @@ class Series:
     Attributes
     ----------
     images
-        How many slices (frames, where files hold several).
+        Number of slices (of frames, if files hold several).
     slices
-        In no order that means anything; empty where the series is no volume.
+        Slices in no particular order; empty if the series is not a volume.
     no_volume
-        In words why the series cannot be read as a volume, else None.
+        Reason, in words, why the series cannot be read as a volume; else None.
     against_normal
-        Written by us from a left-handed grid, whose slices count against the normal of their rows and columns.
+        Written by gdmunet from a left-handed grid, whose slices count against the normal of their rows and columns.
     """
 
     uid: str
@@ -93,7 +93,7 @@ def choose_series(
     Raises
     ------
     GdmError
-        None or several fit (all are listed), or the wanted one is no volume.
+        None or several fit (all are listed), or the wanted one is not a volume.
     """
     if wanted is None:
         fitting = [series for series in found if series.no_volume is None]
@@ -103,7 +103,7 @@ def choose_series(
         problem = f"several DICOM series have the number {wanted}" if fitting else f"there is no DICOM series {wanted}"
     if len(fitting) != 1 or fitting[0].no_volume:
         raise GdmError(
-            problem if len(fitting) != 1 else f"the series is no volume: {fitting[0].no_volume}",
+            problem if len(fitting) != 1 else f"the series is not a volume: {fitting[0].no_volume}",
             case=case,
             file=folder,
             found="".join(f"\n    {series}" for series in found),

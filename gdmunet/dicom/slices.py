@@ -18,7 +18,7 @@ from gdmunet.errors import GdmError
 config.settings.reading_validation_mode = config.IGNORE
 
 _PREAMBLE = 128
-# A private block of our own: a left-handed grid has its slices stored against the normal of their rows and columns.
+# A private block of gdmunet: a left-handed grid has its slices stored against the normal of their rows and columns.
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_SLICE_ORDER = 0x0071, "GDMUNET", 0x01
 AGAINST_NORMAL = "AGAINST NORMAL"
 
@@ -57,7 +57,7 @@ class Slice:
     Attributes
     ----------
     file, frame
-        Where its voxels are; frame counts from 0, and is None where the file holds one slice.
+        Place of its voxels; frame counts from 0, and is None if the file holds one slice.
     uid, sop_class
         SOP instance UID and SOP class UID of the file.
     shape

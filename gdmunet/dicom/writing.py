@@ -57,7 +57,7 @@ def write_ct_series(
     patient_id: str = "",
     replace: bool = False,
 ) -> str:
-    """Write a volume in HU as one file a slice, ``CT_0001.dcm``, ...; the folder appears whole or not at all.
+    """Write a volume in HU as one file per slice, ``CT_0001.dcm``, ...; the folder appears whole or not at all.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def write_ct_series(
         raise GdmError(
             "the folder of the DICOM series is not empty",
             file=folder,
-            expected="a folder that holds nothing, for a folder of DICOM files should hold one series",
+            expected="an empty folder: a folder of DICOM files should hold one series",
             remedy="give another folder, or remove this one first",
         )
     check_replaceable(folder)
@@ -122,7 +122,7 @@ def check_replaceable(folder: Path, case: str | None = None) -> None:
                 case=case,
                 file=file,
                 expected=f"DICOM files alone, all with the Manufacturer {_MANUFACTURER}",
-                remedy="give another folder for the DICOM series, or move this one away",
+                remedy="give another folder for the DICOM series, or move this one elsewhere",
             )
 
 

@@ -21,7 +21,7 @@ class Block:
     values
         (1, 1, ...) network units.
     corner, size
-        Of the crop inside it.
+        Corner and size of the crop inside it.
     """
 
     values: torch.Tensor

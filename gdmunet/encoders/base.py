@@ -85,9 +85,9 @@ class FrozenEncoder(nn.Module, ABC):
     Parameters
     ----------
     levels
-        What `features` returns, in this order (finest first).
+        Levels that `features` returns, in this order (finest first).
     units
-        Of the volumes that come in.
+        Units of the volumes that come in.
     dimensions
         2 or 3.
     divisor
@@ -101,7 +101,7 @@ class FrozenEncoder(nn.Module, ABC):
     window
         Raw intensities that it sees, lowest and highest, for plans.json; None: all.
     licence
-        Of its weights, where the table of encoders does not say it.
+        Licence of its weights, if the table of encoders does not say it.
     """
 
     window: tuple[float, float] | None = None
@@ -126,7 +126,7 @@ class FrozenEncoder(nn.Module, ABC):
 
     @abstractmethod
     def features(self, volume: torch.Tensor) -> Sequence[torch.Tensor]:
-        """One map a level from the encoder's own input (B, 1, ...), in the encoder's axes."""
+        """One map per level from the encoder's own input (B, 1, ...), in the encoder's axes."""
 
     def forward(self, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Feature maps of a volume (B, 1, ...) in network units, finest first."""

@@ -41,7 +41,7 @@ class EncoderOptions:
     allow_large
         False (no GPU): `auto` takes the built-in encoder, since the others are far too slow on a CPU.
     trust_checkpoint
-        Also read weight files that can run code while they are read.
+        Whether weight files are read that can run code while they are read.
     download
         Address, progress and time limit of a download.
     """
@@ -61,7 +61,7 @@ class EncoderChoice:
     Attributes
     ----------
     spec, encoder
-        For plans.json, and the frozen module on the CPU; both None only where no encoder of that dimension exists.
+        Entry of plans.json, and the frozen module on the CPU; both None only if no encoder of that dimension exists.
     because
         One line: which and why.
     """
@@ -79,7 +79,7 @@ def choose_encoder(spec: str, units: VolumeUnits, dimensions: int, options: Enco
     spec
         ``auto``, or a name of the table, or ``package.module:factory``.
     units
-        Of the volumes that the encoder will see.
+        Units of the volumes that the encoder will see.
     dimensions
         2 or 3.
 
@@ -135,7 +135,7 @@ class _Search:
             return self.built_in(f"no other weights are at hand, and downloads are off; {later}")
         say(
             f"encoder {best.name}: downloading {size} MB once to {family_folder(best, options.cache)} "
-            f"(-encoder {BUILT_IN}, or HF_HUB_OFFLINE=1, does without)",
+            f"(-encoder {BUILT_IN}, or HF_HUB_OFFLINE=1, avoids this)",
             sys.stderr,
         )
         try:

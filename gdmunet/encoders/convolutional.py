@@ -23,9 +23,9 @@ class ConvolutionalEncoder(FrozenEncoder):
     network
         Returns a list, one map a stage.
     channels
-        Of every stage.
+        Channels of every stage.
     strides
-        Of every stage against the one before, along every axis of the network.
+        Stride of every stage against the one before, along every axis of the network.
     orientation
         Axes of the network's arrays; see `FrozenEncoder`.
     clip
@@ -70,7 +70,7 @@ class ConvolutionalEncoder(FrozenEncoder):
         deepest = math.prod(volume.shape[2:]) // math.prod(self.levels[-1].stride)
         if deepest < 2:
             raise GdmError(
-                "the patch is too small for this encoder: its deepest map would be one place, which cannot be normed",
+                "the patch is too small for this encoder: one place of the deepest map cannot be normalised",
                 found=f"{tuple(volume.shape[2:])} voxels",
                 expected=f"more than {self.levels[-1].stride}",
                 remedy=f"choose an encoder with smaller strides, such as {BUILT_IN}",

@@ -1,6 +1,6 @@
 """CT-FM (project-lighter): a residual encoder pretrained by contrast on 148,000 CT volumes.
 
-Our own network with the key names of MONAI's ``SegResEncoder``, which the published weights fit.
+A network of gdmunet with the key names of MONAI's ``SegResEncoder``, which the published weights fit.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class HubFile:
     megabytes
         Size (1e6 bytes), for messages.
     sha256
-        Where a source states it; else None: recorded at the first download and checked from then on.
+        Hash of the file if the source states it; else None: recorded at the first download and checked from then on.
     """
 
     repository: str

@@ -42,7 +42,7 @@ def load_encoder(
     check_sha256(file or Path(named.spec), weights_hash(encoder, file), spec.sha256, remedy)
     if encoder.levels != spec.levels:
         raise GdmError(
-            f"the encoder {spec.spec} has other levels than the plans say",
+            f"the encoder {spec.spec} does not have the levels of the plans",
             found=encoder.levels,
             expected=spec.levels,
             remedy="plan again",
@@ -85,7 +85,7 @@ def build_encoder(
     encoder = named.builder(file, units, dimensions, trust_checkpoint)
     if not isinstance(encoder, FrozenEncoder):
         raise GdmError(
-            f"{named.spec} made no encoder", found=type(encoder).__name__, expected="a gdmunet FrozenEncoder"
+            f"{named.spec} did not make an encoder", found=type(encoder).__name__, expected="a gdmunet FrozenEncoder"
         )
     if encoder.dimensions != dimensions or not encoder.levels:
         raise GdmError(
@@ -131,7 +131,7 @@ def missing_weights(family: Family, cache: Path) -> GdmError:
     return GdmError(
         f"the weights of the encoder {family.name} are not on this machine",
         file=folder / source.name if source else folder,
-        remedy="with network run {command}; without, fetch the file elsewhere and give it with --encoder-path FILE",
+        remedy="with a network run {command}; without, fetch the file elsewhere and give it with --encoder-path FILE",
         command=commands.download_encoder(family.name),
     )
 

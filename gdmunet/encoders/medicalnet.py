@@ -1,7 +1,7 @@
 """MedicalNet (Tencent): 3D ResNets pretrained by segmentation of 23 data sets of CT and MR.
 
-Our own network with the published key names. It was trained with dilated layers 3 and 4 at stride 8; classes of the
-same name elsewhere (MONAI's) have strides 16 and 32 there, with which the weights were never trained.
+A network of gdmunet with the published key names. It was trained with dilated layers 3 and 4 at stride 8; classes of
+the same name elsewhere (MONAI's) have strides 16 and 32 there, with which the weights were never trained.
 """
 
 from __future__ import annotations

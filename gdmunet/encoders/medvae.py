@@ -1,7 +1,7 @@
 """MedVAE's 3D encoders (stanfordmimi/MedVAE): the first half of a latent-diffusion autoencoder for CT and MR.
 
-Our own network with the published key names (``encoder.down.0.block.0.conv1.weight`` ...). What only the latent needs
-(the last norm, the projection to one channel) is not built.
+A network of gdmunet with the published key names (``encoder.down.0.block.0.conv1.weight`` ...). Layers that only the
+latent needs (the last norm, the projection to one channel) are not built.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`mini`, our own encoder inside the package; `mae:FOLDER`, pretrained on the user's data; `tiny`, to test plumbing."""
+"""`mini`, the encoder inside the package; `mae:FOLDER`, pretrained on the user's data; `tiny`, to test plumbing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class MiniEncoder(FrozenEncoder):
     Parameters
     ----------
     network
-        With weights.
+        Network with weights.
     units
-        Of the volumes that come in.
+        Units of the volumes that come in.
     """
 
     def __init__(self, network: ResidualEncoder, units: VolumeUnits) -> None:
@@ -43,7 +43,7 @@ class MiniEncoder(FrozenEncoder):
 
 
 def network_input(raw: torch.Tensor, units: VolumeUnits) -> torch.Tensor:
-    """Raw units to what our networks see: asinh of HU / 250, or of 2 (x - mean) / SD, half of it each.
+    """Map raw units to the input of these networks: asinh of HU / 250, or of 2 (x - mean) / SD, half of it each.
 
     CT: air lies at -1, water at 0, dense bone at 1.4. Everything else uses the constants of the plans, about -1 to 1.5
     inside the body. Statistics of the patch at hand are not used: they would make a voxel's features depend on its
@@ -96,7 +96,7 @@ def _build(file: Path, units: VolumeUnits, dimensions: int) -> FrozenEncoder:
     network = load_encoder_file(file)
     if network.dimensions != dimensions:
         raise GdmError(
-            "the encoder has another number of dimensions than the plans",
+            "the encoder and the plans differ in their number of dimensions",
             file=file,
             found=f"{network.dimensions}D",
             expected=f"{dimensions}D",

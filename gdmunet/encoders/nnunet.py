@@ -60,7 +60,7 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
     strides = model.arguments["strides"]
     if len(strides[0]) != dimensions:
         raise GdmError(
-            "the nnU-Net model has another number of dimensions than the plans",
+            "the nnU-Net model and the plans differ in their number of dimensions",
             file=file,
             found=f"{len(strides[0])}D",
             expected=f"{dimensions}D",
@@ -129,7 +129,7 @@ def _configuration(configurations: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _network(configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Class name and arguments, from the plans of today or those before release 2.4 (TotalSegmentator's)."""
+    """Class name and arguments, from plans of release 2.4 and later or those before (TotalSegmentator's)."""
     if architecture := configuration.get("architecture"):
         arguments = {
             key: _import(value) if key in architecture["_kw_requires_import"] and value else value

@@ -1,4 +1,4 @@
-"""Pretraining of our own encoders: masked cells are reconstructed, and a place is recognised in another view.
+"""Pretraining of gdmunet's encoders: masked cells are reconstructed, and a place is recognised in another view.
 
 Masked autoencoding alone (He et al. 2022) leaves the deep levels weak after a short training. The dense contrastive
 term (InfoNCE, van den Oord et al. 2018, place by place) trains directly for what a drift field needs: features of a
@@ -46,11 +46,11 @@ class PretrainingSettings:
     mask_share
         Share of the cells that the autoencoder does not see.
     masked_windows
-        Windows an iteration that the autoencoder looks at.
+        Windows per iteration that the autoencoder looks at.
     blurred_windows
-        Windows an iteration whose blurred form is a decoy in the contrastive term.
+        Windows per iteration whose blurred form is a decoy in the contrastive term.
     contrast_weight, temperature, places
-        Of the contrastive term; places compared a level and iteration.
+        Weight and temperature of the contrastive term; places compared per level and iteration.
     """
 
     dimensions: int = 3

@@ -137,7 +137,7 @@ def _contrast_in_cells(images: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 def _split_cells(volume: torch.Tensor) -> torch.Tensor:
-    """(B, 1, ...) to (B, voxels of a cell of 2 a side, cells ...)."""
+    """(B, 1, ...) to (B, voxels of a cell of 2 per side, cells ...)."""
     dimensions = volume.ndim - 2
     for axis in range(2, 2 + dimensions):
         volume = volume.unfold(axis, 2, 2)

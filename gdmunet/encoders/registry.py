@@ -59,7 +59,7 @@ class Family:
     argument
         Word for the part behind ``name:`` in a spec; None where nothing follows the name.
     source
-        Where the weights are downloaded from, or None.
+        Source of the weights' download, or None.
     rank
         Place in the order in which `auto` looks for weights, 1 first; None: `auto` does not take it.
     """

@@ -1,4 +1,4 @@
-"""The network of our own encoders: four levels of residual convolutions without any normalisation layer.
+"""The network of gdmunet's encoders: four levels of residual convolutions without any normalisation layer.
 
 GroupNorm and InstanceNorm divide by the standard deviation of the patch at hand, so on a flat patch their input
 gradient explodes (2e6 was measured on a constant). Here the *weights* are standardised while training and stored as
@@ -50,10 +50,10 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Cells of 2 voxels a side become vectors; stages at strides 2, 4, 8 and 16 refine them.
+    """Cells of 2 voxels per side become vectors; stages at strides 2, 4, 8 and 16 refine them.
 
     Every cell covers exactly its own stride of voxels (kernels of the size of their stride between the stages), so
-    location i of a level lies over voxels i * stride on. A patch of 32 still has two cells a side on the deepest level.
+    location i of a level lies over voxels i * stride on. A patch of 32 has two cells per side on the deepest level.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class ResidualEncoder(nn.Module):
         return found
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, ...) to one map a level, each channel with about mean 0 and standard deviation 1 on images."""
+        """(B, 1, ...) to one map per level, each channel with about mean 0 and standard deviation 1 on images."""
         shape = (-1, *(1,) * self.dimensions)
         return [
             (values - getattr(self, f"mean_{level}").view(shape)) / getattr(self, f"scale_{level}").view(shape)
@@ -212,7 +212,7 @@ def load_encoder_file(file: Path) -> ResidualEncoder:
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise GdmError(
-            "the file is no encoder of gdm_pretrain_encoder, or it is damaged",
+            "the file is not an encoder of gdm_pretrain_encoder, or it is damaged",
             file=file,
             found=str(error).splitlines()[0],
             expected="an encoder.safetensors that gdm_pretrain_encoder wrote",

@@ -85,8 +85,8 @@ def make_views(windows: torch.Tensor, crop: int, generator: torch.Generator) -> 
     Windows must be larger than crops by more than the deepest stride: with small shifts the borders of a crop, which
     the padding of the convolutions marks, would tell the place.
 
-    Contrast, brightness and polarity are drawn once a window: what a voxel's value is stays visible in the features.
-    Only noise, a slight gain and a slight offset differ between the views. Nothing blurs: a blurred image shall not
+    Contrast, brightness and polarity are drawn once per window: a voxel's value stays visible in the features.
+    Only noise, a slight gain and a slight offset differ between the views. Nothing blurs: a blurred image must not
     look like the sharp one.
     """
     windows = _recolour(windows, generator)
@@ -115,7 +115,7 @@ def blur(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def random_mask(shape: tuple[int, ...], share: float, generator: torch.Generator) -> torch.Tensor:
-    """True where a cell is masked: (B, 1, cells ...); blocks of 1, 2 or 4 cells a side, `share` of them."""
+    """True where a cell is masked: (B, 1, cells ...); blocks of 1, 2 or 4 cells per side, `share` of them."""
     block = 2 ** int(torch.randint(0, 3, (), generator=generator))
     coarse = [-(-n // block) for n in shape[2:]]
     chosen = torch.rand(shape[0], 1, *coarse, generator=generator) < share

@@ -33,7 +33,7 @@ def read_weights(file: Path, trust_checkpoint: bool = False) -> dict[str, torch.
     Parameters
     ----------
     trust_checkpoint
-        Also read a pickle that holds more than tensors and plain values: it may run any code while it is read.
+        Whether a pickle is read that holds more than tensors and plain values: it may run any code while it is read.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, pr
         given = weights.get(prefix + name, tensor)
         if given.shape != tensor.shape:
             raise GdmError(
-                f"the weight {prefix + name} has another shape than this encoder's",
+                f"the weight {prefix + name} does not have the shape that this encoder needs",
                 file=file,
                 found=tuple(given.shape),
                 expected=tuple(tensor.shape),

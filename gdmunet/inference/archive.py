@@ -90,7 +90,7 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
         _move_into_place(staging, name, target)
     except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         raise GdmError(
-            "the archive is damaged, or no zip", file=zip_path, found=error, remedy="copy it again"
+            "the archive is damaged, or it is not a zip file", file=zip_path, found=error, remedy="copy it again"
         ) from error
     except OSError as error:
         raise writing_error("cannot unpack the model", results, error) from error

@@ -38,7 +38,7 @@ def ensemble_folders(
     Parameters
     ----------
     folders
-        At least two, each with the same ``CASE.ext`` files.
+        At least two folders, each with the same ``CASE.ext`` files.
     output_folder
         Gets ``CASE.ext`` in the first folder's ending.
 

@@ -139,7 +139,7 @@ def _run_cases(
     predictor, uncertainty = outputs.predictor, outputs.options.uncertainty
 
     def check(_: WindowCount) -> None:
-        # A case ahead or behind that failed ends the run now, not after the case in work.
+        # A case ahead or behind that failed ends the run at once, not after the case in work.
         reading.check()
         writing.check()
 

@@ -22,7 +22,7 @@ class PredictorOptions:
     Attributes
     ----------
     device
-        Where the networks run.
+        Device of the networks.
     step_size
         Distance of neighbouring windows as a share of the window.
     tta
@@ -71,7 +71,7 @@ class PredictionOptions:
     as_float
         Write float32 also where whole numbers would do (CT).
     uncertainty
-        Also write the standard deviation over folds, mirrored windows and samples.
+        Whether the standard deviation over folds, mirrored windows and samples is written too.
     """
 
     continue_prediction: bool = False

@@ -25,9 +25,9 @@ class Passes:
     window
         Size of a window, voxels (z, y, x).
     windows
-        How they are predicted; the background value is the target's outside the body, network units.
+        Options of the windows; the background value is the target's outside the body, in network units.
     sampler, seed
-        How predictions are drawn, and from which noise.
+        Sampler of the predictions, and the seed of its noise.
     """
 
     prepared: PreparedCase

@@ -35,11 +35,11 @@ class Prediction:
     geometry
         The condition's grid.
     modality
-        What was predicted, as dataset.json names it (``target_name``).
+        Modality that was predicted, as dataset.json names it (``target_name``).
     uncertainty
         (z, y, x) float32, standard deviation over folds and flips in the target's unit; None unless asked for.
     windows
-        How many windows the network saw, and how many were filled.
+        Numbers of windows that the network saw, and that were filled.
     """
 
     identifier: str

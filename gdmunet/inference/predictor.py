@@ -55,9 +55,9 @@ class Predictor:
     configuration, descriptor
         The ones that the networks were trained with.
     source
-        Where the networks were loaded from; None for networks given as objects.
+        Folder that the networks were loaded from; None for networks given as objects.
     sampler
-        How the networks are drawn from: in one pass, or in several as their checkpoints say.
+        Sampler of the networks: one pass, or several as their checkpoints say.
     options
         Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
     """

@@ -180,7 +180,7 @@ def with_steps(sampler: SamplerSpec, steps: int | None) -> SamplerSpec:
         raise GdmError(
             "the model predicts in one step",
             found=f"{counted(steps, 'step')} asked for",
-            remedy="leave out --steps: it is for models that are drawn from in several steps (FlowMatchingTrainer)",
+            remedy="omit --steps: it is for models that predict in several steps (FlowMatchingTrainer)",
         )
     return replace(sampler, steps=steps)
 
@@ -194,7 +194,7 @@ def check_samples(sampler: SamplerSpec, samples: int) -> None:
             "the model draws no noise, so all samples would be the same",
             found=f"{counted(samples, 'sample')} of {sampler.name}",
             expected="a model trained by FlowMatchingTrainer from noise, or by BridgeTrainer with noise",
-            remedy="leave out --samples",
+            remedy="omit --samples",
         )
 
 

@@ -47,7 +47,7 @@ def offset_difference(predictor: Predictor, prepared: PreparedCase, offset: Shap
     window = predictor.configuration.window_size
     shift: Shape = offset or triple(int(size * predictor.options.step_size) // 2 for size in window)
     if not any(shift):
-        raise GdmError("a shift of no voxel changes nothing", found=shift, expected="at least one voxel")
+        raise GdmError("a shift of 0 voxels changes nothing", found=shift, expected="at least one voxel")
     first = predictor.predict_network_units(prepared).array
     second = predictor.predict_network_units(prepared, offset=shift).array
     difference = np.abs(first - second)[prepared.mask]

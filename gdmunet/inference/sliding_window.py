@@ -46,7 +46,7 @@ class WindowOptions:
     background_value
         Value that fills a window without a body voxel.
     device
-        Where the network runs.
+        Device of the network.
     batch_size
         Windows in one pass.
     mirror_axes

@@ -58,8 +58,8 @@ def resolve_model(
     Parameters
     ----------
     folds, checkpoint
-        What will be loaded: where several models fit the names, those that lack it are left out, such as a training
-        that was stopped early beside a finished one.
+        Folds and checkpoint that will be loaded. Of several models that fit the names, those without them are left out,
+        such as a training that was stopped early beside a finished one.
 
     Raises
     ------

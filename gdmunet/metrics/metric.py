@@ -56,7 +56,7 @@ class Metric:
     main
         True where it belongs in a paper's table; the others stand in the CSV files and on the page.
     basis
-        What it is computed from.
+        Volumes that it is computed from.
     score
         Its function for metrics of images, None for the others. None or a value that is not finite: undefined.
     undefined

@@ -22,7 +22,7 @@ class ValueRange:
     low, high
         Images are clipped to these for PSNR, SSIM and MS-SSIM, whose dynamic range is high - low.
     background
-        What stands outside the mask, in the same unit.
+        Value outside the mask, in the same unit.
     """
 
     low: float

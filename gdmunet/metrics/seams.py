@@ -18,7 +18,7 @@ def seam_score(prediction: np.ndarray, borders: Sequence[Sequence[int]], mask: n
     prediction
         (z, y, x) on the grid that was windowed.
     borders
-        For every axis the indices at which a window starts or ends: index b is the step from voxel b - 1 to b.
+        Indices at which a window starts or ends, for every axis: index b is the step from voxel b - 1 to b.
         Ends of the volume (0 and its size) are ignored.
     mask
         (z, y, x); steps count where both voxels lie inside.

@@ -24,11 +24,11 @@ class StructureScores:
     dice
         None where the reference holds none of the structures.
     hd95
-        In mm, over the structures that the prediction holds as well; None where there is none.
+        Mean distance in mm over the structures that the prediction holds as well; None if there is none.
     structures
         Labels that were scored.
     missing
-        Those of them that the prediction lacks: their Dice is 0, and they have no distance.
+        Structures of the reference that the prediction lacks: their Dice is 0, and they have no distance.
     """
 
     dice: float | None
@@ -83,7 +83,7 @@ def score_structures(
     spacing
         mm by axis, z y x.
     structures
-        Only these labels; None: all. Structures that the reference lacks are not scored, as in the challenge.
+        Labels to score; None: all. Structures that the reference lacks are not scored, as in the challenge.
     """
     if reference.shape != prediction.shape:
         raise GdmError("the label maps differ in shape", found=prediction.shape, expected=reference.shape)

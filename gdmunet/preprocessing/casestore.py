@@ -96,7 +96,7 @@ class StoredCase:
     mask
         (z, y, x) uint8, 1 inside the body.
     properties
-        Of the case.
+        Properties of the case.
     body_voxels
         (N, 3) indices (z, y, x) of at most 10,000 body voxels, drawn at random once.
     """
@@ -114,7 +114,7 @@ class CaseStore:
     Attributes
     ----------
     folder
-        Where the cases lie.
+        Folder of the cases.
     """
 
     def __init__(self, preprocessed_dataset_folder: Path, plans_name: str, configuration_name: str) -> None:
@@ -156,7 +156,7 @@ class CaseStore:
         window_size
             Patch (z, y, x) that will be read; chunks and blocks follow it.
         origin
-            What it was made from.
+            Sources that it was made from.
 
         Raises
         ------

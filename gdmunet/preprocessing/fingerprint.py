@@ -187,7 +187,7 @@ def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measu
     for key, array in arrays.items():
         values = array[cropped.mask]
         statistics[key] = _statistics(values)
-        # The extremes of the sample shall be those of the body: pooled statistics then know them as well.
+        # The extremes of the sample must be those of the body: pooled statistics then know them as well.
         samples[key][:2] = values.min(), values.max()
     fingerprint = CaseFingerprint(
         cropped.mask.shape,

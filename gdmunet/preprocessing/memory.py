@@ -38,7 +38,7 @@ class LiveBytes(TorchDispatchMode):
     Attributes
     ----------
     current, peak
-        Bytes alive now, and the most so far.
+        Bytes alive at present, and the most so far.
     history
         Bytes alive after each operation.
     """

@@ -19,7 +19,7 @@ class PlannedEncoder:
     spec, module
         None where no encoder of that dimension exists.
     reason
-        Which, and why, in words.
+        Choice and its reason, in words.
     """
 
     spec: EncoderSpec | None
@@ -39,7 +39,7 @@ class EncoderWish:
     name
         ``auto``, or an encoder of the table, or ``package.module:factory``.
     options
-        Where weights may come from.
+        Permitted sources of weights.
     """
 
     name: str

@@ -170,7 +170,7 @@ def _plan_configurations(task: _Task, wanted: tuple[str, ...]) -> tuple[dict[str
                 _add(planned, reasons, task, "3d_lowres", spacing, fitted)
     if not planned:
         raise GdmError(
-            f"the data set needs no {', '.join(wanted)}",
+            f"the data set does not need {', '.join(wanted)}",
             found="; ".join(f"{reason.choice} {reason.value}: {reason.because}" for reason in reasons),
             remedy=f"ask for others of {', '.join(CONFIGURATIONS)}",
         )

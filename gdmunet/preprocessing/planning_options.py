@@ -35,7 +35,7 @@ class PlanningOptions:
     name
         Name of the plans; None: the preset's own.
     configurations
-        Which of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
+        Some of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
     target_spacing
         Working voxel size in mm, canonical (z, y, x), instead of the planned one.
     """

@@ -29,7 +29,7 @@ class CaseProperties:
     Attributes
     ----------
     identifier
-        Of the case.
+        Identifier of the case.
     geometry
         Grid of the files.
     crop_box
@@ -41,9 +41,9 @@ class CaseProperties:
     prepared_spacing
         mm along the prepared axes; exact, so up to rounding to whole voxels that of the configuration.
     condition_maps, target_map
-        How raw values became network units.
+        Maps from raw values to network units.
     mask_source
-        Whether the body mask was given or derived from the condition.
+        Origin of the body mask: given, or derived from the condition.
     """
 
     identifier: str
@@ -211,7 +211,7 @@ def restore_prediction(
     mask
         Body (z, y, x) on the prepared grid.
     properties
-        Of the prepared case.
+        Properties of the prepared case.
     configuration
         The one that the case was prepared with.
 

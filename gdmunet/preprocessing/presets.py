@@ -13,7 +13,7 @@ from gdmunet.preprocessing.topology import Topology
 def normalization_layer(residual_channel: int | None) -> Literal["batch", "none"]:
     """None where the network predicts a change of a condition, batch norm elsewhere.
 
-    nnU-Net's instance norm takes a window's intensity level away: a correction in the same unit needs it, and a
+    nnU-Net's instance norm removes a window's intensity level: a correction in the same unit needs it, and a
     prediction then depends on what else lies in the window, so that windows do not agree where they overlap. Batch norm
     starts as fast and is a fixed map at prediction. Measured in documentation/benchmarks.md.
     """

@@ -28,7 +28,7 @@ def thick_axis(*spacings: tuple[float, ...]) -> int | None:
 
 
 def resampled_shape(shape: Shape, spacing: tuple[float, ...], new_spacing: tuple[float, ...]) -> Shape:
-    """Voxels (at least one an axis) that come nearest to `new_spacing` over the same extent."""
+    """Voxels (at least one per axis) that come nearest to `new_spacing` over the same extent."""
     return triple(max(1, round(size * old / new)) for size, old, new in zip(shape, spacing, new_spacing, strict=True))
 
 

@@ -18,7 +18,7 @@ Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
 # A patch of few-view slices keeps its extent in the slice and gives up slices, down to this number: with 16 the
 # context across slices is missed more than the extent in the slice helps (documentation/benchmarks.md).
 FEWEST_SLICES = 32
-# Two different patches a step are the least that averages a gradient at all.
+# A gradient is averaged only over two or more different patches per step.
 MIN_BATCH = 2
 
 
@@ -26,7 +26,7 @@ MIN_BATCH = 2
 class SizingProblem:
     """What a patch must fit: the network family, its channels, and the memory of one training step in bytes.
 
-    `slice_axis` is the axis across the slices where patches in 3D shall keep the slices whole, else None.
+    `slice_axis` is the axis across the slices where patches in 3D are to keep the slices whole, else None.
     """
 
     preset: Preset
@@ -58,7 +58,7 @@ class FittedPatch:
     first_patch
         Before anything was shrunk, padded to what its topology divides.
     shrunk
-        How many steps were taken along each axis.
+        Number of steps that were taken along each axis.
     """
 
     topology: Topology
@@ -103,7 +103,7 @@ def fit_patch(
     """Shrink the first patch until a step with two of them fits the budget.
 
     The axis whose patch is the largest share of the median shape gives way first, by one divisor at a time; slices
-    before all else where slices shall stay whole.
+    before all else where slices are to stay whole.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def fit_patch(
                 f"the memory budget is too small for {configuration} with preset {problem.preset.name}",
                 found=memory_size(problem.budget),
                 expected=f"at least {memory_size(needed)}: the smallest patch {topology.patch_size} "
-                f"with {_least_batch(problem.preset)} patches a batch",
+                f"with {_least_batch(problem.preset)} patches per batch",
                 remedy="raise -gpu_memory_target, or plan with the preset tiny",
             )
         axis, topology = step
@@ -175,7 +175,7 @@ def fit_batch(topology: Topology, dataset_voxels: float, problem: SizingProblem)
 
 
 def batch_limit(topology: Topology, dataset_voxels: float, preset: Preset) -> int:
-    """Most patches a batch that the share of the data set's voxels allows, at least two."""
+    """Largest number of patches per batch that the share of the data set's voxels allows, at least two."""
     return max(MIN_BATCH, round(preset.dataset_share * dataset_voxels / float(np.prod(topology.patch_size))))
 
 

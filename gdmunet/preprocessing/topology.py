@@ -27,11 +27,11 @@ class Topology:
     Attributes
     ----------
     strides, kernel_sizes
-        One tuple a stage, one number an axis; the first stride is 1 everywhere, the last kernel 3 everywhere.
+        One tuple per stage, one number per axis; the first stride is 1 everywhere, the last kernel 3 everywhere.
     patch_size
         The patch padded up to a multiple of `divisors`, in voxels.
     poolings
-        How often each axis is halved.
+        Number of times that each axis is halved.
     """
 
     strides: tuple[tuple[int, ...], ...]
@@ -60,7 +60,7 @@ def plan_topology(spacing: Sequence[float], patch_size: Sequence[float], max_poo
     patch_size
         Wanted patch in voxels, same axes.
     max_poolings
-        Stop after so many poolings (stages - 1); None: as many as the patch allows.
+        Largest number of poolings (stages - 1); None: as many as the patch allows.
 
     Returns
     -------

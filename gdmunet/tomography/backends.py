@@ -1,4 +1,4 @@
-"""The programs that can project and reconstruct, behind one interface: torch (our own), scikit-image, ASTRA, RTK."""
+"""The programs that can project and reconstruct, behind one interface: torch (built in), scikit-image, ASTRA, RTK."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
 def make_backend(
     settings: ScanSettings, geometry: ScanGeometry, slices: int, slice_spacing: float, device: str = "cpu"
 ) -> Backend:
-    """The back end that `settings` name, for volumes of so many slices at so many mm.
+    """The back end that `settings` name, for volumes of this number and thickness of slices.
 
     The last one is kept, because the next case often has the same geometry.
 
@@ -68,7 +68,7 @@ def _check(name: BackendName, geometry: ScanGeometry) -> None:
 
 
 class TorchBackend:
-    """Our own projector."""
+    """The built-in projector."""
 
     def __init__(self, geometry: ScanGeometry, filter_name: FilterName, device: str = "cpu") -> None:
         self.projector, self.filter = Projector(geometry, device), filter_name

@@ -34,7 +34,7 @@ class ScanGeometry:
     pixel
         Side of a pixel in mm.
     angles
-        Of the views, in degrees.
+        Angles of the views, in degrees.
     bins, bin_size
         Detector bins, and the size of one in mm on the rotation axis.
     source_to_axis

@@ -61,9 +61,9 @@ class Projector:
     geometry
         Parallel or fan beam.
     device
-        Where the matrices lie; slices and sinograms must lie there too.
+        Device of the matrices; slices and sinograms must lie there too.
     dtype
-        Of the weights; they are computed in float64.
+        Type of the weights; they are computed in float64.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Projector:
         product: Callable[[torch.Tensor], torch.Tensor],
         shape: tuple[int, int],
     ) -> torch.Tensor:
-        """Apply `product` to columns (values, slices) of so many slices at once that the memory stays small."""
+        """Apply `product` to columns (values, slices) of a few slices at a time, so that the memory stays small."""
         slices = stack.reshape(-1, stack.shape[-2] * stack.shape[-1]).to(self.dtype)
         result = slices.new_empty(len(slices), shape[0] * shape[1])
         for start in range(0, len(slices), matrices.slices):

@@ -30,12 +30,12 @@ def _module(itk: ModuleType) -> ModuleType:
 class RtkBackend:
     """A flat detector whose bins and rows are counted on the rotation axis, with as many rows as the cone needs.
 
-    RTK turns about its y axis: our (z, y, x) are its (y, z, x).
+    RTK turns about its y axis: (z, y, x) of gdmunet are its (y, z, x).
     """
 
     def __init__(self, geometry: ScanGeometry, filter_name: FilterName, slices: int, slice_spacing: float) -> None:
         if filter_name == "shepp-logan":
-            raise GdmError("RTK's reconstruction is used with two filters", found=filter_name, expected="ramp or hann")
+            raise GdmError("the back end rtk has two filters", found=filter_name, expected="ramp or hann")
         self.itk = require_package("itk", "rtk")
         self.rtk = _module(self.itk)
         self.geometry, self.filter, self.slices, self.slice_spacing = geometry, filter_name, slices, slice_spacing
@@ -75,7 +75,7 @@ class RtkBackend:
         return torch.from_numpy(np.ascontiguousarray(found)) * self.geometry.inside()
 
     def _volume(self, array: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        """Our (z, y, x) as an ITK image (x, y, z) = (our x, our z, our y) about the rotation axis."""
+        """An array (z, y, x) as an ITK image, whose (x, y, z) are its (x, z, y), about the rotation axis."""
         height, width = self.geometry.slice_shape
         pixel = self.geometry.pixel
         image = self.itk.image_from_array(np.ascontiguousarray(array.transpose(1, 0, 2), np.float32))

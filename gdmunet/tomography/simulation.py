@@ -73,7 +73,7 @@ def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:
     backend = _backend_of(header, grid, device)
     if header.scan.beam != "cone" and len(sinogram.projections) != grid.shape[0]:
         raise GdmError(
-            "the sinogram has another number of slices than its grid",
+            "the sinogram and its grid differ in their number of slices",
             found=len(sinogram.projections),
             expected=grid.shape[0],
         )

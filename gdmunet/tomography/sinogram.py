@@ -27,9 +27,9 @@ class ScanHeader:
     Attributes
     ----------
     settings
-        With what it was simulated (or is to be reconstructed).
+        Settings with which it was simulated (or is to be reconstructed).
     scan
-        Where its rays lie in the slices.
+        Geometry of its rays in the slices.
     grid
         The grid of the volume, in the orientation of its file. Slices are those of its canonical (S, P, L) axes.
     """

@@ -121,7 +121,7 @@ def _rays(geometry: ScanGeometry, views: slice) -> tuple[torch.Tensor, torch.Ten
 def _compressed(
     starts: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
-    """A CSR matrix, without notes that such matrices are in beta and unchecked: ours are right by construction."""
+    """A CSR matrix, without notes that such matrices are in beta and unchecked: these are right by construction."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse ")
         return torch.sparse_csr_tensor(starts, columns, values, size, check_invariants=False)

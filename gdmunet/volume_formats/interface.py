@@ -52,7 +52,7 @@ class VolumeFormat(Protocol):
         Raises
         ------
         OSError, RuntimeError
-            It cannot be written, or was not written whole.
+            The file cannot be written, or was not written whole.
         """
 
     def holds_whole_numbers(self, path: Path) -> bool:

@@ -37,7 +37,7 @@ class ItkFormat(VolumeFormat):
                     "not a three-dimensional volume of one value per voxel",
                     found=f"size {size} (x, y, ...), {counted(components, 'value')} per voxel",
                     expected="three axes, one value",
-                    remedy="split a 4D series into one file a volume (one channel each); stack 2D slices first",
+                    remedy="split a 4D series into one file per volume (one channel each); stack 2D slices first",
                 )
             image = reader.Execute()
         except RuntimeError as error:

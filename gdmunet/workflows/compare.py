@@ -94,9 +94,9 @@ def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[
         return next(name for name in DEFAULT_JUDGES if name != trained_with)
     if request.judge == trained_with:
         raise GdmError(
-            "an encoder that a generator was trained with cannot judge it",
+            "an encoder cannot judge a generator that was trained with it",
             found=f"--judge {request.judge}, which is the encoder of the plans {plans.name}",
-            remedy="name another one ({command} shows them), or leave --judge out",
+            remedy="name another one ({command} shows them), or omit --judge",
             command=commands.list_encoders(),
         )
     return request.judge
@@ -122,7 +122,7 @@ def _refuse_other_settings(weights: Path, request: TrainRequest) -> None:
     saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
     if changed := changed_settings(saved, present, saved.keys() & present.keys()):
         raise GdmError(
-            "the fold was trained with other defaults than the trainer has in this version",
+            "the defaults of the trainer have changed since the fold was trained",
             file=weights,
             found="; ".join(changed),
             remedy="train it anew with {command}, or compare with the version that trained it",

@@ -21,7 +21,7 @@ def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, 
     Returns
     -------
     lines
-        What was found or written, to be printed.
+        Lines to be printed: what was found or written.
 
     Raises
     ------

@@ -63,11 +63,11 @@ class TargetWindows:
     Parameters
     ----------
     source
-        Where they come from.
+        Source of the volumes.
     dimensions
         2 (slices of the first axis) or 3.
     size, count
-        Voxels a side; windows an iteration.
+        Voxels along each side of a window; windows per iteration.
     """
 
     def __init__(self, source: TargetSource, dimensions: int, size: int, count: int, seed: int) -> None:

@@ -34,11 +34,11 @@ class Measurement:
     weights
         Fold to size and time of change of its checkpoint.
     passes
-        Of the network for one window.
+        Passes of the network for one window.
     seconds
         Reading, preparing, predicting and writing, without loading the model.
     peak_memory_mb
-        Of 1e6 bytes: largest allocation on a GPU, else resident memory of the process.
+        Peak memory in MB of 1e6 bytes: largest allocation on a GPU, else resident memory of the process.
     """
 
     weights: dict[str, tuple[int, int]]
@@ -78,24 +78,24 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
     Raises
     ------
     GdmError
-        It failed, with its own message, or was killed.
+        The prediction failed, with its own message, or was killed.
     """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(task, theirs))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(task, sender))
     process.start()
-    theirs.close()
+    sender.close()
     try:
-        found = ours.recv()
+        found = receiver.recv()
     except EOFError:
         process.join()
         raise GdmError("the prediction was killed", found=f"exit code {process.exitcode}") from None
     finally:
-        if process.is_alive() and not ours.closed:
+        if process.is_alive() and not receiver.closed:
             process.join(timeout=60)
         if process.is_alive():
             process.kill()
-        ours.close()
+        receiver.close()
     if isinstance(found, Measurement):
         return found
     raise found

@@ -59,7 +59,7 @@ def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Finge
     expected_keys = {*map(str, range(channels)), "target"}
     if differing or set(fingerprint.intensities) != expected_keys:
         raise GdmError(
-            "the fingerprint is of other cases or channels than the data set holds now",
+            "the fingerprint does not fit the cases or channels of the data set",
             file=file,
             found=f"{counted(fingerprint.cases, 'case')}, intensities of {', '.join(sorted(fingerprint.intensities))}"
             + (f"; differing: {', '.join(differing[:5])}" if differing else ""),

@@ -78,7 +78,7 @@ def plan_and_preprocess(request: PlanAndPreprocessRequest, folders: Folders) -> 
     Raises
     ------
     GdmError
-        As of the three steps.
+        The errors of the three steps.
     """
     made = []
     for dataset in request.dataset:

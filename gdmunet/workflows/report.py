@@ -38,7 +38,7 @@ def view(request: ViewRequest, folders: Folders) -> ReportServer:
     Raises
     ------
     GdmError
-        As of `report`.
+        The errors of `report`.
     """
     metric = _metric(request)
     return ReportServer(_read(request), request.port, metric)

@@ -44,7 +44,7 @@ def train(request: TrainRequest, folders: Folders) -> Path:
     ------
     GdmError
         Unknown data set, plans, configuration, fold, trainer or setting; cases that are not prepared; a fold that is
-        trained already or being trained now; nothing to continue; a loss that is not a number.
+        trained already or being trained; nothing to continue; a loss that is not a number.
     """
     device = find_device(request.device)
     if request.num_gpus == 1:

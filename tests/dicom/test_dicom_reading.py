@@ -1,4 +1,4 @@
-"""Series of scanners become volumes: values, order, geometry; what is no regular grid is refused or resampled."""
+"""Series of scanners become volumes: values, order, geometry; an irregular grid is refused or resampled."""
 
 import shutil
 from pathlib import Path
@@ -180,7 +180,7 @@ def test_slices_of_two_directions_are_no_volume(tmp_path):
             image.ImageOrientationPatient = [0, 1, 0, 0, 0, 1]
 
     make_series(tmp_path, make_stored(), change=turn)
-    with pytest.raises(GdmError, match="several directions"):
+    with pytest.raises(GdmError, match="differ in directions"):
         read(tmp_path, fix=True)
 
 

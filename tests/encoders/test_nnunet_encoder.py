@@ -146,7 +146,7 @@ def test_layers_outside_pytorch_are_not_imported(ct_units, tmp_path):
 
 def test_a_2d_model_is_refused_for_3d_plans(ct_units, tmp_path):
     folder, _ = write_model(tmp_path, PlainConvUNet)
-    with pytest.raises(GdmError, match="another number of dimensions"):
+    with pytest.raises(GdmError, match="differ in their number of dimensions"):
         choose_encoder(f"nnunet:{folder}", ct_units, 2, EncoderOptions(tmp_path))
 
 

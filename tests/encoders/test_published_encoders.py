@@ -82,7 +82,7 @@ def test_weights_of_another_size_are_refused(ct_units, tmp_path):
     weights = read_weights(file)
     weights["layer2.0.conv1.weight"] = torch.zeros(128, 32, 3, 3, 3)
     torch.save(weights, file)
-    with pytest.raises(GdmError, match="layer2.0.conv1.weight has another shape"):
+    with pytest.raises(GdmError, match="layer2.0.conv1.weight does not have the shape"):
         choose_encoder("medicalnet-10", ct_units, 3, EncoderOptions(tmp_path, file))
 
 

@@ -96,7 +96,7 @@ def test_channels_are_given_as_a_list(head):
     assert np.abs(prediction.array - head).max() < 1
     with pytest.raises(GdmError, match=r"number of condition channels[\s\S]*1 volume[\s\S]*2: CT, CT"):
         predictor.predict(head, spacing=SPACING)
-    with pytest.raises(GdmError, match=r"another grid[\s\S]*shape \(20, 22, 23\)"):
+    with pytest.raises(GdmError, match=r"not lie on the grid[\s\S]*shape \(20, 22, 23\)"):
         predictor.predict([head, head[:, :, 1:]], spacing=SPACING)
 
 
@@ -112,7 +112,7 @@ def test_unusable_input_is_refused(head):
         predictor.predict(np.where(head > 0, np.nan, head), spacing=SPACING)
     with pytest.raises(GdmError, match="the mask has no voxel"):
         predictor.predict(head, np.zeros_like(head), SPACING)
-    with pytest.raises(GdmError, match=r"the mask lies on another grid[\s\S]*case: mine"):
+    with pytest.raises(GdmError, match=r"the mask does not lie on the grid[\s\S]*case: mine"):
         predictor.predict(head, body_of(head)[1:], SPACING, identifier="mine")
     with pytest.raises(GdmError, match="cannot be predicted"):
         predictor.predict(7)

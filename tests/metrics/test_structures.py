@@ -95,7 +95,7 @@ def test_without_a_structure_there_is_no_score(label_maps):
         score_structures(reference, prediction[1:], SPACING)
 
 
-@pytest.mark.slow  # imports MONAI, which is no part of the test extra
+@pytest.mark.slow  # imports MONAI, which is not part of the test extra
 @pytest.mark.filterwarnings("ignore")
 def test_scores_equal_the_challenges_evaluator(label_maps):
     """Its loop over structures, with the metrics that it takes from MONAI; arrays in its order x y z."""

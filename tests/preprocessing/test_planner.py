@@ -198,7 +198,7 @@ def test_low_resolution_only_where_a_patch_sees_too_little():
     low, full = large.configurations["3d_lowres"], large.configurations["3d_fullres"]
     assert np.prod(low.patch_size) / np.prod(low.median_shape) >= 0.249
     assert np.prod(full.median_shape) / np.prod(low.median_shape) >= 2
-    with pytest.raises(GdmError, match="needs no 3d_lowres"):
+    with pytest.raises(GdmError, match="does not need 3d_lowres"):
         plan(fingerprint([(64, 64, 64)] * 3, [(1, 1, 1)] * 3), configurations=["3d_lowres"])
 
 

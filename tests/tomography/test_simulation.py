@@ -129,7 +129,7 @@ def test_damaged_sinograms_are_refused(tmp_path):
     with pytest.raises(GdmError, match="cannot be read"):
         read_sinogram(file)
     short = dataclasses.replace(sinogram, projections=sinogram.projections[:3])
-    with pytest.raises(GdmError, match="another number of slices"):
+    with pytest.raises(GdmError, match="differ in their number of slices"):
         reconstruct_volume(short)
 
 

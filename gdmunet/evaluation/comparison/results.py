@@ -111,7 +111,7 @@ class Comparison:
     Attributes
     ----------
     title
-        What was compared, for people: data set, configuration, folds.
+        Subject of the comparison, for people: data set, configuration, folds.
     rows
         The trainers; differences are taken to the first of them.
     statistics
@@ -119,9 +119,9 @@ class Comparison:
     groups
         Kind of group to group to trainer to statistics.
     differences
-        Of every further trainer in every metric, over all cases and by group.
+        Differences of every further trainer in every metric, over all cases and by group.
     settings
-        How the scores were made, the same for every trainer.
+        Settings of the scores, the same for every trainer.
     """
 
     title: str
@@ -166,7 +166,7 @@ def compare(
     rows
         One for each trainer, failed ones as well.
     settings
-        How all scores were made; the folder of predictions is each row's own and is dropped here.
+        Settings of all scores; the folder of predictions is each row's own and is dropped here.
     groups
         Identifier to kind of group to group, such as ``{"case_1": {"region": "thorax"}}``.
 

@@ -63,7 +63,7 @@ def judge_files(
         ``auto``, or an encoder whose weights are not at hand.
     """
     if judge.encoder == "auto":
-        raise GdmError("a judge has a name", found="auto", expected="an encoder of gdm_download_encoder --list")
+        raise GdmError("a judge needs a name", found="auto", expected="an encoder of gdm_download_encoder --list")
     scale, air = (STANDARD_HU, HU_AIR) if is_hounsfield(modality) else (_common_scale(files), 0.0)
     units = VolumeUnits(scale, air, modality)
     options = EncoderOptions(judge.cache, judge.file, allow_download=judge.allow_download)

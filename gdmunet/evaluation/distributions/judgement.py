@@ -43,8 +43,8 @@ class Judgement:
     Attributes
     ----------
     encoder, sha256
-        Which encoder; figures of different encoders cannot be compared. One that a generator was trained with must
-        not judge it.
+        The encoder that judges; figures of different encoders cannot be compared. It must not be the
+        encoder that a generator was trained with.
     frechet, mmd
         Means over the levels with ten places or more for each channel; over all where no level has them.
     levels

@@ -24,11 +24,11 @@ class ReportContent:
     Attributes
     ----------
     kind
-        What the folder is.
+        Kind of the folder.
     scores
         Trainer (one, called ``prediction``, for an evaluation or a training) to identifier to row of scores.
     settings
-        How the scores were made; None for a training that was not validated yet.
+        Settings of the scores; None for a training that was not validated yet.
     journal
         Rows of journal.jsonl.
     training
@@ -40,7 +40,7 @@ class ReportContent:
     comparable
         Whether the condition has the target's unit, so that window presets hold for it as well.
     notes
-        What could not be found, for people.
+        Texts about what could not be found, for people.
     """
 
     kind: Literal["evaluation", "training", "comparison"]

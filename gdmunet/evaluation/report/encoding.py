@@ -75,7 +75,7 @@ def pack_nifti(stored: np.ndarray, geometry: Geometry, scale: Scale, level: int 
     Parameters
     ----------
     level
-        Of gzip: 1 is quick (for the local server), 9 is small (for a page).
+        Level of gzip: 1 is quick (for the local server), 9 is small (for a page).
     """
     head = _nifti_header(geometry, scale)
     return gzip.compress(head + stored.astype("<i2").tobytes(), level, mtime=0)

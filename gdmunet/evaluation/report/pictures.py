@@ -1,4 +1,4 @@
-"""One picture a case: condition, prediction, target and signed error in three orientations."""
+"""One picture per case: condition, prediction, target and signed error in three orientations."""
 
 from __future__ import annotations
 

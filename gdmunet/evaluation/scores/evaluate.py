@@ -77,7 +77,7 @@ def evaluate_folders(folders: EvaluationFolders, options: EvaluationOptions | No
     Parameters
     ----------
     folders
-        Where the volumes lie; without masks the scores are over the whole volume, and the summary says so.
+        Folders of the volumes; without masks the scores are over the whole volume, and the summary says so.
 
     Raises
     ------

@@ -18,7 +18,7 @@ class RangeChoice:
     Attributes
     ----------
     name
-        As in `EvaluationSpec.range`.
+        Name of the range, as in `EvaluationSpec.range`.
     value_range
         None: every case on its own reference's range.
     hounsfield

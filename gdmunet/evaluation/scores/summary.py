@@ -22,7 +22,7 @@ CaseRow = dict[str, float | str | None]
 
 @dataclass(frozen=True)
 class EvaluationSpec:
-    """How the scores were made.
+    """Settings of the scores.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EvaluationSpec:
     mask
         ``given``: scored inside the masks of `mask_folder`. ``none``: over the whole volume.
     fov_folder
-        Where given, scores were taken inside its masks as well: inside body and field of view.
+        Folder of field-of-view masks; scores were taken inside body and field of view. None: inside the body.
     label_folders
         Label maps of references and predictions that Dice and HD95 come from; None: neither was scored.
     checkpoint
@@ -165,14 +165,14 @@ def summarize(
     results
         Identifier to its scores, or to the text of the error that it met.
     settings
-        How the scores were made.
+        Settings of the scores.
     groups
         Identifier to kind of group to group, such as ``{"case_1": {"region": "thorax"}}``.
 
     Raises
     ------
     GdmError
-        When no case has scores: there is nothing to put together.
+        No case has scores: there is nothing to put together.
     """
     scored = {name: result for name, result in results.items() if isinstance(result, ImageScores)}
     if not scored:

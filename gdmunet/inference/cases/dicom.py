@@ -44,8 +44,8 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
                 "the folder of a case holds no DICOM file",
                 case=name,
                 file=found[name],
-                expected="one folder of DICOM files a case",
-                remedy="add its files, or move the folder away",
+                expected="one folder of DICOM files per case",
+                remedy="add its files, or move the folder elsewhere",
             )
     return found
 
@@ -90,7 +90,7 @@ def open_dicom(
                 "--series, --fix-geometry and --dicom-out need DICOM input",
                 file=folder,
                 found="no DICOM files, or volumes of another format beside them",
-                expected="a folder of one DICOM series, or of one sub-folder a case",
+                expected="a folder of one DICOM series, or of one sub-folder per case",
                 remedy="check -i; predictions of other formats can be converted to DICOM afterwards",
             )
         return None
@@ -107,14 +107,14 @@ class DicomCases(CaseSource):
     predictor
         Says which channels are needed, and what is predicted.
     options
-        Which series are read, and where series are written.
+        Choice of the series that are read, and the folder of those that are written.
     mask_folder
         Body masks ``CASE.ext``; None: the body is derived from the condition.
 
     Attributes
     ----------
     notes
-        What was done to the geometry of which case.
+        Texts about changes of the geometry, with the case.
 
     Raises
     ------
@@ -152,7 +152,7 @@ class DicomCases(CaseSource):
             raise GdmError(
                 "only a predicted CT can be written as a DICOM series",
                 found=f"a model that predicts {predictor.descriptor.target_name}",
-                remedy="leave --dicom-out out",
+                remedy="omit --dicom-out",
             )
 
     def list_cases(self) -> list[Case]:
@@ -184,7 +184,7 @@ class DicomCases(CaseSource):
             check_replaceable(self._output / name, name)
             if not replace:
                 raise GdmError(
-                    "there is a DICOM series of the case already",
+                    "the case has a DICOM series already",
                     case=name,
                     file=self._output / name,
                     expected="no such folder: each series is written into one of its own",
@@ -204,7 +204,7 @@ class DicomCases(CaseSource):
             write_ct_series(folder, volume, self._label, reference=source, replace=True)
 
     def finish(self, cases: Sequence[Case], predicted: Collection[str], options: PredictionOptions) -> list[str]:
-        """What was done to the geometry of which case."""
+        """Texts about changes of the geometry, with the case."""
         return self.notes
 
 
@@ -219,7 +219,7 @@ def _check_apart(output: Path, folders: dict[str, Path]) -> None:
                 "the folder of a predicted series is, holds or lies in the folder of a source series",
                 case=name,
                 file=written,
-                expected="a folder elsewhere, so that no source is taken for a prediction or overwritten by one",
+                expected="a folder elsewhere, so that a source is neither read as a prediction nor overwritten",
                 remedy="give another --dicom-out",
             )
 

@@ -46,7 +46,7 @@ class ListedCases(CaseSource):
     cases
         The cases with their masks.
     mask_folder
-        Where those masks lie; only to be written down.
+        Folder of those masks, which is only recorded.
     """
 
     def __init__(self, cases: Sequence[Case], mask_folder: Path | None = None) -> None:

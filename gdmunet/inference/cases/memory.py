@@ -90,11 +90,11 @@ def gather_case(
     name = identifier or _name_of(inputs[0])
     if len(inputs) != len(channels):
         raise GdmError(
-            "the number of condition channels is not what the model was trained with",
+            "the number of condition channels is not that of the model",
             case=name,
             found=f"{len(inputs)} volume(s)",
             expected=f"{len(channels)}: {', '.join(channels)}",
-            remedy="give one volume a channel, as a list in this order",
+            remedy="give one volume per channel, as a list in this order",
         )
     volumes = [_condition(source, spacing, name) for source in inputs]
     geometry = volumes[0].geometry
@@ -190,7 +190,7 @@ def _check_grid(name: str, what: str, found: Geometry, expected: Geometry) -> No
     difference = found.difference(expected)
     if difference:
         raise GdmError(
-            f"{what} lies on another grid than the first channel",
+            f"{what} does not lie on the grid of the first channel",
             case=name,
             found=difference.found,
             expected=difference.expected,

@@ -51,7 +51,7 @@ class ScanCases(CaseSource):
         ``CASE.npz`` as `write_sinogram` writes them; or CT volumes in HU, which are scanned as the model's data set
         was: their sinograms go to ``sinograms/CASE.npz``.
     kind
-        Which of the two.
+        Kind of the input: sinograms or volumes to be scanned.
     output_folder
         Folder of the predictions.
     predictor

@@ -47,7 +47,7 @@ class Coordinated:
     Attributes
     ----------
     direction
-        As the gradients, (B, ...).
+        Direction of the shape of the gradients, (B, ...).
     weights
         (m,) on the CPU: direction = sum of weights times gradients; (B, m) per sample.
     norms
@@ -128,7 +128,7 @@ class Coordinator:
     Parameters
     ----------
     weighting, normalise, per_sample, options, across_ranks
-        As for `coordinate`.
+        The same as those of `coordinate`.
     gramian_ema
         Weight of the past, per step, in the average of the Gramian from which the weights come; 0: the present one
         alone.
@@ -148,7 +148,7 @@ class Coordinator:
         _check_choice("normalisation", normalise, get_args(GradientNormalisation))
         if not 0 <= gramian_ema < 1 or (per_sample and gramian_ema):
             raise GdmError(
-                "the Gramian cannot be averaged like that",
+                "the Gramian cannot be averaged in this way",
                 found=f"gramian_ema {gramian_ema}, per_sample {per_sample}",
                 expected="a weight of the past from 0 to below 1; 0 per sample, as samples change from step to step",
             )

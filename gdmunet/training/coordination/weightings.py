@@ -202,9 +202,9 @@ class Weighting:
     weigh
         From the Gramian (m, m) to the weights (m,).
     direction
-        What comes of two gradients, in symbols.
+        Result for two gradients, in symbols.
     purpose
-        When to take it, and which named trainer does.
+        Use of the weighting, and the named trainer that uses it.
     """
 
     weigh: Callable[[torch.Tensor, WeightingOptions], torch.Tensor]

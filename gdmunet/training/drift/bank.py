@@ -25,11 +25,11 @@ class FeatureBank:
     Parameters
     ----------
     sets
-        What is banked, as `token_sets` lists it.
+        Token sets that are banked, as `token_sets` lists them.
     capacity_patches
         Patches that it holds; set by set that many times `TokenSet.per_patch` tokens.
     device
-        Where the buffers lie; they are allocated here and now.
+        Device of the buffers, which are allocated at once.
     """
 
     def __init__(self, sets: Sequence[TokenSet], capacity_patches: int, device: torch.device | str = "cpu") -> None:
@@ -145,7 +145,7 @@ class FeatureBank:
         Raises
         ------
         GdmError
-            It is the state of another bank.
+            The state belongs to another bank.
         """
         found = {key: tuple(saved["tokens"].shape) for key, saved in state.items()}
         expected = {

@@ -35,7 +35,7 @@ class Problem:
     queries_in_all
         G summed over the processes.
     distances
-        Of queries from targets, in units of the mean distance.
+        Distances of queries from targets, in units of the mean distance.
     """
 
     queries: torch.Tensor
@@ -58,7 +58,7 @@ class Force:
     effective_sizes
         (B, G) (sum A)^2 / sum A^2 over the affinities A to the positives.
     value
-        (B, G) log mean k#(x, y-) - log mean k#(x, y+); None for fields that are no gradient of it.
+        (B, G) log mean k#(x, y-) - log mean k#(x, y+); None for fields that are not its gradient.
     """
 
     vectors: torch.Tensor
@@ -158,7 +158,7 @@ class Side:
     scratch
         Two (B, rows, n) for temporaries.
     selves
-        Where queries meet themselves in the first of them, a view (B, rows); None where they never do.
+        View (B, rows) of the entries at which queries meet themselves in the first of them; None if they never do.
     """
 
     targets: torch.Tensor

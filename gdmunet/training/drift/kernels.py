@@ -68,7 +68,7 @@ class Distances:
         return torch.stack(parts).sum()
 
     def normalise(self, unit: torch.Tensor, mask_self: bool) -> None:
-        """From now on distances are in units of `unit`, those from a sample to itself larger by 100 if masked.
+        """From here on distances are in units of `unit`, those from a sample to itself larger by 100 if masked.
 
         Those to its twin are larger by as much, where there are twins.
         """

@@ -22,7 +22,7 @@ class Field:
     formula
         The field in words or symbols, with its source.
     purpose
-        When to take it.
+        Use of the option.
     """
 
     formula: str
@@ -41,7 +41,7 @@ FIELDS: dict[FieldName, Field] = {
     ),
     "logkde": Field(
         "the scalar log E-[k#] - log E+[k#]; its gradient is exactly minus the sharp field, not normalised",
-        "the value shall say whether training converges: `GDMTrainerLogKDE`",
+        "a value that says whether training converges: `GDMTrainerLogKDE`",
     ),
     "score": Field(
         "grad log E+[k] - grad log E-[k] (2605.10727)",
@@ -119,7 +119,7 @@ class DriftOptions:
                 raise GdmError(f"unknown {name} of the drift loss", found=value, expected=", ".join(choices))
         if self.field == "logkde" and self.normalisation != "batch":
             raise GdmError(
-                "the field logkde is never normalised, its value would mean nothing",
+                "the field logkde cannot be normalised: its value would mean nothing",
                 found=f"normalisation {self.normalisation}",
                 remedy="take the field sharp, which has the same direction",
             )

@@ -70,7 +70,7 @@ class LevelPlan:
     Attributes
     ----------
     shape, spatial, local
-        Of the map in cells; drawn places; drawn windows of each size.
+        Shape of the map in cells; number of drawn places; number of drawn windows of each size.
     body
         (B', 1, cells) float32, 1 in the body, of the patches that have some; None: no global tokens are wanted.
     patches
@@ -139,7 +139,7 @@ def plan_tokens(
     mask
         (B, 1, z, y, x), or (B, 1, y, x) in 2D; 1 inside the body.
     levels
-        Of the encoder; those to use.
+        All levels of the encoder; names of those to use.
     families
         Any of ``spatial``, ``local``, ``global``.
     tokens_per_patch

@@ -18,8 +18,8 @@ class EpochMeter:
     Attributes
     ----------
     counts, sums
-        By name: how many steps reported a value, and their sum. A drift that starts within an epoch reports in part
-        of its steps.
+        For each name the number of steps that reported a value, and the sum of the values. A drift
+        that starts within an epoch reports in part of its steps.
     waited
         Seconds spent waiting for patches, since this process began the epoch.
     """

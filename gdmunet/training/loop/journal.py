@@ -26,7 +26,7 @@ class Journal:
     folder
         The fold's folder; made where it is not there.
     speak
-        Also print every line.
+        Whether every line is printed too.
     """
 
     def __init__(self, folder: FoldFolder, speak: bool) -> None:
@@ -52,7 +52,7 @@ class Journal:
     def _record_in_tensorboard(self, row: dict[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # A line an epoch: opening the writer anew costs nothing, and a resumed epoch replaces what it repeats.
+        # One line per epoch: opening the writer anew costs nothing, and a resumed epoch replaces what it repeats.
         with SummaryWriter(str(self.folder.tensorboard), purge_step=row["epoch"]) as writer:
             for name, value in row.items():
                 if isinstance(value, int | float) and name not in ("epoch", "iteration"):

@@ -35,7 +35,7 @@ class Loop:
     trainer
         Says what is done.
     state
-        What is trained, and how far it is.
+        State of the training: network, optimiser and progress.
     data
         The fold's prepared cases.
     folder

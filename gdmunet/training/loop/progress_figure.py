@@ -13,7 +13,7 @@ Rows = Sequence[dict[str, Any]]
 
 
 def draw_progress(rows: Rows) -> Figure:
-    """Losses, validation MAE, learning rate, seconds an epoch; four panels more once an encoder has joined."""
+    """Losses, validation MAE, learning rate, seconds per epoch; four more panels once an encoder has joined."""
     drifting = any("cosine" in row for row in rows)
     figure = Figure(figsize=(11, 14 if drifting else 8), layout="constrained")
     FigureCanvasAgg(figure)

@@ -59,7 +59,7 @@ def validate_fold(
     folder
         The fold's results; volumes and summary go into its folder for that checkpoint.
     folders
-        Where the raw files and the derived masks are.
+        Folders of the raw files and the derived masks.
     """
     raw = find_dataset(folders.raw, data.plans.dataset_name)
     descriptor = load_descriptor(raw)

@@ -74,7 +74,7 @@ class Augmentation:
         Parameters
         ----------
         sample
-            Of size `margin(patch_size)` where `move`, of `patch_size` otherwise.
+            Patch of size `margin(patch_size)` if `move`, else of `patch_size`.
         patch_size
             Size of the result; two or three numbers.
         move

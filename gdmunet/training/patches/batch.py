@@ -24,7 +24,7 @@ class Batch:
     identifiers
         Case of each patch.
     context
-        What the hook that made a prediction of this batch hands to the losses; empty before.
+        Values that the hook that made a prediction of this batch hands to the losses; empty before.
     """
 
     condition: torch.Tensor

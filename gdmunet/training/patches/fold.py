@@ -1,4 +1,4 @@
-"""Which cases a fold trains on, which it holds out, and the patches that can be drawn of them."""
+"""The cases that a fold trains on, those that it holds out, and the patches drawn from them."""
 
 from __future__ import annotations
 

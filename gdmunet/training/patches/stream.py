@@ -25,7 +25,7 @@ class PatchLoader:
     Parameters
     ----------
     source, augmentation
-        What to draw.
+        Source of the patches and their augmentation.
     batch_size
         Patches of a batch that this rank gets.
     workers

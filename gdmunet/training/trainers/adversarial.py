@@ -113,5 +113,5 @@ class AdversarialTrainer(FidelityTrainer):
         return nullcontext() if self.precision_on(self.device) == "float16" else self.step.autocast()
 
     def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:
-        """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which gives it away."""
+        """Background outside the body, as in a prediction: a masked L1 leaves the outside free, which betrays it."""
         return compose(image, batch.mask, self.units.network_background)

@@ -14,9 +14,9 @@ class BridgeTrainer(StepwiseTrainer):
     """Schroedinger bridge between paired images in the manner of I2SB (Liu et al., arXiv 2302.05872).
 
     Between a condition channel and the target lies a Brownian bridge: any noise schedule of I2SB is this bridge on
-    another clock, so ours runs on the clock in which the noise is constant. Its network estimates (x_t - target) over
-    the standard deviation from the target, which goes with (1 - t)^(1/2): the squared error is that of the estimate
-    over 1 - t.
+    another clock, so this one runs on the clock in which the noise is constant. Its network estimates (x_t - target)
+    over the standard deviation from the target, which goes with (1 - t)^(1/2): the squared error is that of the
+    estimate over 1 - t.
     """
 
     source_channel: int = 0

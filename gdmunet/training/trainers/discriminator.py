@@ -26,7 +26,7 @@ class DiscriminatorSpec:
     width
         Channels of the first layer; each further one has twice as many, at most 8 times.
     strides
-        Of the layers that shrink.
+        Strides of the layers that shrink.
     """
 
     in_channels: int

@@ -1,4 +1,4 @@
-"""Paired regression: the prediction shall be this patient's target."""
+"""Paired regression: the prediction is to match this patient's target."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
-        """One drift term a level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
+        """One drift term per level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
         plan = self._plan(batch, self.step.draws)
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
@@ -126,7 +126,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         if self.pairing == "index" and (self.bank_patches or share < 2):
             raise GdmError(
                 "pairing by index compares the patches of a batch place by place",
-                found=f"bank_patches={self.bank_patches}, {share} patches a batch and process",
+                found=f"bank_patches={self.bank_patches}, {share} patches per batch and process",
                 expected="bank_patches=0, since banked tokens have no place, and 2 patches or more",
                 remedy="set bank_patches=0 and plan a larger batch, or take pairing=pooled",
             )
@@ -175,7 +175,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         sizes = dict(zip(tokens, distributed.sum_counts(counts, self.device), strict=True))
         without = dict(zip(tokens, distributed.sum_counts([count == 0 for count in counts], self.device), strict=True))
         few = {key: size for key, size in sizes.items() if size < self.minimum_tokens or without[key]}
-        # Sets that no batch can fill are no news: `description` has named them.
+        # Sets that no batch can fill are not reported again: `description` has named them.
         news = {key: size for key, size in few.items() if key in self._possible_sets and key not in self._said_few}
         if news:
             self.step.say(
@@ -198,7 +198,7 @@ def chosen_levels(
 ) -> tuple[EncoderLevel, ...]:
     """The levels of those names; without names those of at most that stride, or the finest.
 
-    Deep levels have a hundred channels and few places a patch: a token has one or two neighbours, and the field,
+    Deep levels have a hundred channels and few places per patch: a token has one or two neighbours, and the field,
     brought to unit size, is noise that takes strength from the fine levels (benchmarks/drift_direction.py).
 
     Raises

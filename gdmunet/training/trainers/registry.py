@@ -33,7 +33,7 @@ def find_trainer(name: str) -> type[Trainer]:
     Raises
     ------
     GdmError
-        Unknown name (lists the known ones), a module that cannot be imported, or a class that is no trainer.
+        Unknown name (lists the known ones), a module that cannot be imported, or a class that is not a trainer.
     """
     if ":" not in name:
         known = named_trainers()
@@ -50,7 +50,7 @@ def find_trainer(name: str) -> type[Trainer]:
     if not (isinstance(found, type) and issubclass(found, Trainer)):
         trainers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Trainer)]
         raise GdmError(
-            f"{class_name} is no trainer{near(class_name, trainers)}",
+            f"{class_name} is not a trainer{near(class_name, trainers)}",
             file=module_name,
             expected=", ".join(trainers) or "a class derived from gdmunet.training.trainers.trainer.Trainer",
         )
@@ -68,7 +68,7 @@ def _import_file(file: Path) -> object:
         raise GdmError("the trainer's file is missing", file=file.resolve())
     specification = importlib.util.spec_from_file_location(f"gdm_user_{file.stem}", file.resolve())
     if specification is None or specification.loader is None:
-        raise GdmError("the trainer's file is no Python module", file=file)
+        raise GdmError("the trainer's file is not a Python module", file=file)
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)

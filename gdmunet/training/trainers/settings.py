@@ -27,7 +27,7 @@ class Settings:
                 continue
             if name not in declared:
                 raise GdmError(
-                    f"{cls.__name__}.{name} overrides no setting{near(name, declared)}",
+                    f"{cls.__name__}.{name} does not override a setting{near(name, declared)}",
                     remedy="give it a type annotation if it is meant as a new setting",
                 )
             if not _fits(value, declared[name]):

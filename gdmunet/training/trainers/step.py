@@ -25,7 +25,7 @@ class Term:
     value
         Scalar () in network units.
     reported
-        Whether the journal hears of it: a zero that stands for a missing measurement is not reported.
+        Whether the journal records it: a zero that stands for a missing measurement is not reported.
     objective
         The side that the term takes where gradients are coordinated.
     """
@@ -71,7 +71,7 @@ class Preview:
     patches
         Number of patches for each process.
     purpose
-        What they are for, in words: the title of a progress bar.
+        Purpose of the patches, in words: the title of a progress bar.
     """
 
     patches: int
@@ -97,7 +97,7 @@ class Step:
     say
         Adds a line to the training's log.
     notes
-        What the hooks reported, by name.
+        Numbers that the hooks reported, by name.
     """
 
     iteration: int

@@ -41,7 +41,7 @@ class StepwiseTrainer(Trainer):
         channel = self.path.source_channel
         if channel is not None and not 0 <= channel < self.configuration.network.in_channels:
             raise GdmError(
-                "the source of the path is no condition channel",
+                "the source of the path is not a condition channel",
                 found=f"source_channel={channel}",
                 expected=f"0 to {self.configuration.network.in_channels - 1}",
             )

@@ -28,11 +28,11 @@ class Trainer(TrainerSettings, ABC):
     Parameters
     ----------
     configuration
-        What is trained: spacing, patches, normalisation, the generator in numbers, the frozen encoder.
+        Configuration to train: spacing, patches, normalisation, the generator in numbers, the frozen encoder.
     dataset
-        What the channels and the target are.
+        Description of the channels and the target.
     device
-        Where to train.
+        Device to train on.
     load_encoder
         Gives the frozen encoder of a plan; trainers without one need none.
 

@@ -19,13 +19,13 @@ class GDMTrainerNoDrift(GDMTrainer):
 
 
 class GDMTrainerNoCoordination(GDMTrainer):
-    """The two gradients are added. The same as today's `DriftTrainer`; pins it, should that change."""
+    """The two gradients are added, as in `DriftTrainer`, whose default may change."""
 
     weighting = "sum"
 
 
 class GDMTrainerAdaptive(GDMTrainer):
-    """The drift's gradient is scaled to the fidelity's size, times `adaptive_weight`: pins today's default."""
+    """The drift's gradient is scaled to the fidelity's size, times `adaptive_weight`, whatever the default is."""
 
     weighting = "adaptive"
 

@@ -192,5 +192,5 @@ class ConvertSynthradRequest(ProgressRequest):
         const="symlink",
     )
     skip_incomplete: bool = option(
-        "--skip_incomplete", help="leave cases out that lack a file; they are listed", default=False
+        "--skip_incomplete", help="omit cases that lack a file, and list them", default=False
     )

@@ -58,7 +58,7 @@ class Flag:
     choices
         Allowed values where the annotation has no ``Literal``.
     bounds
-        Of a number.
+        Bounds of a number.
     const
         Value of the flag without a value.
     group
@@ -90,7 +90,7 @@ def option(*spellings: str, help: str, default: Any = dataclasses.MISSING, **mor
     Parameters
     ----------
     help, more
-        As in `Flag`.
+        The same as in `Flag`.
     default
         Left out: the value is required.
     """

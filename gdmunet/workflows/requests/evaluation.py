@@ -86,7 +86,7 @@ class EvaluateRequest(ProgressRequest):
     )
     data_range: tuple[float, float] | None = option(
         "--data_range",
-        help="range in the target's unit; default: for targets other than CT that of each reference",
+        help="range in the target's unit; default for targets other than CT: the range of each reference",
         default=None,
         metavar=("LOW", "HIGH"),
         group="range",
@@ -97,7 +97,7 @@ class EvaluateRequest(ProgressRequest):
     html: Path | None = option("--html", help="also write a page; default: none", default=None, metavar="FILE")
     allow_missing: bool = option(
         "--allow_missing",
-        help="give a case that cannot be scored a row that says why, instead of stopping",
+        help="write a row that says why a case cannot be scored, instead of stopping",
         default=False,
     )
     processes: int = processes_option()

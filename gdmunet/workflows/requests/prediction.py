@@ -110,7 +110,7 @@ class PredictRequest(ProgressRequest):
     )
     steps: int | None = option(
         "--steps",
-        help="steps of a model that is drawn from in several; default: as many as its trainer chose",
+        help="steps of a model that predicts in several; default: the number that its trainer chose",
         default=None,
         metavar="N",
         bounds=COUNT,
@@ -128,7 +128,7 @@ class PredictRequest(ProgressRequest):
         "--predict_empty", help="run the network in windows without body too (default: air there)", default=False
     )
     continue_prediction: bool = option(
-        "--continue_prediction", help="leave out cases whose prediction is there already", default=False
+        "--continue_prediction", help="skip cases that have a prediction already", default=False
     )
     reading_processes: int = option(
         "-npp",
@@ -159,11 +159,11 @@ class PredictRequest(ProgressRequest):
         super().__post_init__()
         if self.consistency and not self.scans:
             raise RequestError(
-                "without projections there is nothing to be consistent with",
+                "--consistency needs projections",
                 remedy="give --consistency together with --sinogram or --simulate",
             )
         if self.scans and (self.dicom_out or self.series or self.fix_geometry):
-            raise RequestError("sinograms and simulated scans are not DICOM input", remedy="leave the DICOM flags out")
+            raise RequestError("sinograms and simulated scans are not DICOM input", remedy="omit the DICOM flags")
 
     @property
     def scans(self) -> bool:

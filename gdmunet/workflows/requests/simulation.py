@@ -46,7 +46,7 @@ class SimulateSvctRequest(ProgressRequest):
     )
     start_offset: float = option("--start_offset", help="angle of the first view", default=0.0, metavar="DEGREES")
     random_offset: bool = option(
-        "--random_offset", help="each case starts elsewhere, by up to one step between views", default=False
+        "--random_offset", help="start each case at a random angle of up to one step between views", default=False
     )
     filter: FilterName = option("--filter", help="filter of the filtered back-projection", default="ramp")
     mu_water: float = option(

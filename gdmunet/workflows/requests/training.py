@@ -112,8 +112,8 @@ class CompareRequest(ProgressRequest):
     settings: dict[str, str] = settings_option()
     judge: str | None = option(
         "--judge",
-        help="encoder of the distances between distributions, one that trained no generator; default: mini, or the "
-        "random tiny where the plans' own encoder is mini",
+        help="encoder that measures the distances between distributions and trained none of the generators; default: "
+        "mini, or the random tiny where the plans' own encoder is mini",
         default=None,
         metavar="ENCODER",
     )

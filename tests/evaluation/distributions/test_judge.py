@@ -53,4 +53,4 @@ def test_without_a_judge_nothing_is_compared(folders):
 
 def test_auto_is_no_judge(folders, capsys):
     assert judged(folders, "sharp", "--judge", "auto") == 1
-    assert "a judge has a name" in capsys.readouterr().err
+    assert "a judge needs a name" in capsys.readouterr().err

@@ -240,7 +240,7 @@ def test_many_problems_by_index_are_as_good_as_one_by_one():
         ({"field": "magnetic"}, "unknown field"),
         ({"kernel": "cosine"}, "unknown kernel"),
         ({"normalisation": "whitening"}, "unknown normalisation"),
-        ({"field": "logkde", "normalisation": "ema"}, "never normalised"),
+        ({"field": "logkde", "normalisation": "ema"}, "cannot be normalised"),
         ({"temperatures": ()}, "cannot take these numbers"),
         ({"temperatures": (0.0,)}, "cannot take these numbers"),
         ({"sinkhorn_iterations": 0}, "cannot take these numbers"),

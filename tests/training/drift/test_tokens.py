@@ -239,7 +239,7 @@ def test_token_sets_are_what_a_patch_full_of_body_gives(dimensions):
 
 def test_half_precision_maps_give_float32_moments():
     level = EncoderLevel("a", 1, (1, 1, 1))
-    values = torch.full((1, 1, 4, 4, 4), 300.0, dtype=torch.float16)  # its square is no half-precision number
+    values = torch.full((1, 1, 4, 4, 4), 300.0, dtype=torch.float16)  # its square is not a half-precision number
     values[..., ::2] = -300
     tokens = extract_tokens(
         [FeatureMap("a", values, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level], FAMILIES, 256)
