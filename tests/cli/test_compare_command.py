@@ -175,7 +175,7 @@ def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
     assert comparison_run.choose_judge(request, plans, [fidelity]) == "mini"
     assert set(comparison_run.DEFAULT_JUDGES) <= FAMILIES.keys()
     wish = CompareRequest(dataset="502", configuration="3d_fullres", trainers=(), judge="mini")
-    with pytest.raises(comparison_run.GdmError, match="cannot judge it"):
+    with pytest.raises(comparison_run.GdmError, match="an encoder cannot judge"):
         comparison_run.choose_judge(wish, planned, [gdm])
 
 

@@ -230,7 +230,7 @@ def test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison(work):
     stored.metadata.settings["learning_rate"] = 0.5
     save_weights(file, stored.state_dict, stored.network, stored.metadata)
     error = run(work.compare())
-    assert error.problem == "no trainer could be scored" and "other defaults" in str(error)
+    assert error.problem == "no trainer could be scored" and "defaults of the trainer have changed" in str(error)
     assert run(error.command) is None
     assert run(work.compare()) is None
 
@@ -238,7 +238,7 @@ def test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison(work):
 def test_another_judge_is_found_in_the_list(work):
     assert run(work.plan("-encoder", "tiny")) is None
     error = run(work.compare("-tr", "GDMTrainer", "--judge", "tiny"))
-    assert "cannot judge it" in error.problem
+    assert "an encoder cannot judge" in error.problem
     assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
 
 

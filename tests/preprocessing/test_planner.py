@@ -373,7 +373,7 @@ def test_plans_names_follow_the_preset(folders):
 
 def test_fingerprint_of_other_cases_is_refused(folders):
     save_json(fingerprint([(64, 64, 64)] * 5, [(1, 1, 1)] * 5), folders[1] / "dataset_fingerprint.json")
-    with pytest.raises(GdmError, match=r"other cases(.|\n)*case005"):
+    with pytest.raises(GdmError, match=r"does not fit the cases(.|\n)*case005"):
         run(folders)
 
 

@@ -90,7 +90,7 @@ def test_only_the_structures_of_a_case_count(root):
 def test_unusable_label_maps_are_errors(root):
     with pytest.raises(GdmError, match=r"one side alone(.|\n)*--labels_pred"):
         evaluate(root, label_folders=(root / "lref", None))
-    with pytest.raises(GdmError, match=r"no labels(.|\n)*case: a(.|\n)*whole numbers"):
+    with pytest.raises(GdmError, match=r"not labels(.|\n)*case: a(.|\n)*whole numbers"):
         evaluate(root, label_folders=(root / "lref", root / "pred"))
     other = replace(GRID, spacing=(3.0, 1.0, 1.5))
     write_volume(root / "lpred" / "a.mha", np.ones(SHAPE, np.uint8), other)

@@ -270,7 +270,7 @@ def test_the_flows_loss_is_that_of_the_velocity(toy):
 
 
 def test_a_source_that_is_no_channel_is_refused(toy):
-    with pytest.raises(GdmError, match="no condition channel"):
+    with pytest.raises(GdmError, match="not a condition channel"):
         loop_of(toy, short(BridgeTrainer, source_channel=1))
 
 
