@@ -184,7 +184,8 @@ def source_of(package: str, file: str) -> ModuleType:
 
 def module_from(file: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"original_{file.stem}", file)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -42,7 +42,9 @@ def test_every_fact_survives_the_way_between_processes():
     error = GdmError("bad", **FACTS, command=CommandLine("gdm_train", 5)).located()
     error.add_note("in case head")
     again = pickle.loads(pickle.dumps(error))
-    assert vars(again) == vars(error) and str(again) == str(error) and again.args == error.args
+    assert vars(again) == vars(error)
+    assert str(again) == str(error)
+    assert again.args == error.args
 
 
 def test_a_fact_that_cannot_be_sent_arrives_as_its_text():

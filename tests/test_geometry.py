@@ -100,7 +100,8 @@ def test_a_grid_that_makes_no_sense_is_refused(shape, spacing, direction, messag
 def test_a_difference_is_said_in_words(change, word):
     values = {"shape": STRAIGHT.shape, "spacing": STRAIGHT.spacing, "origin": STRAIGHT.origin, **change}
     difference = STRAIGHT.difference(Geometry(**values))
-    assert difference.found.startswith(word) and difference.expected.startswith(word)
+    assert difference.found.startswith(word)
+    assert difference.expected.startswith(word)
     assert str(difference).startswith(f"{word} {difference.values} against {difference.expected_values}")
 
 

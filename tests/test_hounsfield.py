@@ -37,7 +37,8 @@ def read_descriptor(folder: Path, target: str, channel: str = "T1") -> DatasetDe
 def test_every_spelling_of_a_target_is_planned_and_scored_alike(tmp_path, spelling):
     descriptor = read_descriptor(tmp_path, spelling, channel=" cbct")
     assert (descriptor.target_name, descriptor.channels) == ("CT", ("CBCT",))
-    assert descriptor.hounsfield and descriptor.in_unit_of_target(0)
+    assert descriptor.hounsfield
+    assert descriptor.in_unit_of_target(0)
     plan = plan_intensities(FINGERPRINT, descriptor)
     assert (plan.target.clip, plan.background, plan.residual_channel) == (HU_RANGE, HU_AIR, 0)
     assert choose_range(descriptor) == choose_range(DatasetDescriptor({"0": "CBCT"}, "CT", ".nii.gz", 4))
@@ -64,7 +65,8 @@ def test_every_spelling_in_plans_is_exported_alike(tmp_path, spelling):
 def test_other_words_stay_as_the_user_wrote_them(tmp_path):
     descriptor = read_descriptor(tmp_path, " Flair")
     assert (descriptor.target_name, descriptor.hounsfield) == ("Flair", False)
-    assert canonical_modality("cbct ") == "CBCT" and not is_hounsfield("MR")
+    assert canonical_modality("cbct ") == "CBCT"
+    assert not is_hounsfield("MR")
     assert read_descriptor(tmp_path, "t1", channel="T1").in_unit_of_target(0)
     assert not read_descriptor(tmp_path, "T2", channel="T1").in_unit_of_target(0)
     assert choose_range(descriptor).name == "reference"

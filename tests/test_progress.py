@@ -110,7 +110,8 @@ def test_a_bar_inside_another_goes_when_it_is_done(tmp_path):
     assert "filling the feature bank:" in written
     rows = screen(written)
     assert [row for row in rows if row.startswith("filling")] == []
-    assert "the end" in rows and [row for row in rows if row.startswith("epoch 1/1: 100%")]
+    assert "the end" in rows
+    assert [row for row in rows if row.startswith("epoch 1/1: 100%")]
 
 
 def test_without_a_terminal_progress_is_plain_lines(capsys):

@@ -201,7 +201,8 @@ def _make_case(
         folder / f"targets{split}" / f"{identifier}{VOLUME_ENDING}",
         folder / f"masks{split}" / f"{identifier}{VOLUME_ENDING}",
     )
-    assert case.target is not None and case.mask is not None
+    assert case.target is not None
+    assert case.mask is not None
     sinogram = folder / f"{SINOGRAMS}{split}" / f"{identifier}{ENDING}"
     if _is_finished(case, ct, sinogram if options.save_sinograms else None):
         return False, edge_share(read_mask(case.mask, identifier))

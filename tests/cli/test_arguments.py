@@ -89,7 +89,9 @@ def test_a_full_disk_is_the_users_and_a_missing_file_our_mistake(capsys):
 
     assert main([str(errno.ENOSPC)]) == 1
     text = capsys.readouterr().err
-    assert text.startswith("error: cannot write: No space left") and "file: log.txt" in text and "free disk" in text
+    assert text.startswith("error: cannot write: No space left")
+    assert "file: log.txt" in text
+    assert "free disk" in text
     with pytest.raises(FileNotFoundError):
         main([str(errno.ENOENT)])
 

@@ -61,10 +61,12 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_pro
     flow = "FlowMatchingTrainer"
     assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
     printed = capsys.readouterr().out
-    assert "no loss today" in printed and "judged by the encoder mini" in printed
+    assert "no loss today" in printed
+    assert "judged by the encoder mini" in printed
     found = json.loads((work.output / "comparison.json").read_text())
     fidelity, flow_row, broken_row = found["rows"]
-    assert broken_row["failure"].startswith("no loss today") and not broken_row["cases"]
+    assert broken_row["failure"].startswith("no loss today")
+    assert not broken_row["cases"]
     assert fidelity["cases"].keys() == flow_row["cases"].keys()
     assert (fidelity["cost"]["network_passes"], flow_row["cost"]["network_passes"]) == (1, 10)
     assert flow_row["distances"].keys() == {"Frechet (mini)", "MMD (mini)"}
@@ -118,7 +120,8 @@ def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, mo
     capsys.readouterr()
     assert work.compare(*words) == 1
     printed = capsys.readouterr().err
-    assert "neither final ones to compare" in printed and "checkpoint_best.safetensors" in printed
+    assert "neither final ones to compare" in printed
+    assert "checkpoint_best.safetensors" in printed
     assert weights == {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
 
 

@@ -57,7 +57,8 @@ def test_a_second_run_starts_over_only_with_overwrite(tmp_path, capsys, no_data)
 def test_the_table_says_how_much_lower_the_model_is():
     summary = DemoSummary("svct", ("lung",), 60.0, 80.0, 75.0, None, 1.0, 1.0, (), ())
     lines = summary.table().splitlines()
-    assert lines[2].split()[-3:] == ["80.0", "25", "%"] and lines[3].split()[-3:] == ["75.0", "20", "%"]
+    assert lines[2].split()[-3:] == ["80.0", "25", "%"]
+    assert lines[3].split()[-3:] == ["75.0", "20", "%"]
     assert not any("mean target" in line for line in lines)
 
 

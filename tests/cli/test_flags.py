@@ -133,9 +133,8 @@ def test_adding_an_option_is_one_field():
         wait: float = option("-w", "--wait", help="seconds to wait", default=2.0, metavar="SECONDS", bounds=SHARE)
 
     parser = parser_of(MoreRequest)
-    assert "-w SECONDS, --wait SECONDS" in parser.format_help() and "seconds to wait (default: 2.0)" in (
-        " ".join(parser.format_help().split())
-    )
+    assert "-w SECONDS, --wait SECONDS" in parser.format_help()
+    assert "seconds to wait (default: 2.0)" in " ".join(parser.format_help().split())
     assert "| `-w`, `--wait` `SECONDS` | seconds to wait (default: 2.0) |" in section(parser)
     assert request_from(MoreRequest, parser.parse_args(["501", "-i", "a", "-w", "0.5"])).wait == 0.5
     assert "wait" not in vars(parser_of(SampleRequest).parse_args(["501", "-i", "a"]))

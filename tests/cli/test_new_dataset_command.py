@@ -38,11 +38,15 @@ def test_a_second_run_is_refused_without_a_traceback(folders, capsys):
     assert main(words(folders)) == 0
     assert main(words(folders)) == 1
     text = capsys.readouterr().err
-    assert "data set 5 is there already" in text and "Dataset005_Heads" in text and "Traceback" not in text
+    assert "data set 5 is there already" in text
+    assert "Dataset005_Heads" in text
+    assert "Traceback" not in text
 
 
 def test_a_case_without_target_is_named(folders, capsys):
     (folders / "ct" / "p2_ct.nii.gz").unlink()
     assert main(words(folders)) == 1
     text = capsys.readouterr().err
-    assert "case: p2" in text and "p2_mr.nii.gz" in text and "remedy" in text
+    assert "case: p2" in text
+    assert "p2_mr.nii.gz" in text
+    assert "remedy" in text

@@ -77,7 +77,9 @@ def test_planning_prints_its_reasons_and_writes_readable_files(tmp_path, capsys)
     make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
     assert work.plan("-d", "502", "-pl", "tiny", "--no_pp") == 0
     printed = capsys.readouterr().out
-    assert "because" in printed and "spacing" in printed and "patch" in printed
+    assert "because" in printed
+    assert "spacing" in printed
+    assert "patch" in printed
     folder = work.preprocessed / "Dataset502_DemoPhantoms"
     assert json.loads((folder / f"{PLANS}.json").read_text())["planner"] == "tiny"
     assert (folder / "dataset_fingerprint.json").is_file()
@@ -91,7 +93,8 @@ def test_planning_and_preprocessing_name_the_next_command_and_it_runs(tmp_path, 
     def next_words(command):
         last = capsys.readouterr().out.splitlines()[-1]
         name, *words = shlex.split(last.removeprefix("next: "))
-        assert last.startswith("next: ") and name == command
+        assert last.startswith("next: ")
+        assert name == command
         return words
 
     assert work.plan("-d", "502", "-pl", "tiny", "--no_pp", "-c", "3d_fullres") == 0
@@ -135,7 +138,9 @@ def test_preprocessing_again_leaves_finished_cases(trained, capsys):
     assert "3d_fullres: 0 cases prepared, 3 unchanged" in capsys.readouterr().out
     assert preprocess.main(["-d", "502", "-p", "other", *folders]) == 1
     text = error_of(capsys)
-    assert "no plans other" in text and PLANS in text and "remedy" in text
+    assert "no plans other" in text
+    assert PLANS in text
+    assert "remedy" in text
 
 
 def test_verification_lists_every_problem(tmp_path, capsys):
@@ -146,12 +151,15 @@ def test_verification_lists_every_problem(tmp_path, capsys):
         file.write_bytes(file.read_bytes()[:-40])
     assert work.plan("-d", "502", "-pl", "tiny", "--verify_dataset_integrity") == 1
     text = error_of(capsys)
-    assert "head_001" in text and "head_003" in text
+    assert "head_001" in text
+    assert "head_003" in text
 
 
 def test_settings_from_flags_are_in_the_name_of_the_results(trained):
     name = trained.model().name
-    assert name.startswith("FidelityTrainer") and "epochs" in name and name.endswith(f"__{PLANS}__3d_fullres")
+    assert name.startswith("FidelityTrainer")
+    assert "epochs" in name
+    assert name.endswith(f"__{PLANS}__3d_fullres")
 
 
 def test_a_trained_fold_is_not_trained_over(trained, capsys):
@@ -169,7 +177,9 @@ def test_nothing_to_continue_is_an_error(trained, capsys):
 def test_an_unknown_data_set_lists_the_known_ones(trained, capsys):
     assert trained.plan("-d", "77") == 1
     text = error_of(capsys)
-    assert "data set 77 is unknown" in text and "Dataset502_DemoPhantoms" in text and "remedy" in text
+    assert "data set 77 is unknown" in text
+    assert "Dataset502_DemoPhantoms" in text
+    assert "remedy" in text
     assert trained.train("77", "3d_fullres", *TRAINING) == 1
     assert "data set 77 is unknown" in error_of(capsys)
 
@@ -193,7 +203,9 @@ def test_several_models_are_listed_with_the_flags_that_choose(trained, tmp_path,
     words = ["-i", work.dataset / "imagesTs", "-o", tmp_path / "out"]
     assert work.predict(*words) == 1
     text = error_of(capsys)
-    assert "several trained models fit" in text and "-tr OtherTrainer" in text and "-tr FidelityTrainer" in text
+    assert "several trained models fit" in text
+    assert "-tr OtherTrainer" in text
+    assert "-tr FidelityTrainer" in text
     assert not (tmp_path / "out").exists()
     assert work.predict(*words, "-tr", "OtherTrainer") == 0
 
@@ -203,7 +215,8 @@ def test_the_output_folder_may_not_be_the_input_folder(trained, capsys):
     before = sorted(p.name for p in images.iterdir())
     assert trained.predict("-i", images, "-o", images) == 1
     text = error_of(capsys)
-    assert "output folder is the input folder" in text and "-o" in text
+    assert "output folder is the input folder" in text
+    assert "-o" in text
     assert sorted(p.name for p in images.iterdir()) == before
 
 
@@ -211,7 +224,9 @@ def test_a_folder_without_cases_is_named(trained, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert trained.predict("-i", tmp_path / "empty", "-o", tmp_path / "out") == 1
     text = error_of(capsys)
-    assert "no cases" in text and "empty" in text and "CASE_0000.nii.gz" in text
+    assert "no cases" in text
+    assert "empty" in text
+    assert "CASE_0000.nii.gz" in text
 
 
 def test_a_wrong_key_of_dataset_json_names_the_nearest(tmp_path, capsys):
@@ -221,7 +236,8 @@ def test_a_wrong_key_of_dataset_json_names_the_nearest(tmp_path, capsys):
     file.write_text(file.read_text().replace('"target_name"', '"target_nam"'))
     assert work.plan("-d", "502") == 1
     text = error_of(capsys)
-    assert "target_nam: unknown key, did you mean target_name?" in text and str(file) in text
+    assert "target_nam: unknown key, did you mean target_name?" in text
+    assert str(file) in text
 
 
 def test_a_training_set_without_cases_is_an_error(tmp_path, capsys):
@@ -238,7 +254,9 @@ def test_a_target_without_image_and_the_reverse_are_named(tmp_path, capsys):
     (work.dataset / "targetsTr" / "head_001.nii.gz").rename(tmp_path / "head_001.nii.gz")
     assert work.plan("-d", "502") == 1
     text = error_of(capsys)
-    assert "image without target" in text and "case: head_001" in text and "remedy" in text
+    assert "image without target" in text
+    assert "case: head_001" in text
+    assert "remedy" in text
 
 
 def test_a_model_travels_as_a_zip(trained, tmp_path, capsys):
@@ -271,7 +289,9 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     planning = ["-d", "502", "-c", "3d_fullres", "-pl", "tiny", "-np", "1", "-device", "cpu"]
     assert plan_and_preprocess.main([*planning, *folders]) == 0
     text = " ".join(capsys.readouterr().out.split())  # the table wraps its lines
-    assert "encoder (3D)" in text and "mini (built in)" in text and "too slow without a GPU" in text
+    assert "encoder (3D)" in text
+    assert "mini (built in)" in text
+    assert "too slow without a GPU" in text
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
     assert plans["trainer"] == "GDMTrainer"
     assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini"
@@ -280,7 +300,9 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     words = ["502", "3d_fullres", "0", "-p", PLANS, "--results", str(work.results), *short]
     assert train.main([*words, *folders]) == 0
     text = capsys.readouterr().out
-    assert "GDMTrainer" in text and "encoder mini" in text and "joins at iteration 1 of 2" in text
+    assert "GDMTrainer" in text
+    assert "encoder mini" in text
+    assert "joins at iteration 1 of 2" in text
 
 
 def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trained, tmp_path, capsys):

@@ -37,7 +37,8 @@ def test_help_runs_through_the_entry_point(command, capsys):
         getattr(importlib.import_module(module), name)(["--help"])
     text = capsys.readouterr().out
     assert end.value.code == 0
-    assert text.startswith(f"usage: {command}") and "--version" in text
+    assert text.startswith(f"usage: {command}")
+    assert "--version" in text
 
 
 @pytest.mark.parametrize("command", PARSERS)

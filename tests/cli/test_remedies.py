@@ -78,8 +78,10 @@ def describe(work, **changes):
 def mend(command, problem, remedy):
     """The command fails with the problem, the remedy is run as it is printed, and the command gets past the problem."""
     error = run(command)
-    assert error is not None and re.search(problem, error.problem), error
-    assert error.command is not None and str(error.command) in str(error)
+    assert error is not None
+    assert re.search(problem, error.problem), error
+    assert error.command is not None
+    assert str(error.command) in str(error)
     assert re.fullmatch(remedy, " ".join(error.command.words)), error.command
     assert run(error.command) is None
     again = run(command)
@@ -178,7 +180,8 @@ def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
     describe(work, numTraining=1)
     assert run(work.plan("-tr", "FidelityTrainer", "--no_pp")) is None
     error = run(work.train())
-    assert error.problem == "fold 0 is not in the plans" and "one patient alone cannot be split" in str(error)
+    assert error.problem == "fold 0 is not in the plans"
+    assert "one patient alone cannot be split" in str(error)
     shutil.rmtree(work.preprocessed / f"{PLANS}_3d_fullres")
     unprepared = run(error.command)
     assert (unprepared.problem, unprepared.found) == ("no case is prepared", "0 prepared cases")
@@ -193,7 +196,8 @@ def test_a_stopped_training_is_continued(work):
     assert run(work.train()) is None
     work.fold().checkpoint("final").unlink()
     error = run(work.train())
-    assert "trained already" in error.problem and error.command.words[-7] == "--c"
+    assert "trained already" in error.problem
+    assert error.command.words[-7] == "--c"
     other = run(work.train("--c", "--set", "learning_rate=0.5"))
     assert "nothing to continue in a run with these settings" in other.problem
     assert set(other.command.words) == set(error.command.words)
@@ -217,8 +221,10 @@ def test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison(work):
     fold.checkpoint("final").unlink()
     fold.resume.unlink(missing_ok=True)
     error = run(work.compare())
-    assert error.problem == "no trainer could be scored" and "neither final ones" in str(error)
-    assert "--overwrite" in error.command.words and "-np" in error.command.words
+    assert error.problem == "no trainer could be scored"
+    assert "neither final ones" in str(error)
+    assert "--overwrite" in error.command.words
+    assert "-np" in error.command.words
     assert run(error.command) is None
     assert run(work.compare()) is None
 
@@ -230,7 +236,8 @@ def test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison(work):
     stored.metadata.settings["learning_rate"] = 0.5
     save_weights(file, stored.state_dict, stored.network, stored.metadata)
     error = run(work.compare())
-    assert error.problem == "no trainer could be scored" and "defaults of the trainer have changed" in str(error)
+    assert error.problem == "no trainer could be scored"
+    assert "defaults of the trainer have changed" in str(error)
     assert run(error.command) is None
     assert run(work.compare()) is None
 
@@ -239,7 +246,8 @@ def test_another_judge_is_found_in_the_list(work):
     assert run(work.plan("-encoder", "tiny")) is None
     error = run(work.compare("-tr", "GDMTrainer", "--judge", "tiny"))
     assert "an encoder cannot judge" in error.problem
-    assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
+    assert error.command.words == ("gdm_download_encoder", "--list")
+    assert run(error.command) is None
 
 
 @pytest.mark.parametrize(
@@ -260,7 +268,8 @@ def test_another_encoder_is_found_in_the_list(work, words, problem, monkeypatch,
         describe(work, target_name="MR")
     error = run(work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-device", "cpu", *words))
     assert problem in error.problem, error
-    assert error.command.words == ("gdm_download_encoder", "--list") and run(error.command) is None
+    assert error.command.words == ("gdm_download_encoder", "--list")
+    assert run(error.command) is None
     assert "mini" in capsys.readouterr().out
 
 
@@ -283,7 +292,8 @@ def test_weights_that_are_missing_or_damaged_are_fetched(work, hub, monkeypatch,
         file.unlink()  # as the remedy says
     assert run(_online(error.command, hub, monkeypatch)) is None
     again = run(command)
-    assert again.problem != error.problem and again.file == file  # the stand-in's content is not an encoder
+    assert again.problem != error.problem
+    assert again.file == file  # the stand-in's content is not an encoder
 
 
 def _online(command, hub, monkeypatch):
@@ -298,7 +308,8 @@ def test_a_folder_that_cannot_be_made_is_not_a_matter_of_disk_space(made, name):
     words = ("-d", 502, "--raw", made.folders["raw"], "--preprocessed", "/proc/x", "-np", 1, "--no_pbar")
     error = run(CommandLine(name, *words))
     assert "cannot make the folder" in error.problem
-    assert "choose another folder" in error.remedy and "disk space" not in error.remedy
+    assert "choose another folder" in error.remedy
+    assert "disk space" not in error.remedy
 
 
 # The functions that make a command for a remedy, and the tests above that run it.

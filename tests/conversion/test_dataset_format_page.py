@@ -15,7 +15,8 @@ PAGE = (Path(__file__).parents[2] / "documentation" / "reference" / "dataset_for
 def test_the_example_of_dataset_json_is_read():
     block = re.search(r"^    \{\n.*?^    \}\n", PAGE, re.S | re.M)[0]
     descriptor = from_json(DatasetDescriptor, json.loads(block))
-    assert descriptor.channels == ("MR",) and descriptor.groups["p002"] == {"patient": "A", "region": "neck"}
+    assert descriptor.channels == ("MR",)
+    assert descriptor.groups["p002"] == {"patient": "A", "region": "neck"}
 
 
 def test_every_key_and_ending_is_explained():

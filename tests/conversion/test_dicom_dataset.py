@@ -36,7 +36,8 @@ def convert(tmp_path, **options):
 def test_a_data_set_holds_the_same_values_and_grids(tmp_path):
     made = {case: make_case(tmp_path / "in", case, patient=case) for case in ("a", "bb", "ccc")}
     done = convert(tmp_path, split=SplitOptions(("ccc",)))
-    assert done.cases == ("a", "bb", "ccc") and done.notes == ()
+    assert done.cases == ("a", "bb", "ccc")
+    assert done.notes == ()
     descriptor = load_descriptor(done.folder)
     assert descriptor.groups == {}
     for split, names in (("Tr", ["a", "bb"]), ("Ts", ["ccc"])):

@@ -47,7 +47,9 @@ def test_the_new_folder_is_a_data_set_that_reads_back(tmp_path, source):
     assert [case.identifier for case in list_cases(folder, descriptor)] == ["a", "b"]
     held_out = read_case(list_cases(folder, descriptor, "Ts")[0])
     assert held_out.geometry.difference(GEOMETRY) is None
-    assert held_out.conditions.min() == 2 and held_out.target.min() == 12 and held_out.mask.all()
+    assert held_out.conditions.min() == 2
+    assert held_out.target.min() == 12
+    assert held_out.mask.all()
 
 
 def test_suffixes_let_all_files_lie_in_one_folder(tmp_path):
@@ -69,12 +71,14 @@ def test_several_channels_come_from_several_folders_or_from_numbered_files(tmp_p
     for number, sources in enumerate((two_folders, numbered), start=1):
         folder = new_dataset(tmp_path / "raw", number, "N", sources, asked(("T1", "T2")))
         cases = list_cases(folder, load_descriptor(folder))
-        assert len(cases) == 3 and read_case(cases[0]).conditions[1].min() == 5
+        assert len(cases) == 3
+        assert read_case(cases[0]).conditions[1].min() == 5
 
 
 def test_links_point_to_the_originals(tmp_path, source):
     linked = build(tmp_path, source, transfer="symlink") / "targetsTr" / "a.nii.gz"
-    assert linked.is_symlink() and linked.resolve() == (tmp_path / "ct" / "a.nii.gz").resolve()
+    assert linked.is_symlink()
+    assert linked.resolve() == (tmp_path / "ct" / "a.nii.gz").resolve()
     hard = new_dataset(tmp_path / "raw", 8, "Hard", source, asked(transfer="hardlink"))
     assert (hard / "targetsTr" / "a.nii.gz").stat().st_ino == (tmp_path / "ct" / "a.nii.gz").stat().st_ino
 
@@ -86,7 +90,9 @@ def test_mixed_endings_are_refused_or_converted_on_request(tmp_path, source):
         build(tmp_path, source)
     folder = build(tmp_path, source, file_ending=".mhd")
     case = read_case(list_cases(folder, load_descriptor(folder))[1])
-    assert case.identifier == "b" and case.target.min() == 11 and case.geometry.difference(GEOMETRY) is None
+    assert case.identifier == "b"
+    assert case.target.min() == 11
+    assert case.geometry.difference(GEOMETRY) is None
 
 
 @pytest.mark.parametrize(
@@ -156,7 +162,8 @@ def test_a_share_holds_out_whole_patients_and_repeats(tmp_path, source):
     for number in (1, 2):
         folder = new_dataset(tmp_path / "raw", number, "S", source, asked(test=("0.34",)))
         names.append([case.identifier for case in list_cases(folder, load_descriptor(folder), "Ts")])
-    assert len(names[0]) == 1 and names[0] == names[1]
+    assert len(names[0]) == 1
+    assert names[0] == names[1]
 
 
 def test_an_unknown_test_case_lists_the_known_ones(tmp_path, source):

@@ -24,7 +24,9 @@ def test_contrast_changes_the_mr_alone():
 
 def test_values_are_those_of_a_head():
     phantom = make_phantom(0, 32)
-    assert phantom.ct.dtype == np.int16 and phantom.mr.dtype == np.float32 and phantom.mask.dtype == bool
+    assert phantom.ct.dtype == np.int16
+    assert phantom.mr.dtype == np.float32
+    assert phantom.mask.dtype == bool
     assert phantom.ct[~phantom.mask].mean() < -900
     assert 300 < phantom.ct.max() < 2000
     assert 0.2 < phantom.mask.mean() < 0.6
@@ -37,9 +39,11 @@ def test_the_demo_data_set_is_complete(tmp_path):
     descriptor = load_descriptor(folder)
     training, test = list_cases(folder, descriptor), list_cases(folder, descriptor, "Ts")
     assert folder.name == "Dataset502_DemoPhantoms"
-    assert [case.identifier for case in test] == ["head_003"] and len(training) == 4
+    assert [case.identifier for case in test] == ["head_003"]
+    assert len(training) == 4
     volumes = read_case(test[0])
-    assert volumes.target is not None and volumes.mask is not None
+    assert volumes.target is not None
+    assert volumes.mask is not None
     assert volumes.geometry.spacing == pytest.approx((FIELD_OF_VIEW_MM / 16,) * 3)
 
 

@@ -45,20 +45,23 @@ def make(cts, raw, settings=SETTINGS, **options):
 
 def test_the_data_set_is_complete_and_says_how_it_was_made(cts, tmp_path):
     made = make(cts, tmp_path / "raw", save_sinograms=True, split=SplitOptions(("b",)))
-    assert made.made == ("a", "b", "c") and made.kept == ()
+    assert made.made == ("a", "b", "c")
+    assert made.kept == ()
     assert made.folder.name == "Dataset007_Few"
     descriptor = load_descriptor(made.folder)
     assert descriptor.simulation == SETTINGS
     assert (descriptor.channels, descriptor.target_name, descriptor.mask) == (("CT",), "CT", True)
     training, test = list_cases(made.folder, descriptor), list_cases(made.folder, descriptor, "Ts")
-    assert [case.identifier for case in training] == ["a", "c"] and [case.identifier for case in test] == ["b"]
+    assert [case.identifier for case in training] == ["a", "c"]
+    assert [case.identifier for case in test] == ["b"]
     for case, split in [*((case, "Tr") for case in training), (test[0], "Ts")]:
         source, volumes = read_volume(cts / f"{case.identifier}.nii.gz"), read_case(case)
         assert volumes.geometry.difference(source.geometry) is None
         assert np.array_equal(volumes.target, source.array.clip(-1024, 3071))
         expected = simulate_scan(source, SETTINGS, case.identifier).reconstruction
         assert np.abs(volumes.conditions[0] - expected).max() < 0.6
-        assert volumes.mask[:, 6:18, 7:20].all() and volumes.mask.mean() < 0.6
+        assert volumes.mask[:, 6:18, 7:20].all()
+        assert volumes.mask.mean() < 0.6
         sinogram = read_sinogram(made.folder / f"sinograms{split}" / f"{case.identifier}.npz")
         assert np.abs(reconstruct_volume(sinogram) - expected).max() < 0.6
 
@@ -71,7 +74,8 @@ def test_a_second_run_keeps_what_is_whole_and_mends_the_rest(cts, tmp_path):
     image.write_bytes(image.read_bytes()[:-50])
     write_volume(target, ct(7).array, ct().geometry)
     again = make(cts, tmp_path / "raw")
-    assert again.made == ("a", "b") and again.kept == ("c",)
+    assert again.made == ("a", "b")
+    assert again.kept == ("c",)
     assert np.array_equal(read_volume(image).array, before)
     assert np.array_equal(read_volume(target).array, ct(1).array.clip(-1024))
     assert (first.folder / "imagesTr" / "c_0000.nii.gz").stat().st_mtime_ns == kept
@@ -98,11 +102,13 @@ def test_an_interrupted_run_goes_on(cts, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return whole(volume, settings, identifier, device)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(sparse_view_dataset, "simulate_scan", stop)
-        make(cts, tmp_path / "raw")
+        with pytest.raises(KeyboardInterrupt):
+            make(cts, tmp_path / "raw")
     again = make(cts, tmp_path / "raw")
-    assert again.kept == ("a",) and again.made == ("b", "c")
+    assert again.kept == ("a",)
+    assert again.made == ("b", "c")
 
 
 def test_another_data_set_in_the_folder_is_left_alone(cts, tmp_path):

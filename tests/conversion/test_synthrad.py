@@ -53,21 +53,25 @@ def test_2025_keeps_files_and_gives_region_and_centre_as_groups(tmp_path, source
     descriptor = load_descriptor(result.folder)
     assert result.folder.name == "Dataset503_SynthRAD2025Task1"
     assert (descriptor.channels, descriptor.target_name, descriptor.file_ending) == (("MR",), "CT", ".mha")
-    assert descriptor.mask and descriptor.numTraining == 4
+    assert descriptor.mask
+    assert descriptor.numTraining == 4
     assert descriptor.groups["1ABB010"] == {"region": "AB", "centre": "B"}
     assert names_of(result.folder) == ["1ABA005", "1ABB010", "1HNA001", "1THB011"]
     for role, path in (("mr", "imagesTr/1HNA001_0000"), ("ct", "targetsTr/1HNA001"), ("mask", "masksTr/1HNA001")):
         original = archive / "HN" / "1HNA001" / f"{role}.mha"
         assert (result.folder / f"{path}.mha").read_bytes() == original.read_bytes()
     volumes = read_case(list_cases(result.folder, descriptor)[0])
-    assert volumes.mask.any() and not volumes.mask.all()
-    assert result.ignored == result.duplicates == () and not result.left_out
+    assert volumes.mask.any()
+    assert not volumes.mask.all()
+    assert result.ignored == result.duplicates == ()
+    assert not result.left_out
 
 
 def test_task_2_has_the_cone_beam_ct_as_condition(tmp_path, source):
     training_2025(source, task=2)
     descriptor = load_descriptor(convert(tmp_path, source).folder)
-    assert descriptor.channels == ("CBCT",) and descriptor.name == "SynthRAD2025Task2"
+    assert descriptor.channels == ("CBCT",)
+    assert descriptor.name == "SynthRAD2025Task2"
     assert set(descriptor.groups) == {"2ABA005", "2ABB010", "2HNA001", "2THB011"}
 
 
@@ -76,7 +80,9 @@ def test_2023_is_read_in_its_own_layout(tmp_path, source, task, channel):
     training_2023(source, task)
     result = convert(tmp_path, source)
     descriptor = load_descriptor(result.folder)
-    assert result.year == "2023" and descriptor.file_ending == ".nii.gz" and descriptor.channels == (channel,)
+    assert result.year == "2023"
+    assert descriptor.file_ending == ".nii.gz"
+    assert descriptor.channels == (channel,)
     assert descriptor.groups[f"{task}PC018"] == {"region": "pelvis", "centre": "C"}
     assert names_of(result.folder) == [f"{task}BA001", f"{task}BC004", f"{task}PA001", f"{task}PC018"]
 
@@ -114,7 +120,8 @@ def test_an_archive_without_any_ct_is_held_out_whatever_its_name(tmp_path, sourc
 def test_validation_alone_is_a_data_set_to_predict(tmp_path, source):
     validation_2025(source)
     result = convert(tmp_path, source)
-    assert result.training == () and load_descriptor(result.folder).numTraining == 0
+    assert result.training == ()
+    assert load_descriptor(result.folder).numTraining == 0
     assert names_of(result.folder, "Ts") == ["1ABA002", "1HNC007"]
 
 
@@ -169,8 +176,10 @@ def test_copies_overviews_and_foreign_volumes_are_ignored_and_counted(tmp_path, 
     (source / "loop").symlink_to(source, target_is_directory=True)
     result = convert(tmp_path, source)
     assert names_of(result.folder) == ["1ABA005", "1ABB010", "1HNA001", "1THB011"]
-    assert len(result.duplicates) == 3 and len(result.ignored) == 4
-    assert "3 copies of files" in result.report() and "4 volumes of no case" in result.report()
+    assert len(result.duplicates) == 3
+    assert len(result.ignored) == 4
+    assert "3 copies of files" in result.report()
+    assert "4 volumes of no case" in result.report()
 
 
 def test_two_releases_of_one_case_that_differ_are_refused(tmp_path, source):
@@ -215,9 +224,11 @@ def test_the_command_links_and_says_what_comes_next(tmp_path, source, capsys):
     words = ["-i", str(archive.parent), str(source / "synthRAD2025_Task1_Val_Input"), "-d", "503", "--link"]
     assert command.main([*words, "--raw", str(tmp_path / "raw"), "--no_pbar"]) == 0
     printed = capsys.readouterr().out
-    assert "4 training cases, 2 validation and test cases" in printed and "gdm_plan_and_preprocess -d 503" in printed
+    assert "4 training cases, 2 validation and test cases" in printed
+    assert "gdm_plan_and_preprocess -d 503" in printed
     linked = tmp_path / "raw" / "Dataset503_SynthRAD2025Task1" / "targetsTr" / "1ABA005.mha"
-    assert linked.is_symlink() and linked.resolve() == (archive / "AB" / "1ABA005" / "ct.mha").resolve()
+    assert linked.is_symlink()
+    assert linked.resolve() == (archive / "AB" / "1ABA005" / "ct.mha").resolve()
     assert read_volume(linked).array.any()
     assert command.main([*words, "--raw", str(tmp_path / "raw"), "--no_pbar"]) == 1
     assert "data set 503 is there already" in capsys.readouterr().err

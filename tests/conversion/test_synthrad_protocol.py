@@ -39,7 +39,8 @@ def work(tmp_path_factory):
 def test_folds_hold_both_regions(work):
     plans = json.loads((work / "preprocessed" / "Dataset503_SynthRAD2025Task1" / "gdmPlans_tiny.json").read_text())
     shares = [sum(name.startswith("1AB") for name in fold["validation"]) for fold in plans["folds"]]
-    assert sum(shares) == 3 and max(shares) == 1
+    assert sum(shares) == 3
+    assert max(shares) == 1
 
 
 def test_validation_of_a_fold_is_given_by_region_and_centre(work):

@@ -45,7 +45,7 @@ def test_every_slice_has_its_own_slope_and_intercept(tmp_path):
     assert np.array_equal(read(tmp_path).volume.array, (stored * (0.5 + index) - 1000 + 10 * index).astype(np.float32))
 
 
-@pytest.mark.parametrize("value, limit, hidden", [(-2000, None, [-2000]), (-2000, -1990, [-2000, -1995, -1990])])
+@pytest.mark.parametrize(("value", "limit", "hidden"), [(-2000, None, [-2000]), (-2000, -1990, [-2000, -1995, -1990])])
 def test_padding_becomes_the_lowest_value(tmp_path, value, limit, hidden):
     def change(image, index):
         image.PixelPaddingValue = value
@@ -68,7 +68,8 @@ def test_padding_above_all_values_and_written_unsigned_is_found(tmp_path):
     stored[:, :3] = -2000
     make_series(tmp_path, stored, change=change)
     array = read(tmp_path).volume.array
-    assert (array[:, :3] == min(-1024, array[:, 3:].min())).all() and array.min() >= -1024
+    assert (array[:, :3] == min(-1024, array[:, 3:].min())).all()
+    assert array.min() >= -1024
 
 
 def test_a_padding_of_zero_changes_no_mr(tmp_path):
@@ -85,8 +86,13 @@ def test_several_series_are_listed_and_chosen_by_number_or_uid(tmp_path):
     with pytest.raises(GdmError, match="several DICOM series") as caught:
         read(tmp_path)
     text = str(caught.value)
-    assert "3 CT" in text and "4 CT" in text and uid in text and "Bone" in text and "--series" in text
-    assert "Doe" not in text and PATIENT_ID not in text
+    assert "3 CT" in text
+    assert "4 CT" in text
+    assert uid in text
+    assert "Bone" in text
+    assert "--series" in text
+    assert "Doe" not in text
+    assert PATIENT_ID not in text
     assert np.array_equal(read(tmp_path, series="3").volume.array, first - 1024.0)
     assert np.array_equal(read(tmp_path, series=uid).volume.array, second - 1024.0)
     with pytest.raises(GdmError, match="no DICOM series 9"):
@@ -119,7 +125,8 @@ def test_missing_slices_are_counted_and_filled_only_when_asked(tmp_path):
         read(tmp_path)
     fixed = read(tmp_path, fix=True)
     array = fixed.volume.array
-    assert fixed.volume.geometry.shape == (9, 8, 8) and fixed.volume.geometry.spacing[0] == pytest.approx(2)
+    assert fixed.volume.geometry.shape == (9, 8, 8)
+    assert fixed.volume.geometry.spacing[0] == pytest.approx(2)
     assert np.array_equal(array[keep], stored[keep] - 1024.0)
     assert np.allclose(array[7], (array[6] + array[8]) / 2, atol=1e-3)
     assert "missing slices: 3" in fixed.repairs[0]
@@ -189,7 +196,8 @@ def test_frames_of_an_enhanced_file_are_slices(tmp_path):
     make_enhanced(tmp_path / "all.dcm", stored)
     found = read(tmp_path).volume
     assert np.array_equal(found.array, stored - 1000.0 - np.arange(6)[:, None, None])
-    assert found.geometry.spacing == pytest.approx((2.0, 1.5, 1.25)) and found.geometry.origin == (-30, 12.5, 100)
+    assert found.geometry.spacing == pytest.approx((2.0, 1.5, 1.25))
+    assert found.geometry.origin == (-30, 12.5, 100)
 
 
 @pytest.mark.parametrize("compressor", ["JPEG2000", "JPEG"])
@@ -246,7 +254,8 @@ def test_one_scanner_image_is_the_same_in_every_encoding(tmp_path, monkeypatch, 
         (tmp_path / name).mkdir()
         shutil.copy(files / name, tmp_path / name)
     plain, other = (read(folder).volume for folder in sorted(tmp_path.iterdir()))
-    assert np.array_equal(plain.array, other.array) and plain.geometry == other.geometry
+    assert np.array_equal(plain.array, other.array)
+    assert plain.geometry == other.geometry
 
 
 def test_a_compressed_multi_frame_file_needs_the_plugins_and_says_so(tmp_path, monkeypatch):
@@ -267,7 +276,8 @@ def test_damage_names_the_file_and_nothing_of_the_patient(tmp_path, recwarn):
     with pytest.raises(GdmError, match="IM0002") as caught:
         read(tmp_path)
     said = str(caught.value) + "".join(str(warning.message) for warning in recwarn)
-    assert NAME not in said and PATIENT_ID not in said
+    assert NAME not in said
+    assert PATIENT_ID not in said
 
 
 def test_a_folder_without_images_is_an_error(tmp_path):

@@ -67,14 +67,17 @@ def test_the_series_keeps_patient_study_and_frame_of_reference_and_is_a_new_one(
     assert {image.SeriesInstanceUID for image in new} == {uid} != {first.SeriesInstanceUID}
     assert len({image.SOPInstanceUID for image in new} - set(old)) == len(old)
     assert {image.SOPClassUID for image in new} == {CTImageStorage}
-    assert list(new[0].ImageType) == ["DERIVED", "SECONDARY", "AXIAL"] and new[0].Modality == "CT"
-    assert "Synthetic" in new[0].SeriesDescription and "Synthetic" in new[0].DerivationDescription
+    assert list(new[0].ImageType) == ["DERIVED", "SECONDARY", "AXIAL"]
+    assert new[0].Modality == "CT"
+    assert "Synthetic" in new[0].SeriesDescription
+    assert "Synthetic" in new[0].DerivationDescription
     assert new[0].ManufacturerModelName == LABEL.model
     for image in new:  # each slice names the source slice at its own place
         [item] = image.SourceImageSequence
         position = old[item.ReferencedSOPInstanceUID].ImagePositionPatient
         assert np.allclose(position, image.ImagePositionPatient)
-    assert new[0].RescaleType == "HU" and (new[0].RescaleSlope, new[0].RescaleIntercept) == (1, 0)
+    assert new[0].RescaleType == "HU"
+    assert (new[0].RescaleSlope, new[0].RescaleIntercept) == (1, 0)
 
 
 def test_values_of_the_patient_that_break_rules_are_kept(tmp_path, recwarn):
@@ -159,7 +162,8 @@ def test_dciodvfy_finds_no_errors(tmp_path, source, signs):
     for file in sorted((tmp_path / "out").iterdir()):
         done = subprocess.run(["dciodvfy", str(file)], capture_output=True, text=True)
         said = done.stdout + done.stderr
-        assert done.returncode == 0 and "Error" not in said, said
+        assert done.returncode == 0, said
+        assert "Error" not in said, said
         assert "CTImage" in said  # it did look at the file as a CT
 
 

@@ -39,18 +39,20 @@ def audit(encoder, volume=NOISE, **options):
     return audit_encoder(encoder, {"noise": volume}, window=16, windows=2, **options).levels[0]
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_voxels_themselves_find_their_place_where_the_shift_is_whole(dimensions):
     # Stride 2: a quarter of a cell is less than a voxel, so every shift is a whole number of cells.
     level = audit(Cells(dimensions, stride=2), noise=0.01)
     assert level.retrieval == 1.0
-    assert 0 < level.chance < 0.05 and level.chance == pytest.approx(1 / level.positions)
+    assert 0 < level.chance < 0.05
+    assert level.chance == pytest.approx(1 / level.positions)
 
 
 def test_features_without_content_find_places_by_chance():
     spoiled = Cells(change=lambda cells, volume: torch.randn(cells.shape) + 0 * cells)
     level = audit(spoiled)
-    assert level.retrieval < 0.2 and level.verdict.startswith("unfit")
+    assert level.retrieval < 0.2
+    assert level.verdict.startswith("unfit")
 
 
 def test_voxels_punish_blur_and_noise_of_equal_error_equally():
@@ -111,5 +113,6 @@ def test_verdicts_follow_the_numbers():
 def test_the_table_has_a_line_a_level_and_the_twin_beside():
     found = audit_encoder(Cells(), {"noise": NOISE}, window=16, windows=1)
     table = audit_table(found, found).splitlines()
-    assert len(table) == 3 and len({line.count("|") for line in table}) == 1
+    assert len(table) == 3
+    assert len({line.count("|") for line in table}) == 1
     assert len(audit_table(found).splitlines()) == 3

@@ -54,7 +54,8 @@ def publish(hub, family, tmp_path):
 def test_auto_fetches_the_best_and_says_so_before(hub, ct_units, tmp_path, capsys):
     publish(hub, BEST_FOR_CT, tmp_path)
     chosen = choose(hub, ct_units, tmp_path / "cache")
-    assert "downloaded" in chosen.because and chosen.spec.spec == BEST_FOR_CT
+    assert "downloaded" in chosen.because
+    assert chosen.spec.spec == BEST_FOR_CT
     assert "downloading 644 MB once" in capsys.readouterr().err
     load_encoder(chosen.spec, ct_units, tmp_path / "cache")
 
@@ -64,7 +65,8 @@ def test_auto_takes_what_is_at_hand_and_fetches_nothing(hub, mr_units, tmp_path)
     cache.mkdir(parents=True)
     write_published("medvae-8x-3d", tmp_path, narrow=True).rename(cache / "vae_8x_1c_3D.ckpt")
     chosen = choose(hub, mr_units, tmp_path / "cache")
-    assert chosen.spec.spec == "medvae-8x-3d" and "at hand" in chosen.because
+    assert chosen.spec.spec == "medvae-8x-3d"
+    assert "at hand" in chosen.because
     assert hub.requests == []
 
 
@@ -72,7 +74,8 @@ def test_auto_without_network_is_the_built_in_one_and_says_why(hub, ct_units, tm
     hub.close()
     chosen = choose(hub, ct_units, tmp_path)
     assert chosen.spec.spec == "mini"
-    assert "could not be downloaded" in chosen.because and "gdm_download_encoder" in chosen.because
+    assert "could not be downloaded" in chosen.because
+    assert "gdm_download_encoder" in chosen.because
     assert "\n" not in chosen.because
 
 
@@ -90,20 +93,24 @@ def test_auto_tries_the_network_at_most_once(ct_units, hub, tmp_path, monkeypatc
 
 def test_auto_with_downloads_off_asks_nothing_and_names_the_command(hub, ct_units, tmp_path):
     chosen = choose(hub, ct_units, tmp_path, allow_download=False)
-    assert chosen.spec.spec == "mini" and f"gdm_download_encoder {BEST_FOR_CT}" in chosen.because
+    assert chosen.spec.spec == "mini"
+    assert f"gdm_download_encoder {BEST_FOR_CT}" in chosen.because
     assert hub.requests == []
 
 
 def test_auto_in_2d_is_the_built_in_one(hub, ct_units, tmp_path):
     chosen = choose(hub, ct_units, tmp_path, dimensions=2)
-    assert chosen.spec.spec == "mini" and chosen.spec.dimensions == 2 and hub.requests == []
+    assert chosen.spec.spec == "mini"
+    assert chosen.spec.dimensions == 2
+    assert hub.requests == []
 
 
 def test_auto_without_any_encoder_of_the_dimension_is_none(hub, ct_units, tmp_path, monkeypatch):
     family = FAMILIES["mini"]
     monkeypatch.setitem(FAMILIES, "mini", type(family)(**{**vars(family), "dimensions": (3,)}))
     chosen = choose(hub, ct_units, tmp_path, dimensions=2)
-    assert chosen.spec is None and chosen.because.startswith("no encoder")
+    assert chosen.spec is None
+    assert chosen.because.startswith("no encoder")
 
 
 def test_only_targets_in_hounsfield_units_get_a_ct_encoder():
@@ -127,7 +134,8 @@ def test_a_named_encoder_without_network_is_an_error_with_the_command(hub, ct_un
 def test_a_given_file_is_used_where_it_lies(hub, ct_units, tmp_path):
     file = write_published("ct-fm", tmp_path, narrow=True)
     spec = choose(hub, ct_units, tmp_path, "ct-fm", file=file, allow_download=False).spec
-    assert spec.file == str(file) and hub.requests == []
+    assert spec.file == str(file)
+    assert hub.requests == []
     load_encoder(spec, ct_units, tmp_path / "elsewhere")
     file.unlink()
     with pytest.raises(GdmError, match="missing"):

@@ -23,7 +23,9 @@ def weights() -> Path:
 
 def test_the_features_are_those_of_the_published_network(weights, mr_units, tmp_path):
     spec = choose_encoder(f"{FACTORY}:factory", mr_units, 3, EncoderOptions(tmp_path, weights)).spec
-    assert spec.file == str(weights) and spec.licence == "MIT" and spec.window == (0.0, 900.0)
+    assert spec.file == str(weights)
+    assert spec.licence == "MIT"
+    assert spec.window == (0.0, 900.0)
     encoder = load_encoder(spec, mr_units, tmp_path)
     assert sum(weight.numel() for weight in encoder.parameters()) == pytest.approx(2.08e6, rel=0.01)
     published = torch.jit.load(str(weights), map_location="cpu").eval()
@@ -44,4 +46,5 @@ def test_a_gradient_reaches_the_volume(weights, mr_units, tmp_path):
     encoder = load_encoder(spec, mr_units, tmp_path)
     volume = torch.randn(1, 1, 64, 64, 64, requires_grad=True)
     sum(found.values.square().mean() for found in encoder(volume)).backward()
-    assert volume.grad.isfinite().all() and volume.grad.abs().sum() > 0
+    assert volume.grad.isfinite().all()
+    assert volume.grad.abs().sum() > 0

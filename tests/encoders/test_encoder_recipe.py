@@ -91,7 +91,9 @@ def test_it_is_planned_with_one_build_and_trained_with(cells, toy, tmp_path):
     from gdmunet.encoders import toy_cells
 
     assert toy_cells.BUILT == [3]  # chosen, measured and described from one module
-    assert planned.module is not None and planned.spec.spec == "cells" and planned.spec.licence == "CC0"
+    assert planned.module is not None
+    assert planned.spec.spec == "cells"
+    assert planned.spec.licence == "CC0"
     with_cells = dataclasses.replace(configuration, encoder=planned.spec)
     plans = dataclasses.replace(plans, configurations={**plans.configurations, "3d_fullres": with_cells})
     loop = loop_of((plans, folders), short(DriftTrainer, feature_start=0.0))

@@ -43,4 +43,5 @@ def test_the_example_runs(ct_units, tmp_path):
     spec = f"{tmp_path / 'edges.py'}:factory"
     planned = choose_encoder(spec, ct_units, 3, EncoderOptions(tmp_path, weights)).spec
     found = load_encoder(planned, ct_units, tmp_path)(torch.randn(1, 1, 7, 8, 9))
-    assert found[0].values.shape == (1, 8, 4, 4, 5) and planned.window == (-1000.0, 1000.0)
+    assert found[0].values.shape == (1, 8, 4, 4, 5)
+    assert planned.window == (-1000.0, 1000.0)

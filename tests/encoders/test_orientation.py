@@ -72,7 +72,8 @@ def test_places_lie_on_the_voxels_they_cover_at_sizes_that_do_not_divide(orienta
     assert found.shape == (1, 2, 3, 4, 2)
     gradient = torch.autograd.grad(found[0, :, 1, 2, 1].sum(), volume)[0]
     touched = gradient[0, 0].nonzero()
-    assert touched.min(0).values.tolist() == [2, 4, 2] and touched.max(0).values.tolist() == [3, 5, 3]
+    assert touched.min(0).values.tolist() == [2, 4, 2]
+    assert touched.max(0).values.tolist() == [3, 5, 3]
     # The last place covers the last voxel; what lies beyond the patch is background, not repeated anatomy.
     gradient = torch.autograd.grad(encoder(volume)[0].values[0, :, 2, 3, 1].sum(), volume)[0]
     assert gradient[0, 0].nonzero().tolist() == [[4, 6, 2], [4, 6, 3]]

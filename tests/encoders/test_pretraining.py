@@ -66,7 +66,7 @@ def test_a_crop_that_the_encoder_cannot_halve_is_refused(tmp_path):
         Pretraining(PretrainingSettings(crop=40), source, tmp_path)
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_shift_of_two_views_is_where_they_overlap(dimensions):
     line = torch.arange(40.0)
     ramp = sum(1000**axis * line.view(-1, *(1,) * (dimensions - 1 - axis)) for axis in range(dimensions))
@@ -82,14 +82,17 @@ def test_the_shift_of_two_views_is_where_they_overlap(dimensions):
 def test_a_window_is_a_function_of_its_seed_and_stays_inside_the_values():
     volume = torch.rand(50, 60, 40)
     first, again = (random_window(volume, 24, generator(3)) for _ in range(2))
-    assert first.shape == (1, 24, 24, 24) and torch.equal(first, again)
-    assert first.min() >= -1 - 1e-5 and first.max() <= 1 + 1e-5
+    assert first.shape == (1, 24, 24, 24)
+    assert torch.equal(first, again)
+    assert first.min() >= -1 - 1e-5
+    assert first.max() <= 1 + 1e-5
     assert not torch.equal(first, random_window(volume, 24, generator(4)))
 
 
 def test_a_window_of_a_small_slice_is_padded_with_air():
     found = random_window(torch.ones(10, 12), 48, generator(), air=-1.0)
-    assert found.shape == (1, 48, 48) and (found == -1).float().mean() > 0.5
+    assert found.shape == (1, 48, 48)
+    assert (found == -1).float().mean() > 0.5
 
 
 def test_the_mask_has_about_its_share_of_cells():
@@ -97,7 +100,7 @@ def test_the_mask_has_about_its_share_of_cells():
     assert all(abs(share - 0.6) < 0.06 for share in shares)
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_contrast_finds_shifted_places_and_nothing_in_noise(dimensions):
     size, stride = 12, 4
     big = torch.randn(1, 16, *(size + 4,) * dimensions, generator=generator())
@@ -106,7 +109,8 @@ def test_contrast_finds_shifted_places_and_nothing_in_noise(dimensions):
     images = torch.randn(1, 1, *(size * stride,) * dimensions, generator=generator(1))
     shift, decoys = torch.full((1, dimensions), 2.0 * stride), torch.zeros_like(keys)
     loss, found = place_contrast(queries, keys, decoys, images, shift, generator(2), ContrastOptions(stride, count=100))
-    assert found == 1.0 and loss < 0.1
+    assert found == 1.0
+    assert loss < 0.1
     noise = torch.randn(queries.shape, generator=generator(5))
     _, chance = place_contrast(noise, keys, decoys, images, shift, generator(2), ContrastOptions(stride, count=100))
     assert chance < 0.2

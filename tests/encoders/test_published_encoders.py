@@ -51,7 +51,8 @@ def test_a_published_checkpoint_gives_the_declared_maps(published, ct_units, tmp
     volume = torch.randn(1, 1, *size, requires_grad=True)
     maps = encoder(volume)
     for level, found in zip(spec.levels, maps, strict=True):
-        assert found.stride == level.stride and found.level == level.name
+        assert found.stride == level.stride
+        assert found.level == level.name
         assert found.values.shape == (1, level.channels, *(-(-n // s) for n, s in zip(size, level.stride, strict=True)))
         assert 1e-3 < found.values.std() < 1e4
     gradients = [torch.autograd.grad(found.values.square().mean(), volume, retain_graph=True)[0] for found in maps]

@@ -19,7 +19,8 @@ def test_an_own_factory_is_pinned_and_loads_again(own_encoder, ct_units, tmp_pat
     spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
     assert (spec.window, spec.licence, spec.levels[0].channels, spec.file) == ((-500.0, 500.0), "CC0", 4, None)
     encoder = load_encoder(spec, ct_units, tmp_path / "cache")
-    assert not encoder.training and not any(weight.requires_grad for weight in encoder.parameters())
+    assert not encoder.training
+    assert not any(weight.requires_grad for weight in encoder.parameters())
 
 
 def test_a_relative_factory_file_is_pinned_as_an_absolute_one(own_encoder, ct_units, tmp_path, monkeypatch):
@@ -89,5 +90,6 @@ def test_built_in_encoders_give_the_declared_maps(spec, dimensions, ct_units, tm
         places = tuple(-(-n // s) for n, s in zip(volume.shape[2:], level.stride, strict=True))
         assert found.values.shape == (1, level.channels, *places)
         gradient = torch.autograd.grad(found.values.square().mean(), volume, retain_graph=True)[0]
-        assert gradient.isfinite().all() and gradient.abs().sum() > 0
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0
     assert not any(weight.requires_grad for weight in encoder.parameters())

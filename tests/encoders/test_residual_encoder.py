@@ -37,7 +37,7 @@ T1 = VolumeUnits(NormalizationSpec("affine", (0.0, 900.0), 300.0, 150.0), 0.0, "
 BUILDERS = {"mini": build_mini, "tiny": build_tiny}
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("name", BUILDERS)
 def test_maps_have_the_channels_strides_and_sizes_of_their_levels(name, dimensions):
     encoder = BUILDERS[name](None, CT, dimensions)
@@ -45,7 +45,8 @@ def test_maps_have_the_channels_strides_and_sizes_of_their_levels(name, dimensio
     assert [level.stride for level in encoder.levels] == [(s,) * dimensions for s in (2, 4, 8, 16)]
     for level, found in zip(encoder.levels, maps, strict=True):
         cells = [-(-n // s) for n, s in zip((33, 40, 32)[:dimensions], level.stride, strict=True)]
-        assert found.level == level.name and found.stride == level.stride
+        assert found.level == level.name
+        assert found.stride == level.stride
         assert found.values.shape == (2, level.channels, *cells)
 
 
@@ -53,8 +54,8 @@ def test_a_patch_of_32_has_two_cells_a_side_on_the_deepest_level():
     assert build_mini(None, CT, 3)(torch.zeros(1, 1, 32, 32, 32))[-1].values.shape[2:] == (2, 2, 2)
 
 
-@pytest.mark.parametrize("units", (CT, T1), ids=("CT", "T1"))
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("units", [CT, T1], ids=("CT", "T1"))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_input_gradients_are_bounded_on_flat_noisy_and_extreme_patches(units, dimensions):
     encoder = build_mini(None, units, dimensions)
     size = (1, 1, *(32,) * dimensions)
@@ -70,7 +71,8 @@ def test_input_gradients_are_bounded_on_flat_noisy_and_extreme_patches(units, di
         sum(found.values.square().mean() for found in encoder(volume)).backward()
         assert torch.isfinite(volume.grad).all()
         largest[name] = float(volume.grad.abs().max())
-    assert largest["flat"] > 0 and largest["wild"] > 0
+    assert largest["flat"] > 0
+    assert largest["wild"] > 0
     assert max(largest.values()) < 100 * largest["noise"]
 
 
@@ -87,8 +89,10 @@ def test_air_water_and_bone_are_told_apart_and_outside_the_range_as_well():
     hu = torch.tensor([-3000.0, -1000.0, 0.0, 100.0, 1500.0, 6000.0], requires_grad=True)
     values = network_input(hu, CT)
     values.sum().backward()
-    assert (values.diff() > 0.05).all() and (hu.grad > 0).all()
-    assert values[1:5].abs().max() < 1.5 and values[2] == 0
+    assert (values.diff() > 0.05).all()
+    assert (hu.grad > 0).all()
+    assert values[1:5].abs().max() < 1.5
+    assert values[2] == 0
 
 
 def test_other_modalities_enter_by_the_constants_of_the_plans():
@@ -96,7 +100,7 @@ def test_other_modalities_enter_by_the_constants_of_the_plans():
     assert torch.allclose(found, torch.asinh(torch.tensor([0.0, 2.0, -2.0])) / 2)
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_shipped_weights_are_those_that_their_page_names(dimensions):
     file = mini_file(dimensions)
     page = (WEIGHTS / "MINI.md").read_text()
@@ -105,7 +109,7 @@ def test_the_shipped_weights_are_those_that_their_page_names(dimensions):
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 8e6
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_mini_finds_places_of_an_unseen_volume_better_than_random_weights(dimensions):
     rng = np.random.default_rng(5)
     shapes = sum(a * (gaussian_filter(rng.normal(size=(72,) * 3), s) > 0) for a, s in ((1, 3), (0.5, 2), (-1.5, 5)))

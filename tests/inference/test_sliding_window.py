@@ -229,7 +229,8 @@ STEPS = st.floats(0.05, 1.0)
 def test_any_grid_covers_its_volume_in_steps_of_at_most_the_asked_length(shape, window, step_size):
     grid = plan_windows(shape, window, step_size)
     for length, size, starts in zip(shape, window, grid.starts, strict=True):
-        assert min(starts) <= 0 and max(starts) + size >= length
+        assert min(starts) <= 0
+        assert max(starts) + size >= length
         assert all(0 < after - before <= max(1, int(size * step_size)) for before, after in itertools.pairwise(starts))
     weights = np.zeros(shape)
     for corner in itertools.product(*grid.starts):
@@ -256,5 +257,7 @@ def test_any_body_is_predicted_and_only_windows_without_body_are_filled(shape, w
         first_channel, values, window, step_size=step_size, mask=mask, background_value=-1.0, progress=seen.append
     )
     assert seen[-1].total == seen[-1].predicted + seen[-1].skipped == plan_windows(shape, window, step_size).count
-    assert (prediction[mask] > -1).all() and (prediction >= -1 - 1e-5).all() and (prediction <= 1 + 1e-5).all()
+    assert (prediction[mask] > -1).all()
+    assert (prediction >= -1 - 1e-5).all()
+    assert (prediction <= 1 + 1e-5).all()
     assert mask.any() or (prediction == -1).all()

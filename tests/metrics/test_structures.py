@@ -58,8 +58,10 @@ def test_dice_counts_voxels():
     a[0, 0, :6] = True
     b = np.roll(a, 2, 2)
     assert dice(a, b) == 2 * 4 / 12
-    assert dice(a, a) == 1 and dice(a, ~a & np.roll(a, 6, 2)) == 0
-    assert np.isnan(dice(a & ~a, a & ~a)) and np.isnan(hd95(a, a & ~a, SPACING))
+    assert dice(a, a) == 1
+    assert dice(a, ~a & np.roll(a, 6, 2)) == 0
+    assert np.isnan(dice(a & ~a, a & ~a))
+    assert np.isnan(hd95(a, a & ~a, SPACING))
 
 
 @pytest.fixture
@@ -78,7 +80,8 @@ def test_scores_are_means_over_the_structures_of_the_reference(label_maps):
     scores = score_structures(reference, prediction, SPACING)
     assert (scores.structures, scores.missing) == ((2, 5, 9), (5,))
     expected = [dice(reference == label, prediction == label) for label in (2, 5, 9)]
-    assert scores.dice == pytest.approx(np.mean(expected)) and expected[1] == 0
+    assert scores.dice == pytest.approx(np.mean(expected))
+    assert expected[1] == 0
     assert scores.hd95 == pytest.approx(
         np.mean([brute_force_hd95(reference == label, prediction == label) for label in (2, 9)])
     )

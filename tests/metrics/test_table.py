@@ -49,9 +49,12 @@ def test_texts_have_the_row_s_decimals_and_significant_digits_where_no_size_is_k
     mae, ssim, mmd = METRICS["mae"], METRICS["ssim"], METRICS["mmd"]
     assert [mae.text(value, "HU") for value in (31.456, 0.123, None)] == ["31.46", "0.12", "-"]
     assert [mae.text(value, "") for value in (31.456, 0.00123456)] == ["31.46", "0.001235"]
-    assert ssim.text(0.98765, "HU") == "0.9877" and mmd.text(0.000123456, "HU") == "0.0001235"
-    assert mae.text(2.0, "HU", signed=True) == "+2.00" and METRICS["bias"].text(-0.001, "HU") == "0.00"
-    assert mae.sentence(31.456, "HU") == "MAE 31.46 HU" and ssim.sentence(0.5, "HU") == "SSIM 0.5000"
+    assert ssim.text(0.98765, "HU") == "0.9877"
+    assert mmd.text(0.000123456, "HU") == "0.0001235"
+    assert mae.text(2.0, "HU", signed=True) == "+2.00"
+    assert METRICS["bias"].text(-0.001, "HU") == "0.00"
+    assert mae.sentence(31.456, "HU") == "MAE 31.46 HU"
+    assert ssim.sentence(0.5, "HU") == "SSIM 0.5000"
 
 
 def test_an_unknown_metric_of_cases_names_the_known_ones():
@@ -153,8 +156,10 @@ def test_a_metric_is_added_in_two_files(tmp_path):
     run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     summary = json.loads((tmp_path / "first" / "summary.json").read_text())
-    assert summary["cases"]["a"]["largest"] == 7 and summary["mean"]["largest"] == 7
-    assert "largest error (HU)" in run.stdout and "  7.0" in run.stdout
+    assert summary["cases"]["a"]["largest"] == 7
+    assert summary["mean"]["largest"] == 7
+    assert "largest error (HU)" in run.stdout
+    assert "  7.0" in run.stdout
     assert "largest error (HU)</button>" in (tmp_path / "page.html").read_text()
     assert "largest" in (tmp_path / "scores.csv").read_text().splitlines()[0].split(",")
     comparison = tmp_path / "comparison"
@@ -163,6 +168,7 @@ def test_a_metric_is_added_in_two_files(tmp_path):
     assert "& largest error (HU) \\\\" in (comparison / "comparison.tex").read_text()
     assert "largest_difference" in (comparison / "comparison.csv").read_text().splitlines()[0]
     page = (comparison / "report.html").read_text()
-    assert "largest error (HU)</button>" in page and '"order": "largest error (HU)"' in page
+    assert "largest error (HU)</button>" in page
+    assert '"order": "largest error (HU)"' in page
     differences = json.loads((comparison / "comparison.json").read_text())["differences"]
     assert [found["better"] for found in differences if found["metric"] == "largest"] == [2]

@@ -23,8 +23,10 @@ SEEDS = st.integers(0, 1000)
 def test_resampling_stays_in_the_range_of_its_input(shape, new_shape, order, thick, seed):
     volume = np.random.default_rng(seed).normal(0, 100, shape).astype(np.float32)
     resampled = resample(volume, new_shape, order, thick)
-    assert resampled.shape == new_shape and resampled.dtype == np.float32
-    assert volume.min() <= resampled.min() and resampled.max() <= volume.max()
+    assert resampled.shape == new_shape
+    assert resampled.dtype == np.float32
+    assert volume.min() <= resampled.min()
+    assert resampled.max() <= volume.max()
 
 
 @given(SHAPES, SHAPES, st.permutations(range(3)), st.tuples(*[st.booleans()] * 3), SEEDS)
@@ -41,14 +43,16 @@ def test_an_enlarged_mask_is_itself_at_the_old_centres(shape, factors, seed):
     mask = np.random.default_rng(seed).random(shape) < 0.5
     finer = resample_mask(mask, tuple(n * factor for n, factor in zip(shape, factors, strict=True)))
     centres = tuple(slice(factor // 2, None, factor) for factor in factors)
-    assert finer.dtype == bool and np.array_equal(finer[centres], mask)
+    assert finer.dtype == bool
+    assert np.array_equal(finer[centres], mask)
 
 
 @given(VOLUME_SHAPES, SPACINGS, SPACINGS)
 def test_the_new_shape_keeps_the_extent(shape, spacing, wanted):
     new_shape = resampled_shape(shape, spacing, wanted)
     for size, old, new, count in zip(shape, spacing, wanted, new_shape, strict=True):
-        assert count >= 1 and (abs(count * new - size * old) <= new / 2 + 1e-6 or count == 1)
+        assert count >= 1
+        assert abs(count * new - size * old) <= new / 2 + 1e-6 or count == 1
     assert resampled_shape(shape, spacing, spacing) == shape
 
 
@@ -66,7 +70,8 @@ def test_a_topology_divides_the_patch_that_it_pads(spacing, patch, limit):
     for size, wanted, divisor, count in zip(
         topology.patch_size, patch, topology.divisors, topology.poolings, strict=True
     ):
-        assert size % divisor == 0 and 0 <= size - wanted < divisor
+        assert size % divisor == 0
+        assert 0 <= size - wanted < divisor
         assert count == 0 or size // divisor >= SMALLEST_EDGE
     assert topology.divisors == tuple(np.prod(topology.strides, axis=0))
     assert len(topology.strides) == len(topology.kernel_sizes) == topology.stages
@@ -95,7 +100,8 @@ def test_whole_slices_come_before_many(shape, axis, edge):
 @given(st.integers(1, 4), VOLUME_SHAPES, st.tuples(*[st.integers(1, 256)] * 3), st.sampled_from([1, 4]))
 def test_chunks_lie_in_the_volume_and_blocks_in_the_chunks(channels, shape, window, item_bytes):
     chunk, block = chunk_shapes((channels, *shape), window, item_bytes)
-    assert chunk[0] == channels and block[0] == 1
+    assert chunk[0] == channels
+    assert block[0] == 1
     for size, edge, part in zip(shape, chunk[1:], block[1:], strict=True):
         assert 1 <= part <= edge <= size
     assert math.prod(chunk) * item_bytes <= 4 << 20 or max(chunk[1:]) == 1

@@ -46,7 +46,8 @@ def test_every_fold_has_its_share_of_every_region_and_centre():
     for kind in set(kinds):
         members = {f"c{i:02d}" for i, other in enumerate(kinds) if other == kind}
         shares = [len(members & set(fold.validation)) for fold in folds]
-        assert sum(shares) == len(members) and max(shares) - min(shares) <= 1
+        assert sum(shares) == len(members)
+        assert max(shares) - min(shares) <= 1
     sizes = [len(fold.validation) for fold in folds]
     assert max(sizes) - min(sizes) <= 1
     assert make_folds(cases[::-1], 5)[0].validation == tuple(sorted(folds[0].validation, reverse=True))

@@ -71,7 +71,9 @@ def test_tensors_without_data_answer_ones_and_give_every_place():
     mask = torch.empty(2, 3, dtype=torch.bool, device="meta")
     values = torch.empty(2, 3, 4, device="meta")
     with LiveBytes("meta"):
-        assert bool(mask.all()) is True and float(values.sum()) == 1.0 and int(mask.sum()) == 1
+        assert bool(mask.all()) is True
+        assert float(values.sum()) == 1.0
+        assert int(mask.sum()) == 1
         assert values.amax((1, 2)).tolist() == [1.0, 1.0]
         assert torch.equal(mask.cpu(), torch.ones(2, 3, dtype=torch.bool))
         assert torch.zeros(4).copy_(values[0, 0]).sum() == 4

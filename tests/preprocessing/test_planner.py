@@ -231,7 +231,9 @@ def test_where_whole_slices_do_not_fit_some_of_them_remain():
     scanned = descriptor(("CT",), simulation=ScanSettings())
     for options in ({"memory_budget_gb": 3}, {"preset": "tiny", "memory_budget_gb": 2}):
         patch = plan(prints, scanned, **options).configurations["3d_fullres"].patch_size
-        assert patch[0] == 32 and abs(patch[1] - patch[2]) <= 64 and max(patch) < 512
+        assert patch[0] == 32
+        assert abs(patch[1] - patch[2]) <= 64
+        assert max(patch) < 512
 
 
 def test_unknown_configuration_lists_the_known():

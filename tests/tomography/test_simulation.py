@@ -30,7 +30,8 @@ def body(shape=(5, 30, 26), spacing=(3.0, 1.5, 1.5)):
 def test_a_water_cylinder_has_0_hu_and_air_minus_1000(settings):
     found = self_test(ScanSettings(views=720, **settings), side=72)
     assert found.passed, found
-    assert abs(found.inside) < 5 and abs(found.outside + 1000) < 5
+    assert abs(found.inside) < 5
+    assert abs(found.outside + 1000) < 5
 
 
 def test_the_self_test_fails_where_water_gets_another_number(monkeypatch):
@@ -83,14 +84,16 @@ def test_values_are_what_a_scanner_stores():
     metal.array[2, 10, 10] = 30000
     metal.array[0, 0, 0] = -3024
     found = simulate_scan(metal, ScanSettings(views=9), "a").reconstruction
-    assert found.min() == -1024 and found.max() == 3071
+    assert found.min() == -1024
+    assert found.max() == 3071
 
 
 def test_a_ct_is_stored_in_whole_hu_that_fit_in_12_bits():
     ct = body()
     ct.array[0, 0, :4] = -3024, 6000, 12.6, -0.4
     found = stored_ct(ct)
-    assert found.array.dtype == np.int16 and found.geometry == ct.geometry
+    assert found.array.dtype == np.int16
+    assert found.geometry == ct.geometry
     assert found.array[0, 0, :4].tolist() == [-1024, 3071, 13, 0]
 
 

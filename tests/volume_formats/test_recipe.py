@@ -91,7 +91,8 @@ def test_each_format_gives_back_what_it_was_given(one, tmp_path):
     grid = Geometry((4, 5, 6), (3.0, 2.0, 1.0), (1.0, -2.0, 3.0), (0.0, 1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0))
     values = np.arange(120).reshape(4, 5, 6)
     for ending in one.endings:
-        assert ending_of(Path(f"a{ending}")) == ending and format_of(Path(f"a{ending}")) is one
+        assert ending_of(Path(f"a{ending}")) == ending
+        assert format_of(Path(f"a{ending}")) is one
         for number, array in enumerate((values.astype(np.int16), values.astype(np.float32) / 7, values > 60)):
             folder = tmp_path / f"{ending}{number}"
             folder.mkdir()
@@ -100,7 +101,8 @@ def test_each_format_gives_back_what_it_was_given(one, tmp_path):
             others = {path.suffix for path in folder.iterdir() if path != file}
             assert others <= set(companions_of(ending))
             read, geometry = one.read(file)
-            assert np.array_equal(read, array) and geometry.difference(grid) is None
+            assert np.array_equal(read, array)
+            assert geometry.difference(grid) is None
             assert one.holds_whole_numbers(file) == (array.dtype != np.float32)
             one.rewrite(file, folder / f"b{ending}")
             assert np.array_equal(one.read(folder / f"b{ending}")[0], array)

@@ -22,7 +22,8 @@ def test_windows_are_a_function_of_their_number_from_training_cases_alone(toy):
     windows, again = (TargetWindows(source, 3, 24, 2, 0) for _ in range(2))
     for _ in range(3):
         windows(_)
-    assert torch.equal(windows(5), again(5)) and windows(5).shape == (2, 1, 24, 24, 24)
+    assert torch.equal(windows(5), again(5))
+    assert windows(5).shape == (2, 1, 24, 24, 24)
     assert not torch.equal(windows(5), windows(6))
     assert set(windows._cases) <= set(plans.folds[0].training)
     assert windows(0).abs().max() < 1.6
@@ -34,7 +35,7 @@ def test_windows_of_slices(toy):
     assert TargetWindows(source, 2, 24, 3, 0)(0).shape == (3, 1, 24, 24)
 
 
-@pytest.mark.parametrize("dimensions", (2, 3))
+@pytest.mark.parametrize("dimensions", [2, 3])
 def test_pretraining_gives_an_encoder_and_the_audit_takes_it(toy, tmp_path, capsys, dimensions):
     out, numbers = tmp_path / "run", tmp_path / "audit.json"
     command = ["-d", "901", "--dimensions", str(dimensions), "-o", str(out), *SHORT, *folders(toy)]

@@ -63,7 +63,8 @@ def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     train(request(fold="all"), folders)
     with pytest.raises(GdmError, match="or start over with --overwrite") as error:
         train(request(fold="all"), folders)
-    assert words_of(error.value)[:3] == ["901", "3d_fullres", "all"] and "--c" in words_of(error.value)
+    assert words_of(error.value)[:3] == ["901", "3d_fullres", "all"]
+    assert "--c" in words_of(error.value)
     train(request(fold="all", overwrite=True), folders)
     train(request(fold="all", continue_training=True), folders)
 
@@ -79,7 +80,8 @@ def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folde
 
 def words_of(error: GdmError) -> list[str]:
     """The command of a remedy as `gdm_train` is given it."""
-    assert error.command is not None and error.command.words[0] == "gdm_train"
+    assert error.command is not None
+    assert error.command.words[0] == "gdm_train"
     return list(error.command.words[1:])
 
 
@@ -135,7 +137,8 @@ def test_plans_need_no_name_where_there_are_no_others(folders):
     file.unlink()
     with pytest.raises(GdmError, match="several plans") as error:
         train(request(fold="all"), folders)
-    assert error.value.found == "gdmPlans_M, small" and "-p" in str(error.value)
+    assert error.value.found == "gdmPlans_M, small"
+    assert "-p" in str(error.value)
     file.with_name("gdmPlans_M.json").unlink()
     (folders.preprocessed / DATASET / "gdmPlans_3d_fullres").rename(folders.preprocessed / DATASET / "small_3d_fullres")
     assert train(request(fold="all"), folders).name.endswith("__small__3d_fullres")
@@ -206,7 +209,8 @@ def test_two_processes_train_the_method_to_its_end_and_continue(folders):
     model = train(wish, folders)
     rows = [json.loads(line) for line in (model / "fold_all" / "journal.jsonl").read_text().splitlines()]
     assert "cosine" not in rows[0]
-    assert rows[1]["norm_features"] > 0 and 0 < rows[1]["lambda"] <= 1
+    assert rows[1]["norm_features"] > 0
+    assert 0 < rows[1]["lambda"] <= 1
     assert all(torch.isfinite(v).all() for v in load_weights(
         model / "fold_all" / "checkpoint_final.safetensors").state_dict.values())  # fmt: skip
     train(dataclasses.replace(wish, continue_training=True), folders)

@@ -121,7 +121,8 @@ def test_the_csv_of_trainers_has_means_differences_and_costs(comparison):
         "35.0", "", "3.0", "1500000",
     )  # fmt: skip
     assert (second["mae_difference"], second["mae_count"], second["network_passes"]) == ("-3.5", "6", "50")
-    assert broken["mae_mean"] == "" and broken["failure"].startswith("out of memory")
+    assert broken["mae_mean"] == ""
+    assert broken["failure"].startswith("out of memory")
 
 
 def test_the_csv_of_trainers_has_a_line_a_group(comparison):
@@ -139,8 +140,10 @@ def test_latex_has_the_groups_that_markdown_has(comparison):
     text = format_latex(comparison)
     pelvis = text[text.index("% region: pelvis") :]
     assert "% region: head" in text
-    assert "First & 50.00 $\\pm$" in pelvis and "Second\\_B & 45.00 $\\pm$" in pelvis
-    assert "% differences to the first trainer, region: pelvis" in pelvis and "-5.00 [" in pelvis
+    assert "First & 50.00 $\\pm$" in pelvis
+    assert "Second\\_B & 45.00 $\\pm$" in pelvis
+    assert "% differences to the first trainer, region: pelvis" in pelvis
+    assert "-5.00 [" in pelvis
 
 
 def test_the_best_of_each_column_is_marked_and_empty_columns_are_left_out(comparison):
@@ -163,7 +166,8 @@ def test_markdown_has_every_row_with_as_many_cells_as_its_head(comparison):
 
 def test_latex_escapes_names_and_closes_what_it_opens(comparison):
     text = format_latex(comparison)
-    assert "Second\\_B" in text and "\\textbf{31.50 $\\pm$ 15.37 (6)}" in text
+    assert "Second\\_B" in text
+    assert "\\textbf{31.50 $\\pm$ 15.37 (6)}" in text
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 6
     assert latex_text("a_b & 5% \\x") == "a\\_b \\& 5\\% \\textbackslash{}x"
     assert all(line.startswith("%") for line in text.splitlines() if "out of memory" in line)
@@ -190,4 +194,5 @@ def test_no_table_heads_a_ratio_or_a_distance_in_mm_with_hounsfield_units():
 def test_a_distance_is_best_at_zero():
     rows = [row("A", [1.0], distances={"MMD (mini)": 0.002}), row("B", [1.0], distances={"MMD (mini)": -0.001})]
     column = next(column for column in table_columns(compare(rows, SETTINGS)) if column.head == "MMD (mini)")
-    assert column.best == -0.001 and column.texts == ("0.002", "-0.001")
+    assert column.best == -0.001
+    assert column.texts == ("0.002", "-0.001")

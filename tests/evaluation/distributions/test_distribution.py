@@ -69,7 +69,8 @@ def test_partners_at_one_place_do_not_make_a_distance_look_small():
 
 def test_levels_with_too_few_places_for_a_covariance_are_not_averaged():
     fine, deep = DistributionDistance(0.1, 0.01, 400, 16), DistributionDistance(0.9, 0.05, 54, 128)
-    assert fine.sampled and not deep.sampled
+    assert fine.sampled
+    assert not deep.sampled
     assert mean_distances({"fine": fine, "deep": deep}) == (0.1, 0.01)
     assert mean_distances({"deep": deep}) == (0.9, 0.05)
 

@@ -66,7 +66,8 @@ def test_the_error_is_signed_and_its_colours_are_symmetric(tmp_path, monkeypatch
     cuts = Cuts(monkeypatch)
     draw_comparison(tmp_path / "a.png", volumes(), "case")
     array, arguments, _ = cuts[9]
-    assert array.max() == pytest.approx(10, abs=1e-3) and array.min() == 0
+    assert array.max() == pytest.approx(10, abs=1e-3)
+    assert array.min() == 0
     assert arguments["vmin"] == -arguments["vmax"]
 
 

@@ -151,10 +151,12 @@ def test_arrow_keys_move_one_crosshair_over_the_four_panels(opened, folder):
     row.press("ArrowRight")
     place = (5, SHAPE[1] // 2 + 1, SHAPE[2] // 2 + 1)
     said = opened.page.locator("article.case output").first.inner_text()
-    assert f"target {case.target[place]:.0f} HU" in said and "error -60 HU" in said
+    assert f"target {case.target[place]:.0f} HU" in said
+    assert "error -60 HU" in said
     assert f"row {place[1] + 1}, column {place[2] + 1}:" in said
     places = row.locator(".fit").evaluate_all("all => all.map(e => getComputedStyle(e, '::before').left)")
-    assert len(places) == 4 and len(set(places)) == 1
+    assert len(places) == 4
+    assert len(set(places)) == 1
 
 
 def test_cases_can_be_ordered_and_found(opened):
@@ -198,7 +200,8 @@ def check_viewer(opened: Watched, number: int) -> None:
     page.locator("#viewer canvas").nth(2).press("ArrowUp")
     page.locator("#viewer canvas").nth(1).press("PageUp")
     places = page.evaluate("VIEWER.screens.map(s => s.view.frac2vox([...s.view.scene.crosshairPos]).map(Math.round))")
-    assert len(places) == 4 and all(place == places[0] for place in places)
+    assert len(places) == 4
+    assert all(place == places[0] for place in places)
     assert places[0][2] == 5
     captions = page.locator("#viewer figcaption").all_inner_texts()
     assert captions[3].endswith("-60.0 HU") or captions[3].endswith("-60 HU")

@@ -71,7 +71,8 @@ def test_the_page_of_an_evaluation_is_whole_and_names_are_escaped(evaluation, tm
     assert (found.cases, found.pictures, found.volumes) == (3, 3, 3)
     assert found.size == (tmp_path / "r.html").stat().st_size
     assert not {"img", "b"} & {tag for tag, _ in reader.tags}
-    assert EVIL in reader.texts and EVIL_CASE in reader.texts
+    assert EVIL in reader.texts
+    assert EVIL_CASE in reader.texts
     data = json.loads(reader.scripts["report-data"])
     assert [case["name"] for case in data["cases"]] == [EVIL_CASE, "case_1", "case_3"]
     assert (data["unit"], data["condition"], data["target"], data["comparable"]) == ("HU", "MR", "CT", False)
@@ -81,8 +82,10 @@ def test_nothing_of_the_page_lies_elsewhere(evaluation, tmp_path):
     _, reader = written(evaluation, tmp_path / "r.html")
     assert not any({"src", "href", "srcset"} & set(attributes) for _, attributes in reader.tags)
     policy = next(a["content"] for t, a in reader.tags if a.get("http-equiv") == "Content-Security-Policy")
-    assert "default-src 'none'" in policy and "http" not in policy
-    assert "url(" not in page.asset("report.css") and "@import" not in page.asset("report.css")
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "url(" not in page.asset("report.css")
+    assert "@import" not in page.asset("report.css")
 
 
 def test_slices_hold_the_true_values_of_the_body_s_middle(evaluation):
@@ -145,10 +148,12 @@ def test_missing_targets_are_noted_and_can_be_named(tmp_path):
     raw = tmp_path / "Dataset501_Sample"
     raw.rename(tmp_path / "elsewhere")
     content = read_content(predictions)
-    assert content.files == () and "targets were not found" in content.notes[0]
+    assert content.files == ()
+    assert "targets were not found" in content.notes[0]
     Reader(page.page_text(content, METRICS["mae"]))
     named = read_content(predictions, VolumeFolders(references=tmp_path / "elsewhere" / "targetsTs"))
-    assert len(named.files) == 3 and "masks were not found" in named.notes[0]
+    assert len(named.files) == 3
+    assert "masks were not found" in named.notes[0]
     assert named.files[0].condition is not None
 
 
@@ -162,7 +167,8 @@ def test_a_training_shows_its_curves(tmp_path):
     text = " ".join(reader.texts)
     for title in ("training loss (network units)", "validation patches, body MAE (HU)", "weight", "seconds per epoch"):
         assert title in text
-    assert EVIL in reader.texts and "no validation on whole volumes" in text
+    assert EVIL in reader.texts
+    assert "no validation on whole volumes" in text
 
 
 def test_a_damaged_journal_names_its_line(tmp_path):
@@ -187,7 +193,8 @@ def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
     ]
     assert [int(error.mean()) for error in errors] == [40, 20]
     text = " ".join(reader.texts)
-    assert f"Failed: out of memory {EVIL}" in text and "Differences to First" in text
+    assert f"Failed: out of memory {EVIL}" in text
+    assert "Differences to First" in text
 
 
 def test_a_folder_of_something_else_names_what_it_holds(tmp_path):
@@ -225,7 +232,8 @@ def test_terminal_and_page_round_alike(evaluation):
     metrics = metrics_in(summary.metrics)
     assert list(table.heads[1:]) == [metric.head("HU") for metric in metrics]
     line = case_line(summary.cases["case_1"], METRICS["detail"], "HU")
-    assert line.startswith("MAE 20.00 HU · PSNR ") and line.endswith("detail 1.000")
+    assert line.startswith("MAE 20.00 HU · PSNR ")
+    assert line.endswith("detail 1.000")
 
 
 def test_a_page_shows_the_distances_of_distributions(evaluation):
@@ -240,7 +248,8 @@ def test_ticks_are_round_and_enclose_the_values():
     assert nice_ticks(0, 100) == [0, 20, 40, 60, 80, 100]
     for low, high in [(0.9123, 0.9187), (-3, 4), (5, 5), (0, 0), (1e-7, 3e-7), (-1e6, 2e6)]:
         ticks = nice_ticks(low, high)
-        assert ticks[0] <= low + 1e-12 and ticks[-1] >= high - 1e-12
+        assert ticks[0] <= low + 1e-12
+        assert ticks[-1] >= high - 1e-12
         assert 2 <= len(ticks) <= 12
 
 

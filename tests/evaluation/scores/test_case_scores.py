@@ -46,14 +46,16 @@ def test_scores_are_taken_inside_body_and_field_of_view(root, tmp_path):
     body = evaluate(root)
     assert {row["mae"] for row in both.cases.values()} == {10.0}
     assert body.mean["mae"] == pytest.approx(20)  # four planes of either half
-    assert "masks of" in both.settings.describe() and "fields of view of" in both.settings.describe()
+    assert "masks of" in both.settings.describe()
+    assert "fields of view of" in both.settings.describe()
     save_summary(both, tmp_path / "summary.json")
     assert load_summary(tmp_path / "summary.json") == both
 
 
 def test_a_field_of_view_alone_is_enough(root):
     summary = evaluate(root, mask=None, fov_folder=root / "fov")
-    assert summary.mean["mae"] == 10 and summary.settings.mask == "none"
+    assert summary.mean["mae"] == 10
+    assert summary.settings.mask == "none"
     assert "whole volume" not in summary.settings.describe()
 
 
@@ -77,13 +79,15 @@ def test_label_maps_add_dice_and_distance(root):
     assert summary.cases["b"]["hd95"] == pytest.approx(1.0)
     assert "structures 51" in summary.notes["b"]["hd95"]
     assert summary.settings.label_folders == (str(root / "lref"), str(root / "lpred"))
-    assert evaluate(root).settings.label_folders is None and "dice" not in evaluate(root).mean
+    assert evaluate(root).settings.label_folders is None
+    assert "dice" not in evaluate(root).mean
 
 
 def test_only_the_structures_of_a_case_count(root):
     summary = evaluate(root, label_folders=(root / "lref", root / "lpred"), structures={"a": (5,), "b": (90,)})
     assert summary.cases["a"]["dice"] == pytest.approx(0.75)
-    assert summary.cases["b"]["dice"] is None and "none of the structures" in summary.notes["b"]["dice"]
+    assert summary.cases["b"]["dice"] is None
+    assert "none of the structures" in summary.notes["b"]["dice"]
     assert summary.count["dice"] == 1
 
 

@@ -149,9 +149,9 @@ def test_a_value_that_is_no_number_is_an_error_that_names_the_case(folders, valu
 
 
 def test_nothing_scored_at_all_is_an_error_even_if_missing_is_allowed(folders):
+    for name in "abc":
+        (folders[1] / f"{name}.mha").unlink()
     with pytest.raises(GdmError, match=r"no case could be scored(.|\n)*a(.|\n)*no prediction"):
-        for name in "abc":
-            (folders[1] / f"{name}.mha").unlink()
         evaluate(folders, allow_missing=True)
 
 

@@ -66,13 +66,17 @@ def test_a_series_is_predicted_and_written_as_a_ct_series_at_the_same_place(tmp_
     [series] = scan_series(tmp_path / "dicom" / "p1")
     found = read_series(series).volume
     assert np.array_equal(found.array, nifti.array)
-    assert found.geometry.difference(start.geometry) is None and nifti.geometry.difference(start.geometry) is None
+    assert found.geometry.difference(start.geometry) is None
+    assert nifti.geometry.difference(start.geometry) is None
     assert np.abs(found.array - start.array)[start.array > -1000].max() <= 1
     source = choose_series(scan_series(tmp_path / "in" / "p1"))
     old, new = (pydicom.dcmread(one.files[0]) for one in (source, series))
-    assert series.uid != source.uid and series.frame_of_reference == source.frame_of_reference
-    assert new.StudyInstanceUID == old.StudyInstanceUID and new.PatientID == old.PatientID == "SECRET"
-    assert series.description.startswith("Synthetic CT") and "predicted from CT" in new.DerivationDescription
+    assert series.uid != source.uid
+    assert series.frame_of_reference == source.frame_of_reference
+    assert new.StudyInstanceUID == old.StudyInstanceUID
+    assert new.PatientID == old.PatientID == "SECRET"
+    assert series.description.startswith("Synthetic CT")
+    assert "predicted from CT" in new.DerivationDescription
 
 
 def test_continuing_writes_only_what_is_missing(tmp_path):
@@ -83,7 +87,8 @@ def test_continuing_writes_only_what_is_missing(tmp_path):
     with pytest.raises(GdmError, match="already"):
         run(tmp_path / "in", tmp_path / "out", output=tmp_path / "dicom")
     done = run(tmp_path / "in", tmp_path / "out", continue_prediction=True, output=tmp_path / "dicom")
-    assert set(done.predicted) == {"p2"} and done.skipped == ("p1",)
+    assert set(done.predicted) == {"p2"}
+    assert done.skipped == ("p1",)
     assert (tmp_path / "dicom" / "p2" / "CT_0001.dcm").is_file()
 
 
@@ -153,7 +158,8 @@ def test_only_a_series_of_our_own_is_replaced(tmp_path):
 def test_a_predictor_takes_the_folder_of_a_series(tmp_path):
     start = make_series(tmp_path / "p1")
     found = predictor().predict(tmp_path / "p1")
-    assert found.identifier == "p1" and found.geometry.difference(start.geometry) is None
+    assert found.identifier == "p1"
+    assert found.geometry.difference(start.geometry) is None
 
 
 def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, capsys):
@@ -164,7 +170,8 @@ def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, cap
     words = [*map(str, words), "-device", "cpu", "--no_pbar"]
     assert main(words) == 1
     refused = capsys.readouterr()
-    assert "missing slices: 1" in refused.err and "case: p1" in refused.err
+    assert "missing slices: 1" in refused.err
+    assert "case: p1" in refused.err
     assert main([*words, "--fix-geometry"]) == 0
     printed = capsys.readouterr()
     assert "given body masks" not in printed.out  # that model was trained without
@@ -172,5 +179,6 @@ def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, cap
     [series] = scan_series(tmp_path / "dicom" / "p1")
     assert series.images == 20
     header = pydicom.dcmread(series.files[0])
-    assert header.ManufacturerModelName == "Dataset999_Test" and "Dataset999_Test" in header.DerivationDescription
+    assert header.ManufacturerModelName == "Dataset999_Test"
+    assert "Dataset999_Test" in header.DerivationDescription
     assert "SECRET" not in refused.out + refused.err + printed.out + printed.err

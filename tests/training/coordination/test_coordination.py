@@ -44,7 +44,8 @@ def test_without_normalisation_the_weights_are_those_of_the_gramian(name):
     if name == "mgda":
         expected = expected * rows[0].norm() / expected.norm()
     found = coordinate(ours, name, "none")
-    assert found.shape == ours[0].shape and found.dtype == torch.float32
+    assert found.shape == ours[0].shape
+    assert found.dtype == torch.float32
     torch.testing.assert_close(found.flatten().double(), expected, rtol=1e-4, atol=1e-7)
 
 
@@ -149,7 +150,8 @@ def test_the_journal_sees_norms_cosine_weights_and_shares():
     combined = found.weights[0] * first.double() + found.weights[1] * second.double()
     torch.testing.assert_close(found.direction.double(), combined, rtol=1e-4, atol=1e-8)
     by_sample = Coordinator("mgda", "l2", per_sample=True).combine([first, second])
-    assert by_sample.weights.shape == by_sample.norms.shape == (2, 2) and by_sample.shares.shape == (2,)
+    assert by_sample.weights.shape == by_sample.norms.shape == (2, 2)
+    assert by_sample.shares.shape == (2,)
 
 
 def test_an_average_without_past_is_none():

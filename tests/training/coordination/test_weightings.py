@@ -168,7 +168,8 @@ def test_mgda_is_the_shortest_of_all_convex_combinations():
     for count in (2, 3, 6):
         rows = jacobian(count, count)
         weights = WEIGHTINGS["mgda"].weigh(rows @ rows.T, OPTIONS)
-        assert (weights >= 0).all() and abs(weights.sum() - 1) < 1e-12
+        assert (weights >= 0).all()
+        assert abs(weights.sum() - 1) < 1e-12
         shortest = weights @ rows
         others = torch.rand(2000, count, dtype=torch.float64, generator=generator) ** 4
         others = others / others.sum(1, keepdim=True)
@@ -230,7 +231,8 @@ def test_degenerate_gramians_give_finite_weights(name, count):
     opposite = torch.cat([row, -row, 3 * row])[:count]
     for rows in (equal, opposite, equal * torch.logspace(-12, 12, count, dtype=torch.float64).unsqueeze(1)):
         weights = WEIGHTINGS[name].weigh(rows @ rows.T, OPTIONS)
-        assert weights.shape == (count,) and weights.isfinite().all()
+        assert weights.shape == (count,)
+        assert weights.isfinite().all()
 
 
 @pytest.mark.parametrize("name", ["mgda", "config", "nash", "imtl_g"])

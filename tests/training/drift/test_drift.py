@@ -114,7 +114,7 @@ def test_official_equals_the_public_code_where_it_is_at_hand(name):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("mask_self", (True, False))
+@pytest.mark.parametrize("mask_self", [True, False])
 def test_every_field_equals_the_slow_loop(field, kernel, mask_self):
     x, y, n, w = samples()
     options = {"field": field, "kernel": kernel, "mask_self": mask_self, "temperatures": (0.1, 0.4)}
@@ -130,8 +130,8 @@ def test_every_field_equals_the_slow_loop(field, kernel, mask_self):
     np.testing.assert_allclose(gradient(loss, x), slope, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("floor", (0.0, 1e-6, 1e-2))
-@pytest.mark.parametrize("field", ("official", "sinkhorn"))
+@pytest.mark.parametrize("floor", [0.0, 1e-6, 1e-2])
+@pytest.mark.parametrize("field", ["official", "sinkhorn"])
 def test_the_affinity_floor_equals_the_slow_loop(field, floor):
     x, y, _, _ = samples(P=5)
     options = {"field": field, "affinity_floor": floor, "temperatures": (0.05, 0.2), "sinkhorn_iterations": 2}
@@ -148,10 +148,11 @@ def test_gradients_flow_into_the_generated_samples_alone():
         slopes = torch.autograd.grad(loss.sum(), (x, y, n, w), allow_unused=True)
         assert slopes[0].abs().max() > 0
         assert slopes[1:] == (None, None, None)
-        assert not found.direction.requires_grad and not found.raw_force.requires_grad
+        assert not found.direction.requires_grad
+        assert not found.raw_force.requires_grad
 
 
-@pytest.mark.parametrize("kind", (torch.float16, torch.bfloat16))
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("field", FIELDS)
 def test_half_precision_is_computed_in_float32(field, kind):
     x, y, n, w = (part.to(kind) for part in samples(shift=2.0))
@@ -161,7 +162,8 @@ def test_half_precision_is_computed_in_float32(field, kind):
     full = x.detach().float().requires_grad_()
     exact, same = drift_loss(full, y.float(), n.float(), w.float(), field=field)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, exact) and torch.equal(found.direction, same.direction)
+    assert torch.equal(loss, exact)
+    assert torch.equal(found.direction, same.direction)
     assert torch.equal(gradient(loss, x), gradient(exact, full).to(kind))
 
 
@@ -270,6 +272,7 @@ def test_options_are_fields_or_keywords():
     _, given = drift_loss(x, y, n, w, chosen)
     _, named = drift_loss(x, y, n, w, field="sharp", temperatures=(0.3,))
     _, changed = drift_loss(x, y, n, w, DriftOptions(field="sharp"), temperatures=(0.3,))
-    assert torch.equal(given.direction, named.direction) and torch.equal(given.direction, changed.direction)
+    assert torch.equal(given.direction, named.direction)
+    assert torch.equal(given.direction, changed.direction)
     with pytest.raises(TypeError, match="temperature"):
         drift_loss(x, y, temperature=0.3)

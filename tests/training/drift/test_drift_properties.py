@@ -177,7 +177,8 @@ def test_the_value_of_logkde_is_a_signal_of_convergence():
         float(drift_loss(points(11, 1, 512, 2).float() + shift, y, field="logkde")[0]) for shift in (0, 0.5, 1, 2)
     ]
     assert abs(values[0]) < 0.1
-    assert values == sorted(values) and values[1] > 3 * abs(values[0])
+    assert values == sorted(values)
+    assert values[1] > 3 * abs(values[0])
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,8 @@ def test_official_is_sinkhorn_with_one_iteration(kernel):
     x, y = points(16, 2, 9, 3).float(), points(17, 2, 11, 3).float() + 0.5
     loss, official = drift_loss(x, y, kernel=kernel)
     other, sinkhorn = drift_loss(x, y, kernel=kernel, field="sinkhorn", sinkhorn_iterations=1)
-    assert torch.equal(loss, other) and torch.equal(official.direction, sinkhorn.direction)
+    assert torch.equal(loss, other)
+    assert torch.equal(official.direction, sinkhorn.direction)
     _, three = drift_loss(x, y, kernel=kernel, field="sinkhorn", sinkhorn_iterations=3)
     assert not torch.allclose(three.direction, official.direction, atol=1e-2)
 

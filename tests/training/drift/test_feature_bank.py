@@ -31,7 +31,8 @@ def test_the_oldest_make_room():
         first = max(patch - 2, 0)
         assert held(bank, "a/spatial") == list(range(first * 4, (patch + 1) * 4))
         assert held(bank, "a/global_mean") == list(range(first, patch + 1))
-    assert bank.full and bank.sizes == bank.capacities == {"a/spatial": 12, "a/global_mean": 3}
+    assert bank.full
+    assert bank.sizes == bank.capacities == {"a/spatial": 12, "a/global_mean": 3}
 
 
 def test_more_at_once_than_there_is_room_keeps_the_last():
@@ -57,7 +58,8 @@ def test_a_draw_has_no_token_twice_and_reaches_all():
     seen = set()
     for _ in range(20):
         drawn = bank.sample({"a/spatial": 30}, generator)["a/spatial"]
-        assert drawn.shape == (30, 3) and drawn.dtype == torch.float32
+        assert drawn.shape == (30, 3)
+        assert drawn.dtype == torch.float32
         assert len(drawn[:, 0].unique()) == 30
         seen |= set(drawn[:, 0].tolist())
     assert seen == set(range(64))
@@ -156,7 +158,8 @@ def test_the_bank_takes_what_extraction_gives():
     )
     bank = FeatureBank(token_sets(levels, (16, 16, 16), FAMILIES, tokens_per_patch=32), 2)
     bank.add(tokens, patches=2)
-    assert bank.full and set(bank.sample(2)) == set(tokens)
+    assert bank.full
+    assert set(bank.sample(2)) == set(tokens)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -166,4 +169,5 @@ def test_the_shares_of_the_ranks_add_up(ranks, monkeypatch):
     for number in range(ranks):
         monkeypatch.setattr(feature_bank, "rank", lambda number=number: number)
         shares.append(rank_capacity(64))
-    assert sum(shares) == 64 and max(shares) - min(shares) <= 1
+    assert sum(shares) == 64
+    assert max(shares) - min(shares) <= 1

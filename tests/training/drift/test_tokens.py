@@ -124,7 +124,8 @@ def test_local_tokens_equal_a_slow_loop(dimensions, window):
     tokens = extract_tokens([values], plan_tokens(mask, [level], ("local",), 10_000))
     found = torch.cat([tokens[f"s2/local{window}_{part}"] for part in ("mean", "std")], dim=1)
     expected = torch.cat([torch.stack(expected_mean), torch.stack(expected_std)], dim=1).float()
-    assert found.shape == expected.shape and len(found) > 1
+    assert found.shape == expected.shape
+    assert len(found) > 1
     torch.testing.assert_close(found[found[:, 0].argsort()], expected[expected[:, 0].argsort()])
 
 
@@ -232,7 +233,8 @@ def test_token_sets_are_what_a_patch_full_of_body_gives(dimensions):
     sets = {one.key: one for one in token_sets(levels, patch, FAMILIES, tokens_per_patch=20)}
     assert set(sets) == set(tokens)
     for key, found in tokens.items():
-        assert found.dtype == torch.float32 and found.shape[1] == sets[key].channels
+        assert found.dtype == torch.float32
+        assert found.shape[1] == sets[key].channels
         assert len(found) <= sets[key].per_patch  # cells at the far border lie partly beyond the patch
     assert len(tokens["s1/spatial"]) == sets["s1/spatial"].per_patch == 20
 
@@ -252,7 +254,8 @@ def test_aligned_places_are_those_that_all_patches_have():
     mask = random_mask(3, 1, 16, 16, 16, seed=5, share=0.55)
     plan = plan_tokens(mask, levels, FAMILIES, tokens_per_patch=8, aligned=True)
     cells = plan.levels["s2"].spatial.cells
-    assert torch.equal(cells[0], cells[1]) and torch.equal(cells[0], cells[2])
+    assert torch.equal(cells[0], cells[1])
+    assert torch.equal(cells[0], cells[2])
     common = set.intersection(*(set(found) for found in body_cells(mask, levels[0])))
     tokens = extract_tokens(maps_of(mask, levels), plan)
     assert len(tokens["s2/spatial"]) == 3 * min(8, len(common))

@@ -97,7 +97,8 @@ def test_condition_target_and_mask_move_alike(dimensions, move):
         assert moved.condition.shape == (1, *patch)
         np.testing.assert_allclose(moved.target, 2 * moved.condition, atol=1e-4)
         inside = moved.condition[moved.mask > 0]
-        assert inside.size and inside.min() > 0.25
+        assert inside.size
+        assert inside.min() > 0.25
         assert moved.condition[moved.mask == 0].max() < 0.8
 
 
@@ -152,8 +153,7 @@ def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(t
         worker.kill()
         worker.join()
     with pytest.raises((GdmError, RuntimeError), match=r"died|no longer alive"):
-        for _ in range(20):
-            next(stream)
+        [next(stream) for _ in range(20)]
     stream.close()
     for thread in threads:  # Python waits at exit for the one that fetches
         thread.join(timeout=20)

@@ -65,5 +65,4 @@ def test_overfitting_one_phantom_drives_its_error_below_40_hu(tmp_path, kind, op
     predictor = Predictor([loop.state.network], configuration, descriptor, sampler=loop.trainer.sampler)
     predicted = predictor.predict_case(volumes)
     error = np.abs(predicted.array - phantom.ct)[phantom.mask].mean()
-    print(f"{kind.__name__} {options}: {error:.1f} HU")
-    assert error < 40
+    assert error < 40, f"{kind.__name__} {options}: {error:.1f} HU"

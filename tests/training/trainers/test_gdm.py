@@ -140,11 +140,13 @@ def test_another_encoder_does_not_continue_a_run(toy):
 def test_a_default_does_not_warn_of_token_sets_that_no_batch_can_fill(toy):
     """Global tokens, one per patch, at a batch of two: the description says so, the log of the steps does not."""
     loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, minimum_tokens=20))
-    assert {"local", "global"} == set(GDMTrainer.families) and loop.data.configuration.batch_size == 2
+    assert {"local", "global"} == set(GDMTrainer.families)
+    assert loop.data.configuration.batch_size == 2
     report = loop.train_step([batch_for(loop)])
     assert "left out" not in (loop.folder.path / "training_log.txt").read_text()
     _, named = loop.trainer.description().split("fewer than minimum_tokens=20 tokens of ")
-    assert "stride_2/global_mean" in named and "stride_2/local2_mean" not in named
+    assert "stride_2/global_mean" in named
+    assert "stride_2/local2_mean" not in named
     assert any(name.startswith("loss_drift_") for name in report)
 
 
@@ -157,7 +159,8 @@ def test_a_batch_with_little_body_leaves_token_sets_out_and_the_log_says_so_once
         loop.train_step([dataclasses.replace(batch, mask=little)])
     text = (loop.folder.path / "training_log.txt").read_text()
     assert text.count("left out of this step's drift, with fewer than minimum_tokens=20 tokens") == 1
-    assert "stride_2/local2_mean (" in text and "global" not in text
+    assert "stride_2/local2_mean (" in text
+    assert "global" not in text
 
 
 def test_a_batch_that_fills_no_token_set_at_all_is_refused(toy):

@@ -87,7 +87,8 @@ def test_a_new_file_of_the_folder_is_a_new_trainer_and_no_list_has_to_know_it(tm
         assert find_trainer("SmoothTrainer").fidelity_loss == "smooth_l1"
         with pytest.raises(GdmError, match="did you mean SmoothTrainer") as error:
             find_trainer("SmothTrainer")
-        assert "SmoothTrainer" in str(error.value.expected) and "Unfinished" not in str(error.value)
+        assert "SmoothTrainer" in str(error.value.expected)
+        assert "Unfinished" not in str(error.value)
     finally:
         sys.modules.pop("gdmunet.training.trainers.smooth", None)
         vars(ours).pop("smooth", None)
