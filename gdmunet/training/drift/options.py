@@ -45,7 +45,7 @@ FIELDS: dict[FieldName, Field] = {
     ),
     "score": Field(
         "grad log E+[k] - grad log E-[k] (2605.10727)",
-        "reference for `sharp`, which it equals but for a cusp at small distances; no named trainer",
+        "reference for `sharp`, which it equals except for a cusp at small distances; no named trainer",
     ),
     "mmd": Field(
         "E+[k (y-x)] - E-[k (y-x)]: the gradient of a squared MMD",
