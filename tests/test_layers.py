@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+from structure import circles, import_circles, imported_modules
 
 PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
@@ -85,50 +86,8 @@ def test_the_environment_is_read_in_one_file(file):
         assert "getenv" not in text
 
 
-def imported_modules(text: str, modules: set[str]) -> set[str]:
-    """Modules of the package that a file imports anywhere: at its top, for the type checker, or inside a function."""
-    imported = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & modules
-            imported |= submodules
-            if len(submodules) < len(node.names):
-                imported.add(node.module)
-    return imported & modules
-
-
-def module_of(file: Path) -> str:
-    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def circles(imports: dict[str, set[str]]) -> list[set[str]]:
-    """Sets of modules that reach each other: each strongly connected part of more than one (or of one on itself)."""
-
-    def reached(start: str) -> set[str]:
-        seen: set[str] = set()
-        waiting = [start]
-        while waiting:
-            new = imports[waiting.pop()] - seen
-            seen |= new
-            waiting += new
-        return seen
-
-    reach = {module: reached(module) for module in imports}
-    parts = {
-        frozenset({module} | {other for other in reach[module] if module in reach[other]})
-        for module in imports
-        if module in reach[module]
-    }
-    return [set(part) for part in parts]
-
-
 def test_no_import_circle_also_for_the_type_checker_and_inside_functions():
-    texts = {module_of(file): file.read_text(encoding="utf-8") for file in FILES}
-    imports = {module: imported_modules(text, set(texts)) - {module} for module, text in texts.items()}
-    assert [sorted(circle) for circle in circles(imports)] == []
+    assert import_circles(PACKAGE) == []
 
 
 def test_a_circle_is_seen_wherever_its_imports_stand():

@@ -43,7 +43,7 @@ class Structure:
     largest_folder: int
     functions: tuple[Definition, ...]
     classes: tuple[Definition, ...]
-    circles: tuple[tuple[str, ...], ...]
+    circles: list[list[str]]
     public_names: int
 
     def row(self) -> str:
@@ -91,7 +91,7 @@ def measure(package: Path) -> Structure:
         max(folders.count(folder) for folder in set(folders)),
         tuple(functions),
         tuple(classes),
-        _circles({_module(path, package): _imports(tree, package.name) for path, tree in trees.items()}),
+        import_circles(package),
         public,
     )
 
@@ -100,55 +100,52 @@ def _lines(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
-def _module(path: Path, package: Path) -> str:
-    parts = path.relative_to(package.parent).with_suffix("").parts
+def imported_modules(text: str, modules: set[str]) -> set[str]:
+    """Modules of the package that a file imports anywhere: at its top, for the type checker, or inside a function."""
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            imported |= submodules
+            if len(submodules) < len(node.names):
+                imported.add(node.module)
+    return imported & modules
+
+
+def module_of(file: Path, package: Path) -> str:
+    """Dotted name of a file."""
+    parts = file.relative_to(package.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(tree: ast.Module, package: str) -> set[str]:
-    """Every dotted name of the package that a file imports, wherever the statement stands."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == package}
+def import_circles(package: Path) -> list[list[str]]:
+    """Modules of a package that import each other in a circle, sorted."""
+    texts = {module_of(file, package): file.read_text(encoding="utf-8") for file in package.rglob("*.py")}
+    imports = {module: imported_modules(text, set(texts)) - {module} for module, text in texts.items()}
+    return sorted(sorted(circle) for circle in circles(imports))
 
 
-def _circles(imports: dict[str, set[str]]) -> tuple[tuple[str, ...], ...]:
-    """Strongly connected groups of more than one module (Tarjan)."""
-    edges = {module: (names & imports.keys()) - {module} for module, names in imports.items()}
-    # ``from package import module`` names the package too; a package's face is met only where it gives a name.
-    for module, names in imports.items():
-        for target in list(edges[module]):
-            below = [name for name in names if name.startswith(f"{target}.")]
-            if below and all(name in imports for name in below):
-                edges[module].discard(target)
-    order: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    groups: list[tuple[str, ...]] = []
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """Sets of modules that reach each other: each strongly connected part of more than one (or of one on itself)."""
 
-    def visit(module: str) -> None:
-        order[module] = low[module] = len(order)
-        stack.append(module)
-        for other in sorted(edges[module]):
-            if other not in order:
-                visit(other)
-                low[module] = min(low[module], low[other])
-            elif other in stack:
-                low[module] = min(low[module], order[other])
-        if low[module] == order[module]:
-            group = stack[stack.index(module) :]
-            del stack[stack.index(module) :]
-            if len(group) > 1:
-                groups.append(tuple(sorted(group)))
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [start]
+        while waiting:
+            new = imports[waiting.pop()] - seen
+            seen |= new
+            waiting += new
+        return seen
 
-    for module in sorted(edges):
-        if module not in order:
-            visit(module)
-    return tuple(groups)
+    reach = {module: reached(module) for module in imports}
+    parts = {
+        frozenset({module} | {other for other in reach[module] if module in reach[other]})
+        for module in imports
+        if module in reach[module]
+    }
+    return [set(part) for part in parts]
 
 
 if __name__ == "__main__":
