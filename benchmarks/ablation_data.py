@@ -22,7 +22,7 @@ def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
     from gdmunet.geometry import Geometry
     from gdmunet.imageio import Volume, write_volume
     from gdmunet.preprocessing.body import derive_body_mask
-    from gdmunet.scan import ScanSettings
+    from gdmunet.scan import ScanSpec
     from gdmunet.serialization import save_json
     from gdmunet.tomography.simulation import simulate_scan
 
@@ -48,7 +48,7 @@ def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
         )
         target = np.clip(sitk.GetArrayFromImage(image), -1000, 3071).astype(np.float32)
         whole = Volume(target, Geometry(target.shape, (SPACING,) * 3))
-        condition = simulate_scan(whole, ScanSettings(views=VIEWS), name).reconstruction
+        condition = simulate_scan(whole, ScanSpec(views=VIEWS), name).reconstruction
         mask = derive_body_mask(target[None], ("CT",), (SPACING,) * 3)
         test = name in ("chest", "cranium")
         if test:

@@ -14,7 +14,7 @@ import torch
 
 from gdmunet.imageio import read_volume
 from gdmunet.inference.cases.consistency import make_consistent
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.simulation import simulate_scan
 
 AIR = -1024.0
@@ -32,9 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     ct, body = read_volume(arguments.ct), read_volume(arguments.mask).array > 0
     prediction = read_volume(arguments.prediction).array
-    scans = [
-        simulate_scan(ct, ScanSettings(views=arguments.views, photons=p or None), "case") for p in arguments.photons
-    ]
+    scans = [simulate_scan(ct, ScanSpec(views=arguments.views, photons=p or None), "case") for p in arguments.photons]
     names = [f"{p:g} photons a ray" if p else "no noise" for p in arguments.photons]
     print(f"| steps | {' | '.join(names)} |\n|{' --- |' * (1 + len(names))}")
     for steps in arguments.steps:

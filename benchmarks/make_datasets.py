@@ -23,7 +23,7 @@ from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_spars
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, read_mask, read_volume, write_volume
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import save_json
 
 ENDING = ".nii.gz"
@@ -56,7 +56,7 @@ class Writer:
 def sparse_view(data: Path, raw: Path) -> None:
     cts = {name: data / "ct" / f"{name}{ENDING}" for name in ("abdomen", "heart", "cranium", "lung")}
     options = SparseViewOptions(convex_body=True, split=SplitOptions(("lung",)))
-    make_sparse_view_dataset(raw, 511, "SparseCT", cts, ScanSettings(views=36), options)
+    make_sparse_view_dataset(raw, 511, "SparseCT", cts, ScanSpec(views=36), options)
 
 
 def pseudo_pairs(data: Path, raw: Path) -> None:

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter, zoom
 
 from gdmunet.conversion.phantoms import make_phantom
 from gdmunet.encoders.mini import squash
-from gdmunet.encoders.pretraining import Pretraining, PretrainingSettings
+from gdmunet.encoders.pretraining import Pretraining, PretrainingOptions
 from gdmunet.encoders.views import random_window
 from gdmunet.imageio import read_volume
 from gdmunet.seeds import step_seed
@@ -61,7 +61,7 @@ def random_shapes(rng: np.random.Generator, size: int) -> torch.Tensor:
 class Windows:
     """Windows of an iteration, always the same ones for the same number."""
 
-    def __init__(self, data: Path, settings: PretrainingSettings) -> None:
+    def __init__(self, data: Path, settings: PretrainingOptions) -> None:
         self.settings = settings
         self.ct = [ct_input(read_volume(data / name).array) for name in CT]
         self.mr = [mr_input(read_mr(data / name)) for name in MR]
@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     flat = arguments.dimensions == 2
-    settings = PretrainingSettings(
+    settings = PretrainingOptions(
         dimensions=arguments.dimensions,
         iterations=arguments.iterations or (400 if flat else 1200),
         crop=96 if flat else 48,

@@ -22,7 +22,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, canonical_axes
 from gdmunet.imageio import Volume, read_volume
 from gdmunet.preprocessing.body import derive_body_mask
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.backends import make_backend
 from gdmunet.tomography.simulation import simulate_scan
 
@@ -43,7 +43,7 @@ def main() -> None:
     for views in arguments.views:
         reference = None
         for name in ("skimage", "torch", "astra"):
-            found = alone(measure, part, ScanSettings(views=views, backend=name))
+            found = alone(measure, part, ScanSpec(views=views, backend=name))
             if found is None:
                 print(f"{name:8}  not installed")
                 continue
@@ -54,7 +54,7 @@ def main() -> None:
             print(f"{name:8} {views:6d} {first:8.2f} {later:7.2f} {peak:8.0f} {error:12.1f}"
                   f"  {apart.mean():.4f}, {np.percentile(apart, 99.9):.3f}", flush=True)  # fmt: skip
     if arguments.volume:
-        image, first, later, peak = alone(measure, ct, ScanSettings())
+        image, first, later, peak = alone(measure, ct, ScanSpec())
         print(f"whole volume {ct.array.shape}, 36 views: {first:.1f} s, again {later:.1f} s, peak {peak:.0f} MB, "
               f"body MAE {np.abs(image - ct.array)[body].mean():.1f} HU")  # fmt: skip
         print(f"gdm_simulate_svct: {alone(simulate_seconds, arguments.ct):.1f} s by the clock")
@@ -69,7 +69,7 @@ def canonical(volume: Volume) -> Volume:
     return Volume(array, axes.apply_to_geometry(volume.geometry))
 
 
-def measure(ct: Volume, settings: ScanSettings) -> tuple[np.ndarray, float, float, float] | None:
+def measure(ct: Volume, settings: ScanSpec) -> tuple[np.ndarray, float, float, float] | None:
     """Reconstruction, seconds of the first and the second scan (which has its weights), MB over the start."""
     torch.set_num_threads(1)
     Path("/proc/self/clear_refs").write_text("5")  # Linux: the high-water mark of memory starts anew, here
@@ -109,7 +109,7 @@ def draw(ct: Volume, body: np.ndarray, file: Path) -> None:
 
     shown = [("CT", ct.array[0], None)]
     for views, beam in ((18, "parallel"), (36, "parallel"), (72, "parallel"), (72, "fan")):
-        settings = ScanSettings(views=views, beam=beam, range_degrees=180 if beam == "parallel" else 360)
+        settings = ScanSpec(views=views, beam=beam, range_degrees=180 if beam == "parallel" else 360)
         image = simulate_scan(ct, settings, "picture").reconstruction[0]
         error = image - ct.array[0]
         shown.append((f"{views} views, {beam}: body MAE {np.abs(error)[body].mean():.0f} HU", image, error))

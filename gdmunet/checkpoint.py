@@ -121,7 +121,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class _Header:
+class _CheckpointHeader:
     network: NetworkSpec
     metadata: CheckpointMetadata
     format: int = CHECKPOINT_FORMAT.version
@@ -147,7 +147,7 @@ def save_weights(
     _check_names(set(state_dict), owners, Path(path))
     # A clone where tensors share memory: safetensors refuses shared storage, and views of one flat buffer are shared.
     tensors = {name: _detached(state_dict[name]) for name in dict.fromkeys(owners.values())}
-    header = json.dumps(to_json(_Header(network, metadata)))
+    header = json.dumps(to_json(_CheckpointHeader(network, metadata)))
     with atomic_path(Path(path)) as temporary:
         try:
             save_file(tensors, str(temporary), metadata={_HEADER_KEY: header})
@@ -207,13 +207,15 @@ def _owners(spec: NetworkSpec) -> dict[str, str]:
     return {name: first.setdefault(id(tensor), name) for name, tensor in _blank_state(spec).items()}
 
 
-def _parse_header(text: str, path: Path) -> _Header:
+def _parse_header(text: str, path: Path) -> _CheckpointHeader:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise _foreign(path, "a description that is not JSON") from error
     try:
-        return from_json(_Header, CHECKPOINT_FORMAT.upgrade(value) if isinstance(value, dict) else value, "checkpoint")
+        return from_json(
+            _CheckpointHeader, CHECKPOINT_FORMAT.upgrade(value) if isinstance(value, dict) else value, "checkpoint"
+        )
     except GdmError as error:
         error.located(file=path, remedy=_OTHER_CHECKPOINT)
         raise

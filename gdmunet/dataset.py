@@ -11,7 +11,7 @@ from gdmunet.dataset_names import DATASET_PATTERN, DESCRIPTOR_FILE, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import load_json
 from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
 
@@ -60,7 +60,7 @@ class DatasetDescriptor:
     groups: dict[str, str | dict[str, str]] = field(default_factory=dict)
     overwrite_image_reader_writer: Literal["SimpleITK"] = "SimpleITK"
     background: float | None = None
-    simulation: ScanSettings | None = None
+    simulation: ScanSpec | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

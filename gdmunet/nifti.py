@@ -30,7 +30,7 @@ class NiftiScan:
 
 
 @dataclass(frozen=True)
-class _Header:
+class _NiftiHeader:
     data_start: int
     data_bytes: int
     kind: str | None  # NumPy type of floating voxels, else None
@@ -60,7 +60,7 @@ def scan_nifti(path: Path) -> NiftiScan:
     return NiftiScan(not_finite=not_finite)
 
 
-def _parse(header: bytes) -> _Header | None:
+def _parse(header: bytes) -> _NiftiHeader | None:
     if len(header) < _HEADER_BYTES:
         return None
     order = next((sign for sign in "<>" if struct.unpack_from(sign + "i", header)[0] == _HEADER_BYTES), None)
@@ -71,10 +71,10 @@ def _parse(header: bytes) -> _Header | None:
     (start,) = struct.unpack_from(order + "f", header, 108)
     kind_name = order + _FLOAT_TYPES[kind] if kind in _FLOAT_TYPES else None
     voxels = math.prod(max(1, size) for size in sizes[: max(0, axes)])
-    return _Header(max(_HEADER_BYTES, int(start)), voxels * bits // 8, kind_name)
+    return _NiftiHeader(max(_HEADER_BYTES, int(start)), voxels * bits // 8, kind_name)
 
 
-def _scan_voxels(stream: IO[bytes], header: _Header) -> tuple[int, int]:
+def _scan_voxels(stream: IO[bytes], header: _NiftiHeader) -> tuple[int, int]:
     """Bytes of voxels, and how many voxels are not finite; reads to the end, where gzip keeps its checksum."""
     found = not_finite = 0
     while chunk := stream.read(_CHUNK_BYTES):

@@ -24,7 +24,7 @@ VIEW_PRESETS = (18, 36, 60, 72, 144)
 
 
 @dataclass(frozen=True)
-class ScanSettings:
+class ScanSpec:
     """What the scans of a data set have in common.
 
     Attributes

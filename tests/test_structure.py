@@ -27,7 +27,9 @@ def test_classes_and_files_are_short():
 def test_the_measure_sees_what_it_is_for(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
-    (package / "one.py").write_text("class Long:\n" + "    def f(self, a, *, b): ...\n" * 3 + "from package import two\n")
+    (package / "one.py").write_text(
+        "class Long:\n" + "    def f(self, a, *, b): ...\n" * 3 + "from package import two\n"
+    )
     (package / "two.py").write_text("def g():\n    from package.one import Long\n")
     structure = measure(package)
     assert [(f.lines, f.parameters) for f in structure.functions] == [(1, 2)] * 3 + [(2, 0)]

@@ -11,7 +11,7 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
 @dataclass(frozen=True)
-class Sources:
+class SourceFolders:
     """Places of the files of a new data set.
 
     Attributes
@@ -45,7 +45,7 @@ class CaseFiles:
     mask: Path | None
 
 
-def collect_cases(sources: Sources, channels: int) -> list[CaseFiles]:
+def collect_cases(sources: SourceFolders, channels: int) -> list[CaseFiles]:
     """Match the files of the folders by identifier; every case must have all of its files."""
     conditions = _collect_conditions(sources, channels)
     targets = _by_identifier(sources.targets, sources.target_suffix)
@@ -59,7 +59,7 @@ def collect_cases(sources: Sources, channels: int) -> list[CaseFiles]:
     ]
 
 
-def _collect_conditions(sources: Sources, channels: int) -> list[dict[str, Path]]:
+def _collect_conditions(sources: SourceFolders, channels: int) -> list[dict[str, Path]]:
     folders, suffixes = sources.images, sources.image_suffixes or ("",) * len(sources.images)
     if len(suffixes) != len(folders) or len(folders) not in (1, channels):
         raise GdmError(

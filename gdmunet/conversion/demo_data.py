@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 
 VIEWS = 36
 TRAINING = ("abdomen", "heart")
@@ -30,7 +30,7 @@ def make_sparse_view_demo(raw_folder: Path, *, processes: int = 1, show_progress
             501,
             "Demo",
             cts,
-            ScanSettings(views=VIEWS),
+            ScanSpec(views=VIEWS),
             SparseViewOptions(
                 convex_body=True, split=SplitOptions(HELD_OUT), processes=processes, show_progress=show_progress
             ),

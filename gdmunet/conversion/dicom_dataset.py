@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from gdmunet.conversion.case_files import Sources
+from gdmunet.conversion.case_files import SourceFolders
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
 from gdmunet.conversion.held_out import Groups, SplitOptions
@@ -54,7 +54,7 @@ class _Converted:
 
 
 @dataclass(frozen=True)
-class DicomOptions:
+class DicomDatasetOptions:
     """How a data set is made from DICOM series.
 
     Attributes
@@ -85,7 +85,7 @@ class DicomOptions:
 
 
 def convert_dicom_dataset(
-    layout: DicomLayout, raw_folder: Path, number: int, name: str, options: DicomOptions
+    layout: DicomLayout, raw_folder: Path, number: int, name: str, options: DicomDatasetOptions
 ) -> DicomDataset:
     """Build ``DatasetXXX_Name`` of NIfTI files; it appears whole or not at all.
 
@@ -107,7 +107,7 @@ def convert_dicom_dataset(
     try:
         jobs = [(case, (case, layout, building, options)) for case in names]
         converted = run_in_workers(_convert_case, jobs, options.processes, options.show_progress, "reading DICOM")
-        sources = Sources(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
+        sources = SourceFolders(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
         split = options.split
         if not split.groups:
             split = replace(split, groups=_groups(names, [one.patient for one in converted]))
@@ -131,7 +131,7 @@ def _case_names(layout: DicomLayout) -> list[str]:
     return names
 
 
-def _convert_case(case: str, layout: DicomLayout, building: Path, options: DicomOptions) -> _Converted:
+def _convert_case(case: str, layout: DicomLayout, building: Path, options: DicomDatasetOptions) -> _Converted:
     folders = [Path(layout.root) / case / part for part in (*layout.conditions, layout.target)]
     places = [*map(str, range(len(layout.conditions))), "target"]
     modalities, notes = (*options.channels, options.target), list[str]()

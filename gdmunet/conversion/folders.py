@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.atomic import make_folder, writing_error
-from gdmunet.conversion.case_files import CaseFiles, Sources, collect_cases, common_ending
+from gdmunet.conversion.case_files import CaseFiles, SourceFolders, collect_cases, common_ending
 from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.dataset import DatasetDescriptor, Split, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
@@ -55,7 +55,7 @@ class NewDatasetOptions:
             raise GdmError("a data set needs a condition channel", remedy="give its modality with --channel")
 
 
-def new_dataset(raw_folder: Path, number: int, name: str, sources: Sources, options: NewDatasetOptions) -> Path:
+def new_dataset(raw_folder: Path, number: int, name: str, sources: SourceFolders, options: NewDatasetOptions) -> Path:
     """Build ``DatasetXXX_Name`` inside `raw_folder`; it appears whole or not at all.
 
     Returns

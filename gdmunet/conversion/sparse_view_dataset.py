@@ -19,7 +19,7 @@ from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.quantities import counted
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
@@ -118,7 +118,7 @@ def make_sparse_view_dataset(
     number: int,
     name: str,
     cts: Mapping[str, Path],
-    settings: ScanSettings,
+    settings: ScanSpec,
     options: SparseViewOptions | None = None,
 ) -> SparseViewDataset:
     """Write ``DatasetXXX_Name``: condition few-view reconstruction, target the CT, mask the body in the field of view.
@@ -191,7 +191,7 @@ def edge_share(body: Volume) -> float:
 
 
 def _make_case(
-    identifier: str, source: Path, folder: Path, split: Split, settings: ScanSettings, options: SparseViewOptions
+    identifier: str, source: Path, folder: Path, split: Split, settings: ScanSpec, options: SparseViewOptions
 ) -> tuple[bool, float]:
     """Make one case; whether it had to be made, and `edge_share` of its mask."""
     ct = stored_ct(read_volume(source, identifier))
@@ -262,7 +262,7 @@ def _claim(folder: Path, descriptor: DatasetDescriptor) -> None:
         )
 
 
-def _information(settings: ScanSettings, options: SparseViewOptions) -> dict[str, str]:
+def _information(settings: ScanSpec, options: SparseViewOptions) -> dict[str, str]:
     body = "convex hull, in each axial slice, of the body" if options.convex_body else "body"
     return {
         "condition": f"filtered back-projection ({settings.filter} filter) of {settings.views} {settings.beam} views "

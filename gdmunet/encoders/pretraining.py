@@ -32,7 +32,7 @@ ENCODER_FILE = "encoder.safetensors"
 
 
 @dataclass(frozen=True)
-class PretrainingSettings:
+class PretrainingOptions:
     """Numbers of a pretraining.
 
     Attributes
@@ -104,7 +104,7 @@ class Pretraining:
 
     def __init__(
         self,
-        settings: PretrainingSettings,
+        settings: PretrainingOptions,
         source: WindowSource,
         folder: Path,
         *,
@@ -253,7 +253,7 @@ class Pretraining:
             parameter.copy_(value)
 
 
-def _rate(iteration: int, settings: PretrainingSettings) -> float:
+def _rate(iteration: int, settings: PretrainingOptions) -> float:
     """Linear warm-up, then half a cosine to 1 %."""
     if iteration < settings.warmup:
         return (iteration + 1) / settings.warmup

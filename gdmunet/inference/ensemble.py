@@ -20,7 +20,7 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, format_of
 
 
 @dataclass(frozen=True)
-class EnsembleSettings:
+class EnsembleSpec:
     """The content of ensemble_settings.json."""
 
     folders: tuple[str, ...]
@@ -59,7 +59,7 @@ def ensemble_folders(
         target = output / paths[0].name
         write_mean(identifier, paths, target, as_float)
         written.append(target)
-    save_json(EnsembleSettings(tuple(str(folder) for folder in inputs), as_float), output / "ensemble_settings.json")
+    save_json(EnsembleSpec(tuple(str(folder) for folder in inputs), as_float), output / "ensemble_settings.json")
     return written
 
 

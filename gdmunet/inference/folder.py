@@ -31,7 +31,7 @@ UNCERTAINTY_FOLDER = "uncertainty"
 
 
 @dataclass(frozen=True)
-class PredictionSettings:
+class PredictionSpec:
     """The content of prediction_settings.json: with what a folder was predicted.
 
     `mask_folder` is None where the bodies were derived from the conditions.
@@ -190,9 +190,9 @@ def _check_folders(source: CaseSource, output_folder: Path) -> None:
             )
 
 
-def _settings(predictor: Predictor, mask_folder: Path | None, options: PredictionOptions) -> PredictionSettings:
+def _settings(predictor: Predictor, mask_folder: Path | None, options: PredictionOptions) -> PredictionSpec:
     source, asked = predictor.source, predictor.options
-    return PredictionSettings(
+    return PredictionSpec(
         model=str(source.folder) if source else None,
         folds=source.folds if source else (),
         checkpoint=source.checkpoint if source else None,

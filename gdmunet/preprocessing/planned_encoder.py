@@ -31,7 +31,7 @@ ChooseEncoder = Callable[[VolumeUnits, int], PlannedEncoder]
 
 
 @dataclass(frozen=True)
-class EncoderWish:
+class WantedEncoder:
     """What the user asked for; calling it chooses.
 
     Attributes

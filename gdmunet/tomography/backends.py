@@ -11,11 +11,11 @@ import torch
 from skimage.transform import iradon, radon
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import BackendName, FilterName, ScanSettings
-from gdmunet.tomography.geometry import ScanGeometry
+from gdmunet.scan import BackendName, FilterName, ScanSpec
 from gdmunet.tomography.optional import require_package
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.reconstruction import filtered_back_projection
+from gdmunet.tomography.scan_geometry import ScanGeometry
 
 
 class Backend(Protocol):
@@ -33,7 +33,7 @@ class Backend(Protocol):
 
 @functools.lru_cache(maxsize=1)
 def make_backend(
-    settings: ScanSettings, geometry: ScanGeometry, slices: int, slice_spacing: float, device: str = "cpu"
+    settings: ScanSpec, geometry: ScanGeometry, slices: int, slice_spacing: float, device: str = "cpu"
 ) -> Backend:
     """The back end that `settings` name, for volumes of this number and thickness of slices.
 

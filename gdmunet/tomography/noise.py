@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from gdmunet.scan import ScanSettings, case_generator
+from gdmunet.scan import ScanSpec, case_generator
 
 # A detector element that counts nothing, or less than nothing for its electronics, still gives a finite value.
 FEWEST_PHOTONS = 0.5
 
 
-def add_noise(sinogram: torch.Tensor, settings: ScanSettings, identifier: str) -> torch.Tensor:
+def add_noise(sinogram: torch.Tensor, settings: ScanSpec, identifier: str) -> torch.Tensor:
     """Line integrals as a detector would measure them, in float32; unchanged where `settings` ask for no noise.
 
     Each ray counts Poisson-distributed photons about ``I0 exp(-p)`` plus normal electronic noise, and gives

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.tomography.geometry import ScanGeometry
+from gdmunet.tomography.scan_geometry import ScanGeometry
 from gdmunet.tomography.weights import pixel_weights, ray_weights
 
 # Entries of one sparse matrix: large enough for speed, small enough for memory (some 100 bytes each while it is made).

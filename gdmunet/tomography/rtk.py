@@ -10,8 +10,8 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.scan import FilterName
-from gdmunet.tomography.geometry import ScanGeometry
 from gdmunet.tomography.optional import missing_package, require_package
+from gdmunet.tomography.scan_geometry import ScanGeometry
 
 # Distance of source and detector over that of source and axis: RTK adds up attenuation between source and detector
 # alone, so the detector must lie behind the patient.

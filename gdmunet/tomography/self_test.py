@@ -8,7 +8,7 @@ import numpy as np
 
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.simulation import simulate_scan
 
 TOLERANCE_HU = 5.0
@@ -29,9 +29,9 @@ class SelfTest:
         return abs(self.inside) <= TOLERANCE_HU and abs(self.outside + 1000) <= TOLERANCE_HU
 
 
-def self_test(settings: ScanSettings | None = None, side: int = 128, pixel: float = 1.0) -> SelfTest:
+def self_test(settings: ScanSpec | None = None, side: int = 128, pixel: float = 1.0) -> SelfTest:
     """Scan and reconstruct a water cylinder of 0.6 of the slice's side, whose border pixels are shared with air."""
-    settings = settings or ScanSettings(views=720)
+    settings = settings or ScanSpec(views=720)
     radius, fine = 0.3 * side, 10
     offsets = (np.arange(side * fine) + 0.5) / fine - 0.5 - side // 2
     share = (np.hypot(*np.meshgrid(offsets, offsets)) <= radius).reshape(side, fine, side, fine).mean((1, 3))

@@ -11,11 +11,11 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import Volume
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.attenuation import hu_to_mu, mu_to_hu
 from gdmunet.tomography.backends import Backend, make_backend
-from gdmunet.tomography.geometry import ScanGeometry, plan_geometry
 from gdmunet.tomography.noise import add_noise
+from gdmunet.tomography.scan_geometry import ScanGeometry, plan_geometry
 from gdmunet.tomography.sinogram import ScanHeader, Sinogram
 
 
@@ -43,7 +43,7 @@ def stored_ct(ct: Volume) -> Volume:
     return Volume(np.rint(ct.array.clip(*HU_RANGE)).astype(np.int16), ct.geometry)
 
 
-def simulate_scan(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> SimulatedScan:
+def simulate_scan(ct: Volume, settings: ScanSpec, identifier: str, device: str = "cpu") -> SimulatedScan:
     """Scan a CT in HU. Slices are axial, whatever the axes of the file; lengths are mm.
 
     Raises
@@ -56,7 +56,7 @@ def simulate_scan(ct: Volume, settings: ScanSettings, identifier: str, device: s
     return SimulatedScan(noisy, reconstruct_volume(noisy, device), field_of_view_of(noisy.header))
 
 
-def project_volume(ct: Volume, settings: ScanSettings, identifier: str, device: str = "cpu") -> Sinogram:
+def project_volume(ct: Volume, settings: ScanSpec, identifier: str, device: str = "cpu") -> Sinogram:
     """Line integrals of a CT in HU, without noise; outside a declared field of view there is vacuum."""
     axes, grid = _canonical(ct.geometry)
     scan = plan_geometry(settings, grid.shape[1:], grid.spacing, identifier)

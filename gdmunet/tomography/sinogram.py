@@ -13,9 +13,9 @@ import torch
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import from_json, to_json
-from gdmunet.tomography.geometry import ScanGeometry
+from gdmunet.tomography.scan_geometry import ScanGeometry
 
 ENDING = ".npz"
 
@@ -34,7 +34,7 @@ class ScanHeader:
         The grid of the volume, in the orientation of its file. Slices are those of its canonical (S, P, L) axes.
     """
 
-    settings: ScanSettings
+    settings: ScanSpec
     scan: ScanGeometry
     grid: Geometry
 

@@ -9,7 +9,7 @@ import warnings
 
 import torch
 
-from gdmunet.tomography.geometry import ScanGeometry
+from gdmunet.tomography.scan_geometry import ScanGeometry
 
 # Steps of one pixel along a ray: at most three lie within one pixel of a row that the ray crosses at 45 degrees or
 # more, and they touch at most four neighbouring pixels of it.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gdmunet.conversion import folders as plain_folders
 from gdmunet.conversion import synthrad
-from gdmunet.conversion.case_files import Sources
+from gdmunet.conversion.case_files import SourceFolders
 from gdmunet.conversion.folders import NewDatasetOptions
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.conversion.sparse_view_dataset import (
@@ -28,7 +28,7 @@ def new_dataset(request: NewDatasetRequest, folders: Folders) -> Path:
     GdmError
         Files that do not belong together or do not fit; the number is taken.
     """
-    sources = Sources(
+    sources = SourceFolders(
         request.images,
         request.targets,
         request.masks,

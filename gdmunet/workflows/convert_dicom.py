@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.conversion.dicom_dataset import DicomLayout, DicomOptions, convert_dicom_dataset
+from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dicom.series import scan_series
@@ -68,7 +68,7 @@ def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
 
 
 def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> tuple[str, ...]:
-    options = DicomOptions(
+    options = DicomDatasetOptions(
         request.channel,
         request.target,
         SplitOptions(request.test, read_groups(request.groups) if request.groups else {}, request.seed),

@@ -11,7 +11,7 @@ from gdmunet.encoders.download import DownloadOptions
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans, find_plans
 from gdmunet.preprocessing import fingerprint as fingerprints
-from gdmunet.preprocessing.planned_encoder import EncoderWish
+from gdmunet.preprocessing.planned_encoder import WantedEncoder
 from gdmunet.preprocessing.planned_step import largest_memory
 from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.preprocessing.planning_options import PlanningOptions
@@ -138,7 +138,7 @@ def _served(request: PlanningRequest) -> list[type[Trainer]]:
     return [named, find_trainer(DEFAULT_TRAINER)]
 
 
-def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.device) -> EncoderWish:
+def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.device) -> WantedEncoder:
     options = EncoderOptions(
         folders.encoders,
         request.encoder_path,
@@ -147,7 +147,7 @@ def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.devi
         trust_checkpoint=request.trust_checkpoint,
         download=DownloadOptions(show_progress=request.show_progress),
     )
-    return EncoderWish(request.encoder or AUTO, options)
+    return WantedEncoder(request.encoder or AUTO, options)
 
 
 def _preprocess(

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from gdmunet.device import find_device
-from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingSettings
+from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingOptions
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.progress import Progress, say
@@ -32,7 +32,7 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
     name = request.configuration or ("2d" if flat else "3d_fullres")
     plans = find_planned(folders, request.dataset, request.plans)
     source = TargetSource.find(plans, name, request.fold, folders)
-    settings = PretrainingSettings(
+    settings = PretrainingOptions(
         dimensions=request.dimensions,
         iterations=request.iterations,
         crop=request.crop or (96 if flat else 48),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gdmunet.conversion.dicom_dataset import DicomLayout, DicomOptions, convert_dicom_dataset
+from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.dicom.series import scan_series
@@ -29,7 +29,7 @@ def make_case(root, case, patient="SECRET-1", target_grid=GRID, same_frame=True)
 
 
 def convert(tmp_path, **options):
-    options = DicomOptions(("CT",), "CT", **options)
+    options = DicomDatasetOptions(("CT",), "CT", **options)
     return convert_dicom_dataset(DicomLayout(tmp_path / "in"), tmp_path / "raw", 505, "Dicom", options)
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gdmunet.conversion.case_files import Sources
+from gdmunet.conversion.case_files import SourceFolders
 from gdmunet.conversion.folders import NewDatasetOptions, new_dataset
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dataset import list_cases, load_descriptor
@@ -28,7 +28,7 @@ def source(tmp_path):
         write(tmp_path / "mr" / f"{name}.nii.gz", index)
         write(tmp_path / "ct" / f"{name}.nii.gz", 10 + index)
         write(tmp_path / "body" / f"{name}.nii.gz", 20)
-    return Sources((tmp_path / "mr",), tmp_path / "ct", tmp_path / "body")
+    return SourceFolders((tmp_path / "mr",), tmp_path / "ct", tmp_path / "body")
 
 
 def build(tmp_path, source, **changes):
@@ -56,7 +56,7 @@ def test_suffixes_let_all_files_lie_in_one_folder(tmp_path):
     for name in ("head_001", "head_002"):
         write(tmp_path / "all" / f"{name}_mr.nii.gz")
         write(tmp_path / "all" / f"{name}_ct.nii.gz")
-    source = Sources((tmp_path / "all",), tmp_path / "all", None, ("_mr",), "_ct")
+    source = SourceFolders((tmp_path / "all",), tmp_path / "all", None, ("_mr",), "_ct")
     folder = build(tmp_path, source)
     assert [case.identifier for case in list_cases(folder, load_descriptor(folder))] == ["head_001", "head_002"]
 
@@ -66,8 +66,8 @@ def test_several_channels_come_from_several_folders_or_from_numbered_files(tmp_p
         write(tmp_path / "t2" / f"{name}.nii.gz", 5)
         write(tmp_path / "numbered" / f"{name}_0000.nii.gz")
         write(tmp_path / "numbered" / f"{name}_0001.nii.gz", 5)
-    two_folders = Sources((source.images[0], tmp_path / "t2"), source.targets)
-    numbered = Sources((tmp_path / "numbered",), source.targets)
+    two_folders = SourceFolders((source.images[0], tmp_path / "t2"), source.targets)
+    numbered = SourceFolders((tmp_path / "numbered",), source.targets)
     for number, sources in enumerate((two_folders, numbered), start=1):
         folder = new_dataset(tmp_path / "raw", number, "N", sources, asked(("T1", "T2")))
         cases = list_cases(folder, load_descriptor(folder))
@@ -121,10 +121,10 @@ def test_a_taken_number_is_never_overwritten(tmp_path, source):
 
 def test_a_missing_folder_and_an_empty_one_are_named(tmp_path, source):
     with pytest.raises(GdmError, match="the folder is missing"):
-        build(tmp_path, Sources((tmp_path / "nowhere",), source.targets))
+        build(tmp_path, SourceFolders((tmp_path / "nowhere",), source.targets))
     (tmp_path / "empty").mkdir()
     with pytest.raises(GdmError, match="there are no volumes"):
-        build(tmp_path, Sources((tmp_path / "empty",), source.targets))
+        build(tmp_path, SourceFolders((tmp_path / "empty",), source.targets))
 
 
 def test_groups_reach_the_data_set_and_patients_stay_whole(tmp_path, source):

@@ -14,11 +14,11 @@ from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry
 from gdmunet.imageio import Volume, read_case, read_mask, read_volume, write_volume
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan
 from gdmunet.tomography.sinogram import read_sinogram
 
-SETTINGS = ScanSettings(views=9)
+SETTINGS = ScanSpec(views=9)
 
 
 def ct(seed=0, shape=(6, 24, 28), spacing=(4.0, 4.0, 4.0)):
@@ -114,14 +114,14 @@ def test_an_interrupted_run_goes_on(cts, tmp_path, monkeypatch):
 def test_another_data_set_in_the_folder_is_left_alone(cts, tmp_path):
     make(cts, tmp_path / "raw")
     with pytest.raises(GdmError, match="other cases or settings"):
-        make(cts, tmp_path / "raw", ScanSettings(views=10))
+        make(cts, tmp_path / "raw", ScanSpec(views=10))
     with pytest.raises(GdmError, match="there already"):
         make_sparse_view_dataset(tmp_path / "raw", 7, "Other", find_ct_files([cts]), SETTINGS)
 
 
 @pytest.mark.slow
 def test_workers_give_the_same(cts, tmp_path):
-    noisy = ScanSettings(views=9, photons=1e4, electronic_noise=5, random_offset=True)
+    noisy = ScanSpec(views=9, photons=1e4, electronic_noise=5, random_offset=True)
     one, two = (make(cts, tmp_path / str(n), noisy, processes=n).folder for n in (1, 2))
     for name in "abc":
         files = [folder / "imagesTr" / f"{name}_0000.nii.gz" for folder in (one, two)]
@@ -146,7 +146,7 @@ def test_slices_are_axial_whatever_the_file_says(tmp_path):
 
 
 def test_the_mask_ends_at_the_field_of_view(cts, tmp_path):
-    made = make(cts, tmp_path / "raw", ScanSettings(views=9, field_of_view=40.0))
+    made = make(cts, tmp_path / "raw", ScanSpec(views=9, field_of_view=40.0))
     case = read_case(list_cases(made.folder, load_descriptor(made.folder))[0])
     y, x = (np.mgrid[:24, :28].T - (12, 14)).T * 4.0
     assert not case.mask[:, np.hypot(y, x) > 20].any()

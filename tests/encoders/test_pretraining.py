@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingSettings
+from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingOptions
 from gdmunet.encoders.pretraining_losses import ContrastOptions, place_contrast
 from gdmunet.encoders.residual import load_encoder_file
 from gdmunet.encoders.views import make_views, random_mask, random_window
 from gdmunet.errors import GdmError
 
-SETTINGS = PretrainingSettings(
+SETTINGS = PretrainingOptions(
     dimensions=2, iterations=6, crop=32, batch_size=2, masked_windows=1, blurred_windows=1, warmup=2,
     widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1),
 )  # fmt: skip
@@ -56,14 +56,14 @@ def test_the_exported_encoder_is_calibrated_and_plain(tmp_path):
 
 def test_other_settings_are_refused_in_the_same_folder(tmp_path):
     Pretraining(SETTINGS, source, tmp_path).run(stop=lambda: True)
-    other = PretrainingSettings(**{**SETTINGS.__dict__, "temperature": 0.2})
+    other = PretrainingOptions(**{**SETTINGS.__dict__, "temperature": 0.2})
     with pytest.raises(GdmError, match="temperature was 0.1"):
         Pretraining(other, source, tmp_path).run()
 
 
 def test_a_crop_that_the_encoder_cannot_halve_is_refused(tmp_path):
     with pytest.raises(GdmError, match="crop"):
-        Pretraining(PretrainingSettings(crop=40), source, tmp_path)
+        Pretraining(PretrainingOptions(crop=40), source, tmp_path)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

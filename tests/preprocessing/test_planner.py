@@ -14,7 +14,7 @@ from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import from_json, save_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -208,9 +208,7 @@ def test_patches_of_few_view_ct_keep_the_slice_whole(slices_first):
     shape, spacing = ((133, 512, 512), (2.5, 0.7, 0.7)) if slices_first else ((200, 300, 180), (1.0, 1.0, 1.5))
     prints = fingerprint([shape] * 5, [spacing] * 5)
     usual = plan(prints, descriptor(("CT",)), memory_budget_gb=60 if slices_first else 20)
-    few = plan(
-        prints, descriptor(("CT",), simulation=ScanSettings(views=36)), memory_budget_gb=60 if slices_first else 20
-    )
+    few = plan(prints, descriptor(("CT",), simulation=ScanSpec(views=36)), memory_budget_gb=60 if slices_first else 20)
     for plans in (usual, few):
         check_sizes(plans, "plain")
     configuration = few.configurations["3d_fullres"]
@@ -228,7 +226,7 @@ def test_patches_of_few_view_ct_keep_the_slice_whole(slices_first):
 
 def test_where_whole_slices_do_not_fit_some_of_them_remain():
     prints = fingerprint([(133, 512, 512)] * 5, [(2.5, 0.7, 0.7)] * 5)
-    scanned = descriptor(("CT",), simulation=ScanSettings())
+    scanned = descriptor(("CT",), simulation=ScanSpec())
     for options in ({"memory_budget_gb": 3}, {"preset": "tiny", "memory_budget_gb": 2}):
         patch = plan(prints, scanned, **options).configurations["3d_fullres"].patch_size
         assert patch[0] == 32

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.consistency import consistency_steps, projection_residual
-from gdmunet.tomography.geometry import plan_geometry
 from gdmunet.tomography.projector import Projector
+from gdmunet.tomography.scan_geometry import plan_geometry
 
 
 @pytest.fixture(params=["parallel", "fan"])
 def scanned(request):
-    settings = ScanSettings(views=20, beam=request.param, range_degrees=180 if request.param == "parallel" else 360)
+    settings = ScanSpec(views=20, beam=request.param, range_degrees=180 if request.param == "parallel" else 360)
     projector = Projector(plan_geometry(settings, (20, 20), (1.0, 2.0, 2.0), "case"))
     truth = torch.zeros(2, 20, 20)
     truth[:, 5:14, 4:15] = 0.02

@@ -8,15 +8,15 @@ import torch
 from skimage.transform import iradon, radon
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import FILTERS, MU_WATER, ScanSettings
+from gdmunet.scan import FILTERS, MU_WATER, ScanSpec
 from gdmunet.tomography.filters import filter_response
-from gdmunet.tomography.geometry import plan_geometry
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.reconstruction import filtered_back_projection
+from gdmunet.tomography.scan_geometry import plan_geometry
 
 HU = 1000 / MU_WATER
-PARALLEL = ScanSettings(views=12)
-FAN = ScanSettings(views=24, beam="fan", range_degrees=360, source_to_axis=200)
+PARALLEL = ScanSpec(views=12)
+FAN = ScanSpec(views=24, beam="fan", range_degrees=360, source_to_axis=200)
 BOTH = pytest.mark.parametrize("settings", [PARALLEL, FAN], ids=["parallel", "fan"])
 
 
@@ -51,7 +51,7 @@ def circle(side, diameter):
 @pytest.mark.parametrize("side", [40, 41])
 def test_parallel_agrees_with_scikit_image(views, side):
     image, pixel = blobs((side, side)) * circle(side, 1.35), 1.5
-    ours = projector(ScanSettings(views=views), (side, side), pixel)
+    ours = projector(ScanSpec(views=views), (side, side), pixel)
     sinogram = ours.project(torch.from_numpy(image))
     angles = np.arange(views) * 180 / views
     reference = radon(image.astype(np.float64), angles, circle=False)
@@ -67,7 +67,7 @@ def test_parallel_agrees_with_scikit_image(views, side):
 @pytest.mark.parametrize("name", FILTERS)
 def test_filters_are_those_of_scikit_image(name):
     image = blobs((32, 32)) * circle(32, 1.35)
-    ours = projector(ScanSettings(views=18), (32, 32), 1.0)
+    ours = projector(ScanSpec(views=18), (32, 32), 1.0)
     angles = np.arange(18) * 10.0
     expected = iradon(radon(image.astype(float), angles, circle=False), angles, 32, name, circle=False)
     found = filtered_back_projection(ours.project(torch.from_numpy(image)), ours, name).numpy()
@@ -129,9 +129,9 @@ def test_projections_of_a_disc_are_chords(settings):
 
 
 CASES = {
-    "half a turn": ScanSettings(views=180),
-    "a full turn": ScanSettings(views=180, range_degrees=360, start_degrees=17),
-    "fan": ScanSettings(views=360, beam="fan", range_degrees=360, source_to_axis=120),
+    "half a turn": ScanSpec(views=180),
+    "a full turn": ScanSpec(views=180, range_degrees=360, start_degrees=17),
+    "fan": ScanSpec(views=360, beam="fan", range_degrees=360, source_to_axis=120),
 }
 
 
@@ -180,7 +180,7 @@ def test_every_pixel_is_seen_from_every_side():
 
 
 def test_outside_the_field_of_view_there_is_air():
-    ours = projector(ScanSettings(views=36, field_of_view=24.0), (32, 32), 1.0)
+    ours = projector(ScanSpec(views=36, field_of_view=24.0), (32, 32), 1.0)
     assert ours.geometry.bins == 26
     found = filtered_back_projection(ours.project(torch.from_numpy(disc(32, 1.0, 8.0))), ours)
     y, x = np.mgrid[:32, :32] - 16
@@ -194,9 +194,9 @@ def test_impossible_geometries_are_refused():
     with pytest.raises(GdmError, match="inside the scanned circle"):
         plan_geometry(FAN, (512, 512), (1.0, 1.0, 1.0), "case")
     with pytest.raises(GdmError, match="--backend rtk"):
-        projector(ScanSettings(beam="cone", range_degrees=360))
+        projector(ScanSpec(beam="cone", range_degrees=360))
     with pytest.raises(GdmError, match="half a turn"):
-        ScanSettings(beam="fan")
+        ScanSpec(beam="fan")
 
 
 @pytest.mark.gpu

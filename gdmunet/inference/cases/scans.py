@@ -26,7 +26,7 @@ from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.progress import say, track
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
@@ -187,7 +187,7 @@ class ScanCases(CaseSource):
         write_volume(case.conditions[0], np.rint(volume).astype(np.int16), sinogram.header.grid)
 
 
-def _settings_of(predictor: Predictor) -> ScanSettings:
+def _settings_of(predictor: Predictor) -> ScanSpec:
     if predictor.descriptor.simulation is None:
         raise GdmError(
             "the model was not trained on simulated scans",

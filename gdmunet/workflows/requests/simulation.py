@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.scan import MU_WATER, VIEW_PRESETS, BackendName, Beam, FilterName, ScanSettings
+from gdmunet.scan import MU_WATER, VIEW_PRESETS, BackendName, Beam, FilterName, ScanSpec
 from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, option, request
 from gdmunet.workflows.requests.shared import HELD_OUT, NEW_NUMBER, groups_option, held_out_option, processes_option
 from gdmunet.workflows.requests.values import COUNT, NATURAL, POSITIVE
@@ -108,9 +108,9 @@ class SimulateSvctRequest(ProgressRequest):
         self.scan  # noqa: B018 - made to be checked
 
     @property
-    def scan(self) -> ScanSettings:
+    def scan(self) -> ScanSpec:
         """How every CT is scanned."""
-        return ScanSettings(
+        return ScanSpec(
             views=self.views,
             beam=self.geometry,
             range_degrees=float(self.range or (180 if self.geometry == "parallel" else 360)),

@@ -20,13 +20,13 @@ from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.preprocessing.preprocessor import predicted_body
-from gdmunet.scan import ScanSettings
+from gdmunet.scan import ScanSpec
 from gdmunet.serialization import load_json
 from gdmunet.tomography.simulation import simulate_scan
 from gdmunet.tomography.sinogram import write_sinogram
 
 SPACING = (2.0, 1.5, 1.5)
-SETTINGS = ScanSettings(views=16)
+SETTINGS = ScanSpec(views=16)
 QUIET = {"show_progress": False}
 # Slices along the file's last axis, so that orientation matters.
 GEOMETRY = Geometry((22, 24, 8), (1.5, 1.5, 2.0), (1.0, 2.0, 3.0), (0, 1, 0, 0, 0, 1, 1, 0, 0))
@@ -216,12 +216,12 @@ def test_parts_share_a_folder(cts, tmp_path):
 
 def test_scans_of_other_settings_are_named(cts, tmp_path):
     volume = read_volume(cts / "a.nii.gz")
-    write_sinogram(tmp_path / "sino" / "a.npz", simulate_scan(volume, ScanSettings(views=20), "a").sinogram)
+    write_sinogram(tmp_path / "sino" / "a.npz", simulate_scan(volume, ScanSpec(views=20), "a").sinogram)
     scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", predictor())
     assert scans.differing_settings(cases) == [
         "note: a was scanned otherwise than the training cases: views 20 against 16"
     ]
-    same = predictor(simulation=ScanSettings(views=20))
+    same = predictor(simulation=ScanSpec(views=20))
     scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", same)
     assert scans.differing_settings(cases) == []
 

@@ -17,7 +17,7 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Vector
-from gdmunet.scan import Beam, ScanSettings
+from gdmunet.scan import Beam, ScanSpec
 
 # In-plane voxel sizes that differ by less are square pixels, rounded in a file's header.
 SQUARE_TOLERANCE = 1e-3
@@ -80,7 +80,7 @@ class ScanGeometry:
         return (torch.hypot(x, y) <= self.field_of_view / 2).view(self.slice_shape)
 
 
-def plan_geometry(settings: ScanSettings, shape: tuple[int, int], spacing: Vector, identifier: str) -> ScanGeometry:
+def plan_geometry(settings: ScanSpec, shape: tuple[int, int], spacing: Vector, identifier: str) -> ScanGeometry:
     """The geometry for slices of `shape` (y, x) pixels in a volume of `spacing` (z, y, x) mm.
 
     Raises
