@@ -15,7 +15,7 @@ from gdmunet.workflows.requests.declaration import Request
 
 if TYPE_CHECKING:
     from gdmunet.evaluation.scores.summary import Summary
-    from gdmunet.inference.folder import PredictedFolder
+    from gdmunet.inference.folder import PredictedCases
     from gdmunet.plans import Plans
     from gdmunet.workflows.compare import WrittenComparison
 
@@ -71,7 +71,7 @@ def train(**options: Any) -> Path:
     return _call(TrainRequest, run, options)
 
 
-def predict(**options: Any) -> PredictedFolder:
+def predict(**options: Any) -> PredictedCases:
     """Predict a folder of cases, as ``gdm_predict`` does. In memory, without files: `Predictor`.
 
     Parameters

@@ -92,7 +92,8 @@ class Geometry:
     def to_world(self, index_zyx: np.ndarray) -> np.ndarray:
         """World position (..., 3) in mm (x, y, z) of a voxel index (..., 3) in (z, y, x)."""
         scaled = np.asarray(index_zyx, dtype=np.float64)[..., ::-1] * np.asarray(self.spacing[::-1])
-        return scaled @ self.matrix.T + np.asarray(self.origin)
+        world: np.ndarray = scaled @ self.matrix.T + np.asarray(self.origin)
+        return world
 
     def difference(self, other: Geometry, tolerance: float = 1e-3) -> GridDifference | None:
         """The first property in which two grids differ, or None where they are one grid.

@@ -43,6 +43,6 @@ class PeakMemory:
 
 def _resident_mb(process: psutil.Process) -> float:
     try:
-        return process.memory_info().rss / 1e6
+        return float(process.memory_info().rss) / 1e6
     except psutil.Error:
         return 0.0  # it ended between the list and the question

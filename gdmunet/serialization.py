@@ -51,7 +51,8 @@ def from_json(kind: type[T], value: Any, path: str = "") -> T:
     GdmError
         Names the path of the first wrong key.
     """
-    return _decode(kind, value, path or kind.__name__.lower())
+    value = _decode(kind, value, path or kind.__name__.lower())
+    return typing.cast(T, value)
 
 
 def save_json(value: Any, file: Path) -> None:

@@ -1,4 +1,8 @@
-"""Predict a whole volume window by window. Knows no network: any callable on tensors will do."""
+"""Predict a whole volume window by window. Knows no network: any callable on tensors will do.
+
+Windows are taken in the order of axis 0, and rows that no later window reaches are divided by their weights: beside the
+condition and the output there is one float32 slab as thick as a window.
+"""
 
 from __future__ import annotations
 
@@ -95,10 +99,6 @@ def predict_windows(
 ) -> np.ndarray:
     """Mean of the windows' predictions, weighted by `importance_map`.
 
-    Besides `condition` it needs the output and one float32 slab as thick as a window: windows are taken in the
-    order of axis 0, the weighted sum grows in the output itself, and rows that no later window reaches are divided
-    by their weights.
-
     Parameters
     ----------
     network
@@ -116,8 +116,7 @@ def predict_windows(
 
     Returns
     -------
-    prediction
-        (z, y, x) float32.
+    (z, y, x) float32.
 
     Raises
     ------
@@ -130,26 +129,28 @@ def predict_windows(
     sums = _SlabSums(shape, importance_map(window_size), _new_output(shape, out))
     runner = _Runner(network, torch.device(options.device), options.mirror_axes, options.precision)
     used = mask if options.skip_empty else None
+    tell = progress or (lambda count: None)
     predicted = skipped = 0
     for layer in _layers(grid):
         sums.finish_before(min(layer[0], shape[0]))
         corners = list(itertools.product(layer, grid.starts[1], grid.starts[2]))
         full = [corner for corner in corners if used is None or used[_inside(corner, window_size, shape)].any()]
+        skipped += len(corners) - len(full)
         for corner in set(corners).difference(full):
             sums.add(corner, options.background_value)
-        skipped += len(corners) - len(full)
-        for first in range(0, len(full), options.batch_size):
-            batch = full[first : first + options.batch_size]
+        for batch in _batches(full, options.batch_size):
             windows = np.stack([_cut(condition, corner, window_size, padding) for corner in batch])
             for corner, prediction in zip(batch, runner(windows), strict=True):
                 sums.add(corner, prediction)
             predicted += len(batch)
-            if progress is not None:
-                progress(WindowCount(grid.count, predicted, skipped))
+            tell(WindowCount(grid.count, predicted, skipped))
     sums.finish_before(shape[0])
-    if progress is not None:
-        progress(WindowCount(grid.count, predicted, skipped))
+    tell(WindowCount(grid.count, predicted, skipped))
     return sums.output
+
+
+def _batches(corners: list[Shape], size: int) -> list[list[Shape]]:
+    return [corners[first : first + size] for first in range(0, len(corners), size)]
 
 
 class _Runner:

@@ -88,26 +88,35 @@ def drift_loss(
     options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
     _check_fit(generated, positives, options, force_average)
-    ranks = RankGroup.of(options.across_ranks)
     with _full_precision(generated.device):
         with torch.no_grad():
+            ranks = RankGroup.of(options.across_ranks)
             problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)
-            scale = _mean_distance(problem)
-            problem.distances.normalise(scale.clamp(min=LEAST_UNIT), options.mask_self)
-            unit = (scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
-            forces = [find_force(problem, temperature, options) for temperature in options.temperatures]
-            vectors = torch.stack([force.vectors for force in forces]) / unit
-            raw_force, effective = _statistics(vectors, forces, problem)
-            divisor, average = _divisor(raw_force, options, force_average)
-            direction = torch.einsum("rbgd,r->bgd", vectors, 1.0 / divisor)
+            field, forces = _find_field(problem, options, force_average)
+            unit = (field.scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
         position = (generated.float() - centre) / unit
         if options.field == "logkde":
-            loss = _log_ratio(position, direction, forces, unit / problem.distances.unit)
+            loss = _log_ratio(position, field.direction, forces, unit / problem.distances.unit)
         else:
-            loss = (position - (position + direction).detach()).square().mean((1, 2))
+            loss = (position - (position + field.direction).detach()).square().mean((1, 2))
         # Processes with more samples count for more: the mean over processes is the mean over all samples.
         loss = loss * (generated.shape[1] * ranks.size / problem.queries_in_all)
-    return loss, DriftField(direction, scale, raw_force, effective, average)
+    return loss, field
+
+
+def _find_field(
+    problem: Problem, options: DriftOptions, force_average: torch.Tensor | None
+) -> tuple[DriftField, list[Force]]:
+    """The field of all temperatures together, and the force of each."""
+    scale = _mean_distance(problem)
+    problem.distances.normalise(scale.clamp(min=LEAST_UNIT), options.mask_self)
+    forces = [find_force(problem, temperature, options) for temperature in options.temperatures]
+    dimensions = forces[0].vectors.shape[-1]
+    vectors = torch.stack([force.vectors for force in forces]) / (scale / dimensions**0.5).clamp(min=LEAST_UNIT)
+    raw_force, effective = _statistics(vectors, forces, problem)
+    divisor, average = _divisor(raw_force, options, force_average)
+    direction = torch.einsum("rbgd,r->bgd", vectors, 1.0 / divisor)
+    return DriftField(direction, scale, raw_force, effective, average), forces
 
 
 def _pose(
