@@ -102,7 +102,7 @@ def window_effects(model: Path, dataset: Path) -> tuple[list[float], list[float]
     for case in list_cases(dataset, load_descriptor(dataset), "Ts"):
         prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
         try:
-            seams.append(prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared)))
+            seams.append(prediction_seam_score(predictor, prepared, predictor.predict_network_units(prepared).array))
             target_seams.append(prediction_seam_score(predictor, prepared, prepared.target[0]))
         except GdmError as error:
             print(f"{case.identifier}: {error}")

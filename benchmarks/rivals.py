@@ -47,7 +47,9 @@ def seam_ratio(dataset: Path, model: ModelFolder, folds: list[str]) -> float | N
             if case.identifier in held_out[int(fold)].validation:
                 prepared = prepare_case(read_case(case), predictor.configuration, predictor.descriptor)
                 try:
-                    predicted = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
+                    predicted = prediction_seam_score(
+                        predictor, prepared, predictor.predict_network_units(prepared).array
+                    )
                     ratios.append(predicted / prediction_seam_score(predictor, prepared, prepared.target[0]))
                 except GdmError as error:
                     print(f"no seam score: {error}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
@@ -81,10 +82,7 @@ class Predictor:
         self.precision = self.options.precision or default_precision(self.device)
         batched = self.device.type != "cpu" or configuration.dimensions == 2
         self.batch_size = self.options.batch_size or (configuration.batch_size if batched else 1)
-        placed = [place(network, self.device) for network in networks]
-        self.networks: list[Network] = (
-            [SliceNetwork(network) for network in placed] if configuration.dimensions == 2 else placed
-        )
+        self.networks = _placed(networks, configuration.dimensions, self.device)
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -169,10 +167,6 @@ class Predictor:
         """Orientation, crop, normalisation, resampling; the target, where there is one, is left out."""
         return prepare_case(replace(volumes, target=None), self.configuration, self.descriptor)
 
-    def predict_prepared(self, prepared: PreparedCase) -> np.ndarray:
-        """Prediction (z, y, x) float32 of a prepared case on its grid, in network units."""
-        return self.predict_network_units(prepared).array
-
     def predict_network_units(
         self,
         prepared: PreparedCase,
@@ -181,7 +175,7 @@ class Predictor:
         progress: ProgressCallback | None = None,
         offset: Shape = (0, 0, 0),
     ) -> NetworkPrediction:
-        """As `predict_prepared`, with the deviation of the members and the count of windows.
+        """Predict a prepared case on its grid, in network units.
 
         `offset` shifts the grid of windows by that many voxels.
         """
@@ -220,13 +214,7 @@ class Predictor:
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
         array = restore_prediction(raw.array, mask, properties, self.configuration)
-        uncertainty = None
-        if raw.deviation is not None:
-            # A deviation is scaled, not shifted, and nothing is uncertain where the background is filled in.
-            spread = IntensityMap(0.0, float(np.finfo(np.float32).max), 0.0, properties.target_map.scale)
-            uncertainty = restore_prediction(
-                raw.deviation, mask, replace(properties, target_map=spread), replace(self.configuration, background=0.0)
-            )
+        uncertainty = _restore_deviation(raw.deviation, mask, properties, self.configuration)
         return Prediction(
             properties.identifier, array, properties.geometry, self.descriptor.target_name, uncertainty, raw.windows
         )
@@ -234,8 +222,7 @@ class Predictor:
     @property
     def parameters(self) -> int:
         """Weights of all networks that are torch modules."""
-        modules = [getattr(network, "network", network) for network in self.networks]
-        return sum(p.numel() for module in modules if isinstance(module, nn.Module) for p in module.parameters())
+        return sum(map(_weights_of, self.networks))
 
     def check_uncertainty(self, wanted: bool) -> None:
         """Refuse an uncertainty map where there is only one opinion."""
@@ -257,3 +244,24 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
+
+
+def _placed(networks: Sequence[Network], dimensions: int, device: torch.device) -> list[Network]:
+    placed = [place(network, device) for network in networks]
+    return [SliceNetwork(network) for network in placed] if dimensions == 2 else placed
+
+
+def _weights_of(network: Network) -> int:
+    module = getattr(network, "network", network)
+    return sum(p.numel() for p in module.parameters()) if isinstance(module, nn.Module) else 0
+
+
+def _restore_deviation(
+    deviation: np.ndarray | None, mask: np.ndarray, properties: CaseProperties, configuration: Configuration
+) -> np.ndarray | None:
+    """A deviation is scaled, not shifted, and nothing is uncertain where the background is filled in."""
+    if deviation is None:
+        return None
+    spread = IntensityMap(0.0, float(np.finfo(np.float32).max), 0.0, properties.target_map.scale)
+    scaled, without_background = replace(properties, target_map=spread), replace(configuration, background=0.0)
+    return restore_prediction(deviation, mask, scaled, without_background)

@@ -123,18 +123,17 @@ def predict_windows(
     GdmError
         The network gave values that are not numbers.
     """
+    mask = mask if options.skip_empty else None
     condition = condition.detach().cpu().numpy() if isinstance(condition, torch.Tensor) else condition
     shape = triple(condition.shape[1:])
     grid = plan_windows(shape, window_size, options.step_size, options.offset)
     sums = _SlabSums(shape, importance_map(window_size), _new_output(shape, out))
-    runner = _Runner(network, torch.device(options.device), options.mirror_axes, options.precision)
-    used = mask if options.skip_empty else None
-    tell = progress or (lambda count: None)
-    predicted = skipped = 0
+    runner = _Runner(network, options)
+    tell, predicted, skipped = progress or (lambda count: None), 0, 0
     for layer in _layers(grid):
         sums.finish_before(min(layer[0], shape[0]))
         corners = list(itertools.product(layer, grid.starts[1], grid.starts[2]))
-        full = [corner for corner in corners if used is None or used[_inside(corner, window_size, shape)].any()]
+        full = [corner for corner in corners if mask is None or mask[_inside(corner, window_size, shape)].any()]
         skipped += len(corners) - len(full)
         for corner in set(corners).difference(full):
             sums.add(corner, options.background_value)
@@ -156,11 +155,9 @@ def _batches(corners: list[Shape], size: int) -> list[list[Shape]]:
 class _Runner:
     """The network on a batch of windows: transfer, autocast, mean over flips."""
 
-    def __init__(
-        self, network: Network, device: torch.device, mirror_axes: tuple[int, ...], precision: Precision
-    ) -> None:
-        self.network, self.device, self.precision = network, device, precision
-        axes = [axis + 2 for axis in mirror_axes]
+    def __init__(self, network: Network, options: WindowOptions) -> None:
+        self.network, self.device, self.precision = network, torch.device(options.device), options.precision
+        axes = [axis + 2 for axis in options.mirror_axes]
         self.flips = [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:

@@ -196,7 +196,7 @@ def test_a_seed_gives_one_prediction_and_another_seed_another(head):
     drawn = {}
     for name, seed in (("one", 3), ("again", 3), ("other", 4)):
         predictor, prepared = prepared_with(head, seed=seed, sampler=SamplerSpec("euler", 3))
-        drawn[name] = predictor.predict_prepared(prepared)
+        drawn[name] = predictor.predict_network_units(prepared).array
     np.testing.assert_array_equal(drawn["one"], drawn["again"])
     inside = prepared.mask
     assert np.abs(drawn["one"] - drawn["other"])[inside].mean() > 1e-3
@@ -218,7 +218,7 @@ def test_samples_give_their_mean_and_their_deviation(head):
 def test_a_volume_smaller_than_its_window_is_drawn(head):
     small = head[6:12, 6:12, 6:12]
     predictor, prepared = prepared_with(small)
-    prediction = predictor.predict_prepared(prepared)
+    prediction = predictor.predict_network_units(prepared).array
     assert prediction.shape == prepared.mask.shape
     assert np.isfinite(prediction).all()
 
@@ -226,8 +226,8 @@ def test_a_volume_smaller_than_its_window_is_drawn(head):
 def test_flips_and_two_networks_go_through_every_step(head):
     predictor, prepared = prepared_with(head, tta=True)
     two = Predictor([real_network(0), real_network(1)], make_configuration(), make_descriptor(), sampler=FLOW)
-    assert np.isfinite(predictor.predict_prepared(prepared)).all()
-    assert np.isfinite(two.predict_prepared(prepared)).all()
+    assert np.isfinite(predictor.predict_network_units(prepared).array).all()
+    assert np.isfinite(two.predict_network_units(prepared).array).all()
 
 
 def test_one_step_models_refuse_steps_and_samples():

@@ -61,7 +61,7 @@ def test_what_does_not_exist_is_answered_with_what_does(tmp_path):
     make_model(tmp_path)
     with pytest.raises(GdmError, match=r"no trained model fits[\s\S]*-d 999 -c 3d"):
         resolve_model(tmp_path, 501)
-    with pytest.raises(GdmError, match=r"there is no trained model[\s\S]*gdm_train"):
+    with pytest.raises(GdmError, match=r"there is no trained model[\s\S]*train one"):
         resolve_model(tmp_path / "empty")
 
 

@@ -36,14 +36,14 @@ def test_windows_that_do_not_overlap_show_and_overlap_hides_them():
     scores = {}
     for step_size in (1.0, 0.25):
         predictor, prepared = prepared_with(patchy, smooth_head(), step_size=step_size)
-        scores[step_size] = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
+        scores[step_size] = prediction_seam_score(predictor, prepared, predictor.predict_network_units(prepared).array)
     assert scores[1.0] > 2
     assert scores[0.25] < 1.2
 
 
 def test_the_identity_has_no_seam_and_no_offset_difference():
     predictor, prepared = prepared_with(lambda b: b[:, :1], smooth_head())
-    score = prediction_seam_score(predictor, prepared, predictor.predict_prepared(prepared))
+    score = prediction_seam_score(predictor, prepared, predictor.predict_network_units(prepared).array)
     assert score == pytest.approx(1, abs=0.15)
     assert offset_difference(predictor, prepared) < 0.01
 
