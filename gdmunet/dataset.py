@@ -7,15 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gdmunet.dataset_names import DATASET_PATTERN, DESCRIPTOR_FILE, is_dataset
+from gdmunet.dataset_names import (
+    DATASET_PATTERN,
+    DESCRIPTOR_FILE,
+    RawFolders,
+    Split,
+    condition_name,
+    is_dataset,
+)
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
 from gdmunet.scan import ScanSpec
 from gdmunet.serialization import load_json
 from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
-
-Split = Literal["Tr", "Ts"]
 
 
 @dataclass(frozen=True)
@@ -163,19 +168,19 @@ def list_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split
         Missing channel, image without target, target without image, missing mask, duplicate identifiers,
         a wrong number of cases, or none.
     """
-    folder = Path(dataset_folder)
-    images = list_images(folder / f"images{split}", descriptor)
-    targets = _list_volumes(folder / f"targets{split}", descriptor.file_ending)
-    masks = _list_volumes(folder / f"masks{split}", descriptor.file_ending) if descriptor.mask else {}
+    folders = RawFolders(Path(dataset_folder), split)
+    images = list_images(folders.images, descriptor)
+    targets = _list_volumes(folders.targets, descriptor.file_ending)
+    masks = _list_volumes(folders.masks, descriptor.file_ending) if descriptor.mask else {}
     if split == "Tr" or targets:
-        _check_partners(images, targets, "target", folder / f"targets{split}")
+        _check_partners(images, targets, "target", folders.targets)
     if descriptor.mask and (split == "Tr" or masks):
-        _check_partners(images, masks, "mask", folder / f"masks{split}")
+        _check_partners(images, masks, "mask", folders.masks)
     if split == "Tr" and len(images) != descriptor.numTraining:
         raise GdmError(
             f"the number of training cases is not what {DESCRIPTOR_FILE} says",
-            file=folder / DESCRIPTOR_FILE,
-            found=f"{counted(images, 'case')} in imagesTr",
+            file=folders.dataset / DESCRIPTOR_FILE,
+            found=f"{counted(images, 'case')} in {folders.images.name}",
             expected=f"numTraining {descriptor.numTraining}",
             remedy="correct numTraining, or add the missing files",
         )
@@ -203,7 +208,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
                 case=stem,
                 file=path,
                 found=path.name,
-                expected=f"{stem}_0000{ending}",
+                expected=f"{condition_name(stem)}{ending}",
                 remedy="rename it, or build a new data set from the folder",
             )
         found.setdefault(match[1], {})[int(match[2])] = path
@@ -218,7 +223,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
     channels = range(len(descriptor.channels))
     for name, by_channel in found.items():
         if sorted(by_channel) != list(channels):
-            missing = [f"{name}_{i:04d}{ending}" for i in channels if i not in by_channel]
+            missing = [f"{condition_name(name, i)}{ending}" for i in channels if i not in by_channel]
             raise GdmError(
                 "missing channel" if missing else f"more channels than {DESCRIPTOR_FILE} names",
                 case=name,
@@ -279,7 +284,7 @@ def _check_partners(images: dict[str, tuple[Path, ...]], partners: dict[str, Pat
                 case=name,
                 file=paths[0],
                 found=f"no file for it in {folder}",
-                expected=f"{name}{paths[0].name.removeprefix(name + '_0000')}",
+                expected=f"{name}{paths[0].name.removeprefix(condition_name(name))}",
                 remedy=f"add the {kind}, or remove the image",
             )
     for name, path in partners.items():
@@ -289,6 +294,6 @@ def _check_partners(images: dict[str, tuple[Path, ...]], partners: dict[str, Pat
                 case=name,
                 file=path,
                 found="no condition file for it",
-                expected=f"{name}_0000{path.name.removeprefix(name)}",
+                expected=f"{condition_name(name)}{path.name.removeprefix(name)}",
                 remedy=f"add the image, or remove the {kind}",
             )

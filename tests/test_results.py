@@ -39,6 +39,7 @@ OWNERS = {
     r"prediction_cost\.json": "workflows/measured_prediction.py",
     r"demo_summary\.json": "cli/demo_run.py",
     r"derived_masks": "preprocessing/mask_folders.py",
+    r"^masks$|^(images|targets|masks)T[rs]": "dataset_names.py",
 }
 # The names in a model folder of nnU-Net are nnU-Net's own.
 FOREIGN = "encoders/nnunet.py"

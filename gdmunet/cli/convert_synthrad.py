@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet.cli.flags import command
+from gdmunet.dataset_names import RawFolders
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.datasets import ConvertSynthradRequest
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
@@ -21,4 +22,4 @@ def main(request: ConvertSynthradRequest, folders: Folders) -> PlanAndPreprocess
     print(f"wrote {result.folder}")
     if result.training:
         return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
-    return PredictRequest(input=result.folder / "imagesTs", output=Path("PREDICTIONS"))
+    return PredictRequest(input=RawFolders(result.folder, "Ts").images, output=Path("PREDICTIONS"))

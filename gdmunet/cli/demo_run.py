@@ -14,7 +14,8 @@ from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
 from gdmunet.cli.arguments import Main
 from gdmunet.conversion.demo_data import make_sparse_view_demo
 from gdmunet.conversion.phantoms import make_phantom_demo
-from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.dataset_names import RawFolders, Split
 from gdmunet.errors import SIGNALLED, CommandLine, GdmError, Stopped
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.references import ReferenceCase, score_references
@@ -185,7 +186,7 @@ def run_demo(request: DemoRequest) -> DemoSummary:
 
 
 def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) -> list[DemoStep]:
-    number, predictions, masks = str(task.number), out / "predictions", dataset_folder / "masksTs"
+    number, predictions, held_out = str(task.number), out / "predictions", RawFolders(dataset_folder, "Ts")
     return [
         DemoStep(
             "fingerprint, plan and preprocess",
@@ -211,12 +212,12 @@ def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) 
         DemoStep(
             "predict the held-out cases",
             predict.main,
-            PredictRequest(input=dataset_folder / "imagesTs", output=predictions, checkpoint="final", mask=masks),
+            PredictRequest(input=held_out.images, output=predictions, checkpoint="final", mask=held_out.masks),
         ),
         DemoStep(
             "evaluate",
             evaluate.main,
-            EvaluateRequest(reference=dataset_folder / "targetsTs", prediction=predictions, mask=masks, dataset=number),
+            EvaluateRequest(reference=held_out.targets, prediction=predictions, mask=held_out.masks, dataset=number),
         ),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet.cli.flags import command
+from gdmunet.dataset_names import split_of
 from gdmunet.paths import Folders
 from gdmunet.quantities import counted
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
@@ -19,7 +20,6 @@ def main(request: PredictRequest, folders: Folders) -> EvaluateRequest:
     done = predict(request, folders)
     there = f", {len(done.skipped)} were there already" if done.skipped else ""
     print(f"predicted {counted(done.predicted, 'case')} into {request.output}{there}")
-    targets = request.input.with_name("targetsTs")
-    known = request.input.name == "imagesTs" and targets.is_dir()
-    reference = targets if known else Path("REFERENCE_FOLDER")
+    split = split_of(request.input)
+    reference = split.targets if split and split.targets.is_dir() else Path("REFERENCE_FOLDER")
     return EvaluateRequest(reference=reference, prediction=request.output, mask=request.mask)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet.cli.flags import command
+from gdmunet.dataset_names import RawFolders
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.training import TrainRequest
@@ -17,7 +18,7 @@ def main(request: TrainRequest, folders: Folders) -> PredictRequest:
 
     model = train(request, folders)
     print(f"model: {model}")
-    images = folders.raw / model.parent.name / "imagesTs"
+    images = RawFolders(folders.raw / model.parent.name, "Ts").images
     return PredictRequest(
         input=images if images.is_dir() else Path("INPUT_FOLDER"), output=Path("predictions"), model=model
     )

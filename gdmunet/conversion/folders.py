@@ -13,8 +13,8 @@ from typing import Literal
 from gdmunet.atomic import make_folder, writing_error
 from gdmunet.conversion.case_files import CaseFiles, SourceFolders, collect_cases, common_ending
 from gdmunet.conversion.held_out import SplitOptions, choose_test
-from gdmunet.dataset import DatasetDescriptor, Split, list_cases
-from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
+from gdmunet.dataset import DatasetDescriptor, list_cases
+from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.progress import track
 from gdmunet.serialization import save_json
@@ -106,11 +106,11 @@ def build_dataset(
     building = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
     try:
         for case in track(f"building {destination.name}", list(cases), show_progress):
-            _lay_out(case, building, "Ts" if case.identifier in held_out else "Tr", descriptor.file_ending, transfer)
+            folders = RawFolders(building, "Ts" if case.identifier in held_out else "Tr")
+            _lay_out(case, folders, descriptor.file_ending, transfer)
         save_json(descriptor, building / DESCRIPTOR_FILE)
-        splits: tuple[Split, ...] = ("Tr", "Ts")
-        for split in splits:
-            if (building / f"images{split}").is_dir():
+        for split in SPLITS:
+            if RawFolders(building, split).images.is_dir():
                 list_cases(building, descriptor, split)
         building.rename(destination)
     except OSError as error:
@@ -143,13 +143,13 @@ def free_folder(raw_folder: Path, number: int, name: str) -> Path:
     return folder
 
 
-def _lay_out(case: CaseFiles, folder: Path, split: str, ending: str, transfer: Transfer) -> None:
+def _lay_out(case: CaseFiles, folders: RawFolders, ending: str, transfer: Transfer) -> None:
     for channel, path in enumerate(case.conditions):
-        _transfer(path, folder / f"images{split}" / f"{case.identifier}_{channel:04d}{ending}", case, transfer)
+        _transfer(path, folders.image(case.identifier, ending, channel), case, transfer)
     if case.target:
-        _transfer(case.target, folder / f"targets{split}" / f"{case.identifier}{ending}", case, transfer)
+        _transfer(case.target, folders.target(case.identifier, ending), case, transfer)
     if case.mask:
-        _transfer(case.mask, folder / f"masks{split}" / f"{case.identifier}{ending}", case, transfer)
+        _transfer(case.mask, folders.mask(case.identifier, ending), case, transfer)
 
 
 def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transfer) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, zoom
 
 from gdmunet.dataset import DatasetDescriptor
-from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.dataset_names import DESCRIPTOR_FILE, RawFolders
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.hounsfield import HU_RANGE
@@ -26,6 +26,7 @@ Contrast = Literal["T1", "T2", "PD"]
 Triple = np.ndarray | tuple[float, float, float]
 # A phantom fills a cube of this side, whatever its number of voxels.
 FIELD_OF_VIEW_MM = 180.0
+_ENDING = ".nii.gz"
 
 
 @dataclass(frozen=True)
@@ -100,10 +101,10 @@ def make_phantom_demo(
     held_out = range(3, cases, 4)
     for index in track("phantoms", list(range(cases)), show_progress):
         phantom, name = make_phantom(seed + index, size), f"head_{index:03d}"
-        split = "Ts" if index in held_out else "Tr"
-        write_volume(folder / f"images{split}" / f"{name}_0000.nii.gz", phantom.mr, geometry)
-        write_volume(folder / f"targets{split}" / f"{name}.nii.gz", phantom.ct, geometry)
-        write_volume(folder / f"masks{split}" / f"{name}.nii.gz", phantom.mask, geometry)
+        folders = RawFolders(folder, "Ts" if index in held_out else "Tr")
+        write_volume(folders.image(name, _ENDING), phantom.mr, geometry)
+        write_volume(folders.target(name, _ENDING), phantom.ct, geometry)
+        write_volume(folders.mask(name, _ENDING), phantom.mask, geometry)
     save_json(_descriptor(cases - len(held_out), size, seed), folder / DESCRIPTOR_FILE)
     return folder
 
@@ -112,7 +113,7 @@ def _descriptor(training: int, size: int, seed: int) -> DatasetDescriptor:
     return DatasetDescriptor(
         channel_names={"0": "T1"},
         target_name="CT",
-        file_ending=".nii.gz",
+        file_ending=_ENDING,
         numTraining=training,
         name="DemoPhantoms",
         mask=True,

@@ -11,8 +11,8 @@ from skimage.morphology import convex_hull_image
 
 from gdmunet.conversion.folders import named_folder
 from gdmunet.conversion.held_out import SplitOptions, choose_test
-from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
-from gdmunet.dataset_names import DESCRIPTOR_FILE, dataset_name
+from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE, RawFolders, Split, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
@@ -28,7 +28,6 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 from gdmunet.workers import run_in_workers
 
 VOLUME_ENDING = ".nii.gz"
-SINOGRAMS = "sinograms"
 CUT_SHARE = 0.05
 """A patient is cut where more of the slices' edge than this is body."""
 
@@ -195,15 +194,16 @@ def _make_case(
 ) -> tuple[bool, float]:
     """Make one case; whether it had to be made, and `edge_share` of its mask."""
     ct = stored_ct(read_volume(source, identifier))
+    folders = RawFolders(folder, split)
     case = Case(
         identifier,
-        (folder / f"images{split}" / f"{identifier}_0000{VOLUME_ENDING}",),
-        folder / f"targets{split}" / f"{identifier}{VOLUME_ENDING}",
-        folder / f"masks{split}" / f"{identifier}{VOLUME_ENDING}",
+        (folders.image(identifier, VOLUME_ENDING),),
+        folders.target(identifier, VOLUME_ENDING),
+        folders.mask(identifier, VOLUME_ENDING),
     )
     assert case.target is not None
     assert case.mask is not None
-    sinogram = folder / f"{SINOGRAMS}{split}" / f"{identifier}{ENDING}"
+    sinogram = folders.sinograms / f"{identifier}{ENDING}"
     if _is_finished(case, ct, sinogram if options.save_sinograms else None):
         return False, edge_share(read_mask(case.mask, identifier))
     scan = simulate_scan(ct, settings, identifier, options.device)

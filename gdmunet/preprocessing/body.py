@@ -70,7 +70,7 @@ def derive_body_mask(conditions: np.ndarray, modalities: tuple[str, ...], spacin
             "no body can be found in the condition",
             found=f"no piece of tissue in {', '.join(modalities)} thicker than {2 * EROSION:g} mm",
             expected="a body",
-            remedy=f'check the intensities (CT in HU), or give masks: masksTr/ and "mask": true in {DESCRIPTOR_FILE}',
+            remedy=f'check the intensities (CT in HU), or give body masks and "mask": true in {DESCRIPTOR_FILE}',
         )
     return mask
 

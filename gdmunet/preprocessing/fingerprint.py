@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.dataset import Case, DatasetDescriptor, Split, list_cases, load_descriptor
+from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
+from gdmunet.dataset_names import SPLITS, RawFolders, Split
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
@@ -129,7 +130,7 @@ def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processe
     """
     problems: list[GdmError] = []
     cases: list[Case] = []
-    splits: tuple[Split, ...] = ("Tr", "Ts") if (dataset_folder / "imagesTs").is_dir() else ("Tr",)
+    splits: tuple[Split, ...] = SPLITS if RawFolders(dataset_folder, "Ts").images.is_dir() else ("Tr",)
     for split in splits:
         try:
             cases += list_cases(dataset_folder, descriptor, split)

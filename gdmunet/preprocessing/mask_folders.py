@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.dataset_names import RawFolders
 
 DERIVED_MASKS = "derived_masks"
 
 
 def given_masks(dataset_folder: Path, descriptor: DatasetDescriptor) -> Path | None:
     """The masks that the user gave; None where a body is derived from the condition."""
-    return Path(dataset_folder) / "masksTr" if descriptor.mask else None
+    return RawFolders(Path(dataset_folder)).masks if descriptor.mask else None
 
 
 def scored_masks(dataset_folder: Path, preprocessed_folder: Path, descriptor: DatasetDescriptor) -> Path:

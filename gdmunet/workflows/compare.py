@@ -9,6 +9,7 @@ from pathlib import Path
 from gdmunet import commands
 from gdmunet.checkpoint import load_weights
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
+from gdmunet.dataset_names import RawFolders
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, row_from_summary
@@ -220,7 +221,7 @@ class _Run:
         folder = self.output / label
         masks = scored_masks(self.raw, self.folders.preprocessed / self.plans.dataset_name, self.descriptor)
         summary = evaluate_folders(
-            EvaluationFolders(self.raw / "targetsTr", folder, masks),
+            EvaluationFolders(RawFolders(self.raw).targets, folder, masks),
             EvaluationOptions(
                 descriptor=self.descriptor,
                 identifiers={case for fold in self.request.folds for case in self.plans.fold(fold).validation},

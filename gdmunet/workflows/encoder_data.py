@@ -98,5 +98,9 @@ class TargetWindows:
 
 def _target(case: StoredCase, name: str) -> np.ndarray:
     if case.target is None:
-        raise GdmError("the case has no target", case=name, remedy="add it to targetsTr, then prepare the cases again")
+        raise GdmError(
+            "the case has no target",
+            case=name,
+            remedy="add it to the raw data, then prepare the cases again",
+        )
     return case.target  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
-from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.dataset_names import DESCRIPTOR_FILE, condition_name, split_of
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.results import load_comparison
 from gdmunet.evaluation.report.cases import CasePaths
@@ -154,8 +154,9 @@ def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFold
         masks = None
     dataset = references.resolve().parent
     descriptor = load_descriptor(dataset) if (dataset / DESCRIPTOR_FILE).is_file() else None
-    conditions = folders.conditions or dataset / references.resolve().name.replace("targets", "images")
-    if not conditions.is_dir() or conditions == references.resolve():
+    split = split_of(references.resolve())
+    conditions = folders.conditions or (split.images if split else None)
+    if conditions is None or not conditions.is_dir() or conditions == references.resolve():
         notes.append("The conditions were not found: name their folder with --input.")
         return _DataFolders(references, masks, None, descriptor, tuple(notes))
     return _DataFolders(references, masks, conditions, descriptor, tuple(notes))
@@ -172,7 +173,7 @@ def _list_files(
     return tuple(
         CasePaths(
             name,
-            conditions.get(f"{name}_{channel:04d}", conditions.get(name)),
+            conditions.get(condition_name(name, channel), conditions.get(name)),
             targets.get(name),
             masks.get(name),
             {label: files[name] for label, files in predictions.items() if name in files},

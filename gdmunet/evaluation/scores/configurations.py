@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gdmunet.atomic import write_text
 from gdmunet.dataset import find_dataset, load_descriptor
-from gdmunet.dataset_names import dataset_number
+from gdmunet.dataset_names import RawFolders, dataset_number
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSpec, save_summary
@@ -224,7 +224,7 @@ def _score_average(
     masks = given_masks(raw, descriptor) or Path(settings.mask_folder or "")
     value_range = settings.value_range
     summary = evaluate_folders(
-        EvaluationFolders(raw / "targetsTr", folder, masks if settings.mask == "given" else None),
+        EvaluationFolders(RawFolders(raw).targets, folder, masks if settings.mask == "given" else None),
         EvaluationOptions(
             descriptor=descriptor,
             range_name=settings.range if settings.range in ("2023", "2025") else None,

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from gdmunet.dataset import Case
+from gdmunet.dataset_names import condition_name
 from gdmunet.dicom.reading import read_series
 from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
@@ -173,7 +174,7 @@ def _name_of(source: VolumeInput) -> str:
     if not isinstance(source, str | Path):
         return "volume"
     path = Path(source).resolve()
-    return path.name.removesuffix(ending_of(path) or "").removesuffix("_0000")
+    return path.name.removesuffix(ending_of(path) or "").removesuffix(condition_name(""))
 
 
 def _not_a_volume(name: str, found: str) -> GdmError:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from gdmunet.dataset import Case
-from gdmunet.dataset_names import DESCRIPTOR_FILE
+from gdmunet.dataset_names import DESCRIPTOR_FILE, condition_name
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, read_case, read_volume, write_volume
 from gdmunet.inference.cases.consistency import (
@@ -87,7 +87,9 @@ class ScanCases(CaseSource):
         """The scans of the folder; their conditions are not there before `prepare`."""
         assert self.input_folder is not None
         self._inputs = _list_inputs(self.input_folder, (ENDING,) if self._kind == "sinogram" else FILE_ENDINGS)
-        conditions = {name: (self._output / CONDITIONS / f"{name}_0000{self._ending}",) for name in self._inputs}
+        conditions = {
+            name: (self._output / CONDITIONS / f"{condition_name(name)}{self._ending}",) for name in self._inputs
+        }
         return with_masks(conditions, self.mask_folder, self._ending)
 
     def prepare(self, cases: Sequence[Case], options: PredictionOptions) -> None:

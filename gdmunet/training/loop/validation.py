@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.dataset_names import RawFolders
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
@@ -71,7 +72,7 @@ def validate_fold(
     given = ListedCases(cases, given_masks(raw, descriptor))
     predict_cases(given, output, predictor, PredictionOptions(show_progress=show_progress))
     summary = evaluate_folders(
-        EvaluationFolders(raw / "targetsTr", output, masks),
+        EvaluationFolders(RawFolders(raw).targets, output, masks),
         EvaluationOptions(
             descriptor=descriptor, identifiers=chosen, checkpoint=checkpoint, show_progress=show_progress
         ),
