@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument(
         "--judge",
-        default=f"tests/encoders/deepbet_encoder.py:factory@{deepbet_weights()}",
+        default=f"tests/samples/deepbet_encoder.py:factory@{deepbet_weights()}",
         help="encoder of the distances that no arm trains with, as SPEC or SPEC@FILE; default: deepbet's "
         "(pip install --no-deps deepbet==1.0.2)",
     )

@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
-    parser.add_argument("--judge", default=f"tests/encoders/deepbet_encoder.py:factory@{ablation.deepbet_weights()}")
+    parser.add_argument("--judge", default=f"tests/samples/deepbet_encoder.py:factory@{ablation.deepbet_weights()}")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     work = arguments.work.resolve()

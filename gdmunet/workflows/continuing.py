@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 from gdmunet.errors import COMMAND, CommandLine, GdmError
 from gdmunet.paths import Folders
@@ -51,15 +52,14 @@ def _runs(request: TrainRequest, data: FoldData, folders: Folders) -> Iterator[t
             stopped = fold.resume.is_file() and not fold.checkpoint("final").is_file()
             if stopped and (spelled := _spelled(request, model, fold)) is not None:
                 trainer, settings = spelled
-                run = TrainRequest(
-                    dataset=request.dataset,
-                    configuration=request.configuration,
+                run = replace(
+                    request,
                     fold=fold.fold,
                     trainer=trainer,
-                    plans=request.plans,
+                    epochs=None,
+                    iterations=None,
                     settings=settings,
-                    continue_training=True,
-                    device=request.device,
+                    pretrained_weights=None,
                 )
                 yield fold.fold, with_folders(command_line(run), folders)
 

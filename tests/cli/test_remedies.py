@@ -197,10 +197,12 @@ def test_a_stopped_training_is_continued(work):
     work.fold().checkpoint("final").unlink()
     error = run(work.train())
     assert "trained already" in error.problem
-    assert error.command.words[-7] == "--c"
+    assert "--c" in error.command.words
     other = run(work.train("--c", "--set", "learning_rate=0.5"))
     assert "nothing to continue in a run with these settings" in other.problem
-    assert set(other.command.words) == set(error.command.words)
+    # Settings are spelled one by one, as the folder's name has them; every other flag is the user's own.
+    same = set(error.command.words) - {"--iterations", "1"} | {"iterations=1"}
+    assert set(other.command.words) == same
     assert run(other.command) is None
 
 
