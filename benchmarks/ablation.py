@@ -150,7 +150,7 @@ def run_arm(work: Path, seed: int, name: str, pretraining: int, iterations: int,
     return f"{name}, seed {seed}: MAE {row['mae']:.1f} HU, judge {row['frechet']:.4f}, detail {row['detail']:.2f}"
 
 
-def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volume) -> dict[str, float]:  # noqa: ANN001
+def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volume) -> dict[str, float]:
     """Means over the held-out regions; distances in encoders that no arm was trained with, and in the arms' own.
 
     `change` is applied to every predicted volume.

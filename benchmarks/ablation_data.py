@@ -63,7 +63,7 @@ def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
     save_json(DatasetDescriptor({"0": "CT"}, "CT", ".nii.gz", 3, "Ablation", True), folder / "dataset.json")
 
 
-def folders_of(work: Path):  # noqa: ANN201
+def folders_of(work: Path):
     from gdmunet.paths import Folders
 
     return Folders(work / "gdm_raw", work / "gdm_preprocessed", work / "gdm_results", work / "encoders")

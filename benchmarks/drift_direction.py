@@ -90,7 +90,7 @@ def directions(work: Path, seed: int, settings: dict[str, str], batches: int) ->
     return np.array(rows)
 
 
-def sharpened(amount: float):  # noqa: ANN201
+def sharpened(amount: float):
     """Wrap a predictor's volumes: prediction + amount * (prediction - its blur)."""
     from scipy import ndimage
 

@@ -15,6 +15,7 @@ side that training never saw. Seconds are processor time of the training.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from torch import nn
 from gdmunet.training.drift.loss import drift_loss
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 GENERATED, POSITIVES, HELD_OUT = 128, 128, 1500
 PAPER_FLOOR = 1e-6  # the authors'; rows that say nothing of the floor have it
@@ -98,7 +99,7 @@ class Generator(nn.Module):
         self.conditions, self.spread, self.answers = target.conditions, spread, target.answers
         sizes = (4 + target.conditions, width, width, width, target.answers)
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (before, after) in enumerate(itertools.pairwise(sizes)):
             layers += [nn.Linear(before, after)] + [nn.SiLU()] * (i < len(sizes) - 2)
         self.layers = nn.Sequential(*layers)
 

@@ -97,7 +97,7 @@ def simulate_seconds(ct: Path) -> float:
         return time.monotonic() - started
 
 
-def alone(function, *arguments):  # noqa: ANN001, ANN002, ANN201
+def alone(function, *arguments):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 

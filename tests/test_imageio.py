@@ -93,7 +93,7 @@ def test_a_truncated_file_is_an_error(tmp_path, ending):
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".nrrd"])
 def test_an_unreadable_file_is_an_error(tmp_path, ending, content):
     (tmp_path / f"a{ending}").write_bytes(content)
-    with pytest.raises(GdmError, match="cannot be read|damaged") as caught:
+    with pytest.raises(GdmError, match=r"cannot be read|damaged") as caught:
         read_volume(tmp_path / f"a{ending}", "head")
     check_error(caught)
 

@@ -111,7 +111,7 @@ def test_numbers_without_a_json_form_are_refused_both_ways(value, tmp_path):
 
 def test_a_key_given_twice_is_an_error(tmp_path):
     (tmp_path / "a.json").write_text('{"name": "x", "name": "y"}')
-    with pytest.raises(GdmError, match="name.*twice"):
+    with pytest.raises(GdmError, match=r"name.*twice"):
         read_json(tmp_path / "a.json")
 
 

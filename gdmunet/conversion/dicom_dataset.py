@@ -195,7 +195,7 @@ def _groups(names: Sequence[str], patients: Sequence[str]) -> Groups:
     """Cases of one patient ID as one patient; nothing where no two cases share an ID, or all do (a placeholder)."""
     known = sorted({patient for patient in patients if patient})
     shared = len(known) < sum(1 for patient in patients if patient)
-    if not shared or len(known) == 1 and all(patients):
+    if not shared or (len(known) == 1 and all(patients)):
         return {}
     labels = {patient: f"patient_{index:03d}" for index, patient in enumerate(known, start=1)}
     return {name: {"patient": labels.get(patient, name)} for name, patient in zip(names, patients, strict=True)}

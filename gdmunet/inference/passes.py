@@ -40,7 +40,7 @@ class Passes:
         self, network: Network, draw: int = 0, progress: ProgressCallback | None = None
     ) -> tuple[np.ndarray, WindowCount]:
         """One draw (z, y, x) float32 of a network in network units; the windows of all its passes are counted."""
-        finished = current = WindowCount(0, 0, 0)
+        finished = current = WindowCount()
         prepared, padding = self.prepared, border_values(self.prepared.properties)
 
         def note(count: WindowCount) -> None:

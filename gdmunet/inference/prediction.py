@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -47,4 +47,4 @@ class Prediction:
     geometry: Geometry
     modality: str
     uncertainty: np.ndarray | None = None
-    windows: WindowCount = WindowCount(0, 0, 0)
+    windows: WindowCount = field(default_factory=WindowCount)

@@ -188,7 +188,7 @@ class Predictor:
         if len(members) * self.options.samples == 1:
             array, count = run(members[0], 0, progress)
             return NetworkPrediction(array, None, count)
-        moments, total = RunningMoments(), WindowCount(0, 0, 0)
+        moments, total = RunningMoments(), WindowCount()
         for draw in range(self.options.samples):
             for member in members:
                 array, count = run(member, draw, progress)

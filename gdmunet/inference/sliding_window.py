@@ -31,9 +31,9 @@ _LAYER_THICKNESS = 16
 class WindowCount:
     """How far a volume is: all windows, those that went through the network, those without body (filled)."""
 
-    total: int
-    predicted: int
-    skipped: int
+    total: int = 0
+    predicted: int = 0
+    skipped: int = 0
 
     def __add__(self, other: WindowCount) -> WindowCount:
         return WindowCount(self.total + other.total, self.predicted + other.predicted, self.skipped + other.skipped)

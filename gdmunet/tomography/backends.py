@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -131,7 +132,7 @@ class SkimageBackend(_SquareBackend):
 class AstraBackend(_SquareBackend):
     """The ASTRA toolbox (GPL-3) on the CPU, with its linear projector."""
 
-    _FILTERS = {"ramp": "ram-lak", "shepp-logan": "shepp-logan", "hann": "hann"}
+    _FILTERS: Mapping[str, str] = {"ramp": "ram-lak", "shepp-logan": "shepp-logan", "hann": "hann"}
 
     def __init__(self, geometry: ScanGeometry, filter_name: FilterName) -> None:
         super().__init__(geometry, filter_name)

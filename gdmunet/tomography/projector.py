@@ -148,11 +148,11 @@ class _Linear(torch.autograd.Function):
     """A linear map whose gradient is its adjoint."""
 
     @staticmethod
-    def forward(context, values, forward, adjoint):  # type: ignore[no-untyped-def]  # noqa: D102
+    def forward(context, values, forward, adjoint):  # type: ignore[no-untyped-def]
         context.maps = forward, adjoint
         return forward(values)
 
     @staticmethod
-    def backward(context, gradient):  # type: ignore[no-untyped-def]  # noqa: D102
+    def backward(context, gradient):  # type: ignore[no-untyped-def]
         forward, adjoint = context.maps
         return _linear(gradient, adjoint, forward), None, None

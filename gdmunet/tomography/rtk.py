@@ -74,7 +74,7 @@ class RtkBackend:
         found = self.itk.array_from_image(fdk.GetOutput()).transpose(1, 0, 2)
         return torch.from_numpy(np.ascontiguousarray(found)) * self.geometry.inside()
 
-    def _volume(self, array: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _volume(self, array: np.ndarray):  # type: ignore[no-untyped-def]
         """An array (z, y, x) as an ITK image, whose (x, y, z) are its (x, z, y), about the rotation axis."""
         height, width = self.geometry.slice_shape
         pixel = self.geometry.pixel
@@ -84,7 +84,7 @@ class RtkBackend:
         image.SetOrigin([-(width // 2) * pixel, -middle, -(height // 2) * pixel])
         return image
 
-    def _stack(self, array: np.ndarray):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _stack(self, array: np.ndarray):  # type: ignore[no-untyped-def]
         """(views, rows, bins) as an ITK image of projections."""
         image = self.itk.image_from_array(np.ascontiguousarray(array, np.float32))
         bin_size, row_size = MAGNIFICATION * self.geometry.bin_size, MAGNIFICATION * self.slice_spacing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ class ItkFormat(VolumeFormat):
     """What ITK reads and writes."""
 
     endings = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
-    companions = {".mhd": (".raw", ".zraw")}
+    companions: Mapping[str, tuple[str, ...]] = {".mhd": (".raw", ".zraw")}
 
     def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
         """Read a file that holds one three-dimensional volume of one value per voxel."""

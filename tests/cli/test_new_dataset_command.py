@@ -20,7 +20,8 @@ def folders(tmp_path):
 
 
 def words(folders, *more):
-    return ["-d", "5", "--name", "Heads", "-i", f"{folders}/mr", "-t", f"{folders}/ct", "--channel", "MR"] + [
+    return [
+        "-d", "5", "--name", "Heads", "-i", f"{folders}/mr", "-t", f"{folders}/ct", "--channel", "MR",
         "--target", "CT", "--image-suffix", "_mr", "--target_suffix", "_ct", "--raw", f"{folders}/raw", *more,
     ]  # fmt: skip
 

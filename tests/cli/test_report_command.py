@@ -1,7 +1,7 @@
 from pathlib import Path
 
 import pytest
-from report_samples import make_evaluation  # noqa: E402
+from report_samples import make_evaluation
 
 from gdmunet.cli.flags import parser_of
 from gdmunet.cli.report import main

@@ -127,7 +127,7 @@ def test_a_named_encoder_is_fetched(hub, ct_units, tmp_path):
 def test_a_named_encoder_without_network_is_an_error_with_the_command(hub, ct_units, tmp_path):
     with pytest.raises(GdmError, match="gdm_download_encoder ct-fm"):
         choose(hub, ct_units, tmp_path, "ct-fm", allow_download=False)
-    with pytest.raises(GdmError, match="curl -L -o model.safetensors"):
+    with pytest.raises(GdmError, match=r"curl -L -o model\.safetensors"):
         choose(hub, ct_units, tmp_path, "ct-fm")
 
 

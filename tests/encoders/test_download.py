@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_network(hub, tmp_p
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
-    with pytest.raises(GdmError, match="cannot write model.ckpt: No space left") as caught:
+    with pytest.raises(GdmError, match=r"cannot write model\.ckpt: No space left") as caught:
         fetch(hub, tmp_path)
     assert "GDM_ENCODERS" in str(caught.value)
 

@@ -57,7 +57,7 @@ def test_the_exported_encoder_is_calibrated_and_plain(tmp_path):
 def test_other_settings_are_refused_in_the_same_folder(tmp_path):
     Pretraining(SETTINGS, source, tmp_path).run(stop=lambda: True)
     other = PretrainingOptions(**{**SETTINGS.__dict__, "temperature": 0.2})
-    with pytest.raises(GdmError, match="temperature was 0.1"):
+    with pytest.raises(GdmError, match=r"temperature was 0\.1"):
         Pretraining(other, source, tmp_path).run()
 
 

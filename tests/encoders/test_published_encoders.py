@@ -74,7 +74,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused(family, ct_units, tmp_path):
 @pytest.mark.parametrize("family", ["ct-fm", "medvae-4x-3d", "medicalnet-10"])
 def test_the_weights_of_another_encoder_are_refused(family, ct_units, tmp_path):
     file = write_published("nnssl", tmp_path, narrow=True)
-    with pytest.raises(GdmError, match="does not hold this encoder|lacks"):
+    with pytest.raises(GdmError, match=r"does not hold this encoder|lacks"):
         choose_encoder(family, ct_units, 3, EncoderOptions(tmp_path, file))
 
 
@@ -83,7 +83,7 @@ def test_weights_of_another_size_are_refused(ct_units, tmp_path):
     weights = read_weights(file)
     weights["layer2.0.conv1.weight"] = torch.zeros(128, 32, 3, 3, 3)
     torch.save(weights, file)
-    with pytest.raises(GdmError, match="layer2.0.conv1.weight does not have the shape"):
+    with pytest.raises(GdmError, match=r"layer2\.0\.conv1\.weight does not have the shape"):
         choose_encoder("medicalnet-10", ct_units, 3, EncoderOptions(tmp_path, file))
 
 

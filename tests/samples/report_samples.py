@@ -19,7 +19,7 @@ GRID = Geometry(SHAPE, (3.0, 1.0, 1.5), (5.0, 6.0, 7.0))
 # A name that would end an element, a script or an attribute of a page that forgets to escape it.
 EVIL = "<img src=x onerror=alert(1)>'\"&<"
 # The same danger in a file's name, where a slash cannot stand.
-EVIL_CASE = "case_</script>".replace("/", "∕") + "<b>&'x'"
+EVIL_CASE = "case_</script>".replace("/", "\N{DIVISION SLASH}") + "<b>&'x'"
 
 
 def make_volumes(root: Path, names: dict[str, float]) -> Path:
@@ -69,7 +69,7 @@ def make_training(root: Path, epochs: int = 5) -> Path:
 
 def make_comparison(root: Path, names: dict[str, float]) -> Path:
     """A comparison of two trainers, of which the second is better, and a failed one."""
-    predictions, summary = make_evaluation(root, names)
+    _, summary = make_evaluation(root, names)
     other = root / "other"
     raw = root / "Dataset501_Sample"
     for name, error in names.items():

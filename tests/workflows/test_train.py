@@ -32,7 +32,7 @@ def request(**changes) -> TrainRequest:
 @pytest.fixture
 def folders(toy):
     """The toy data set, raw files as well, which whole-volume validation reads."""
-    plans, folders = toy
+    _, folders = toy
     raw = folders.raw / DATASET
     for seed in range(4):
         volumes = toy_volumes(f"case_{seed}", seed)

@@ -111,8 +111,7 @@ class BestConfiguration:
         unit = self.settings.target_unit
         metrics = [m for m in METRICS.values() if m.main and any(m.name in c.mean for c in self.candidates)]
         rows = [["model", *(metric.head(unit) for metric in metrics)]]
-        for candidate in self.candidates:
-            rows.append([candidate.name, *(metric.text(candidate.mean.get(metric.name), unit) for metric in metrics)])
+        rows += [[c.name, *(metric.text(c.mean.get(metric.name), unit) for metric in metrics)] for c in self.candidates]
         lines = [
             f"{self.dataset}: {counted(self.cases, 'validation case')}; {self.settings.describe()}",
             *aligned(rows),

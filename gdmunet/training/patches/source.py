@@ -102,14 +102,14 @@ class PatchSource:
 @contextlib.contextmanager
 def _random_state(seed: int) -> Iterator[None]:
     """Give batchgenerators, which draws from both global random states, states of its own."""
-    before, numpy_before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    before, numpy_before = random.getstate(), np.random.get_state()
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     try:
         yield
     finally:
         random.setstate(before)
-        np.random.set_state(numpy_before)  # noqa: NPY002
+        np.random.set_state(numpy_before)
 
 
 def _crop(array: Any, box: list[list[int]], border: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ declares is refused when the class is made, so a typo fails at import, not after
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 import types
 import typing
@@ -21,7 +22,7 @@ class Settings:
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         declared = declared_settings(cls)
-        own = cls.__dict__.get("__annotations__", {})
+        own = inspect.get_annotations(cls)
         for name, value in cls.__dict__.items():
             if name.startswith("_") or name in own or _is_behaviour(value):
                 continue
@@ -75,7 +76,7 @@ def declared_settings(cls: type) -> dict[str, Any]:
     """Setting name to its type, bases first."""
     declared: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
-        names = [n for n in base.__dict__.get("__annotations__", {}) if not n.startswith("_")]
+        names = [n for n in inspect.get_annotations(base) if not n.startswith("_")]
         if names:
             hints = typing.get_type_hints(base)
             declared.update({n: hints[n] for n in names if typing.get_origin(hints[n]) is not ClassVar})

@@ -199,7 +199,7 @@ def test_a_comparison_shows_trainers_differences_and_failures(tmp_path):
 
 def test_a_folder_of_something_else_names_what_it_holds(tmp_path):
     fold = make_training(tmp_path)
-    with pytest.raises(GdmError, match="give a fold, such as .*fold_0"):
+    with pytest.raises(GdmError, match=r"give a fold, such as .*fold_0"):
         read_content(fold.parent)
     with pytest.raises(GdmError, match="score the predictions first"):
         read_content(fold.parent.parent)

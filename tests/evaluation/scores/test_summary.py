@@ -111,8 +111,10 @@ def test_a_long_table_is_cut_and_says_so():
 
 def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path):
     class Reader(HTMLParser):
-        tags: list[str] = []
-        text = ""
+        def __init__(self):
+            super().__init__()
+            self.tags = []
+            self.text = ""
 
         def handle_starttag(self, tag, attrs):
             self.tags.append(tag)

@@ -26,11 +26,12 @@ def direction(name: str, rows: torch.Tensor, options: WeightingOptions = OPTIONS
 
 def pairs() -> list[torch.Tensor]:
     """Two gradients: random ones, and pairs with cosines from nearly opposite to nearly equal."""
-    found = [jacobian(2, seed) for seed in range(5)]
-    for cosine in (-0.99, -0.5, 0.0, 0.3, 0.95):
-        for ratio in (0.1, 1.0, 20.0):
-            found.append(torch.tensor([[1, 0], [ratio * cosine, ratio * math.sqrt(1 - cosine**2)]]).double())
-    return found
+    made = [
+        torch.tensor([[1, 0], [ratio * cosine, ratio * math.sqrt(1 - cosine**2)]]).double()
+        for cosine in (-0.99, -0.5, 0.0, 0.3, 0.95)
+        for ratio in (0.1, 1.0, 20.0)
+    ]
+    return [jacobian(2, seed) for seed in range(5)] + made
 
 
 def closed_form(name: str, g1: torch.Tensor, g2: torch.Tensor) -> torch.Tensor:

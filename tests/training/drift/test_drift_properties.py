@@ -95,7 +95,7 @@ class TestSymmetries:
         torch.testing.assert_close(moved_loss, loss, rtol=1e-3, atol=1e-4)
 
     def test_rotation(self, field, kernel):
-        loss, found = self.start(field, kernel)
+        _, found = self.start(field, kernel)
         turn = torch.linalg.qr(points(5, 4, 4).float()).Q
         _, turned = drift_loss(self.x @ turn, self.y @ turn, **self.options)
         torch.testing.assert_close(turned.direction, found.direction @ turn, rtol=1e-3, atol=1e-3)

@@ -112,7 +112,7 @@ def test_continuing_needs_a_state_and_the_same_settings(toy):
         loop.resume()
     loop.train(0)
     other = loop_of(toy, type("Short", (Short,), {"learning_rate": 1e-3}))
-    with pytest.raises(GdmError, match="learning_rate was 0.002, is 0.001"):
+    with pytest.raises(GdmError, match=r"learning_rate was 0\.002, is 0\.001"):
         other.resume()
 
 

@@ -56,10 +56,10 @@ def test_two_ranks_share_the_batch_of_one(toy):
 
 
 def test_global_random_state_is_left_alone(toy):
-    np.random.seed(5)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(5)
+    before = np.random.get_state()[1].copy()
     draw(source_of(toy))
-    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before, np.random.get_state()[1])
 
 
 @pytest.mark.parametrize("name", ["3d_fullres", "2d"])
@@ -90,7 +90,7 @@ def test_condition_target_and_mask_move_alike(dimensions, move):
     image = gaussian_filter(smooth, 2).astype(np.float32) * 3
     mask = (image > 0.5).astype(np.float32)
     for seed in range(5):
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         moved = augmentation.apply(
             Sample(image[None], 2 * image[None], mask[None]), patch, move, np.zeros(2, np.float32)
         )
@@ -104,7 +104,7 @@ def test_condition_target_and_mask_move_alike(dimensions, move):
 
 def test_the_border_of_a_moved_patch_is_each_channels_air():
     augmentation = Augmentation(rotation=40.0, mirror=False)
-    np.random.seed(1)  # noqa: NPY002
+    np.random.seed(1)
     sample = Sample(
         np.ones((1, 8, 8, 8), np.float32), np.ones((1, 8, 8, 8), np.float32), np.ones((1, 8, 8, 8), np.float32)
     )
@@ -121,7 +121,7 @@ def test_intensity_changes_touch_the_condition_alone(intensity):
     augmentation = Augmentation(mirror=False, intensity=intensity)
     changed = 0
     for seed in range(30):
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         sample = Sample(image.copy(), image.copy(), np.ones_like(image))
         moved = augmentation.apply(sample, (16, 16, 16), False, np.zeros(2, np.float32))
         assert np.array_equal(moved.target, image)
@@ -135,7 +135,7 @@ def test_a_moved_patch_never_looks_over_the_edge_of_its_margin():
     size = augmentation.margin(patch)
     ones = np.ones((1, *size), np.float32)
     for seed in range(10):
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed)
         moved = augmentation.apply(Sample(ones, ones, ones), patch, True, np.full(2, -9.0, np.float32))
         assert moved.condition.min() > 0.9
 

@@ -164,7 +164,7 @@ def test_a_batch_with_little_body_leaves_token_sets_out_and_the_log_says_so_once
 
 
 def test_a_batch_that_fills_no_token_set_at_all_is_refused(toy):
-    with pytest.raises(GdmError, match="(?s)no token set can drift.*lower minimum_tokens"):
+    with pytest.raises(GdmError, match=r"(?s)no token set can drift.*lower minimum_tokens"):
         loop_of(toy, short(GDMTrainer, families=("global",), minimum_tokens=3))
 
 

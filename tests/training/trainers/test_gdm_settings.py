@@ -113,7 +113,7 @@ def test_the_pure_functions_have_the_defaults_of_the_method():
 )
 def test_impossible_numbers_are_refused_before_the_first_step(toy, impossible):
     """Not at 60 % of the training, where the drift joins."""
-    with pytest.raises(GdmError, match="cannot take these numbers|cannot be normalised"):
+    with pytest.raises(GdmError, match=r"cannot take these numbers|cannot be normalised"):
         loop_of(toy, short(GDMTrainer, **impossible))
 
 
