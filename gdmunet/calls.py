@@ -72,7 +72,7 @@ def train(**options: Any) -> Path:
 
 
 def predict(**options: Any) -> PredictedCases:
-    """Predict a folder of cases, as ``gdm_predict`` does. In memory, without files: `Predictor`.
+    """Predict a folder of cases, as ``gdm_predict`` does. `Predictor` does the same in memory.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def compare(**options: Any) -> WrittenComparison:
 
     Returns
     -------
-    The comparison and where it was written.
+    The comparison and its files.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Weights that rebuild their network by themselves: one .safetensors file with the network's numbers in its header.
 
-Such a file holds no code and no pickle, so a foreign one can be opened safely. What only the resumption of training
-needs (optimiser, random states) lies elsewhere.
+Such a file holds no code and no pickle, so a foreign one can be opened safely. The state that only resuming a
+training needs (optimiser, random states) lies elsewhere.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
 @dataclass(frozen=True)
 class SamplerSpec:
-    """How a prediction is drawn from a network: in one pass, or in several that move a state.
+    """The way in which a prediction is drawn from a network: in one pass, or in several that move a state.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ ONE_STEP = SamplerSpec("one_step", 1)
 
 @dataclass(frozen=True)
 class CheckpointMetadata:
-    """Where weights come from.
+    """The origin of weights.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class CheckpointMetadata:
     settings
         The trainer's settings (plain JSON values).
     validation_mae
-        Mean absolute error on the validation patches in the target's unit, or None where it was not measured.
+        Mean absolute error on the validation patches in the target's unit, or None if it was not measured.
     sampler
         Way in which a prediction is drawn: in one pass of the network, or in several.
     """

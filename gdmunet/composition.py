@@ -1,4 +1,4 @@
-"""Images whose outside is background: what lies beyond the body mask is not the patient's, and counts for nothing."""
+"""Images whose outside is background: voxels beyond the body mask do not belong to the patient and do not count."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class DatasetDescriptor:
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case; target and mask are None where the data set has none."""
+    """The files of one case; target and mask are None if the data set has none."""
 
     identifier: str
     conditions: tuple[Path, ...]

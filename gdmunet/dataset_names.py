@@ -1,4 +1,4 @@
-"""What the folder of a data set (raw, preprocessed, results), its description and its raw files are called."""
+"""Names of the folder of a data set (raw, preprocessed, results), of its description and of its raw files."""
 
 from __future__ import annotations
 

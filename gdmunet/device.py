@@ -1,4 +1,4 @@
-"""The computing device: which there are, what they can do, what they hold."""
+"""Computing devices: those that are available, their precisions and their memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one error type that a user sees: what is wrong, where, what was found, what was expected, what to do."""
+"""The one error type that a user sees: the problem, its place, what was found and expected, and the remedy."""
 
 from __future__ import annotations
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from gdmunet.errors import GdmError
 
-# Takes the content of a file of one version, gives that of the next; the input is left alone.
+# Takes the content of a file of one version, gives that of the next; the input is not changed.
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class FileFormat:
-    """One kind of file and how its older versions become the present one.
+    """One kind of file, and the functions that bring its older versions to the present one.
 
     A change of the format adds a function such as ``upgrade_1_to_2`` to the end of `upgrades`, which raises the
-    version, and a folder ``tests/archive/version_N`` with files of the version before.
+    version, and a folder ``tests/archive/version_N`` with files of the previous version.
 
     Attributes
     ----------

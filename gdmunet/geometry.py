@@ -1,4 +1,4 @@
-"""Where voxels lie in the patient. Shapes and spacings are (z, y, x); origin and direction are SimpleITK's (x, y, z).
+"""Places of voxels in the patient. Shapes and spacings are (z, y, x); origin and direction are SimpleITK's (x, y, z).
 
 World coordinates are LPS (left, posterior, superior) in mm, as in SimpleITK and DICOM.
 """
@@ -96,7 +96,7 @@ class Geometry:
         return world
 
     def difference(self, other: Geometry, tolerance: float = 1e-3) -> GridDifference | None:
-        """The first property in which two grids differ, or None where they are one grid.
+        """The first property in which two grids differ, or None if they are one grid.
 
         Origin and spacing may differ by `tolerance` of a voxel, the direction by `tolerance`.
         """
@@ -114,7 +114,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class AxisMap:
-    """How to bring an array to another axis order and direction.
+    """Map of an array to another axis order and direction.
 
     Output axis i is input axis ``order[i]``, reversed where ``flipped[i]``.
     """
@@ -137,7 +137,7 @@ class AxisMap:
         """The grid of the reordered array; every voxel keeps its world position."""
         shape = triple(geometry.shape[i] for i in self.order)
         spacing = triple(geometry.spacing[i] for i in self.order)
-        columns = geometry.matrix[:, ::-1]  # column i now belongs to array axis i (z, y, x)
+        columns = geometry.matrix[:, ::-1]  # column i belongs to array axis i (z, y, x) from here on
         signs = np.where(self.flipped, -1.0, 1.0)
         matrix = (columns[:, list(self.order)] * signs)[:, ::-1]
         corner = np.zeros(3)

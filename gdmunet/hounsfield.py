@@ -1,4 +1,4 @@
-"""Hounsfield units: which modalities are in them, and the values that they take."""
+"""Hounsfield units: the modalities in them, and their values."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _NOT_WRITTEN = "cannot write the volume"
 
 @dataclass(frozen=True)
 class Volume:
-    """An array (z, y, x) and where it lies."""
+    """An array (z, y, x) and its grid."""
 
     array: np.ndarray
     geometry: Geometry

@@ -116,7 +116,7 @@ def _norm_arguments(spec: NetworkSpec) -> dict[str, Any]:
 
 
 def _close_residual_branch(module: nn.Module) -> None:
-    """Start each residual block as the identity: its branch's last norm, or convolution without one, is zero.
+    """Start each residual block as the identity: the last norm of its branch, else its last convolution, is zero.
 
     Without a norm, dozens of open branches would double the variance each.
     """

@@ -1,4 +1,4 @@
-"""What ITK does not say about a NIfTI file: that it is cut short, and that it holds NaN or infinity.
+"""Faults of a NIfTI file that ITK does not report: a file cut short, and NaN or infinity.
 
 ITK reads a truncated file without a word and leaves the rest of the volume as it was, and its NIfTI library turns
 every value that is not finite into 0, which in a CT is water. Both can be seen in the file alone.
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 18  # a multiple of every voxel size
 
 @dataclass(frozen=True)
 class NiftiScan:
-    """What a look at the bytes found: `damage` in words, or None; `not_finite` voxels of NaN or infinity."""
+    """Result of a look at the bytes: `damage` in words, or None; `not_finite` voxels of NaN or infinity."""
 
     damage: str | None = None
     not_finite: int = 0
@@ -39,7 +39,7 @@ class _NiftiHeader:
 def scan_nifti(path: Path) -> NiftiScan:
     """Read a .nii or .nii.gz file to its end (a .nii of whole numbers only its header).
 
-    A file that is no NIfTI-1 at all gives a clean scan: the reader refuses it.
+    A file that is not NIfTI-1 gives a clean scan: the reader refuses it.
     """
     is_packed = path.name.endswith(".gz")
     opener: Any = gzip.open if is_packed else open

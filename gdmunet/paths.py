@@ -18,7 +18,8 @@ def _cached_encoders() -> Path:
 class Folders:
     """Where raw data sets, preprocessed data sets, results and downloaded encoders live.
 
-    `typed` are the flags that said so: name and value of each, so that a command printed for the user repeats them.
+    `typed` are the flags that the user gave: name and value of each, so that a command printed for the user repeats
+    them.
     """
 
     raw: Path

@@ -1,4 +1,4 @@
-"""How much memory a run takes at its peak, watched from a thread."""
+"""Peak memory of a run, watched from a thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What plans, the networks they choose and their configurations are called; light, so that ``--help`` can say it."""
+"""Names of plans, of the networks they choose and of their configurations; light, so that ``--help`` can print them."""
 
 from __future__ import annotations
 

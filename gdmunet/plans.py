@@ -24,7 +24,7 @@ PLANS_FORMAT = FileFormat("plans")
 
 @dataclass(frozen=True)
 class NormalizationSpec:
-    """How raw intensities become network units.
+    """Map from raw intensities to network units.
 
     ``affine``: clip to `clip` (raw units), then (x - offset) / scale; one map for the whole data set.
     ``percentile_zscore``: per case, clip to the percentiles `clip` (0..100) of the body, then subtract the body's
@@ -54,7 +54,7 @@ class NetworkSpec:
     residual_channel
         Condition channel that is added to the output (network units), or None: the network then predicts a change.
     takes_state
-        True where the network works step by step: its last two input channels are then the state of the sample and a
+        Whether the network works step by step: its last two input channels are then the state of the sample and a
         plane that holds the time, 0 to 1. Its output is the target either way.
     """
 
@@ -133,7 +133,7 @@ class EncoderSpec:
     file
         Weight file that the user gave; None: the encoder's own place (package, cache).
     trusted
-        The user said when planning (``--trust_checkpoint``) that a pickle which may run code is read; it must still
+        Whether the user allowed (``--trust_checkpoint``) a pickle that may run code; it must still
         have the hash.
     """
 
@@ -162,13 +162,13 @@ class Configuration:
     patch_size, batch_size
         Patch in voxels (2D: two numbers) and patches per batch.
     condition_normalization, target_normalization
-        One spec a channel, and one for the target.
+        One spec per channel, and one for the target.
     background
         Value of the target where there is no body, in raw units.
     order
         Spline order of resampling along finely sampled axes; 1 is used across thick slices.
     predicted_memory
-        For the trainer and precision that the plans were made for.
+        Peak memory of a step, for the trainer and precision that the plans were made for.
     encoder
         Frozen encoder of trainers that use one; None: planned for a trainer without.
     """
@@ -200,7 +200,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a choice was made, in words."""
+    """The reason of a choice, in words."""
 
     choice: str
     value: str

@@ -1,4 +1,4 @@
-"""What a command shows while it works: a bar with the time left, and lines that do not break into it."""
+"""The progress of a command: a bar with the time left, and lines that do not break into it."""
 
 from __future__ import annotations
 

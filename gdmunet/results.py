@@ -1,4 +1,4 @@
-"""The results folder: the only place that knows what its folders and files are called.
+"""The results folder: the only place that knows the names of its folders and files.
 
 ::
 
@@ -102,7 +102,7 @@ class FoldFolder:
 
     @property
     def log(self) -> Path:
-        """What the training said, for people."""
+        """The training's log, for people."""
         return self.path / "training_log.txt"
 
     @property
@@ -190,7 +190,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class ResultsFolder:
-    """Where trainings, comparisons and pretrained encoders of all data sets lie."""
+    """The folder of trainings, comparisons and pretrained encoders of all data sets."""
 
     root: Path
 

@@ -1,4 +1,4 @@
-"""How a scan is simulated: the part of dataset.json that says with what geometry its conditions were made."""
+"""Settings of a simulated scan: the part of dataset.json about the origin of its conditions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VIEW_PRESETS = (18, 36, 60, 72, 144)
 
 @dataclass(frozen=True)
 class ScanSpec:
-    """What the scans of a data set have in common.
+    """Settings that the scans of a data set share.
 
     Attributes
     ----------
@@ -34,13 +34,13 @@ class ScanSpec:
     views, range_degrees, start_degrees
         Number of views, evenly over 180 or 360 degrees from the start angle on. Fan and cone beams need 360.
     random_offset
-        Each case starts elsewhere: up to one step between views, drawn from its name; else all have the same angles.
+        Whether each case starts at a random angle of up to one step between views, drawn from its name.
     filter
         Filter of the filtered back-projection.
     mu_water
         Linear attenuation of water in 1/mm: HU = 1000 (mu / mu_water - 1).
     photons, electronic_noise
-        Photons a ray without an object (I0), None: no noise; standard deviation of the electronics in photons.
+        Photons per ray without an object (I0), None: no noise; standard deviation of the electronics in photons.
     seed
         Seed of noise and random offset, together with the name of the case.
     field_of_view

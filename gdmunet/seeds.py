@@ -1,4 +1,4 @@
-"""Seeds of what is drawn step by step: a pure function of the run's seed and the step, so that resuming repeats it."""
+"""Seeds of random draws, step by step: a pure function of the run's seed and the step, so that resuming repeats it."""
 
 from __future__ import annotations
 

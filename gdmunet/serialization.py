@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def to_json(value: Any) -> Any:
-    """Turn dataclasses, tuples and paths into plain JSON values; refuse what has no exact form there."""
+    """Turn dataclasses, tuples and paths into plain JSON values; refuse values without an exact form there."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         whole = {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return next((word for word, fields in _short_forms(type(value)).items() if fields == whole), whole)

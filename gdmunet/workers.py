@@ -136,7 +136,7 @@ class _Crew:
 
 
 def _work(function: Callable[..., Any], pipe: Connection) -> None:
-    """What a worker does until its pipe closes."""
+    """The work of a worker until its pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
     _one_thread()
     while True:
@@ -153,14 +153,14 @@ def _work(function: Callable[..., Any], pipe: Connection) -> None:
         try:
             pipe.send(answer)
         except (TypeError, AttributeError, pickle.PicklingError):
-            # A result that cannot be sent; nothing of it is in the pipe yet, for it is pickled first.
+            # A result that cannot be sent; nothing of it is in the pipe yet, since it is pickled first.
             pipe.send(("traceback", traceback.format_exc()))
 
 
 def _one_thread() -> None:
     """The workers are the parallelism: threads inside them would only compete."""
     threadpool_limits(1)
-    # Importing torch takes seconds and hundreds of megabytes a worker, and not every function needs it.
+    # Importing torch takes seconds and hundreds of megabytes per worker, and not every function needs it.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
 

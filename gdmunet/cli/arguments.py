@@ -38,7 +38,7 @@ class _HelpFormatter(argparse.HelpFormatter):
 
 
 def help_text(action: argparse.Action) -> str:
-    """What ``--help`` and the reference page say of one flag: its help and its default."""
+    """The help and the default of one flag, as ``--help`` and the reference page print them."""
     text = action.help or ""
     if "default" in text or not action.option_strings or isinstance(action, argparse._HelpAction):
         return text

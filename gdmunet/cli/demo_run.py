@@ -1,4 +1,4 @@
-"""What ``gdm_demo`` does: the commands in their order, then the comparison with naive references."""
+"""The work of ``gdm_demo``: its commands in their order, then the comparison with naive references."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MR2CT_CASES = 12
 MR2CT_SIZE = 48
 LOADER_WORKERS = 1
 DEMO_SUMMARY_FILE = "demo_summary.json"
-# What a demonstration leaves in its folder, and so what --overwrite removes.
+# The content of a demonstration's folder, which --overwrite removes.
 _MARKER = ".gdm_demo"
 _OUTPUTS = ("raw", "preprocessed", "results", "predictions", "pictures", DEMO_SUMMARY_FILE, _MARKER)
 
@@ -87,7 +87,7 @@ TASKS = {
 
 @dataclass(frozen=True)
 class DemoStep:
-    """One command of a demonstration: its title, its entry point and what it is asked."""
+    """One command of a demonstration: its title, its entry point and its request."""
 
     title: str
     main: Main
@@ -106,7 +106,7 @@ class DemoSummary:
     Attributes
     ----------
     condition_mae
-        The condition taken as the prediction; None where it is no CT.
+        The condition taken as the prediction; None if it is not a CT.
     mapping_mae
         A monotone intensity mapping fitted on the training cases, applied to the condition.
     mean_target_mae
@@ -139,7 +139,7 @@ class DemoSummary:
 
 
 def run_demo(request: DemoRequest) -> DemoSummary:
-    """Make the data, plan, preprocess, train, predict and evaluate; every step but the first is a command.
+    """Make the data, plan, preprocess, train, predict and evaluate; every step except the first is a command.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``gdm_pretrain_encoder``: an encoder of the user's own target volumes."""
+"""``gdm_pretrain_encoder``: an encoder trained on the user's target volumes."""
 
 from __future__ import annotations
 

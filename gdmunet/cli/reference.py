@@ -1,6 +1,6 @@
 """The reference page of all commands, written from their parsers.
 
-``python -m gdmunet.cli.reference > documentation/reference/commands.md`` writes it; a test holds it equal.
+``python -m gdmunet.cli.reference > documentation/reference/commands.md`` writes it; a test checks that it is current.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which files of plain folders belong to one case."""
+"""Plain folders of files as cases: the files of one case have one identifier."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class SourceFolders:
     Attributes
     ----------
     images
-        One folder a condition channel; or one folder for several channels, whose files then end in the
+        One folder per condition channel; or one folder for several channels, whose files then end in the
         four-digit channel number (``head_001_0000.nii.gz``, ``head_001_0001.nii.gz``).
     targets, masks
-        One folder each; masks is None where there are no body masks.
+        One folder each; masks is None if there are no body masks.
     image_suffixes, target_suffix, mask_suffix
         Text that follows the case identifier in a file's name, before the ending: with ``_mr`` and ``_ct`` the files
-        ``head_001_mr.nii.gz`` and ``head_001_ct.nii.gz`` are one case, ``head_001``. Where a suffix is given, only
+        ``head_001_mr.nii.gz`` and ``head_001_ct.nii.gz`` are one case, ``head_001``. If a suffix is given, only
         files that carry it are taken, so images and targets may lie in one folder. One image suffix per folder.
     """
 

@@ -20,7 +20,7 @@ def make_sparse_view_demo(raw_folder: Path, *, processes: int = 1, show_progress
 
     Condition: filtered back-projection of 36 parallel views over 180 degrees. Target: the CT itself. Mask: the body
     as it shows in the CT, not in the streaky condition, because it is the region in which the score is taken; its
-    convex hull, because the field of view cuts all three patients. Where the CTs come from says demo/volumes/NOTICE.
+    convex hull, because the field of view cuts all three patients. demo/volumes/NOTICE names the sources.
     """
     with ExitStack() as stack:
         folder = files("gdmunet") / "demo" / "volumes"

@@ -31,7 +31,7 @@ _ENDING = ".nii.gz"
 
 @dataclass(frozen=True)
 class DicomLayout:
-    """How the series of each case lie: ``ROOT/CASE/<condition>/...`` for every channel, ``ROOT/CASE/<target>/...``."""
+    """The folders of each case's series: ``ROOT/CASE/<condition>/...`` for every channel, ``ROOT/CASE/<target>``."""
 
     root: Path
     conditions: tuple[str, ...] = ("condition",)
@@ -40,7 +40,7 @@ class DicomLayout:
 
 @dataclass(frozen=True)
 class DicomDataset:
-    """The new folder, its cases, and what was resampled in which case."""
+    """The new folder, its cases, and the cases that were resampled."""
 
     folder: Path
     cases: tuple[str, ...]
@@ -55,7 +55,7 @@ class _Converted:
 
 @dataclass(frozen=True)
 class DicomDatasetOptions:
-    """How a data set is made from DICOM series.
+    """Choices for a data set from DICOM series.
 
     Attributes
     ----------
@@ -65,9 +65,9 @@ class DicomDatasetOptions:
         Choice of the cases that are held out. Without groups, cases of one patient ID are one patient, called
         ``patient_001`` and so on; no ID is written anywhere.
     fix_geometry
-        Resample series that are not a regular grid.
+        Whether series that do not form a regular grid are resampled.
     resample
-        Interpolate the target, and further channels, linearly onto the grid of the first channel; False: refuse a
+        Whether target and further channels are interpolated linearly onto the first channel's grid; False: refuse a
         case of several grids.
     processes
         Cases that are worked on at once.

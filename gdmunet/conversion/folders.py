@@ -1,4 +1,4 @@
-"""From plain folders of files to a raw data set: what ``gdm_new_dataset`` does."""
+"""From plain folders of files to a raw data set: the work of ``gdm_new_dataset``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Transfer = Literal["copy", "hardlink", "symlink"]
 
 @dataclass(frozen=True)
 class NewDatasetOptions:
-    """What the files of a new data set are and how they are laid out.
+    """Kinds of the files of a new data set, and their layout.
 
     Attributes
     ----------
@@ -34,9 +34,10 @@ class NewDatasetOptions:
     split
         Choice of the cases that are held out.
     transfer
-        Copy the files, or link them (hard links need one file system; symbolic links need the originals to stay).
+        Way of copying the files, or linking them (hard links need one file system; symbolic links need the originals to
+        stay).
     file_ending
-        Convert every file to this ending; None keeps theirs, which must then be the same for all.
+        Ending that every file is converted to; None keeps theirs, which must then be the same for all.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def build_dataset(
 
 
 def named_folder(raw_folder: Path, number: int, name: str) -> Path:
-    """Where the data set of a number and a name lies, if these can be a data set's."""
+    """The folder of the data set of a number and a name, if these are allowed."""
     if not 0 < number < 1000 or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise GdmError(
             "not a number and name of a data set",

@@ -1,4 +1,4 @@
-"""Groups of cases, and which cases of a new data set are held out for testing."""
+"""Groups of cases, and the choice of cases that a new data set holds out for testing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read_groups(file: Path) -> Groups:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """Which cases of a new data set are held out for testing.
+    """Choice of the cases that a new data set holds out for testing.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Randomised head phantoms: exact pairs of MR and CT from numbers alone. No person is in them.
+"""Randomised head phantoms: exact pairs of MR and CT from numbers alone. They show no real person.
 
 Warped ellipsoids become a tissue map; a table of tissue properties turns the map into a CT in HU and, through the
 spin-echo signal equation, into an MR image with a bias field and Rician noise.

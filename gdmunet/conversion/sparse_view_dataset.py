@@ -1,4 +1,4 @@
-"""From CT volumes to a data set of sparse-view CT: what ``gdm_simulate_svct`` does."""
+"""From CT volumes to a data set of sparse-view CT: the work of ``gdm_simulate_svct``."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ CUT_SHARE = 0.05
 
 @dataclass(frozen=True)
 class SparseViewOptions:
-    """How the data set is made, and what is written beside condition and target.
+    """Choices for the data set, and the files beside condition and target.
 
     Attributes
     ----------
     convex_body
-        The body mask is the convex hull in every axial slice: for crops whose field of view cuts the patient, where
-        lungs are not enclosed by tissue.
+        Whether the body mask is the convex hull in every axial slice: for crops whose field of view cuts the patient,
+        where lungs are not enclosed by tissue.
     save_sinograms
         Whether ``sinogramsTr/CASE.npz`` is written too.
     device
@@ -168,7 +168,7 @@ def make_sparse_view_dataset(
 
 
 def body_of_ct(ct: Volume, convex: bool = False) -> np.ndarray:
-    """Body (bool) on the grid of a CT in HU; `convex`: the hull of what can be told to be body in every axial slice."""
+    """Body (bool) on the grid of a CT in HU; `convex`: the hull of the visible body in every axial slice."""
     axes = canonical_axes(ct.geometry)
     grid = axes.apply_to_geometry(ct.geometry)
     body = derive_body_mask(axes.apply(ct.array)[None], ("CT",), grid.spacing)
@@ -192,7 +192,7 @@ def edge_share(body: Volume) -> float:
 def _make_case(
     identifier: str, source: Path, folder: Path, split: Split, settings: ScanSpec, options: SparseViewOptions
 ) -> tuple[bool, float]:
-    """Make one case; whether it had to be made, and `edge_share` of its mask."""
+    """Make one case; gives whether it had to be made, and `edge_share` of its mask."""
     ct = stored_ct(read_volume(source, identifier))
     folders = RawFolders(folder, split)
     case = Case(
@@ -225,7 +225,7 @@ def _make_case(
 
 
 def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:
-    """All files are there and whole, on the CT's grid, and the target is this CT."""
+    """Whether all files are there and whole, on the CT's grid, and the target is this CT."""
     try:
         volumes: CaseVolumes = read_case(case)
         if sinogram is not None:

@@ -29,7 +29,7 @@ Choice = TypeVar("Choice", int, Year)
 
 @dataclass(frozen=True)
 class SynthradDataset:
-    """What was converted.
+    """Result of a conversion.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class SynthradDataset:
     ignored: tuple[Path, ...]
 
     def report(self) -> str:
-        """What was converted and what was not, for people."""
+        """The converted and the omitted cases, as text for people."""
         targets = f", {len(self.deformed)} of all with the deformed CT as target" if self.deformed else ""
         lines = [
             f"SynthRAD{self.year} task {self.task}: {counted(self.training, 'training case')}, "
@@ -71,7 +71,7 @@ class SynthradDataset:
 
 @dataclass(frozen=True)
 class SynthradOptions:
-    """Which cases of the archives are taken, and how.
+    """Choice of the cases of the archives, and their layout.
 
     Attributes
     ----------
@@ -83,9 +83,9 @@ class SynthradOptions:
         ``deformed``: the deformed CT, on which SynthRAD2025 scores, where it is given, else the rigidly registered one.
         ``rigid``: always the latter.
     transfer
-        Copy the files, or link them.
+        Way of copying or linking the files.
     skip_incomplete
-        Leave out cases that lack a file; they are listed.
+        Whether cases that lack a file are left out; they are listed.
     show_progress
         Whether a progress bar is shown.
     """

@@ -1,4 +1,4 @@
-"""The files of SynthRAD2025 and SynthRAD2023 where their archives were unpacked.
+"""The files of SynthRAD2025 and SynthRAD2023 in the folders of the unpacked archives.
 
 Layouts (zenodo.org/records/15373853 and zenodo.org/records/7260705)::
 
@@ -46,7 +46,7 @@ _HELD_OUT = re.compile(r"(?:^|[_\- ])(val|validation|test)(?:[_\- ]|$)", re.IGNO
 
 @dataclass(frozen=True)
 class SynthradName:
-    """What an identifier such as ``1ABA005`` says: task, region, centre and number.
+    """The parts of an identifier such as ``1ABA005``: task, region, centre and number.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class SynthradCase:
 
 @dataclass(frozen=True)
 class SynthradFiles:
-    """What a search found.
+    """Result of a search.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class SynthradFiles:
 
 
 def parse_name(text: str) -> SynthradName | None:
-    """Take an identifier apart; None where `text` is none."""
+    """The parts of an identifier; None if `text` is not one."""
     match = _NAME.fullmatch(text)
     if match is None:
         return None

@@ -11,7 +11,7 @@ from gdmunet.dicom.slices import Slice
 from gdmunet.errors import GdmError
 from gdmunet.quantities import counted
 
-# Positions are written as text, often rounded to tenths of a mm. A slice this far from its place still is in it:
+# Positions are written as text, often rounded to tenths of a mm. A slice this far from its place still counts:
 _ROUNDING_MM = 0.051
 _SHARE_OF_SPACING = 0.01  # always allowed
 _MOST_SHARE_OF_SPACING = 0.1  # never exceeded for the sake of rounding

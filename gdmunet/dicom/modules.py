@@ -68,9 +68,9 @@ _STUDY = (
 )
 _FRAME_OF_REFERENCE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
 
-# The same in all series of a study that share a frame of reference, whatever their modality.
+# Equal in all series of a study that share a frame of reference, whatever their modality.
 KEPT_OF_EVERY_SERIES = ("SpecificCharacterSet", *_PATIENT, *_CLINICAL_TRIAL, *_STUDY, *_FRAME_OF_REFERENCE)
-# Of the source series, because it holds for anything made from it; lossy once is lossy for ever.
+# Of the source series, because it holds for anything made from it; data that were compressed with loss once stay so.
 KEPT_OF_THE_IMAGE = (
     "BodyPartExamined",
     "AnatomicRegionSequence",

@@ -28,7 +28,7 @@ _AIR = {"CT": HU_AIR}  # HU; for other modalities nothing is 0
 
 @dataclass(frozen=True)
 class DicomVolume:
-    """A volume (float32, in HU for CT), the series that it was read from, and what was done to its geometry."""
+    """A volume (float32, in HU for CT), the series that it was read from, and the changes of its geometry."""
 
     volume: Volume
     series: Series
@@ -44,7 +44,7 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
     Parameters
     ----------
     fix_geometry
-        Resample slices that are uneven, missing, tilted or doubled onto a regular grid; False: refuse them.
+        Whether uneven, missing, tilted or doubled slices are resampled onto a regular grid; False: refuse them.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def _decode(image: Dataset, one: Slice) -> np.ndarray | None:
         # pydicom reads what is not compressed and RLE by itself, other compressions where its plug-ins are.
         if not syntax.is_compressed or get_decoder(syntax).is_available:
             return pixel_array(image, index=one.frame or 0)
-    except NotImplementedError:  # pydicom has never heard of the compression
+    except NotImplementedError:  # pydicom does not know the compression
         return None
     return _decode_with_itk(image) if one.frame is None else None
 

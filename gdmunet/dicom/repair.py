@@ -1,4 +1,4 @@
-"""A regular grid from a stack of slices that is none."""
+"""A regular grid from a stack of slices that do not form one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The series of a folder, and the one that is meant."""
+"""The series of a folder, and the choice of one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one DICOM file says about its slices, without their voxels: classic files hold one, enhanced ones many."""
+"""The slices of one DICOM file without their voxels: classic files hold one slice, enhanced ones many."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Slice:
     spacing
         mm between rows, and between columns.
     thickness
-        mm, or None where the file does not say it.
+        mm, or None if the file does not say it.
     slope, intercept
         Value = slope x stored number + intercept; every slice has its own.
     """
@@ -97,12 +97,12 @@ def is_dicom(file: Path) -> bool:
 
 
 def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files of a folder and all folders in it; hidden ones are left out."""
+    """The DICOM files of a folder and all folders in it; hidden ones are skipped."""
     return filter(is_dicom, _files(folder))
 
 
 def count_other_files(folder: Path) -> int:
-    """How many files `dicom_files` leaves out because they do not begin as DICOM files do; hidden ones not counted."""
+    """Number of files that `dicom_files` skips because they do not begin as DICOM files do; hidden ones not counted."""
     return sum(not is_dicom(file) for file in _files(folder))
 
 
@@ -114,7 +114,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def read_header(file: Path) -> Dataset:
-    """The elements of a file that say what it is and where it lies; no voxels.
+    """The elements of a file that say its kind and its place; no voxels.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def read_header(file: Path) -> Dataset:
 
 
 def why_not_a_slice(header: Dataset) -> str | None:
-    """In words why an image cannot be part of a volume, or None where it can."""
+    """The reason, in words, why an image cannot be part of a volume; None if it can."""
     if "LOCALIZER" in (header.get("ImageType") or ()):
         return "localizer"
     if int(header.get("SamplesPerPixel") or 1) != 1:

@@ -38,9 +38,9 @@ _LONG_STRING, _SHORT_TEXT = 64, 1024  # characters of the value representations 
 
 @dataclass(frozen=True)
 class SeriesLabel:
-    """What a series says about itself.
+    """The texts of a series about itself.
 
-    `description` is what viewers list; `derivation` tells how the values came about; `model` names the device.
+    Viewers list `description`; `derivation` tells how the values came about; `model` names the device.
     """
 
     description: str = "Synthetic CT"
@@ -69,7 +69,7 @@ def write_ct_series(
     patient_id
         Used only without a reference.
     replace
-        Put the new series in the place of one that gdmunet wrote there before; else a full folder is an error.
+        Whether the new series replaces one that gdmunet wrote there before; else a full folder is an error.
 
     Returns
     -------
@@ -148,7 +148,7 @@ def _whole_hu(plane: np.ndarray, folder: Path) -> np.ndarray:
 
 
 def _common(geometry: Geometry, label: SeriesLabel, reference: Series | None, patient_id: str) -> Dataset:
-    """All that is the same in every slice."""
+    """The elements that are the same in every slice."""
     image = Dataset()
     source = pydicom.dcmread(reference.files[0], stop_before_pixels=True) if reference else Dataset()
     for keyword in (*KEPT_OF_EVERY_SERIES, *KEPT_OF_THE_IMAGE):

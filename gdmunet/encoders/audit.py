@@ -2,8 +2,8 @@
 
 1. Does a shifted, noisy crop find its own place? A drift pulls features towards features, so a place must look like
    itself and unlike its neighbours.
-2. Is blur punished more than noise of equal error? A blurred prediction is what the drift is there to prevent.
-3. Do channels carry anything? Dead ones cost memory and say nothing.
+2. Is blur punished more than noise of equal error? The drift is to prevent blurred predictions.
+3. Do channels carry anything? Dead ones cost memory without use.
 4. Are input gradients finite and bounded on flat, noisy and real patches? They train the generator.
 """
 
@@ -54,9 +54,9 @@ def audit_encoder(
     volumes
         Name to (z, y, x) in network units of the encoder's `units`; a 2D encoder sees axial slices.
     window
-        Voxels a side of a crop; smaller volumes give smaller crops.
+        Voxels along each side of a crop; smaller volumes give smaller crops.
     windows
-        Crops a volume.
+        Crops per volume.
     noise
         Standard deviation of the noise of the shifted crop over that of the crop itself.
 

@@ -1,4 +1,4 @@
-"""What an audit found, its verdicts, and how it is printed."""
+"""Results of an audit, its verdicts, and its text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# What a verdict needs.
+# Limits of a verdict.
 GOOD_RETRIEVAL, WEAK_RETRIEVAL = 0.7, 0.35
 MOST_DEAD, STEEPEST_FLAT = 0.1, 100.0
 
@@ -18,8 +18,8 @@ class LevelAudit:
     Attributes
     ----------
     retrieval, chance, positions
-        Share of shifted, noisy cells whose nearest cell (cosine) is their own; what guessing gives; cells to choose
-        from.
+        Share of shifted, noisy cells whose nearest cell (cosine) is their own; the share by chance; number of
+        cells to choose from.
     blur_over_noise
         Feature distance that a blur makes over the one that noise of the same error makes.
     dead

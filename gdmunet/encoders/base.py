@@ -1,6 +1,6 @@
-"""What every frozen encoder is: a differentiable map from the generator's output to feature maps.
+"""The base of every frozen encoder: a differentiable map from the generator's output to feature maps.
 
-The generator's output is in network units on the prepared grid. The encoder owns the way from there to its own
+The generator's output is in network units on the prepared grid. The encoder itself maps these to its
 input: units, window, axis order, padding. Its weights never get a gradient.
 """
 
@@ -40,7 +40,7 @@ class FeatureMap:
 
 @dataclass(frozen=True)
 class VolumeUnits:
-    """What the values and axes of a generated patch mean.
+    """Meaning of the values and axes of a generated patch.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class VolumeUnits:
 
 
 class FrozenEncoder(nn.Module, ABC):
-    """Base of all encoders. A subclass writes `scale` and `features`.
+    """Base of all encoders. A subclass defines `scale` and `features`.
 
     Parameters
     ----------

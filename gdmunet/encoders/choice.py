@@ -1,4 +1,4 @@
-"""The encoder is chosen once, when planning: what is at hand, what a download brings, else the built-in one."""
+"""The encoder is chosen once, when planning: one at hand, one to download, else the built-in one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """How an encoder is chosen and where its weights may come from.
+    """Choice of an encoder, and the permitted sources of its weights.
 
     Attributes
     ----------
@@ -36,10 +36,10 @@ class EncoderOptions:
     file
         Weights that the user gave (``--encoder-path``); needs a named encoder.
     allow_download
-        False (``HF_HUB_OFFLINE``): nothing is fetched. `auto` fetches its first candidate only, says so before, and
-        goes on without it where that fails.
+        Whether weights may be fetched (not with ``HF_HUB_OFFLINE``). `auto` fetches its first candidate only, says so,
+        and goes on without it where that fails.
     allow_large
-        False (no GPU): `auto` takes the built-in encoder, since the others are far too slow on a CPU.
+        Whether `auto` may take a large encoder: without a GPU it takes the built-in one, since others are far too slow.
     trust_checkpoint
         Whether weight files are read that can run code while they are read.
     download
@@ -56,14 +56,14 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """What planning decided.
+    """Result of the choice.
 
     Attributes
     ----------
     spec, encoder
         Entry of plans.json, and the frozen module on the CPU; both None only if no encoder of that dimension exists.
     because
-        One line: which and why.
+        The choice and its reason, in one line.
     """
 
     spec: EncoderSpec | None

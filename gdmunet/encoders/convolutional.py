@@ -21,7 +21,7 @@ class ConvolutionalEncoder(FrozenEncoder):
     Parameters
     ----------
     network
-        Returns a list, one map a stage.
+        Module that returns a list, one map per stage.
     channels
         Channels of every stage.
     strides
@@ -31,7 +31,7 @@ class ConvolutionalEncoder(FrozenEncoder):
     clip
         Raw units that the input is clipped to; None: no clipping.
     mean, deviation
-        The input is (x - mean) / deviation; None: of the target's body.
+        Constants of the input (x - mean) / deviation; None: those of the target's body.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ConvolutionalEncoder(FrozenEncoder):
         return (raw - self._mean) / self._deviation
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """One map a stage."""
+        """One map per stage."""
         deepest = math.prod(volume.shape[2:]) // math.prod(self.levels[-1].stride)
         if deepest < 2:
             raise GdmError(

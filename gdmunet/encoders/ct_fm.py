@@ -42,7 +42,7 @@ class SegResNetwork(nn.Module):
         )
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, z, y, x) to one map a stage, stride 1, 2, 4, ..."""
+        """(B, 1, z, y, x) to one map per stage, stride 1, 2, 4, ..."""
         values, maps = self.conv_init(volume), []
         for stage in cast("list[_Stage]", list(self.layers)):
             maps.append(stage.blocks(values))
@@ -74,7 +74,7 @@ class _Block(nn.Module):
 
 
 class CtFmEncoder(FrozenEncoder):
-    """A `SegResNetwork` with its way in: HU -1024..2048 to 0..1; axes SPL, the prepared ones."""
+    """A `SegResNetwork` with its input scaling: HU -1024..2048 to 0..1; axes SPL, the prepared ones."""
 
     window = _WINDOW
 
@@ -91,7 +91,7 @@ class CtFmEncoder(FrozenEncoder):
         return rescale(raw, _WINDOW, 0.0, 1.0)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """One map a stage."""
+        """One map per stage."""
         maps: list[torch.Tensor] = self.network(volume)
         return maps
 

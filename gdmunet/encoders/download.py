@@ -25,7 +25,7 @@ from gdmunet.serialization import load_json, save_json
 if TYPE_CHECKING:
     from huggingface_hub import HfFileMetadata
 
-# A machine without network must learn so quickly: names are looked up and the hub answers within this time, or not.
+# A machine without a network fails after this time: within it the name is looked up and the hub answers.
 CONNECT_SECONDS = 8.0
 _STAGING = ".download-"
 _DEAD_AFTER_SECONDS = 86_400.0
@@ -94,7 +94,7 @@ class DownloadOptions:
 
 @dataclass(frozen=True)
 class DownloadRecord:
-    """What lies beside a downloaded file (``<file>.json``): where it came from and what it must stay.
+    """Record beside a downloaded file (``<file>.json``): its source and its hash.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ def cached_file(source: HubFile, folder: Path) -> Path | None:
 
 
 def read_record(file: Path) -> DownloadRecord | None:
-    """What was recorded when `file` was downloaded; None for a file that was put there by hand."""
+    """The record of the download of `file`; None for a file that was put there by hand."""
     beside = _record_path(Path(file))
     return load_json(DownloadRecord, beside) if beside.is_file() else None
 
@@ -147,7 +147,7 @@ def download(source: HubFile, folder: Path, options: DownloadOptions | None = No
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_dead_transfers(folder)
-        # Of this process alone: two commands that fetch the same file do not meet before the last rename.
+        # A name of this process alone: two commands that fetch the same file do not meet before the last rename.
         with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder, ignore_cleanup_errors=True) as staging:
             _transfer(source, file, wanted, Path(staging), options)
     except GdmError:
@@ -186,9 +186,9 @@ def _transfer(source: HubFile, file: Path, wanted: str | None, staging: Path, op
 
 
 def _first_answer(source: HubFile, options: DownloadOptions) -> HfFileMetadata:
-    """What the hub says of the file, within the time limit.
+    """The hub's answer about the file, within the time limit.
 
-    Looking up the hub's name has no time limit of its own, so a thread asks and is left alone if it is late.
+    Looking up the hub's name has no time limit of its own, so a thread asks and is abandoned if it is late.
     """
     from huggingface_hub import get_hf_file_metadata
 
@@ -227,7 +227,7 @@ def _progress_bars(show: bool) -> Iterator[None]:
 
 
 def _remove_dead_transfers(folder: Path) -> None:
-    """Remove what killed processes left; a transfer of less than a day may belong to one that still runs."""
+    """Remove the remains of killed processes; a transfer of less than a day may belong to one that still runs."""
     for left in folder.glob(f"{_STAGING}*"):
         if time.time() - left.stat().st_mtime > _DEAD_AFTER_SECONDS:
             shutil.rmtree(left, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Weights to encoders: where they lie, whether they are the planned ones, and the frozen module that they make."""
+"""From weights to encoders: find the files, check that they are the planned ones, and build the frozen module."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load_encoder(
 
 
 def weight_file(named: NamedEncoder, cache: Path, given: Path | None) -> Path | None:
-    """Where the weights of an encoder lie: the user's file, the argument of its spec, or the cache.
+    """The weight file of an encoder: the user's file, the argument of its spec, or the cache.
 
     None: nothing is at hand, or the builder has its own place.
     """

@@ -104,7 +104,7 @@ def _conv3(before: int, after: int, stride: int, dilation: int) -> nn.Conv3d:
 
 
 class MedicalNetEncoder(FrozenEncoder):
-    """A `MedicalNetwork` with its way in: z-score by the body's mean and SD; axes as the files had them, here SPL.
+    """A `MedicalNetwork` with its input scaling: z-score by the body's mean and SD; axes as in the files, here SPL.
 
     The original scales by the statistics of each volume's positive voxels, and fills zeros with noise; the
     constants of the plans take their place, and the background stays what it is.

@@ -33,8 +33,8 @@ class MedVaeNetwork(nn.Module):
     width
         128 in the published weights; a multiple of 32, the groups of its norms.
     recompute
-        Recompute each block in the backward pass instead of keeping its activations, as the original does: about
-        a third more time, a fifth of the memory.
+        Whether each block is recomputed in the backward pass instead of keeping its activations, as in the original:
+        about a third more time, a fifth of the memory.
     """
 
     def __init__(self, multipliers: tuple[int, ...], width: int = 128, recompute: bool = True) -> None:
@@ -52,7 +52,7 @@ class MedVaeNetwork(nn.Module):
         )
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, z, y, x) to one map a stage, stride 1, 2, 4, ...; the deepest one behind the middle part."""
+        """(B, 1, z, y, x) to one map per stage, stride 1, 2, 4, ...; the deepest one behind the middle part."""
         values, maps = self.conv_in(volume), []
         for stage in cast("list[_Stage]", list(self.down)):
             for block in stage.block:
@@ -128,7 +128,7 @@ def _norm(channels: int) -> nn.GroupNorm:
 
 
 class MedVaeEncoder(FrozenEncoder):
-    """A `MedVaeNetwork` with its way in: HU -1000..1000, or the target's range, to -1..1; arrays (x, y, z) RAS."""
+    """A `MedVaeNetwork` with input scaling: HU -1000..1000, or the target's range, to -1..1; arrays (x, y, z) RAS."""
 
     def __init__(self, network: MedVaeNetwork, units: VolumeUnits) -> None:
         levels = tuple(
@@ -144,7 +144,7 @@ class MedVaeEncoder(FrozenEncoder):
         return rescale(raw, self._range, -1.0, 1.0)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """One map a stage."""
+        """One map per stage."""
         maps: list[torch.Tensor] = self.network(volume)
         return maps
 

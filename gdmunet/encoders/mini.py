@@ -17,7 +17,7 @@ _HU_UNIT = 250.0
 
 
 class MiniEncoder(FrozenEncoder):
-    """A `ResidualEncoder` with its way in from raw units.
+    """A `ResidualEncoder` with its scaling of raw units.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def network_input(raw: torch.Tensor, units: VolumeUnits) -> torch.Tensor:
 def squash(values: torch.Tensor) -> torch.Tensor:
     """asinh(values) / 2: smooth, monotone, never flat.
 
-    A hard window has no gradient outside itself: a generator that leaves it would never be called back.
+    A hard window has no gradient outside itself: a generator that leaves it would never come back.
     """
     return torch.asinh(values) / 2
 

@@ -31,12 +31,12 @@ _ORIENTATIONS = {"TotalSegmentator": "SAR"}
 
 @dataclass(frozen=True)
 class NnunetModel:
-    """What an encoder needs of a model folder.
+    """The parts of a model folder that an encoder needs.
 
     Attributes
     ----------
     network, arguments
-        Class name of the whole network, and what it was built with.
+        Class name of the whole network, and its arguments.
     transpose
         Array axis i of the network is axis ``transpose[i]`` of the file's (z, y, x).
     normalization, intensities
@@ -157,7 +157,7 @@ def _network(configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _import(path: str) -> Any:
-    """A layer named in plans.json; of torch alone, for plans may come from anywhere."""
+    """A layer named in plans.json; only torch's are allowed, since plans may come from anywhere."""
     module, _, name = path.rpartition(".")
     if module.partition(".")[0] != "torch":
         raise GdmError(f"{_PLANS_FILE} names a layer that is not PyTorch's", found=path)
@@ -180,7 +180,7 @@ def _build_network(model: NnunetModel) -> nn.Module:
 
 
 def _scaling(model: NnunetModel, units: VolumeUnits) -> tuple[type[ConvolutionalEncoder], dict[str, Any]]:
-    """The way in, as the model's normalisation scheme says."""
+    """The scaling of the input by the model's normalisation scheme."""
     if model.normalization == "CTNormalization":
         if not units.hounsfield:
             raise GdmError(

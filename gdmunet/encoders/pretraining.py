@@ -38,11 +38,11 @@ class PretrainingOptions:
     Attributes
     ----------
     crop
-        Voxels a side of a view, a multiple of 16.
+        Voxels along each side of a view, a multiple of 16.
     shift
-        Largest shift between two views in voxels; windows have ``crop + shift`` a side.
+        Largest shift between two views in voxels; windows have ``crop + shift`` voxels along each side.
     batch_size
-        Windows an iteration.
+        Windows per iteration.
     mask_share
         Share of the cells that the autoencoder does not see.
     masked_windows
@@ -75,20 +75,20 @@ class PretrainingOptions:
 
     @property
     def window(self) -> int:
-        """Voxels a side of the windows that the source gives."""
+        """Voxels along each side of the windows that the source gives."""
         return self.crop + self.shift
 
 
 @dataclass
 class _State:
-    """What the next iteration builds on."""
+    """State that the next iteration builds on."""
 
     iteration: int = 0
     losses: dict[str, float] = field(default_factory=dict)
 
 
 class Pretraining:
-    """One pretraining run; `run` goes on from where the run folder stands.
+    """One pretraining run; `run` continues from the state in the run folder.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ class Pretraining:
         return total, {"loss": float(total.detach()), **notes}
 
     def save(self) -> None:
-        """Write ``resume.pt``: all that continuing exactly needs."""
+        """Write ``resume.pt``: the state that continuing exactly needs."""
         content: dict[str, Any] = {
             "settings": to_json(self.settings),
             "iteration": self.state.iteration,

@@ -53,7 +53,7 @@ def reconstruction_loss(
 
 @dataclass(frozen=True)
 class ContrastOptions:
-    """How places of one level are compared.
+    """Comparison of the places of one level.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The random twin of an encoder, to tell what pretraining is worth."""
+"""The random twin of an encoder, which shows the worth of pretraining."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of frozen encoders: each one's name, where its weights come from, and what builds it.
+"""The table of frozen encoders: each one's name, source of weights, and builder.
 
 To add an encoder, write its builder in a file of this folder and add one row to the table below: nothing else names it.
 All builders have one form, ``build(file, units, dimensions, trust_checkpoint) -> FrozenEncoder``, also those that a
@@ -57,7 +57,7 @@ class Family:
     licence
         Licence of the weights.
     argument
-        Word for the part behind ``name:`` in a spec; None where nothing follows the name.
+        Word for the part behind ``name:`` in a spec; None if nothing follows the name.
     source
         Source of the weights' download, or None.
     rank
@@ -76,7 +76,7 @@ class Family:
 
     @property
     def usage(self) -> str:
-        """How the encoder is named on the command line."""
+        """The name of the encoder on the command line."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
     def serves(self, modality: str, dimensions: int) -> bool:

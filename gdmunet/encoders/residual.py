@@ -89,7 +89,7 @@ class ResidualEncoder(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def reset_parameters(self) -> None:
-        """What is not the convolutions' own: gains and the constants of `calibrate`."""
+        """Parameters beside those of the convolutions: gains and the constants of `calibrate`."""
         for name, value in [*self.named_parameters(), *self.named_buffers()]:
             fill = 0.7 if name.endswith(".gain") else 0.0 if name.startswith("mean_") else 1.0
             if name.endswith(".gain") or name.startswith(("mean_", "scale_")):
@@ -110,7 +110,7 @@ class ResidualEncoder(nn.Module):
         return 1 << len(self.widths)
 
     def cells(self, volume: torch.Tensor) -> torch.Tensor:
-        """(B, 1, ...) to the vectors of the finest cells (B, C, ...): what pretraining masks."""
+        """(B, 1, ...) to the vectors of the finest cells (B, C, ...), which pretraining masks."""
         cells: torch.Tensor = self.downs[0](volume)
         return cells
 
@@ -179,7 +179,7 @@ def random_encoder(dimensions: int, seed: int, **numbers: Sequence[int]) -> Resi
 
 
 def save_encoder(network: ResidualEncoder, file: Path, recipe: dict[str, object]) -> None:
-    """Write a plain (baked) network in half precision with its numbers and how it was made in the header."""
+    """Write a plain (baked) network in half precision with its numbers and its origin in the header."""
     header = {
         "format": _FORMAT,
         "dimensions": network.dimensions,

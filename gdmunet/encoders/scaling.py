@@ -1,4 +1,4 @@
-"""Ways from raw units into the inputs that published encoders were trained with. All keep the gradient.
+"""Maps from raw units to the inputs that published encoders were trained with. All keep the gradient.
 
 Where the original scales every volume by its own statistics, this one takes the constants of the plans: a patch's own
 statistics would make each voxel's features depend on the whole patch, and explode on a flat one.

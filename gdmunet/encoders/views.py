@@ -1,4 +1,4 @@
-"""Random windows of images, two views of a window, and what is masked in them: the data side of pretraining.
+"""Random windows of images, two views of a window, and the masked cells: the data side of pretraining.
 
 Everything is drawn from a generator that the caller seeds by the iteration's number, so a run that resumes draws what
 an uninterrupted one would have drawn. Values are the encoder's own input (about -1 to 1).
@@ -22,7 +22,7 @@ class Views:
     first, second
         (B, 1, ...) crops of one size.
     clean
-        `first` without its noise: what masked cells are reconstructed to.
+        `first` without its noise: the aim of the reconstruction of masked cells.
     shift
         (B, dimensions): corner of `second` minus corner of `first`, in voxels.
     """
@@ -47,9 +47,9 @@ def random_window(
     volume
         (z, y, x) or (y, x), encoder input.
     size
-        Voxels a side of the window.
+        Voxels along each side of the window.
     zoom
-        Voxels of `volume` that one voxel of the window covers, drawn log-uniformly, and again +-15 % an axis.
+        Voxels of `volume` that one voxel of the window covers, drawn log-uniformly, and again +-15 % per axis.
     air
         Value outside the volume.
 

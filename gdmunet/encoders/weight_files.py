@@ -1,4 +1,4 @@
-"""Foreign weight files: read without running code from them, and put into a network only where they fit whole."""
+"""Foreign weight files: read without running code from them, and put into a network only if all of them fit."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def read_weights(file: Path, trust_checkpoint: bool = False) -> dict[str, torch.
 def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, prefix: str = "") -> None:
     """Copy the weights whose names start with `prefix` into `network`; every one of its tensors must be there.
 
-    Further weights of the file (a decoder, a head) are left alone.
+    Further weights of the file (a decoder, a head) are ignored.
     """
     own = network.state_dict()
     missing = [name for name in own if prefix + name not in weights and not name.endswith("num_batches_tracked")]

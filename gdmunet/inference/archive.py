@@ -24,7 +24,7 @@ from gdmunet.results import (
     join_name,
 )
 
-# The only names that an archive may hold. None of them can leave the results folder.
+# The only names that an archive may hold. None of them leads out of the results folder.
 _WORD = r"(?!\.)[\w.,=+-]+"
 _FOLD_FILES = "|".join(re.escape(name) for name in (*CHECKPOINT_FILES.values(), SETTINGS_FILE))
 _MEMBER = re.compile(
@@ -67,7 +67,7 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
     Raises
     ------
     GdmError
-        No zip, a file in it that no exported model has (nothing is unpacked then), a damaged model, or a model of
+        Not a zip, a file in it that no exported model has (nothing is unpacked then), a damaged model, or a model of
         that name that is there already.
     """
     results = Path(results_folder)

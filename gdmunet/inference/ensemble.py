@@ -40,7 +40,7 @@ def ensemble_folders(
     folders
         At least two folders, each with the same ``CASE.ext`` files.
     output_folder
-        Gets ``CASE.ext`` in the first folder's ending.
+        Folder that gets ``CASE.ext``, in the first folder's ending.
 
     Raises
     ------

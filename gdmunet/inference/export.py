@@ -1,4 +1,4 @@
-"""Predictions as files: the condition's grid, and the smallest type that holds what is worth keeping."""
+"""Predictions as files: the condition's grid, and the smallest type without loss of useful digits."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ UNCERTAINTY_FOLDER = "uncertainty"
 
 @dataclass(frozen=True)
 class PredictionSpec:
-    """The content of prediction_settings.json: with what a folder was predicted.
+    """The content of prediction_settings.json: model and options of a folder of predictions.
 
-    `mask_folder` is None where the bodies were derived from the conditions.
+    `mask_folder` is None if the bodies were derived from the conditions.
     """
 
     model: str | None
@@ -57,7 +57,7 @@ class PredictionSpec:
 
 @dataclass(frozen=True)
 class PredictedCases:
-    """What a run did: windows of each case that was predicted, the cases that were there already, lines for people."""
+    """Result of a run: windows of each case that was predicted, the cases that were there already, lines for people."""
 
     predicted: dict[str, WindowCount]
     skipped: tuple[str, ...]
@@ -72,9 +72,9 @@ def predict_cases(
     Parameters
     ----------
     source
-        Lists and reads the cases.
+        Source that lists and reads the cases.
     output_folder
-        Gets ``CASE.ext``, ``prediction_settings.json`` and, with uncertainty, ``uncertainty/CASE.ext``.
+        Folder that gets ``CASE.ext``, ``prediction_settings.json`` and, with uncertainty, ``uncertainty/CASE.ext``.
 
     Raises
     ------
@@ -100,14 +100,14 @@ def predict_cases(
 
 
 class _Outputs:
-    """Where predictions go, and how they get there."""
+    """The output folder, and the writing of predictions into it."""
 
     def __init__(self, folder: Path, predictor: Predictor, source: CaseSource, options: PredictionOptions) -> None:
         self.folder, self.predictor, self.source, self.options = folder, predictor, source, options
         self.ending = predictor.descriptor.file_ending
 
     def has(self, identifier: str) -> bool:
-        """The case's files are there and whole."""
+        """Whether the case's files are there and whole."""
         paths = [self.folder / f"{identifier}{self.ending}"]
         if self.options.uncertainty:
             paths.append(self.folder / UNCERTAINTY_FOLDER / f"{identifier}{self.ending}")

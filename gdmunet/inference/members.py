@@ -58,7 +58,7 @@ def flip_members(networks: Sequence[Network], mirror_axes: Sequence[int]) -> lis
 
 
 def place(network: Network, device: torch.device) -> Network:
-    """Move a torch module to `device` in evaluation mode; any other callable is taken as it is."""
+    """Move a torch module to `device` in evaluation mode; any other callable stays as it is."""
     return network.to(device).eval() if isinstance(network, nn.Module) else network
 
 

@@ -1,4 +1,4 @@
-"""What a prediction is asked for: how a model is run, and what a run over many cases does."""
+"""Options of a prediction: of a model on one volume, and of a run over many cases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PredictorOptions:
-    """How a model is run on a volume.
+    """Options of a model on a volume.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class PredictorOptions:
     step_size
         Distance of neighbouring windows as a share of the window.
     tta
-        Average over mirrored windows as well (8 passes in 3D, 4 in 2D).
+        Whether mirrored windows are averaged as well (8 passes in 3D, 4 in 2D).
     precision
-        None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
+        Precision of the networks; None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
     batch_size
         Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
     skip_empty
-        Fill windows that hold no body voxel with the background and do not run the networks on them.
+        Whether windows without a body voxel are filled with the background, without running the networks on them.
     samples
         Draws whose mean is the prediction; more than one needs a sampler that draws noise.
     seed
@@ -58,18 +58,18 @@ class PredictorOptions:
 
 @dataclass(frozen=True)
 class PredictionOptions:
-    """What a run over many cases does.
+    """Options of a run over many cases.
 
     Attributes
     ----------
     continue_prediction
-        Leave out cases whose prediction is there and can be read.
+        Whether cases whose prediction is there and can be read are skipped.
     num_parts, part_id
-        Predict every `num_parts`-th case from `part_id` on, to share a folder between machines.
+        Share of the cases: every `num_parts`-th one from `part_id` on, to share a folder between machines.
     preprocess_workers, export_workers
         Cases that are read ahead or written behind while one is computed; 0: none, which needs the least memory.
     as_float
-        Write float32 also where whole numbers would do (CT).
+        Whether float32 is written also where whole numbers are enough (CT).
     uncertainty
         Whether the standard deviation over folds, mirrored windows and samples is written too.
     """

@@ -19,7 +19,7 @@ class Stage(Generic[T]):
     Parameters
     ----------
     workers
-        Threads, and the most jobs that are in work or wait to be taken; 0: jobs run where they are submitted, so
+        Number of threads, and of jobs that may be in work or wait to be taken; 0: jobs run where they are submitted, so
         that one case at a time is in memory.
     name
         Name of the threads.

@@ -1,4 +1,4 @@
-"""What a predictor gives."""
+"""Predictions, as a predictor gives them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gdmunet.inference.sliding_window import WindowCount
 class NetworkPrediction:
     """A prediction on the prepared grid in network units, both arrays (z, y, x) float32.
 
-    `deviation` is the standard deviation over the members (folds, flips), or None where it was not asked for.
+    `deviation` is the standard deviation over the members (folds, flips), or None if it was not asked for.
     """
 
     array: np.ndarray

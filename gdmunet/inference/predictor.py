@@ -38,7 +38,7 @@ from gdmunet.results import CheckpointName
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the networks of a predictor were loaded from; None for networks given as objects."""
+    """Folder and checkpoint that the networks were loaded from; None for networks given as objects."""
 
     folder: Path
     folds: tuple[str, ...]
@@ -102,11 +102,11 @@ class Predictor:
         model_folder
             ``.../DatasetXXX_Name/<Trainer>__<plans>__<configuration>`` with plans.json and fold folders.
         folds
-            Such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
+            Folds such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
         checkpoint
             ``best``, ``final`` or ``latest``.
         steps
-            Steps of a model that is drawn from in several; None: as many as its trainer chose.
+            Steps of a model that predicts in several; None: the number that its trainer chose.
         options
             Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
 
@@ -147,7 +147,7 @@ class Predictor:
         spacing
             Voxel size (z, y, x) in mm; for arrays only, whose axes are taken to point to superior, posterior, left.
         uncertainty
-            Give the standard deviation over folds and flips as well (every member takes its own pass).
+            Whether the standard deviation over folds and flips is given as well (every member takes its own pass).
 
         Raises
         ------
@@ -197,7 +197,7 @@ class Predictor:
         return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
 
     def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
-        """How one network is run over a prepared case."""
+        """The passes of one network over a prepared case."""
         background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
         windows = WindowOptions(
             step_size=self.options.step_size,
@@ -225,7 +225,7 @@ class Predictor:
         return sum(map(_weights_of, self.networks))
 
     def check_uncertainty(self, wanted: bool) -> None:
-        """Refuse an uncertainty map where there is only one opinion."""
+        """Refuse an uncertainty map of a single prediction."""
         if wanted and len(self.networks) == 1 and not self.mirror_axes and self.options.samples == 1:
             raise GdmError(
                 "the uncertainty of one network in one pass cannot be measured",

@@ -32,7 +32,7 @@ PredictWindows = Callable[[Network, np.ndarray, Sequence[float], np.ndarray], np
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What lies around a volume, and how much of it a window sees.
+    """The surroundings of a volume, and the size of a window.
 
     Attributes
     ----------
@@ -41,7 +41,8 @@ class Surroundings:
     background
         The target outside the body, network units: there the path is known, and followed exactly.
     window
-        Voxels; a smaller volume is grown to it, so that the state beyond it is what it was in training.
+        Size of a window in voxels; a smaller volume is grown to it, so that the state beyond it is what it was in
+        training.
     """
 
     padding: Sequence[float]
@@ -70,11 +71,11 @@ def draw_sample(
     Parameters
     ----------
     estimate
-        (state, time) -> the expected target given both; may not change the state.
+        Function (state, time) -> the expected target given both; it may not change the state.
     source
         State at time 0; kept as it is.
     noise
-        Draws a standard normal field of its shape.
+        Function that draws a standard normal field of its shape.
 
     Notes
     -----
@@ -114,9 +115,9 @@ def sample_volume(
     Parameters
     ----------
     network
-        Takes a state: (B, C + 2, *window) -> (B, 1, *window).
+        Network that takes a state: (B, C + 2, *window) -> (B, 1, *window).
     predict
-        The prediction of a volume by windows.
+        Function that predicts a volume by windows.
     condition, mask
         (C, z, y, x) in network units and body (z, y, x).
     seed

@@ -1,4 +1,4 @@
-"""Predict a whole volume window by window. Knows no network: any callable on tensors will do.
+"""Predict a whole volume window by window; any callable on tensors serves as the network.
 
 Windows are taken in the order of axis 0, and rows that no later window reaches are divided by their weights: beside the
 condition and the output there is one float32 slab as thick as a window.
@@ -29,7 +29,7 @@ _LAYER_THICKNESS = 16
 
 @dataclass(frozen=True)
 class WindowCount:
-    """How far a volume is: all windows, those that went through the network, those without body (filled)."""
+    """Progress of a volume: all windows, those that went through the network, those without body (filled)."""
 
     total: int = 0
     predicted: int = 0
@@ -41,7 +41,7 @@ class WindowCount:
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """How the windows of a volume are predicted.
+    """Options for predicting the windows of a volume.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class WindowOptions:
     precision
         Precision of the network (autocast); sums are always float32.
     skip_empty
-        Fill windows without a body voxel instead of running the network on them.
+        Whether windows without a body voxel are filled instead of running the network on them.
     offset
         Voxels by which the grid of windows is shifted, see `plan_windows`.
     """
@@ -112,7 +112,7 @@ def predict_windows(
     out
         Float32 array (z, y, x) to write into, such as a memory map.
     progress
-        Called after every batch.
+        Function that is called after every batch.
 
     Returns
     -------

@@ -26,7 +26,7 @@ from gdmunet.results import (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Networks of one model folder, one per fold, the plans that they were trained with, and how they are sampled."""
+    """Networks of one model folder, one per fold, the plans that they were trained with, and their sampler."""
 
     networks: list[Generator]
     plans: Plans

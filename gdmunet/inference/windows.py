@@ -1,4 +1,4 @@
-"""Where the windows of a volume lie, and how much each voxel of a window counts."""
+"""Places of the windows of a volume, and the weight of each voxel of a window."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gdmunet.geometry import Shape
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Where the windows of a volume lie.
+    """Places of the windows of a volume.
 
     Attributes
     ----------

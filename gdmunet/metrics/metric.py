@@ -1,4 +1,4 @@
-"""What a metric is: its name, unit, direction and decimals, and how a value of it is written."""
+"""A metric: its name, unit, direction and decimals, and the text of its values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gdmunet.metrics.ranges import EvaluationRange, ValueRange
 
 # "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
 Unit = Literal["target", "dB", "mm", "ratio", "distance"]
-# What a metric is computed from; "tissue" are images in HU, "cases" all volumes of both sides together.
+# The volumes that a metric is computed from; "tissue" are images in HU, "cases" all volumes of both sides together.
 Basis = Literal["images", "tissue", "label maps", "cases", "windows"]
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """What a metric of images sees: volumes (z, y, x), the range of values, and the mask (None: the whole volume)."""
+    """The input of a metric of images: volumes (z, y, x), range of values, and mask (None: the whole volume)."""
 
     target: np.ndarray
     prediction: np.ndarray
@@ -54,13 +54,13 @@ class Metric:
     years
         SynthRAD challenges that score it.
     main
-        True where it belongs in a paper's table; the others stand in the CSV files and on the page.
+        Whether it belongs in a paper's table; the others stand in the CSV files and on the page.
     basis
         Volumes that it is computed from.
     score
         Its function for metrics of images, None for the others. None or a value that is not finite: undefined.
     undefined
-        Why a case may have no value, as a note in summary.json.
+        Reason why a case may have no value, as a note in summary.json.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Metric:
     undefined: str = "undefined"
 
     def unit_text(self, target_unit: str) -> str:
-        """The unit of the values; empty where there is none or the target's is not known."""
+        """The unit of the values; empty if there is none or the target's is not known."""
         return {"target": target_unit, "dB": "dB", "mm": "mm", "ratio": "", "distance": ""}[self.unit]
 
     def head(self, target_unit: str) -> str:

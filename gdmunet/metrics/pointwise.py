@@ -51,7 +51,7 @@ def rmse(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = N
 
 
 def bias(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Mean of prediction - target over the mask's voxels: above 0 where the prediction is too bright."""
+    """Mean of prediction - target over the mask's voxels: above 0 if the prediction is too bright."""
     values, predicted = values_inside(target, prediction, mask)
     return float((predicted - values).mean())
 

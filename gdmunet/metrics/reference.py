@@ -1,6 +1,6 @@
 """The table of documentation/reference/metrics.md, written from the rows.
 
-``python -m gdmunet.metrics.reference documentation/reference/metrics.md`` writes it; a test holds it equal.
+``python -m gdmunet.metrics.reference documentation/reference/metrics.md`` writes it; a test checks that it is current.
 """
 
 from __future__ import annotations

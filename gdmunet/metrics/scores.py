@@ -20,9 +20,9 @@ class ImageScores:
     Attributes
     ----------
     values
-        Name of the metric (a key of `METRICS`) to its value; None where it has no finite value.
+        Name of the metric (a key of `METRICS`) to its value; None if it has no finite value.
     notes
-        Name to why a value is None, or what it leaves out.
+        Name to the reason why a value is None, or to what it leaves out.
     """
 
     values: dict[str, float | None]

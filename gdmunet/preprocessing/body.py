@@ -1,4 +1,4 @@
-"""Where the patient is, derived from the condition alone: for data sets without masks.
+"""The body of the patient, derived from the condition alone, for data sets without masks.
 
 The rules, each in millimetres so that they mean the same on every grid (work is done on voxels of about 2 mm):
 

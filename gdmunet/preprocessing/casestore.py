@@ -35,7 +35,7 @@ _OPEN_OPTIONS: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
 
 @dataclass(frozen=True)
 class CaseOrigin:
-    """What a prepared case was made from; unchanged origin, unchanged case.
+    """Sources of a prepared case; while they are unchanged, the case is too.
 
     `recipe` is a hash of all settings that matter; `files` maps each source file to its size and time of change.
     """
@@ -61,7 +61,7 @@ class LazyChannels:
     array
         Stored array (channels, z, y, x).
     start, stop
-        The channels that are seen.
+        Range of the channels that are seen.
     """
 
     def __init__(self, array: blosc2.NDArray, start: int, stop: int) -> None:
@@ -92,7 +92,7 @@ class StoredCase:
     Attributes
     ----------
     condition, target
-        (C, z, y, x) and (1, z, y, x) float32 in network units; target is None where the case has none.
+        (C, z, y, x) and (1, z, y, x) float32 in network units; target is None if the case has none.
     mask
         (z, y, x) uint8, 1 inside the body.
     properties
@@ -134,7 +134,7 @@ class CaseStore:
         return sorted(path.stem for path in self.folder.glob("*.json") if not path.name.startswith("."))
 
     def origin(self, identifier: str) -> CaseOrigin | None:
-        """What a finished case was made from; None where there is none, or one of a newer version."""
+        """Sources of a finished case; None if there is none, or one of a newer version."""
         file = self.folder / f"{identifier}.json"
         if not file.is_file() or not all(path.is_file() for path in self._files(identifier)):
             return None
@@ -241,7 +241,7 @@ def sample_body(mask: np.ndarray, identifier: str) -> np.ndarray:
 def chunk_shapes(shape: tuple[int, ...], window_size: Shape, item_bytes: int) -> tuple[tuple[int, ...], ...]:
     """Chunk and block shapes for reading patches of `window_size` from an array (..., z, y, x).
 
-    A block (what is unpacked at least) is about half a patch an axis and one channel; a chunk (what is read at
+    A block (what is unpacked at least) is about half a patch per axis and one channel; a chunk (what is read at
     least) is about a patch, all channels, below 4 MiB.
     """
     spatial = shape[-3:]

@@ -29,7 +29,7 @@ _FLOAT32 = (
 class CudaAutocast(TorchFunctionMode):
     """Inside, convolutions and products run in `dtype`, and what needs range runs in float32.
 
-    A float32 parameter is cast once a context, as torch does it.
+    A float32 parameter is cast once per context, as in torch.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""What a data set looks like: shapes, spacings, body shares and intensities inside the body, in raw units."""
+"""Measurements of a data set: shapes, spacings, body shares and intensities inside the body, in raw units."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLES = 100_000
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Of body voxels, in raw units."""
+    """Statistics of body voxels, in raw units."""
 
     mean: float
     std: float
@@ -39,7 +39,7 @@ class IntensityStatistics:
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """Of one case.
+    """Measurements of one case.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ def extract_fingerprint(
     dataset_folder, preprocessed_folder
         ``DatasetXXX_Name`` in the raw and in the preprocessed folder.
     verify
-        First read all cases, the test cases as well, and report every problem, not only the first.
+        Whether all cases, the test cases too, are read first, and every problem is reported, not only the first.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which intensity map each channel gets, and whether the network predicts a change of one of them."""
+"""The intensity map of each channel, and the channel whose change the network predicts, if there is one."""
 
 from __future__ import annotations
 

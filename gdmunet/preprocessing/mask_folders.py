@@ -1,4 +1,4 @@
-"""Where the body masks of the training cases lie: beside the data, or derived when its fingerprint was taken."""
+"""Folders of the training cases' body masks: beside the data, or derived when its fingerprint was taken."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How much memory an operation takes, counted exactly without allocating it.
+"""The memory of an operation, counted exactly without allocating it.
 
-What is counted runs on meta tensors (shapes and lifetimes, no data) while `LiveBytes` follows every storage from its
+The operation runs on meta tensors (shapes and lifetimes, no data) while `LiveBytes` follows every storage from its
 birth to its death, so the count sees what autograd saves, casts of automatic mixed precision, gradients of feature
-maps, and temporaries. What it cannot see are workspaces inside a kernel (cuDNN's algorithms), the allocator's
+maps, and temporaries. It cannot see workspaces inside a kernel (cuDNN's algorithms), the allocator's
 rounding and fragmentation, and the CUDA context; a budget must leave room for these.
 """
 

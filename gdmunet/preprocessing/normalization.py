@@ -38,14 +38,14 @@ class IntensityMap:
             )
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """Raw units of any shape to network units, float32; the input is left alone."""
+        """Raw units of any shape to network units, float32; the input is not changed."""
         mapped: np.ndarray = np.clip(array, self.clip_low, self.clip_high).astype(np.float32, copy=False)
         mapped -= np.float32(self.offset)
         mapped /= np.float32(self.scale)
         return mapped
 
     def invert(self, array: np.ndarray) -> np.ndarray:
-        """Network units of any shape to raw units inside the clip range, float32; the input is left alone."""
+        """Network units of any shape to raw units inside the clip range, float32; the input is not changed."""
         raw: np.ndarray = np.multiply(array, np.float32(self.scale), dtype=np.float32)
         raw += np.float32(self.offset)
         np.clip(raw, np.float32(self.clip_low), np.float32(self.clip_high), out=raw)

@@ -12,12 +12,12 @@ from gdmunet.plans import EncoderSpec, Reason
 
 @dataclass(frozen=True)
 class PlannedEncoder:
-    """What was chosen for 2 or 3 dimensions.
+    """Chosen encoder for 2 or 3 dimensions.
 
     Attributes
     ----------
     spec, module
-        None where no encoder of that dimension exists.
+        Encoder for the plans and its module; None if no encoder of that dimension exists.
     reason
         Choice and its reason, in words.
     """
@@ -32,7 +32,7 @@ ChooseEncoder = Callable[[VolumeUnits, int], PlannedEncoder]
 
 @dataclass(frozen=True)
 class WantedEncoder:
-    """What the user asked for; calling it chooses.
+    """The user's wish; calling it chooses.
 
     Attributes
     ----------

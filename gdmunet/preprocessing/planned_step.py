@@ -20,13 +20,13 @@ class PlannedStep:
     Attributes
     ----------
     configuration
-        What would be trained; patch size, batch size and generator are those that planning tries.
+        Configuration to train; patch size, batch size and generator are those that planning tries.
     dataset
-        What the channels and the target are.
+        Description of the channels and the target.
     precision
-        That of the forward pass.
+        Precision of the forward pass.
     encoder
-        The frozen encoder that the plans choose, with weights on any device; None where there is none.
+        The frozen encoder that the plans choose, with weights on any device; None if there is none.
     """
 
     configuration: Configuration
@@ -55,7 +55,7 @@ class StepTrial:
     Attributes
     ----------
     encoders
-        What was chosen, by number of dimensions.
+        Chosen encoders, by number of dimensions.
     """
 
     count: CountMemory

@@ -35,7 +35,7 @@ LOWRES_GAIN = 2.0
 
 @dataclass(frozen=True)
 class _Task:
-    """What all configurations share."""
+    """The parts that all configurations share."""
 
     fingerprint: Fingerprint
     transpose: tuple[int, int, int]
@@ -54,7 +54,7 @@ def plan_experiment(
     options: PlanningOptions,
     fingerprint_hash: str = "",
 ) -> Plans:
-    """Decide everything that preprocessing, training and prediction need to know.
+    """Make all decisions that preprocessing, training and prediction need.
 
     Raises
     ------

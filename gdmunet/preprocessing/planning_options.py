@@ -1,4 +1,4 @@
-"""What the user decides about plans; everything else follows from the data."""
+"""The user's choices for plans; everything else follows from the data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class PlanningOptions:
     footprint
         The trainer's prediction of the peak memory of a step.
     choose
-        Chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
+        Function that chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
     memory_budget_gb
         GB of 1e9 bytes that one training step may use; None: the preset's own. Kernel workspaces and the device's own
         context come on top.

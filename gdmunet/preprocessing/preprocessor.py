@@ -24,7 +24,7 @@ MaskSource = Literal["given", "derived"]
 
 @dataclass(frozen=True)
 class CaseProperties:
-    """All that the way back needs.
+    """The values that the way back needs.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ def prepared_axes(geometry: Geometry, transpose: Sequence[int]) -> AxisMap:
 
 
 def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequence[int] = (0, 1, 2)) -> CroppedCase:
-    """Reorient a case and cut it to the bounding box of its body mask; the target has no say in it.
+    """Reorient a case and cut it to the bounding box of its body mask; the target does not count.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequ
 
 
 def border_values(properties: CaseProperties) -> tuple[float, ...]:
-    """What lies beyond a volume, for each condition channel in network units: its lowest value, as in training."""
+    """Values beyond a volume, for each condition channel in network units: its lowest value, as in training."""
     return tuple(float(mapped.apply(np.array(mapped.clip_low))) for mapped in properties.condition_maps)
 
 

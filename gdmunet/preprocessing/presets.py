@@ -1,4 +1,4 @@
-"""The kinds of network that planning can choose: what a preset fixes before any data set is seen."""
+"""The kinds of network that planning can choose: the numbers that a preset fixes before any data set is seen."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def normalization_layer(residual_channel: int | None) -> Literal["batch", "none"
     """None where the network predicts a change of a condition, batch norm elsewhere.
 
     nnU-Net's instance norm removes a window's intensity level: a correction in the same unit needs it, and a
-    prediction then depends on what else lies in the window, so that windows do not agree where they overlap. Batch norm
+    prediction then depends on the rest of the window, so that windows do not agree where they overlap. Batch norm
     starts as fast and is a fixed map at prediction. Measured in documentation/benchmarks.md.
     """
     return "batch" if residual_channel is None else "none"
@@ -22,7 +22,7 @@ def normalization_layer(residual_channel: int | None) -> Literal["batch", "none"
 
 @dataclass(frozen=True)
 class Preset:
-    """A family of networks and how a patch is sized for it.
+    """A family of networks, and the rules for the size of its patch.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Why the planner chose what it chose, in words that a radiologist can check, and a table of them."""
+"""Reasons of the planner's choices, in words that a radiologist can check, and a table of them."""
 
 from __future__ import annotations
 

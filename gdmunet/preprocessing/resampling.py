@@ -1,7 +1,7 @@
 """Volumes on another number of voxels over the same extent.
 
 Voxel edges coincide (the outer faces of the volume stay where they are), as in scikit-image and nnU-Net. Every step
-(Gaussian, spline, linear) is a linear map along one axis, so the volume is multiplied by one small matrix an axis:
+(Gaussian, spline, linear) is a linear map along one axis, so the volume is multiplied by one small matrix per axis:
 exact, in float32, and about a second for 512 x 512 x 133 voxels on one core.
 """
 

@@ -15,7 +15,7 @@ from gdmunet.quantities import memory_size
 
 Footprint = Callable[[NetworkSpec, tuple[int, ...], int], MemoryFootprint]
 
-# A patch of few-view slices keeps its extent in the slice and gives up slices, down to this number: with 16 the
+# A patch of few-view slices keeps its extent in the slice and loses slices, down to this number: with 16 the
 # context across slices is missed more than the extent in the slice helps (documentation/benchmarks.md).
 FEWEST_SLICES = 32
 # A gradient is averaged only over two or more different patches per step.
@@ -24,7 +24,7 @@ MIN_BATCH = 2
 
 @dataclass(frozen=True)
 class SizingProblem:
-    """What a patch must fit: the network family, its channels, and the memory of one training step in bytes.
+    """The limits of a patch: the network family, its channels, and the memory of one training step in bytes.
 
     `slice_axis` is the axis across the slices where patches in 3D are to keep the slices whole, else None.
     """
@@ -51,12 +51,12 @@ class SizingProblem:
 
 @dataclass(frozen=True)
 class FittedPatch:
-    """A patch that fits, and how it came about.
+    """A patch that fits, and the steps that led to it.
 
     Attributes
     ----------
     first_patch
-        Before anything was shrunk, padded to what its topology divides.
+        The patch before anything was shrunk, padded to a multiple that its topology divides.
     shrunk
         Number of steps that were taken along each axis.
     """
@@ -102,7 +102,7 @@ def fit_patch(
 ) -> FittedPatch:
     """Shrink the first patch until a step with two of them fits the budget.
 
-    The axis whose patch is the largest share of the median shape gives way first, by one divisor at a time; slices
+    The axis whose patch is the largest share of the median shape shrinks first, by one divisor at a time; slices
     before all else where slices are to stay whole.
 
     Raises
@@ -139,7 +139,7 @@ def _shrink(
     floor: tuple[int, ...],
     problem: SizingProblem,
 ) -> tuple[int, Topology] | None:
-    """The next smaller patch and the axis that gave way; None where none may."""
+    """The next smaller patch and the axis that shrank; None if none may."""
     patch = topology.patch_size
     ratios = [n / size for n, size in zip(patch, median_shape, strict=True)]
     slice_axis = problem.slice_axis if len(patch) == 3 else None
@@ -155,7 +155,7 @@ def _shrink(
 
 
 def fit_batch(topology: Topology, dataset_voxels: float, problem: SizingProblem) -> int:
-    """Patches a batch: what fits, at most the preset's share of the data set's voxels, at least two."""
+    """Patches per batch: the number that fits, at most the preset's share of the data set's voxels, at least two."""
     if problem.preset.batch_size is not None:
         return problem.preset.batch_size
     limit = batch_limit(topology, dataset_voxels, problem.preset)

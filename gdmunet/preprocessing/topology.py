@@ -1,4 +1,4 @@
-"""How a U-Net pools a patch, and the voxel size it works at: nnU-Net v2's rules as pure functions.
+"""The pooling of a U-Net and its voxel size: nnU-Net v2's rules as pure functions.
 
 Both functions agree with nnU-Net v2 exactly (`tests/preprocessing/test_nnunet_agreement.py` compares them).
 The rules are from Isensee et al., "nnU-Net", Nature Methods 2021, and its public implementation.
@@ -46,7 +46,7 @@ class Topology:
 
     @property
     def divisors(self) -> tuple[int, ...]:
-        """What each axis of a patch must be a multiple of."""
+        """Divisor of each axis of a patch."""
         return tuple(2**count for count in self.poolings)
 
 
@@ -65,7 +65,7 @@ def plan_topology(spacing: Sequence[float], patch_size: Sequence[float], max_poo
     Returns
     -------
     Topology
-        With the patch padded up to what its strides divide.
+        Topology whose patch is padded up to a multiple of its strides.
     """
     axes = range(len(spacing))
     current_spacing, current_size = [float(s) for s in spacing], [float(s) for s in patch_size]

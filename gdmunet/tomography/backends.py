@@ -22,7 +22,7 @@ from gdmunet.tomography.scan_geometry import ScanGeometry
 class Backend(Protocol):
     """Projects attenuations (z, y, x) in 1/mm to line integrals (rows, views, bins), and reconstructs them.
 
-    Rows are the slices, but for cone beams, whose detector has its own.
+    Rows are the slices, except for cone beams, whose detector has its own.
     """
 
     def project(self, attenuation: torch.Tensor) -> torch.Tensor:

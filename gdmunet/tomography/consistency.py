@@ -1,4 +1,4 @@
-"""Does a volume explain the projections that were measured, and steps that make it do so better."""
+"""Agreement of a volume with measured projections, and steps that improve it."""
 
 from __future__ import annotations
 

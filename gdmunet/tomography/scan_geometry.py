@@ -1,4 +1,4 @@
-"""Where the rays of one scan lie in its slices.
+"""The rays of one scan in its slices.
 
 Conventions, those of scikit-image's `radon`: pixels are counted (row y, column x) from the rotation axis, which lies on
 pixel (height // 2, width // 2). At angle a the detector's axis is n = (cos a, -sin a) and rays run along

@@ -1,4 +1,4 @@
-"""From a CT to what a scan with few views would have shown: projection, noise, filtered back-projection."""
+"""From a CT to its scan with few views: projection, noise, filtered back-projection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SimulatedScan:
     Attributes
     ----------
     sinogram
-        Noisy where the settings ask for noise.
+        Projections, noisy if the settings ask for noise.
     reconstruction
         float32 in HU, clipped to what a scanner stores; -1000 outside the field of view.
     field_of_view
@@ -39,7 +39,7 @@ class SimulatedScan:
 
 
 def stored_ct(ct: Volume) -> Volume:
-    """A CT as a scanner stores it: whole HU in int16, clipped. What is scanned, and a data set's target, are this."""
+    """A CT as a scanner stores it, which is scanned and is a data set's target: whole HU in int16, clipped."""
     return Volume(np.rint(ct.array.clip(*HU_RANGE)).astype(np.int16), ct.geometry)
 
 

@@ -1,4 +1,4 @@
-"""Sinograms as files: ``CASE.npz`` with the projections and, as JSON, all that a reconstruction needs to know."""
+"""Sinograms as files: ``CASE.npz`` with the projections and, as JSON, the data that a reconstruction needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENDING = ".npz"
 
 @dataclass(frozen=True)
 class ScanHeader:
-    """What a sinogram file says beside its numbers.
+    """The header of a sinogram file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What every ray takes from every pixel, and what every pixel takes from every bin, as sparse matrices.
+"""Sparse matrices: the weights of every pixel in every ray, and of every bin in every pixel.
 
 All slices of a volume share them, so a projection of many slices is one sparse matrix times a dense one.
 """
@@ -81,7 +81,7 @@ def _crossings(
 
 
 def pixel_weights(geometry: ScanGeometry, views: slice, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Back-projection: CSR (pixels, views * bins), two bins a view, interpolated linearly.
+    """Back-projection: CSR (pixels, views * bins), two bins per view, interpolated linearly.
 
     For fans every value is weighted by the squared ratio of distances (source to axis) / (source to pixel's plane).
     """

@@ -1,1 +1,1 @@
-"""Trainers, and what they need: patches, augmentation, journal, resume."""
+"""Trainers and their parts: patches, augmentation, journal, resume."""

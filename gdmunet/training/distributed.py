@@ -1,4 +1,4 @@
-"""Several processes training one network: who am I, and sums over all."""
+"""Several processes that train one network: the number of this one, and sums over all."""
 
 from __future__ import annotations
 

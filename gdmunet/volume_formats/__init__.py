@@ -1,1 +1,1 @@
-"""File formats of volumes, one file for each: what is put here is read and written everywhere (`interface`)."""
+"""File formats of volumes, one file for each: every format here is read and written everywhere (`interface`)."""

@@ -1,4 +1,4 @@
-"""What a file format of volumes must say.
+"""The interface of a file format of volumes.
 
 To add one, put a file into this folder that derives a class from `VolumeFormat` and names one object of it ``FORMAT``.
 Nothing else is touched: the endings are then known to data sets, conversion, prediction, evaluation and their messages.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ItkFormat(VolumeFormat):
-    """What ITK reads and writes."""
+    """The formats that ITK reads and writes."""
 
     endings = (".nii.gz", ".nii", ".mha", ".nrrd", ".mhd")
     companions: Mapping[str, tuple[str, ...]] = {".mhd": (".raw", ".zraw")}
@@ -62,7 +62,7 @@ class ItkFormat(VolumeFormat):
         return reader.GetPixelID() not in (sitk.sitkFloat32, sitk.sitkFloat64)
 
     def rewrite(self, source: Path, destination: Path) -> None:
-        """Write a file anew; the header keeps what ITK knows of it."""
+        """Write a file anew; the header keeps the fields that ITK knows."""
         sitk = _library()
         sitk.WriteImage(sitk.ReadImage(str(source)), str(destination), True)
 
@@ -142,6 +142,6 @@ def _read_error(error: RuntimeError) -> GdmError:
 
 
 def last_line(error: Exception) -> str:
-    """What a message of ITK says at its end; before come file and line of its source."""
+    """The end of a message of ITK; before it stand file and line of its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

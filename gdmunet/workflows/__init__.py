@@ -1,1 +1,1 @@
-"""What each command does, as a function of one request: find everything, refuse early, run, write."""
+"""The work of each command, as a function of one request: find everything, refuse early, run, write."""

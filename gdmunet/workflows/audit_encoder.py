@@ -30,14 +30,14 @@ from gdmunet.workflows.requests.encoders import AuditEncoderRequest
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The audit of an encoder, and of its random twin where one was asked for."""
+    """The audit of an encoder, and of its random twin if one was asked for."""
 
     audit: EncoderAudit
     random: EncoderAudit | None
 
 
 def audit_encoder(request: AuditEncoderRequest, folders: Folders) -> AuditResult:
-    """Audit an encoder, and write the numbers where a file was asked for.
+    """Audit an encoder, and write the numbers if a file was asked for.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _list(files: tuple[Path, ...]) -> list[Path]:
 
 
 def _standardised(array: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 inside the body: what the map of a data set does about."""
+    """Mean 0 and deviation 1 inside the body, nearly as the map of a data set."""
     low = float(array.min())
     body = array[array > low + 0.1 * (np.percentile(array, 99) - low)]
     standardised: np.ndarray = (array - body.mean()) / max(float(body.std()), 1e-6)

@@ -1,4 +1,4 @@
-"""A comparison of trainers from plans to page: train what is missing, predict with a measured cost, score, write."""
+"""A comparison of trainers from plans to page: train missing folds, predict with a measured cost, score, write."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class WrittenComparison:
 
 
 def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
-    """Train what is missing, predict and score every fold's held-out cases, and write the comparison.
+    """Train missing folds, predict and score every fold's held-out cases, and write the comparison.
 
-    What is there already is kept: weights, and predictions of the same weights. A trainer that fails becomes a row that
-    says why.
+    Weights, and predictions of the same weights, are kept if they exist already. A trainer that fails becomes a row
+    that says why.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[
 
 
 def _refuse_other_weights(fold: FoldFolder, request: TrainRequest) -> None:
-    """Weights that can neither be compared nor be trained on, such as an imported checkpoint_best, are not replaced."""
+    """Refuse to replace weights that can neither be compared nor be trained on, such as an imported checkpoint_best."""
     trained = fold.trained_files()
     if trained:
         raise GdmError(
@@ -144,7 +144,7 @@ class _Run:
     judge: str
 
     def rows(self, trainers: dict[str, type[Trainer]]) -> tuple[list[TrainerRow], EvaluationSpec]:
-        """A row for each trainer, and how the first one was scored.
+        """A row for each trainer, and the settings of the first one's scores.
 
         Any failure but the user's own end of the run is a row as well; if all fail, the first failure's remedy is the
         comparison's.

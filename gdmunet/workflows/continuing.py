@@ -65,7 +65,7 @@ def _runs(request: TrainRequest, data: FoldData, folders: Folders) -> Iterator[t
 
 
 def _spelled(request: TrainRequest, model: ModelFolder, fold: FoldFolder) -> tuple[str, dict[str, str]] | None:
-    """Trainer and settings that lead to a folder, as on the command line; None where they are not known."""
+    """Trainer and settings that lead to a folder, as on the command line; None if they are not known."""
     label = model.name.trainer
     own_name, names = parts_of_name(label)
     asked = find_trainer(request.trainer)

@@ -16,7 +16,7 @@ from gdmunet.workflows.requests.declaration import RequestError
 
 
 def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, ...]:
-    """Do what input and output ask for: list series, write a volume, a series, or a data set.
+    """List series, or write a volume, a series or a data set, as input and output ask.
 
     Returns
     -------

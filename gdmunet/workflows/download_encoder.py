@@ -1,4 +1,4 @@
-"""The weights of frozen encoders: what there is, what is at hand, and how they get into the cache."""
+"""The weights of frozen encoders: the list, those at hand, and the way into the cache."""
 
 from __future__ import annotations
 

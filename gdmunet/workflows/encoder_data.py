@@ -17,7 +17,7 @@ from gdmunet.paths import Folders
 from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 
-# Window voxels to volume voxels; what is read around a body voxel must hold the widest window.
+# Window voxels to volume voxels; the part that is read around a body voxel must hold the widest window.
 _ZOOM = (0.7, 1.4)
 _REACH = 1.6
 
@@ -49,7 +49,7 @@ class TargetSource:
 
     @property
     def units(self) -> VolumeUnits:
-        """Of the targets."""
+        """Units of the targets."""
         return VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
 
     def held_out(self, count: int) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ MEASUREMENT_FILE = "prediction_cost.json"
 
 @dataclass(frozen=True)
 class Measurement:
-    """What predicting one volume cost, mean over the volumes, and of which weights.
+    """Cost of predicting one volume, mean over the volumes, and the weights it was measured with.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Measurement:
     passes
         Passes of the network for one window.
     seconds
-        Reading, preparing, predicting and writing, without loading the model.
+        Time of reading, preparing, predicting and writing, without loading the model.
     peak_memory_mb
         Peak memory in MB of 1e6 bytes: largest allocation on a GPU, else resident memory of the process.
     """
@@ -50,7 +50,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """Which held-out cases to predict with which model."""
+    """The held-out cases to predict, and the model."""
 
     model: ModelFolder
     folds: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What is done with trained models and their predictions: compare, average, pack, unpack."""
+"""Work on trained models and their predictions: compare, average, pack, unpack."""
 
 from __future__ import annotations
 

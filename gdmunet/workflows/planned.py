@@ -1,4 +1,4 @@
-"""The plans of a data set as commands find them, and what to run where there are none yet."""
+"""The plans of a data set as commands find them, and the command to run if there are none yet."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _model_folder(request: PredictRequest, folders: Folders) -> Path:
 
 
 def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
-    """Scans where a flag says so; else DICOM series or files, as the folder holds them."""
+    """Scans if a flag says so; else DICOM series or files, as the folder holds them."""
     if request.scans:
         return ScanCases(
             request.input,

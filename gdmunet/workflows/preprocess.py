@@ -26,7 +26,7 @@ RECIPE_VERSIONS = (1, 1)
 
 @dataclass(frozen=True)
 class PreparedFolder:
-    """What a run did: cases that were prepared, those that were there already, and those that were removed."""
+    """Result of a run: cases that were prepared, those that were there already, and those that were removed."""
 
     store: CaseStore
     prepared: tuple[str, ...]
@@ -35,7 +35,7 @@ class PreparedFolder:
 
     @property
     def folder(self) -> Path:
-        """Where the cases lie."""
+        """The folder of the cases."""
         return self.store.folder
 
 
@@ -53,7 +53,7 @@ def preprocess(
     Parameters
     ----------
     clean
-        Do all cases again.
+        Whether all cases are prepared again.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""`gdm_pretrain_encoder`: an encoder of the user's own target volumes."""
+"""`gdm_pretrain_encoder`: an encoder trained on the user's target volumes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gdmunet.workflows.requests.encoders import PretrainEncoderRequest
 
 
 def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path | None:
-    """Pretrain, or go on where an interrupted run stood; the run folder, or None where Ctrl-C stopped it.
+    """Pretrain, or go on where an interrupted run stood; gives the run folder, or None if Ctrl-C stopped it.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
 
 
 def default_run_folder(folders: Folders, dataset: str, plans: str, configuration: str, fold: str) -> Path:
-    """Where a run lies if the user names no folder."""
+    """The folder of a run if the user does not name one."""
     return ResultsFolder(folders.results).encoder_run(dataset, plans, configuration, fold)
 
 

@@ -1,4 +1,4 @@
-"""Training as a command runs it: find everything, refuse what would lose work, train, validate whole volumes."""
+"""Training as a command runs it: find everything, refuse to lose work, train, validate whole volumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a comparison of trainers found: scores by case, costs, failures and paired differences to the first trainer."""
+"""Results of a comparison of trainers: scores by case, costs, failures and paired differences to the first trainer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gdmunet.serialization import load_json, save_json
 
 @dataclass(frozen=True)
 class Cost:
-    """What a prediction costs; None where it was not measured.
+    """Cost of a prediction; None where it was not measured.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class TrainerRow:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How one trainer differs from the first one in one metric, on the cases that both have a value for.
+    """Difference of one trainer from the first one in one metric, on the cases that both have a value for.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class PairedDifference:
 
 @dataclass(frozen=True)
 class BootstrapSpec:
-    """How the bootstrap intervals are made; `confidence` is a share, `seed` makes them the same every time."""
+    """Options of the bootstrap intervals; `confidence` is a share, `seed` makes them the same every time."""
 
     confidence: float = 0.95
     resamples: int = 2000
@@ -159,12 +159,12 @@ def compare(
     title: str = "",
     resampling: BootstrapSpec | None = None,
 ) -> Comparison:
-    """Put trainers side by side; the first row is what the others are compared with.
+    """Put trainers side by side; the others are compared with the first row.
 
     Parameters
     ----------
     rows
-        One for each trainer, failed ones as well.
+        Rows, one for each trainer, failed ones as well.
     settings
         Settings of all scores; the folder of predictions is each row's own and is dropped here.
     groups

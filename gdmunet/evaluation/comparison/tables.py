@@ -1,4 +1,4 @@
-"""What stands in the cells of a comparison's tables, and the tables for programs (CSV)."""
+"""The cells of a comparison's tables, and the tables for programs (CSV)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Column:
 
 
 def cases_csv(comparison: Comparison) -> str:
-    """One line for each trainer and case: every metric (empty where there is none), and what went wrong."""
+    """One line for each trainer and case: every metric (empty where there is none), and the error."""
     metrics = comparison.metrics
     lines: list[Sequence[object]] = [["trainer", "case", *metrics, "error"]]
     for row in comparison.rows:
@@ -96,12 +96,12 @@ def difference_text(found: PairedDifference | None, unit: str) -> str:
 
 
 def p_text(value: float) -> str:
-    """``p 0.031``; what is below 0.001 is called so."""
+    """``p 0.031``; values below 0.001 are written as such."""
     return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def explanation(comparison: Comparison) -> str:
-    """What the numbers of the tables are, in one sentence or two."""
+    """Explanation of the tables' numbers in one or two sentences."""
     resampling = comparison.resampling
     return (
         "Mean ± standard deviation over cases (number of cases). Differences: paired by case, this trainer minus "
@@ -159,7 +159,7 @@ def _column(
 def _score_cells(
     comparison: Comparison, trainer: str, kind: str | None = None, group: str | None = None
 ) -> list[object]:
-    """Of one line of the CSV: every metric's statistics and difference."""
+    """Cells of one line of the CSV: every metric's statistics and difference."""
     everywhere = comparison.statistics if kind is None or group is None else comparison.groups[kind][group]
     found = everywhere.get(trainer)
     cells: list[object] = []

@@ -1,4 +1,4 @@
-"""How far generated volumes are from real ones as distributions: Frechet distance and MMD of encoder features.
+"""Distances of generated from real volumes as distributions: Frechet distance and MMD of encoder features.
 
 Paired errors reward blur; these scores see it. They depend on the encoder, whose name belongs beside each figure,
 and an encoder that a generator was trained with must not judge it.

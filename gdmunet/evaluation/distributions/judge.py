@@ -1,4 +1,4 @@
-"""Folder against folder as distributions: what ``gdm_evaluate --judge`` adds to the paired scores."""
+"""Folder against folder as distributions, which ``gdm_evaluate --judge`` adds to the paired scores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JudgedFiles:
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """Which encoder judges: a name as for planning (not ``auto``: it belongs beside the figures) and its weights."""
+    """The encoder that judges: a name as for planning (not ``auto``: it belongs beside the figures) and its weights."""
 
     encoder: str
     cache: Path
@@ -52,7 +52,7 @@ def judge_files(
     Parameters
     ----------
     files
-        The cases, without a mask the whole volume counts.
+        The cases; without a mask the whole volume counts.
     modality
         Word of the target. HU are compared as they are; other values are scaled by mean and standard deviation of all
         references inside their bodies.

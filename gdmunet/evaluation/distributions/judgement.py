@@ -1,4 +1,4 @@
-"""What a comparison of two sets of volumes as distributions found; plain values that summary.json holds."""
+"""Result of a comparison of two sets of volumes as distributions: plain values that summary.json holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DistributionDistance:
-    """Between two sets of features of one level.
+    """Distances between two sets of features of one level.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Judgement:
 
     @property
     def title(self) -> str:
-        """The encoder as people tell it from others: name and start of its hash."""
+        """The encoder in a form for people: name and start of its hash."""
         return f"{self.encoder} ({self.sha256[:12]})"
 
     @property

@@ -27,7 +27,7 @@ _CUTS = ((0, "axial", "RLAP"), (1, "coronal", "RLSI"), (2, "sagittal", "APSI"))
 
 @dataclass(frozen=True)
 class CasePaths:
-    """Where the volumes of a case lie; None: not known or not there. `predictions` is by name of the trainer."""
+    """Files of the volumes of a case; None: not known or not there. `predictions` is by name of the trainer."""
 
     identifier: str
     condition: Path | None
@@ -130,7 +130,7 @@ def volume_of(case: LoadedCase, kind: str, label: str, largest_side: int | None 
     kind
         One of `KINDS`.
     label
-        The trainer whose prediction is meant.
+        Trainer whose prediction is wanted.
     largest_side
         Keep every second, third, ... voxel of an axis that has more voxels than this; None: all voxels.
     """

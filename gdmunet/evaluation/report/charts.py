@@ -79,7 +79,7 @@ class BoxChart:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its places as SVG writes them, and its points where they are few."""
+    """One curve: its places as SVG writes them, and its points if they are few."""
 
     name: str
     series: int
@@ -218,7 +218,7 @@ def _line(horizontal: _Axis, vertical: _Axis, number: int, x: Sequence[float], l
 
 
 def _tick_text(value: float, ticks: Sequence[float]) -> str:
-    """As many decimals as the step needs; powers of ten for what is very small or large."""
+    """As many decimals as the step needs; powers of ten for very small or large numbers."""
     step = ticks[1] - ticks[0]
     if max(abs(ticks[0]), abs(ticks[-1])) >= 1e6 or step < 1e-4:
         return "0" if abs(value) < step / 2 else f"{value:.3g}"

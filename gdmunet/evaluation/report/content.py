@@ -1,4 +1,4 @@
-"""What a page shows: scores, curves and volumes of an evaluation, a training or a comparison."""
+"""The content of a page: scores, curves and volumes of an evaluation, a training or a comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREDICTION = "prediction"
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that a page is made of.
+    """The content of a page.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class ReportContent:
     files
         The cases that have volumes.
     condition_name, target_name
-        Modality words; empty where the data set is not known.
+        Modality words; empty if the data set is not known.
     comparable
         Whether the condition has the target's unit, so that window presets hold for it as well.
     notes

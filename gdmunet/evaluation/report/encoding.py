@@ -60,7 +60,7 @@ def unpack_plane(text: str, rows: int, columns: int) -> np.ndarray:
 
 
 def pack_mask(mask: np.ndarray) -> str:
-    """A mask (rows, columns) as base64 of deflated bits, eight pixels a byte, the first in the highest bit."""
+    """A mask (rows, columns) as base64 of deflated bits, eight pixels per byte, the first in the highest bit."""
     return pack_bytes(np.packbits(mask).tobytes())
 
 

@@ -33,18 +33,18 @@ VIEWER = "niivue.umd.js"
 
 @dataclass(frozen=True)
 class PageOptions:
-    """What a page shows first, and how much it may hold.
+    """Order of the cases on a page, and its size.
 
     Attributes
     ----------
     metric
         Name of the metric that decides which cases are the worst and the best.
     megabytes
-        Largest size of the file, 1e6 bytes; pictures that do not fit are left out, and the page says of which cases.
+        Largest size of the file, 1e6 bytes; pictures that do not fit are left out, and the page names their cases.
     pictures
-        Most cases with slices, worst and best ones first.
+        Largest number of cases with slices, worst and best ones first.
     volumes
-        Most cases with coarse volumes for the viewer, worst and best ones first.
+        Largest number of cases with coarse volumes for the viewer, worst and best ones first.
     processes
         Worker processes that read volumes.
 
@@ -74,7 +74,7 @@ class PageOptions:
 
 @dataclass(frozen=True)
 class WrittenPage:
-    """Size in bytes, and of how many cases there are scores, slices and volumes."""
+    """Size in bytes, and the numbers of cases with scores, slices and volumes."""
 
     file: Path
     size: int
@@ -85,7 +85,7 @@ class WrittenPage:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What the page holds of the cases: name to JSON text, or to what went wrong."""
+    """The page's data of the cases: name to JSON text, or to the problem."""
 
     slices: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
@@ -130,11 +130,11 @@ def page_text(content: ReportContent, metric: Metric, embedded: Embedded | None 
     Parameters
     ----------
     metric
-        Decides which cases are the worst and the best.
+        Name of the metric that decides which cases are the worst and the best.
     embedded
         Pictures that are part of the page.
     server
-        True: pictures, volumes and the viewer's code come from ``gdm_view``.
+        Whether pictures, volumes and the viewer's code come from ``gdm_view``.
     """
     embedded = embedded or Embedded()
     code = [asset("report.js"), asset("viewer.js")]
@@ -166,7 +166,7 @@ def page_text(content: ReportContent, metric: Metric, embedded: Embedded | None 
 
 
 def page_data(content: ReportContent, metric: Metric, embedded: Embedded, server: bool) -> dict[str, Any]:
-    """What the page's code needs to know; cases in the order worst, best, second worst, ..."""
+    """Data for the page's code; cases in the order worst, best, second worst, ..."""
     files = {files.identifier: files for files in content.files}
     rows = {
         name: {label: rows[name] for label, rows in content.scores.items() if name in rows}
@@ -230,7 +230,7 @@ def _embed(content: ReportContent, order: Sequence[str], options: PageOptions, r
 
 
 def _policy(code: Sequence[str]) -> str:
-    """The browser itself refuses whatever would go elsewhere; blob: is the viewer's code, unpacked from this file."""
+    """The browser itself refuses every other address; blob: is the viewer's code, unpacked from this file."""
     digests = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(c.encode()).digest()).decode()}'" for c in code)
     return (
         f"default-src 'none'; script-src {digests} blob: 'self'; style-src 'unsafe-inline'; img-src data: blob:; "

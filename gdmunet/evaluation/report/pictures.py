@@ -14,13 +14,13 @@ from matplotlib.image import AxesImage
 from gdmunet.atomic import atomic_path
 from gdmunet.geometry import Geometry, canonical_axes
 
-# Array axis that is cut, in canonical order, and what the cut is called.
+# Array axis that is cut, in canonical order, and the name of the cut.
 _CUTS = ((0, "axial"), (1, "coronal"), (2, "sagittal"))
 
 
 @dataclass(frozen=True)
 class ComparedVolumes:
-    """The volumes of one picture, all (z, y, x) on `geometry`; values in the target's unit but for the condition.
+    """The volumes of one picture, all (z, y, x) on `geometry`; values in the target's unit, except the condition's.
 
     Attributes
     ----------

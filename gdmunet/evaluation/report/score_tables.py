@@ -105,7 +105,7 @@ def case_table(scores: Mapping[str, Mapping[str, CaseRow]], metric: Metric, unit
 
 
 def case_line(row: CaseRow, extra: Metric, unit: str) -> str:
-    """The main scores of a case and the one that orders the cases, in one line; or what went wrong."""
+    """The main scores of a case and the one that orders the cases, in one line; or the error."""
     if "error" in row:
         return str(row["error"])
     shown = [metric for metric in METRICS.values() if metric.main or metric == extra]

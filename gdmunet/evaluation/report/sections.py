@@ -1,4 +1,4 @@
-"""What stands in the page's sections, as values for the templates: facts, scores, curves, notes."""
+"""The page's sections as values for the templates: facts, scores, curves, notes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gdmunet.evaluation.scores.summary import Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import METRICS, metrics_in
 
-# Titles of the curves of journal.jsonl; what is not named here gets a chart by the first word of its key.
+# Titles of the curves of journal.jsonl; a number that is not named here gets a chart by the first word of its key.
 _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("validation patches, body MAE", (("validation_mae", "MAE"), ("validation_mae_ema", "its moving average"))),
     ("learning rate", (("learning_rate", "learning rate"),)),
@@ -63,7 +63,7 @@ class ScoreSection:
 
 
 def facts_of(content: ReportContent) -> dict[str, str]:
-    """Name to value of what stands in the page's head."""
+    """Name to value, for the page's head."""
     facts: dict[str, str] = {}
     if content.settings is not None:
         facts["Scored"] = content.settings.describe()

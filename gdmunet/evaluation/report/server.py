@@ -52,7 +52,7 @@ class ReportServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://{HOST}:{self.server_port}/{self.secret}/"
 
     def case(self, number: int) -> LoadedCase:
@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(404, "text/plain", b"not found")
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing: the terminal shows the address alone."""
+        """Write nothing: the terminal shows only the address."""
 
     def _answer(self, answer: Callable[..., tuple[str, bytes] | None], *words: str) -> None:
         try:

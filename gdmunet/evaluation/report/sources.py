@@ -35,7 +35,7 @@ class VolumeFolders:
 
 @dataclass(frozen=True)
 class _DataFolders:
-    """Folders of one data set's volumes, and what could not be found."""
+    """Folders of one data set's volumes, and texts about what could not be found."""
 
     references: Path | None
     masks: Path | None
@@ -45,7 +45,7 @@ class _DataFolders:
 
 
 def read_content(folder: Path, folders: VolumeFolders | None = None) -> ReportContent:
-    """Find out what `folder` is and read it.
+    """Find the kind of `folder` and read it.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> ReportContent:
 
 
 def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFolders:
-    """What the user gave, else what the summary says; the conditions lie beside the targets in a raw data set."""
+    """The user's folders, else those of the summary; the conditions lie beside the targets in a raw data set."""
     notes = []
     references = folders.references or Path(settings.reference_folder)
     if not (settings.reference_folder or folders.references) or not references.is_dir():

@@ -17,7 +17,7 @@ from gdmunet.metrics import ImageScores, ValueRange, score_pair, score_structure
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Scores of one case, or the error that it met, and its own range where it has one."""
+    """Scores of one case, or the error that it met, and its own range if it has one."""
 
     scores: ImageScores | str
     value_range: ValueRange | None = None
@@ -31,7 +31,7 @@ def score_case(
     Parameters
     ----------
     structures
-        Labels whose Dice and HD95 count, where there are label maps; None: all.
+        Labels whose Dice and HD95 count, if there are label maps; None: all.
     """
     try:
         return _score_files(files, choice, structures)
@@ -64,7 +64,7 @@ def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection
 
 
 def _inside(files: ScoredFiles, target: Volume) -> np.ndarray | None:
-    """Body and field of view; None where neither is given."""
+    """Body and field of view; None if neither is given."""
     inside: np.ndarray | None = None
     for path in (files.mask, files.fov):
         if path is None:

@@ -27,7 +27,7 @@ from gdmunet.serialization import save_json
 
 @dataclass(frozen=True)
 class CandidateOptions:
-    """Which models are compared.
+    """Choice of the models that are compared.
 
     Attributes
     ----------
@@ -84,14 +84,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class BestConfiguration:
-    """All candidates, best first, and how to predict with the best.
+    """All candidates, best first, and the commands that predict with the best.
 
     Attributes
     ----------
     skipped
         Pair to the reason why it was not averaged.
     instructions
-        The commands as written to inference_instructions.txt.
+        Commands, as written to inference_instructions.txt.
     """
 
     dataset: str

@@ -18,7 +18,7 @@ from gdmunet.workers import run_in_workers
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How an evaluation is made.
+    """Options of an evaluation.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EvaluationOptions:
     checkpoint
         Name of the weights that made the predictions; only recorded.
     allow_missing
-        A case that cannot be scored becomes a row with its error in place of ending the evaluation.
+        Whether a case that cannot be scored becomes a row with its error, in place of ending the evaluation.
     processes
         Worker processes; a volume of 512x512x133 needs about 2.5 GB in each.
 
@@ -83,7 +83,7 @@ def evaluate_folders(folders: EvaluationFolders, options: EvaluationOptions | No
     ------
     GdmError
         Names the case: missing or surplus prediction, missing mask, different grids, empty mask, NaN or infinity,
-        unreadable file. With `allow_missing` only where no case can be scored at all.
+        unreadable file. With `allow_missing` only if no case can be scored.
     """
     options = options or EvaluationOptions()
     folders.check()

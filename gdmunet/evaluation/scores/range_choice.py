@@ -1,4 +1,4 @@
-"""Which range of values the scores refer to."""
+"""The range of values that the scores refer to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gdmunet.metrics import EvaluationRange, ValueRange, evaluation_range
 
 @dataclass(frozen=True)
 class RangeChoice:
-    """Which values the scores refer to.
+    """The values that the scores refer to.
 
     Attributes
     ----------

@@ -1,6 +1,6 @@
 """Naive references that a model must beat: the condition itself, a fitted intensity mapping, the mean target.
 
-A model that does not beat a monotone mapping of intensities has learned no anatomy.
+A model that does not beat a monotone mapping of intensities has not learned anatomy.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def fit_intensity_mapping(
     ----------
     conditions, targets, masks
         One (z, y, x) array for each case; mask None: the whole volume. Intensities of MR vary between scans: normalise
-        the conditions first, or the mapping is weaker than it need be. At most 200,000 voxels of each case are used,
+        the conditions first, or the mapping is weaker than necessary. At most 200,000 voxels of each case are used,
         evenly spread.
     """
     pairs = [_sample(*case) for case in zip(conditions, targets, masks, strict=True)]

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores by case, statistics over all cases and by group, and the settings."""
+"""Results of an evaluation: scores by case, statistics over all cases and by group, and the settings."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EvaluationSpec:
         ``2025`` or ``2023`` (HU, as in SynthRAD of that year), ``given`` (low and high by the user), or ``reference``
         (every case on the smallest and largest value of its own reference in the mask).
     value_range
-        The range in the target's unit; None where every case has its own.
+        The range in the target's unit; None if every case has its own.
     case_ranges
         Identifier to range, for ``reference`` only.
     hounsfield
@@ -42,7 +42,7 @@ class EvaluationSpec:
     label_folders
         Label maps of references and predictions that Dice and HD95 come from; None: neither was scored.
     checkpoint
-        Weights that made the predictions (``best``, ``final``), where the evaluation is a training's validation.
+        Weights that made the predictions (``best``, ``final``), if the evaluation is a training's validation.
     versions
         Package to version.
     """
@@ -62,7 +62,7 @@ class EvaluationSpec:
 
     @property
     def target_unit(self) -> str:
-        """``HU``; empty where the unit of the target is not known."""
+        """``HU``; empty if the unit of the target is not known."""
         return "HU" if self.hounsfield else ""
 
     def describe(self) -> str:
@@ -149,7 +149,7 @@ class Summary:
 
     @property
     def errors(self) -> dict[str, str]:
-        """Identifier to what went wrong, for the cases that have no scores."""
+        """Identifier to error, for the cases without scores."""
         return {name: str(row["error"]) for name, row in self.cases.items() if "error" in row}
 
 
@@ -225,7 +225,7 @@ def load_summary(file: Path) -> Summary:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Versions of the packages that the numbers depend on."""
     return {"gdmunet": __version__} | {name: importlib.metadata.version(name) for name in ("numpy", "scipy")}
 
 

@@ -96,7 +96,7 @@ def challenge_table(summary: Summary) -> str:
 
 
 def _cells(found: Statistics, metrics: Sequence[Metric], unit: str) -> list[str]:
-    """Number of cases, then the scores; a score that some cases lack says how many it is of."""
+    """Number of cases, then the scores; a score that some cases lack comes with its number of cases."""
     cases = max(found.count.values(), default=0)
     cells = [str(cases)]
     for metric in metrics:

@@ -1,4 +1,4 @@
-"""Which files of the folders belong to one case, and which cases lack one."""
+"""The files of each case in the folders, and the cases that lack one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gdmunet.errors import GdmError
 from gdmunet.quantities import counted
 from gdmunet.volume_folders import find_volumes
 
-# Field of the two classes below to what a case lacks without it.
+# Field of the two classes below to the name of the missing file.
 _NAMES = {
     "reference": "reference",
     "prediction": "prediction",
@@ -24,7 +24,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class EvaluationFolders:
-    """One folder a kind of volume; None: that kind is not there.
+    """One folder per kind of volume; None: that kind is not there.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class MatchedFiles:
     complete
         The files of the cases that lack none.
     problems
-        Identifier to what it lacks.
+        Identifier to the files that it lacks.
     """
 
     names: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""Where the cases of a prediction come from, and what is written beside each."""
+"""Sources of the cases of a prediction, and the files beside each prediction."""

@@ -19,9 +19,9 @@ RESIDUALS_FILE = "projection_residuals.json"
 
 @dataclass(frozen=True)
 class CaseResidual:
-    """How far projections are from the measured ones: mean \\|A y - p\\| as a share of mean \\|p\\|.
+    """Distance of projections from the measured ones: mean \\|A y - p\\| as a share of mean \\|p\\|.
 
-    `consistent` is that after the consistency steps; None where none were taken.
+    `consistent` is the same after the consistency steps; None if none were taken.
     """
 
     condition: float

@@ -52,14 +52,14 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
 
 @dataclass(frozen=True)
 class DicomOptions:
-    """How DICOM series are read and written.
+    """Options for reading and writing DICOM series.
 
     Attributes
     ----------
     series
-        UID or number of the series of each channel; may be empty for one channel where there is one series.
+        UID or number of the series of each channel; may be empty for one channel if there is one series.
     fix_geometry
-        Resample series that are not a regular grid, instead of refusing them.
+        Whether series that do not form a regular grid are resampled, instead of refused.
     output
         Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
     """
@@ -76,7 +76,7 @@ class DicomOptions:
 def open_dicom(
     folder: Path, predictor: Predictor, options: DicomOptions | None = None, mask_folder: Path | None = None
 ) -> DicomCases | None:
-    """The DICOM cases of a folder, or None where it holds files of another format.
+    """The DICOM cases of a folder, or None if it holds files of another format.
 
     Raises
     ------
@@ -105,7 +105,7 @@ class DicomCases(CaseSource):
     folder, folders
         The folder that was given, and case to its folder in it.
     predictor
-        Says which channels are needed, and what is predicted.
+        Predictor, which says the needed channels and the predicted modality.
     options
         Choice of the series that are read, and the folder of those that are written.
     mask_folder
@@ -119,7 +119,8 @@ class DicomCases(CaseSource):
     Raises
     ------
     GdmError
-        Not one series a channel, DICOM output of a model that predicts no CT, or output that would meet a source.
+        Not one series per channel, DICOM output of a model that does not predict CT, or output that would meet a
+        source.
     """
 
     def __init__(

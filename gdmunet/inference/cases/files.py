@@ -19,7 +19,7 @@ class FileCases(CaseSource):
     folder
         The folder.
     descriptor
-        Says the channels and the ending.
+        Description of the data set, with channels and ending.
     mask_folder
         Body masks ``CASE.ext``; None: the body is derived from the condition.
     """

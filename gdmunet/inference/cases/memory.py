@@ -29,7 +29,7 @@ class MemoryCases(CaseSource):
     Parameters
     ----------
     conditions
-        Identifier to what `gather_case` takes as its condition.
+        Identifier to a condition as `gather_case` takes it.
     channels
         The modality words of the channels that the model needs.
     masks

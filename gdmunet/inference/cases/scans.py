@@ -55,7 +55,7 @@ class ScanCases(CaseSource):
     output_folder
         Folder of the predictions.
     predictor
-        Says how its training cases were scanned.
+        Predictor, which knows how its training cases were scanned.
     mask_folder
         Body masks ``CASE.ext``; None: the body is derived from the condition.
     consistency
@@ -134,8 +134,8 @@ class ScanCases(CaseSource):
 
         A prediction has air outside the body, where a scan has a table: there the reconstruction stands in for it. The
         steps take of it only what is denser than half of water, since its streaks there would be moved into the body,
-        and only the body changes. What the network gave is kept in ``before_consistency/``.
-        Writes projection_residuals.json. Cone beams are left out: there is no built-in projector for them.
+        and only the body changes. The network's own output is kept in ``before_consistency/``.
+        Writes projection_residuals.json. Cone beams are skipped, since the built-in projector cannot do them.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The one thing that prediction knows of where its cases come from."""
+"""The interface through which prediction gets its cases."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gdmunet.inference.prediction import Prediction
 
 
 class CaseSource(Protocol):
-    """Lists the cases of a prediction, reads one, and writes what belongs beside a prediction.
+    """Lists the cases of a prediction, reads one, and writes the files beside a prediction.
 
-    A new kind of input derives from it and writes `list_cases` and `read`; the rest does nothing unless it is written.
+    A new kind of input derives from it and defines `list_cases` and `read`; the other methods do nothing by default.
 
     Attributes
     ----------
@@ -36,19 +36,19 @@ class CaseSource(Protocol):
         """The volumes of one case; runs in a thread that reads ahead."""
 
     def check_output(self, identifiers: Sequence[str], replace: bool) -> None:
-        """Refuse these cases where something lies in the way; with `replace`, only what may not be replaced."""
+        """Refuse cases whose output exists already; with `replace`, only if it may not be replaced."""
         return
 
     def prepare(self, cases: Sequence[Case], options: PredictionOptions) -> None:
-        """Write what is read later; called once, before the first case is read."""
+        """Write files that are read later; called once, before the first case is read."""
         return
 
     def has(self, identifier: str) -> bool:
-        """Whether all that belongs beside the prediction of a case is there."""
+        """Whether all files beside the prediction of a case are there."""
         return True
 
     def write(self, prediction: Prediction) -> None:
-        """Write what belongs beside a prediction; runs in a thread that writes behind."""
+        """Write the files beside a prediction; runs in a thread that writes behind."""
         return
 
     def finish(self, cases: Sequence[Case], predicted: Collection[str], options: PredictionOptions) -> list[str]:

@@ -42,7 +42,7 @@ GradientNormalisation = Literal["l2", "none"]
 
 @dataclass(frozen=True)
 class Coordinated:
-    """What came of several gradients.
+    """Result of combining several gradients.
 
     Attributes
     ----------
@@ -92,22 +92,22 @@ def coordinate(
     weighting
         A key of `WEIGHTINGS`.
     normalise
-        ``l2``: the weighting sees unit gradients, and the result is multiplied with the first one's length. ``none``:
-        it sees them as they are.
+        Normalisation. ``l2``: the weighting sees unit gradients, and the result is multiplied with the first one's
+        length. ``none``: it sees them as they are.
     mask
-        (B, 1, ...) of 0 and 1: the gradients count inside alone, the direction is zero outside.
+        Mask (B, 1, ...) of 0 and 1: the gradients count only inside; the direction is zero outside.
     per_sample
-        Weights for each sample by itself, instead of for the whole batch.
+        Whether each sample has weights of its own, instead of the whole batch.
     options
         Numbers of ``sum``, ``adaptive`` and ``cagrad``.
     across_ranks
-        Add the Gramian up over all ranks, which must then all call; per sample nothing is added up.
+        Whether the Gramian is summed over all ranks, which must then all call; per sample nothing is summed.
 
     Returns
     -------
     torch.Tensor
-        Shape and dtype of the first gradient. MGDA's is as long as the first gradient. A zero gradient has no say (the
-        first that is not zero then gives the length). Where a gradient is not finite, all of it is NaN: a gradient
+        Shape and dtype of the first gradient. MGDA's is as long as the first gradient. A zero gradient does not count
+        (the first that is not zero then gives the length). Where a gradient is not finite, all of it is NaN: a gradient
         scaler skips the step.
 
     Raises
@@ -123,7 +123,7 @@ def coordinate(
 
 
 class Coordinator:
-    """A choice of coordination, with the average of the Gramian where one is wanted.
+    """A choice of coordination, with an average of the Gramian if one is wanted.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class Coordinator:
         return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What continuing needs: tensors on the CPU; the same on every rank."""
+        """The state for continuing: tensors on the CPU; the same on every rank."""
         return {} if self._sum is None else {"sum": self._sum.clone(), "steps": torch.tensor(self._steps)}
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
@@ -204,9 +204,9 @@ def output_gradient(
     output
         The generator's output, or a leaf in its place.
     loss_scale
-        Keeps half-precision gradients from vanishing on their way; the result is divided by it.
+        Factor that keeps half-precision gradients from vanishing; the result is divided by it.
     keep_graph
-        Another loss shares a part of this one's graph and is still to come; else the graph is freed.
+        Whether the graph is kept for another loss that shares a part of it; else it is freed.
     """
     if not loss.requires_grad:
         return _wide(torch.zeros_like(output))
@@ -265,7 +265,7 @@ def weights_of(
 
 
 def _of_length(weights: torch.Tensor, products: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-    """Rescaled to that length; zero where the combination is zero but for round-off."""
+    """Rescaled to that length; zero where the combination is zero up to round-off."""
     squared = weights @ products @ weights
     shortest = (weights * products.diagonal().sqrt()).abs().max().square()
     return torch.zeros_like(weights) if squared <= STATIONARY * shortest else weights * length / squared.sqrt()

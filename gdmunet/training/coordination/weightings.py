@@ -2,7 +2,7 @@
 
 Every function takes the Gramian (m, m), G_ij = g_i . g_j with the fidelity's gradient first, as float64 on the CPU, and
 returns the weights (m,) of ``d = sum_i w_i g_i``. None of them needs the gradients themselves, so that ranks exchange
-m x m numbers only. `WEIGHTINGS` lists them and says what each is for.
+m x m numbers only. `WEIGHTINGS` lists them with their uses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class WeightingOptions:
     Attributes
     ----------
     weight
-        ``sum``: of every gradient but the first.
+        ``sum``: weight of every gradient except the first.
     beta
         ``adaptive``: length of the others against the first.
     radius
@@ -200,7 +200,7 @@ class Weighting:
     Attributes
     ----------
     weigh
-        From the Gramian (m, m) to the weights (m,).
+        Function from the Gramian (m, m) to the weights (m,).
     direction
         Result for two gradients, in symbols.
     purpose

@@ -1,4 +1,4 @@
-"""The feature bank: tokens of real target patches that earlier steps saw, one ring buffer a token set.
+"""The feature bank: tokens of real target patches that earlier steps saw, one ring buffer per token set.
 
 The encoder is frozen, so stored tokens never go stale. Generated tokens are never banked. Under several ranks every
 rank banks what it sees itself: `rank_capacity` gives its share of the patches, and the shares add up to the whole.
@@ -27,7 +27,7 @@ class FeatureBank:
     sets
         Token sets that are banked, as `token_sets` lists them.
     capacity_patches
-        Patches that it holds; set by set that many times `TokenSet.per_patch` tokens.
+        Patches that it holds; each set holds `TokenSet.per_patch` tokens per patch.
     device
         Device of the buffers, which are allocated at once.
     """
@@ -47,7 +47,7 @@ class FeatureBank:
 
     @property
     def capacities(self) -> dict[str, int]:
-        """Most tokens of each set."""
+        """Largest number of tokens of each set."""
         return {key: len(buffer) for key, buffer in self._buffers.items()}
 
     @property
@@ -132,7 +132,7 @@ class FeatureBank:
         return drawn
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
-        """Everything that exact resuming needs, as tensors on the CPU."""
+        """The state for exact resuming, as tensors on the CPU."""
         sizes = self.sizes
         return {
             key: {"tokens": buffer[: sizes[key]].cpu().clone(), "written": torch.tensor(self._written[key])}

@@ -1,4 +1,4 @@
-"""The fields that drift generated samples: which way each of them should go, at one temperature.
+"""The fields that drift generated samples: the direction of each sample at one temperature.
 
 Notation: x generated, y+ positives, y- everything that repels (the generated samples themselves and extra negatives),
 r their distance in units of the mean distance, k(r) the kernel, tau the temperature, w weights.
@@ -233,7 +233,7 @@ def mean_shift(side: Side, queries: torch.Tensor, temperature: float, options: D
         if kernel == "laplace":
             affinity.div_(side.distances)
             if side.selves is not None:
-                side.selves.zero_()  # no direction leads to itself, and 1 / r would blow up its round-off
+                side.selves.zero_()  # there is no direction to itself, and 1 / r would amplify its round-off
         normaliser = total * (temperature if kernel == "laplace" else temperature**2)
     # Dividing sums, not all coefficients, by the normaliser.
     shift = affinity @ side.targets - affinity.sum(-1, keepdim=True) * queries

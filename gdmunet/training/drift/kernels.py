@@ -23,7 +23,7 @@ class Distances:
     """Euclidean distances (B, G, C) of G queries from C targets, taken in blocks of queries.
 
     All distances are kept where they fit into the budget; else every pass computes them anew, so that memory stays at a
-    few blocks and time grows by one matrix product a pass. Either way a block's temporaries are written into the same
+    few blocks and time grows by one matrix product per pass. Either way a block's temporaries are written into the same
     scratch memory again and again: fresh memory costs a CPU more than the arithmetic.
 
     Parameters
@@ -35,7 +35,7 @@ class Distances:
     first_self
         Target `first_self + i` is query i itself.
     budget
-        Most distances to keep.
+        Largest number of distances to keep.
     first_twin
         Target `first_twin + i` is the real sample at the place of query i; None: there are no twins, or they count.
     """
@@ -91,7 +91,7 @@ class Distances:
     def _measure(self, block: torch.Tensor, rows: slice) -> None:
         torch.baddbmm(self.target_squares, self.queries[:, rows], self.targets.mT, alpha=-2.0, out=block)
         block.add_(self.query_squares[:, rows]).clamp_(min=SQUARED_FLOOR).sqrt_()
-        self.selves(block, rows.start).fill_(SQUARED_FLOOR**0.5)  # zero but for round-off
+        self.selves(block, rows.start).fill_(SQUARED_FLOOR**0.5)  # zero up to round-off
 
     def _to_units(self, block: torch.Tensor, unit: torch.Tensor, start: int) -> None:
         block.mul_(1.0 / unit)  # cheaper than dividing

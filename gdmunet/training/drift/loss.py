@@ -26,7 +26,7 @@ LEAST_FORCE = 1e-4
 
 @dataclass(frozen=True)
 class DriftField:
-    """What the drift did, for the journal; nothing here carries a gradient.
+    """Measurements of the drift for the journal, without gradients.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def drift_loss(
     force_average: torch.Tensor | None = None,
     **changes: Any,
 ) -> tuple[torch.Tensor, DriftField]:
-    """Drift loss of B independent problems, whose unit of length and normalisation are common, and what the field did.
+    """Drift loss of B independent problems, whose unit of length and normalisation are common, and the field.
 
     With ``affinity_floor=1e-6`` the field ``official`` is the loss of Deng et al., arXiv 2602.04770, their public code.
 
@@ -167,7 +167,7 @@ def _statistics(vectors: torch.Tensor, forces: list[Force], problem: Problem) ->
 def _divisor(
     raw_force: torch.Tensor, options: DriftOptions, average: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What each temperature's force is divided by, and the (running) average of its root mean square."""
+    """Divisor of each temperature's force, and the (running) average of its root mean square."""
     root = raw_force.sqrt()
     if options.normalisation == "ema" and average is not None:
         root = options.force_decay * average.to(root) + (1.0 - options.force_decay) * root

@@ -1,4 +1,4 @@
-"""What a drift loss may choose, its defaults, and what each field is for: the owner of both."""
+"""The options of a drift loss, their defaults, and the uses of each field."""
 
 from __future__ import annotations
 
@@ -77,14 +77,15 @@ class DriftOptions:
         of which `force_decay` is the share kept; ``floored``, its root mean square but at least `force_floor`: a
         force below it, mostly noise, stays small.
     mask_self
-        A generated sample does not repel itself.
+        Whether a generated sample does not repel itself.
     mask_twins
         The first G positives are the real samples at the places of the generated ones, and none attracts its own twin:
         without a self that repels, a twin that attracts would unbalance equal sets, and the samples would spread.
     sinkhorn_iterations
         Rounds of balancing of the field ``sinkhorn``.
     block_elements
-        Most distances held at once in a buffer, of which there are about three. Numbers do not depend on it.
+        Largest number of distances held at once in a buffer, of which there are about three. Numbers do not depend on
+        it.
     across_ranks
         The sets are spread over all training processes, each of which calls `drift_loss` with its own part: the mean
         of the losses and gradients over processes is that of one process with everything.

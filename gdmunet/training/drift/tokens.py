@@ -2,8 +2,8 @@
 
 A plan says once where the tokens lie. Generated and real patches are read at the same places, so that a token of the
 one has its twin in the other. Three families, as in the drifting paper (arXiv 2602.04770) made aware of the body:
-``spatial`` (one vector a place), ``local`` (mean and standard deviation of a small window) and ``global`` (mean and
-standard deviation of a patch's body). Channels are never whitened: nearly dead ones would be blown up.
+``spatial`` (one vector per place), ``local`` (mean and standard deviation of a small window) and ``global`` (mean and
+standard deviation of a patch's body). Channels are never whitened, which would amplify nearly dead ones.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class TokenSet:
     channels
         Length of a token.
     per_patch
-        Most tokens of one patch.
+        Largest number of tokens of one patch.
     """
 
     key: str
@@ -65,7 +65,7 @@ class Picks:
 
 @dataclass(frozen=True)
 class LevelPlan:
-    """Where the tokens of one level lie.
+    """Places of the tokens of one level.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class TokenPlan:
-    """Where the tokens of a batch lie.
+    """Places of the tokens of a batch.
 
     Attributes
     ----------
@@ -143,12 +143,12 @@ def plan_tokens(
     families
         Any of ``spatial``, ``local``, ``global``.
     tokens_per_patch
-        Most places, and most windows of each size, per patch and level. Patches with less body give fewer; a patch
-        without body gives none.
+        Largest number of places, and of windows of each size, per patch and level. Patches with less body give fewer; a
+        patch without body gives none.
     generator
         Source of the draws, on the CPU or on the mask's device.
     aligned
-        Draw the same places for all patches, where all of them have body (for `by_location`).
+        Whether all patches get the same places, where all of them have body (for `by_location`).
 
     Returns
     -------
@@ -218,7 +218,7 @@ def extract_tokens(features: Sequence[FeatureMap], plan: TokenPlan) -> dict[str,
 
 
 def by_location(tokens: torch.Tensor, patches: int) -> torch.Tensor:
-    """Tokens (S, C) of an `aligned` plan as one drift problem a place: (S / B, B, C)."""
+    """Tokens (S, C) of an `aligned` plan as one drift problem per place: (S / B, B, C)."""
     return tokens.view(patches, len(tokens) // patches, tokens.shape[1]).transpose(0, 1)
 
 

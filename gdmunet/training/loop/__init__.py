@@ -1,1 +1,1 @@
-"""When things happen in a training: steps, epochs, validation, journal, checkpoints, interruption."""
+"""The course of a training: steps, epochs, validation, journal, checkpoints, interruption."""

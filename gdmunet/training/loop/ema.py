@@ -1,4 +1,4 @@
-"""Exponential moving average of weights: what is validated, saved and predicted with."""
+"""Exponential moving average of weights, which validation, checkpoints and prediction use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class WeightAverage:
     Parameters
     ----------
     network
-        Its floating-point weights are averaged; anything else is copied.
+        Network whose floating-point weights are averaged; anything else is copied.
     decay
-        Weight of the past a step. Early steps use less, (1 + t) / (10 + t), so that a short training is not
+        Weight of the past per step. Early steps use less, (1 + t) / (10 + t), so that a short training is not
         dominated by the random start.
     """
 
@@ -61,7 +61,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Inside, the network has the averaged weights and is in evaluation mode; afterwards its own again."""
+        """Inside, the network has the averaged weights and is in evaluation mode; afterwards it has its own again."""
         present = {name: value.clone() for name, value in weights_of(network).items()}
         training = network.training
         copy_weights(network, self.state)

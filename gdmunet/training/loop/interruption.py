@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: finish the step, save, then stop. And one trainer a fold."""
+"""Ctrl-C and SIGTERM: finish the step, save, then stop. A fold has one trainer at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Interruption:
     Parameters
     ----------
     speak
-        False for a process that leaves talking to another.
+        Whether this process prints; one of several does.
     """
 
     def __init__(self, speak: bool = True) -> None:

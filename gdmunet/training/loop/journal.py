@@ -1,6 +1,6 @@
-"""What happened, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people.
+"""The record of a training, epoch by epoch: journal.jsonl for programs, training_log.txt and progress.png for people.
 
-Where TensorBoard is installed, the same numbers go into ``tensorboard/``.
+If TensorBoard is installed, the same numbers go into ``tensorboard/``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Journal:
     Parameters
     ----------
     folder
-        The fold's folder; made where it is not there.
+        The fold's folder; made if it is not there.
     speak
         Whether every line is printed too.
     """
@@ -63,7 +63,7 @@ class Journal:
         return read_journal(self.file) if self.file.exists() else ()
 
     def keep_first(self, epochs: int) -> None:
-        """Forget what a resumed training will do again: every line after the first `epochs`."""
+        """Drop the lines that a resumed training writes again: every line after the first `epochs`."""
         rows = [row for row in self.rows() if row["epoch"] < epochs]
         with atomic_path(self.file) as temporary:
             temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

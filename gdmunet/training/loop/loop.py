@@ -1,4 +1,4 @@
-"""When things happen in a training: steps, epochs, validation, journal, checkpoints, interruption."""
+"""The course of a training: steps, epochs, validation, journal, checkpoints, interruption."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Loop:
     Parameters
     ----------
     trainer
-        Says what is done.
+        Trainer, which says what is done.
     state
         State of the training: network, optimiser and progress.
     data
         The fold's prepared cases.
     folder
-        ``fold_k``: where journal and checkpoints go.
+        Folder ``fold_k`` of journal and checkpoints.
     show_progress
-        False for no progress bars.
+        Whether progress bars are shown.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Loop:
         self.save("final")
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
-        """One optimiser step; returns what the journal averages over an epoch. `state.iteration` does not move.
+        """One optimiser step; returns the numbers that the journal averages. `state.iteration` does not change.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Loop:
         save_weights(self.folder.checkpoint(name), state.average.state, trainer.network_spec, metadata)
 
     def save_latest(self) -> None:
-        """Everything that continuing needs, and the averaged weights."""
+        """Write the state for continuing, and the averaged weights."""
         if distributed.rank() == 0:
             self.state.save(self.folder.resume, self.trainer)
             self.save("latest")

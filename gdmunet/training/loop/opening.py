@@ -19,7 +19,7 @@ from gdmunet.training.trainers.trainer import Trainer
 
 
 def fold_folder(kind: type[Trainer], data: FoldData, folders: Folders) -> FoldFolder:
-    """Where the results of a trainer on a fold go."""
+    """The folder of the results of a trainer on a fold."""
     plans, results = data.plans, ResultsFolder(folders.results)
     return results.model(plans.dataset_name, kind.__name__, plans.name, data.configuration.name).fold(data.fold)
 

@@ -1,4 +1,4 @@
-"""progress.png: how a training goes; with an encoder also what the drift does."""
+"""progress.png: the curves of a training; with an encoder also those of the drift."""
 
 from __future__ import annotations
 

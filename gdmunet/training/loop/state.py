@@ -1,4 +1,4 @@
-"""What changes from step to step, as one value: made fresh, saved whole, and continued bit for bit."""
+"""The state of a training as one value: made fresh, saved whole, and continued bit for bit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RESUME_FORMAT = FileFormat("resume state")
 
 @dataclass
 class TrainingState:
-    """Network, optimiser and averages of a training, and how far it is.
+    """Network, optimiser, averages and progress of a training.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ class TrainingState:
 
 
 def changed_settings(saved: Mapping[str, Any], present: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """In words, those of the named settings (as JSON has them) that are not what they were."""
+    """Texts about the named settings (as JSON has them) that have changed."""
     return [
         f"{name} was {saved.get(name)}, is {present.get(name)}"
         for name in sorted(names)

@@ -45,7 +45,7 @@ def add_gradients(trainer: Trainer, batch: Batch) -> None:
 
 
 def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) -> dict[str, float]:
-    """One optimiser step over `accumulation` batches; returns what the journal averages over an epoch.
+    """One optimiser step over `accumulation` batches; returns the numbers that the journal averages over an epoch.
 
     These are ``loss_NAME`` of every reported term, ``gradient_norm``, and what the hooks gave to `Step.note`.
 

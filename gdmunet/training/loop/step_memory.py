@@ -42,7 +42,7 @@ class StepMemory:
     average): a loss or an optimiser that a user writes is counted as well. A step is counted as a CUDA device would
     run it, with its mixed precision and with the optimiser's form that updates all weights at once.
 
-    Every tensor's size is taken for a constant plus a share for each voxel and each patch of the batch: three small
+    Every tensor's size counts as a constant plus a share for each voxel and each patch of the batch: three small
     counts of a network then give the peak at every size (`LinearTrace`). Only pairs of the drift's tokens grow faster,
     by some MB. A trainer whose operations differ from size to size is counted at each size by itself.
 
@@ -51,7 +51,7 @@ class StepMemory:
     kind
         The trainer, settings included.
     linear
-        False: count every size by itself.
+        Whether a few counts give all sizes; False: count every size by itself.
     """
 
     def __init__(self, kind: type[Trainer], *, linear: bool = True) -> None:
@@ -102,7 +102,7 @@ class _Size:
 
 @dataclass(frozen=True, eq=False)
 class _Count:
-    """What one network's step takes.
+    """Bytes of one network's step.
 
     Attributes
     ----------
@@ -111,11 +111,11 @@ class _Count:
     parameters, gradients, optimizer, average
         Bytes of the generator's tensors that stay from step to step (gradients: until the next step).
     beside
-        Bytes of what a trainer has beside the generator and keeps, without its bank.
+        Bytes of the parts that a trainer keeps beside the generator, without its bank.
     bank
         Bytes of the bank that was counted.
     encoder
-        Whether what is beside the generator is a frozen encoder.
+        Whether the parts beside the generator are a frozen encoder.
     """
 
     first: LinearTrace
@@ -255,7 +255,7 @@ def _run(kind: type[Trainer], planned: PlannedStep, sizes: Sequence[_Size]) -> _
 
 
 def _say_nothing(text: str) -> None:
-    """What a step has to say is for a training's log."""
+    """The messages of a step belong in a training's log."""
 
 
 @functools.lru_cache(maxsize=4)
@@ -277,7 +277,7 @@ def _small_sizes(kind: type[Trainer], planned: PlannedStep) -> tuple[_Size, ...]
     """
     divisor = 1 if planned.encoder is None else planned.encoder.divisor
     strides = planned.configuration.network.strides
-    # A bottleneck of two voxels a side is the least that every normalisation accepts.
+    # A bottleneck of two voxels per side is the least that every normalisation accepts.
     divisors = [math.lcm(2 * math.prod(along), 2 * divisor) for along in zip(*strides, strict=True)]
     patch = tuple(-(-LEAST_EDGE // least) * least for least in divisors)
     double = (2 * patch[0], *patch[1:])

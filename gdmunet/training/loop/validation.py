@@ -1,4 +1,4 @@
-"""How good is it: on fixed patches every epoch, on whole volumes at the end (through the predictor)."""
+"""Validation: on fixed patches every epoch, on whole volumes at the end (through the predictor)."""
 
 from __future__ import annotations
 

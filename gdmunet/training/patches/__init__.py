@@ -1,1 +1,1 @@
-"""What a training step sees: patches of prepared cases, augmented, in batches."""
+"""The input of a training step: patches of prepared cases, augmented, in batches."""

@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training patch.
+    """Random changes of a training patch.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class Augmentation:
     rotation
         Largest rotation in degrees about each axis. In 3D, axes across thick slices are not tilted: see `in_plane`.
     in_plane
-        Rotate only within slices (volumes with thick slices, and 2D).
+        Whether patches rotate only within slices (volumes with thick slices, and 2D).
     scale
         Smallest and largest zoom.
     mirror
-        Flip each axis with a chance of one half.
+        Whether each axis is flipped with a chance of one half.
     intensity
         Transforms of the condition; None for none.
     """
@@ -78,7 +78,7 @@ class Augmentation:
         patch_size
             Size of the result; two or three numbers.
         move
-            Rotate and scale.
+            Whether the patch is rotated and scaled.
         border
             Value of every channel (conditions, then target) outside the volume: air for CT.
         """

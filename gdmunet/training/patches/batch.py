@@ -1,4 +1,4 @@
-"""What a training step sees."""
+"""The input of a training step."""
 
 from __future__ import annotations
 

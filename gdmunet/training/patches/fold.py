@@ -50,7 +50,7 @@ class FoldData:
         return "HU" if dataset.hounsfield else f"{dataset.target_name} units"
 
     def source(self, cases: tuple[str, ...], body_share: float, seed: int) -> PatchSource:
-        """Where patches of those cases come from; `seed` names the stream."""
+        """The source of patches of those cases; `seed` names the stream."""
         configuration = self.configuration
         return PatchSource(
             self.store, cases, configuration.window_size, configuration.dimensions, configuration.background,

@@ -23,7 +23,7 @@ from gdmunet.training.patches.augmentation import Augmentation, Sample
 
 @dataclass(frozen=True)
 class PatchSource:
-    """Which patches exist.
+    """The patches that exist.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class PatchSource:
     body_share
         Chance that a patch is centred on a voxel of the body, instead of anywhere.
     seed
-        Names the stream of patches.
+        Seed that names the stream of patches.
     """
 
     store: CaseStore

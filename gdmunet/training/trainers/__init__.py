@@ -1,1 +1,1 @@
-"""What a trainer is, and every trainer by name: the method, its ablations and its rivals."""
+"""The trainer's hooks, and every trainer by name: the method, its ablations and its rivals."""

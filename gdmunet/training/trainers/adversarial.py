@@ -24,10 +24,10 @@ from gdmunet.training.trainers.step import Terms
 
 
 class AdversarialTrainer(FidelityTrainer):
-    """L1, and a conditional PatchGAN (pix2pix, arXiv 1611.07004, in 3D) that sees what a prediction would show.
+    """L1, and a conditional PatchGAN (pix2pix, arXiv 1611.07004, in 3D) that sees images as a prediction shows them.
 
-    The discriminator takes its step on the batch's predictions just before they are judged, so that the loop needs to
-    know nothing of it.
+    The discriminator takes its step on the batch's predictions just before they are judged, so that the loop need
+    not know it.
     """
 
     adversarial_weight: float = 0.01
@@ -53,7 +53,7 @@ class AdversarialTrainer(FidelityTrainer):
         )
 
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
-        """Fidelity, the discriminator's opinion, and the distance of its features where that has a weight."""
+        """Fidelity, the discriminator's opinion, and the distance of its features if that has a weight."""
         terms = dict(super().loss_terms(batch, prediction))
         image, target = self._composed(batch, prediction), self._composed(batch, batch.target)
         self.step.note("loss_discriminator", self._update_discriminator(batch, image.detach(), target))
@@ -109,7 +109,7 @@ class AdversarialTrainer(FidelityTrainer):
         return loss + self.r1_weight * gradient_penalty(real, target, batch.mask)
 
     def _judging(self) -> AbstractContextManager[Any]:
-        """Mixed precision, but for float16: the discriminator's gradients have no loss scale."""
+        """Mixed precision, except for float16: the discriminator's gradients have no loss scale."""
         return nullcontext() if self.precision_on(self.device) == "float16" else self.step.autocast()
 
     def _composed(self, batch: Batch, image: torch.Tensor) -> torch.Tensor:

@@ -34,5 +34,5 @@ class BridgeTrainer(StepwiseTrainer):
         return SamplerSpec("bridge_stochastic", self.steps, self.source_channel, self.noise)
 
     def time_weight(self, remaining: torch.Tensor) -> torch.Tensor:
-        """That of the noise from the target."""
+        """Weight that makes the loss that of the noise."""
         return remaining.reciprocal()

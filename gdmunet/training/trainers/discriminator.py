@@ -40,7 +40,7 @@ class DiscriminatorSpec:
 
 
 class SpectralNorm(nn.Module):
-    """Divides a convolution's weight by its largest singular value: one power iteration a pass in training.
+    """Divides a convolution's weight by its largest singular value: one power iteration per pass in training.
 
     torch's own fails in mixed precision (a product of a float32 and a bfloat16 vector). Products and sums element by
     element stay in float32 there.
@@ -111,7 +111,7 @@ def _at_unit_norm(convolution: nn.Conv2d | nn.Conv3d) -> nn.Module:
 def discriminator_loss(
     real: torch.Tensor, fake: torch.Tensor, mask: torch.Tensor, kind: AdversarialLoss
 ) -> torch.Tensor:
-    """What the discriminator minimises over its judgements (B, 1, ...), each weighted by its share of body voxels.
+    """The discriminator's loss over its judgements (B, 1, ...), each weighted by its share of body voxels.
 
     Hinge: mean of max(0, 1 - real) + max(0, 1 + fake) (Lim and Ye, arXiv 1705.02894). Least squares: mean of
     ((real - 1)^2 + fake^2) / 2 (Mao et al., arXiv 1611.04076).
@@ -123,7 +123,7 @@ def discriminator_loss(
 
 
 def generator_loss(fake: torch.Tensor, mask: torch.Tensor, kind: AdversarialLoss) -> torch.Tensor:
-    """What the generator minimises: the mean of -fake (hinge) or of (fake - 1)^2 / 2 (least squares)."""
+    """The generator's loss: the mean of -fake (hinge) or of (fake - 1)^2 / 2 (least squares)."""
     fake = fake.float()
     return body_mean(-fake if kind == "hinge" else 0.5 * (fake - 1).square(), mask)
 

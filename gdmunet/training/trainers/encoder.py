@@ -1,4 +1,4 @@
-"""Training with a frozen encoder beside the generator: when it joins, what it sees, how its gradient is combined."""
+"""Training with a frozen encoder beside the generator: its start, its input, and the combination of its gradient."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gdmunet.training.trainers.step import Term, Terms, as_terms
 class EncoderTrainer(FidelityTrainer):
     """Fidelity first; later a term over the features of a frozen encoder joins, coordinated in the output space.
 
-    A subclass writes `feature_terms`. Gradients of fidelity and of the feature terms are taken with respect to the
+    A subclass defines `feature_terms`. Gradients of fidelity and of the feature terms are taken with respect to the
     prediction alone, combined there, and go through the generator in one backward pass.
     """
 
@@ -84,7 +84,7 @@ class EncoderTrainer(FidelityTrainer):
         return self.step.iteration >= round(self.feature_start * self.total_iterations)
 
     def description(self) -> str:
-        """The encoder, where it comes from, and when it joins."""
+        """The encoder, its source, and its start."""
         spec = self.encoder_spec
         levels = ", ".join(f"{level.name} {level.channels}@{'x'.join(map(str, level.stride))}" for level in spec.levels)
         return (
@@ -121,7 +121,7 @@ class EncoderTrainer(FidelityTrainer):
     def feature_maps(self, batch: Batch, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Features of a volume (B, 1, ...) composed with background outside the body, as prediction composes it.
 
-        A masked fidelity loss leaves the outside free; features of what grows there would dominate the rest.
+        A masked fidelity loss leaves the outside free; features of the structures there would dominate the rest.
         """
         composed = compose(volume, batch.mask, self.encoder.units.network_background)
         with self.step.autocast():

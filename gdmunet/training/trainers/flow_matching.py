@@ -28,5 +28,5 @@ class FlowMatchingTrainer(StepwiseTrainer):
         return SamplerSpec(self.solver, self.steps, None if self.source == "noise" else self.source_channel)
 
     def time_weight(self, remaining: torch.Tensor) -> torch.Tensor:
-        """That of the velocity."""
+        """Weight that makes the loss that of the velocity."""
         return remaining.square().reciprocal()

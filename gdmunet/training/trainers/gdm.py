@@ -77,7 +77,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return terms
 
     def description(self) -> str:
-        """The encoder's, and the token sets that the batch size keeps from drifting."""
+        """The encoder's description, and the token sets that the batch size keeps from drifting."""
         waiting = [one.key for one in self._sets if one.key not in self._possible_sets]
         if not waiting:
             return super().description()
@@ -87,7 +87,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         )
 
     def extra_state(self) -> dict[str, Any]:
-        """The bank and the drift's averages besides."""
+        """The encoder's state, the bank, and the drift's averages."""
         # Several ranks hold a share each, and one of them writes: they fill their banks anew when they continue.
         alone = distributed.world_size() == 1
         bank = self.bank.state() if self.bank is not None and alone and any(self.bank.sizes.values()) else None
@@ -109,7 +109,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
     # ---- its parts --------------------------------------------------------------------------------------------
 
     def _sets_that_can_drift(self) -> frozenset[str]:
-        """Those that reach `minimum_tokens` where all patches of a batch are full of body."""
+        """The sets that reach `minimum_tokens` if all patches of a batch are full of body."""
         most = {one.key: one.per_patch * self.configuration.batch_size for one in self._sets}
         possible = frozenset(key for key, count in most.items() if count >= self.minimum_tokens)
         if not possible:
@@ -167,7 +167,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step.draws)
 
     def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
-        """Few tokens give a field of noise, which its normalisation blows up to unit size: such sets are left out.
+        """Few tokens give a field of noise, which its normalisation enlarges to unit size: such sets are left out.
 
         All ranks decide alike, since a drift problem spans them; one without any token of a set cannot take part.
         """

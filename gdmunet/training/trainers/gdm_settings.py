@@ -9,7 +9,7 @@ from gdmunet.training.trainers.settings import Settings
 
 
 class DriftSettings(Settings):
-    """Which tokens are compared, with which kernel, against how many real ones."""
+    """Settings of the compared tokens, of the kernel, and of the number of real tokens."""
 
     families: tuple[str, ...] = ("local", "global")
     """Kinds of tokens: ``spatial``, ``local``, ``global``. Spatial ones cost as much as the others together and bring

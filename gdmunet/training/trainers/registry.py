@@ -1,4 +1,4 @@
-"""Finding a trainer by its name, or by the path of the user's own."""
+"""Trainers by name, or by the path of the user's own."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def format_value(value: Any) -> str:
 
 
 def near(word: str, words: Any) -> str:
-    """``, did you mean X?`` for the nearest of `words`, or nothing."""
+    """Text ``, did you mean X?`` for the nearest of `words`, or an empty one."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f", did you mean {close[0]}?" if close else ""
 

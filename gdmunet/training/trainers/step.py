@@ -1,4 +1,4 @@
-"""What travels between the loop and a trainer's hooks: the present step, predictions and loss terms, as values."""
+"""The values between the loop and a trainer's hooks: the present step, predictions and loss terms."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def as_terms(terms: Terms, objective: Objective | None = None) -> dict[str, Term
 
 @dataclass(frozen=True)
 class Generated:
-    """What `generate` made of a batch.
+    """Result of `generate` for a batch.
 
     Attributes
     ----------
@@ -93,9 +93,9 @@ class Step:
     draws
         Source of the step's random numbers: a function of seed, iteration and rank, so that resuming repeats them.
     autocast
-        Opens mixed precision.
+        Function that opens mixed precision.
     say
-        Adds a line to the training's log.
+        Function that adds a line to the training's log.
     notes
         Numbers that the hooks reported, by name.
     """

@@ -1,4 +1,4 @@
-"""What rivals of several steps share: a path from a source to the target, on which the network estimates the target."""
+"""The shared part of rivals of several steps: a path from a source to the target, which the network estimates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StepwiseTrainer(Trainer):
     loss is that of the velocity or noise all the same, by a weight that depends on the time (Li and He,
     arXiv 2511.13720).
 
-    A subclass writes `sampler`, which says source and noise of the path, and `time_weight`.
+    A subclass defines `sampler`, which says source and noise of the path, and `time_weight`.
     """
 
     steps: int = 10
@@ -61,7 +61,7 @@ class StepwiseTrainer(Trainer):
 
     @property
     def sampler(self) -> SamplerSpec:
-        """The path's."""
+        """The settings of the path."""
         return self.path
 
     @property
@@ -70,7 +70,7 @@ class StepwiseTrainer(Trainer):
         return stepwise_spec(self.configuration.network)
 
     def description(self) -> str:
-        """How predictions are drawn."""
+        """Text about the drawing of predictions."""
         path = self.path
         source = "noise" if path.source_channel is None else f"condition channel {path.source_channel}"
         passes = f"{path.name}, {counted(path.passes, 'pass')}"
@@ -102,7 +102,7 @@ class StepwiseTrainer(Trainer):
 def stepwise_spec(planned: NetworkSpec) -> NetworkSpec:
     """The planned network with a state and a plane of its time as two more input channels.
 
-    Instance norm becomes batch norm: it takes a plane that is constant within a patch away, and the time with it.
+    Instance norm becomes batch norm, since it would remove a plane that is constant within a patch, and so the time.
     """
     norm = "batch" if planned.norm == "instance" else planned.norm
     return dataclasses.replace(planned, in_channels=planned.in_channels + 2, norm=norm, takes_state=True)

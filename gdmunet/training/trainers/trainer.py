@@ -1,4 +1,4 @@
-"""What a training does, in settings and hooks. The loop says when; nothing here touches a disk."""
+"""The content of a training, as settings and hooks. The loop calls them; nothing here touches a disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Trainer(TrainerSettings, ABC):
     device
         Device to train on.
     load_encoder
-        Gives the frozen encoder of a plan; trainers without one need none.
+        Function that gives the frozen encoder of a plan; trainers without an encoder do not call it.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Trainer(TrainerSettings, ABC):
 
     @property
     def sampler(self) -> SamplerSpec:
-        """How predictions are drawn from the trained network; it is stored with the weights."""
+        """The sampler of the trained network; it is stored with the weights."""
         return ONE_STEP
 
     def build_network(self) -> nn.Module:
@@ -83,10 +83,10 @@ class Trainer(TrainerSettings, ABC):
         return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
 
     def prepare(self) -> None:
-        """Make what works beside the generator; called once, after the generator's weights are drawn."""
+        """Make the parts beside the generator; called once, after the generator's weights are drawn."""
 
     def augmentation(self) -> Augmentation:
-        """What may happen to a training patch."""
+        """The augmentation of a training patch."""
         spacing = self.configuration.spacing
         thick = self.configuration.dimensions == 3 and spacing[0] > 3 * spacing[-1]
         affine = all(spec.scheme == "affine" for spec in self.configuration.condition_normalization)
@@ -116,11 +116,11 @@ class Trainer(TrainerSettings, ABC):
         self.step.scaler.scale(total / self.accumulation).backward()
 
     def description(self) -> str:
-        """What a subclass has to say before training starts, beside its settings; may be empty."""
+        """A subclass's text before training starts, beside its settings; may be empty."""
         return ""
 
     def extra_state(self) -> dict[str, Any]:
-        """What a subclass adds to the resume state: tensors and plain values."""
+        """A subclass's part of the resume state: tensors and plain values."""
         return {}
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:

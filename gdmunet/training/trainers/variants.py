@@ -84,12 +84,12 @@ class GDMTrainerRandomEncoder(GDMTrainer):
 
 
 class GDMTrainerFreshEncoder(GDMTrainerRandomEncoder):
-    """Random weights drawn anew at every step, so that nothing is learned that only one encoder sees."""
+    """Random weights drawn anew at every step, so that the generator learns nothing that only one encoder sees."""
 
     bank_patches = 0  # earlier tokens are those of other weights
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
-        """As the drift's, after the draw, which resuming repeats."""
+        """The drift's terms, after the draw, which resuming repeats."""
         randomise(self.encoder, step_seed(self.seed, self.step.iteration))
         return super().feature_terms(batch, prediction)
 

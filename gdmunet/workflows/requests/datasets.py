@@ -1,4 +1,4 @@
-"""What the commands that make a raw data set are asked."""
+"""Requests of the commands that make a raw data set."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class ConvertDicomRequest(ProgressRequest):
     processes: int = processes_option(text="with -d: cases converted at a time")
 
     def __post_init__(self) -> None:
-        """Refuse flags of a single series where a data set is made (RequestError)."""
+        """Refuse flags of a single series if a data set is made (RequestError)."""
         super().__post_init__()
         if self.dataset is not None and (self.output or self.series or self.reference):
             raise RequestError("-d builds a data set", remedy="leave out -o, --series and --reference")

@@ -1,4 +1,4 @@
-"""How a request is declared: each field is said once, with its type, default, help, spellings and bounds.
+"""The declaration of a request: each field is said once, with its type, default, help, spellings and bounds.
 
 A field of a request makes a flag, its line in ``--help`` and on the reference page, the keyword of the Python call, and
 the check of its value.
@@ -27,7 +27,7 @@ class RequestError(GdmError):
 
 @dataclass(frozen=True)
 class Synopsis:
-    """What a request's command is called, what it is for, and which folders it uses."""
+    """The name of a request's command, its purpose, and the folders that it uses."""
 
     name: str
     description: str
@@ -45,16 +45,16 @@ class Switch:
 
 @dataclass(frozen=True)
 class Flag:
-    """How one field is said on a command line.
+    """One field on a command line.
 
     Attributes
     ----------
     spellings
         ``-tr``, ``--trainer``; none for a positional argument.
     help
-        A noun phrase, with the default where the value itself does not say it.
+        A noun phrase, with the default if the value itself does not say it.
     metavar
-        Stand-in of the value in texts; None: the long spelling, or the choices.
+        Placeholder of the value in texts; None: the long spelling, or the choices.
     choices
         Allowed values where the annotation has no ``Literal``.
     bounds
@@ -62,9 +62,9 @@ class Flag:
     const
         Value of the flag without a value.
     group
-        Flags of one group exclude each other.
+        Name of a group; flags of one group exclude each other.
     common
-        Listed with the flags that every command has.
+        Whether it is listed with the flags that every command has.
     switches
         Several flags without a value, instead of `spellings`.
     """
@@ -92,7 +92,7 @@ def option(*spellings: str, help: str, default: Any = dataclasses.MISSING, **mor
     help, more
         The same as in `Flag`.
     default
-        Left out: the value is required.
+        Default of the field; without it the value is required.
     """
     return _field(Flag(spellings, help, **more), default)
 

@@ -1,4 +1,4 @@
-"""What ``gdm_demo`` is asked."""
+"""The request of ``gdm_demo``."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ class DemoRequest(ProgressRequest):
 
     @property
     def folder(self) -> Path:
-        """Where everything is put."""
+        """The folder of the demonstration."""
         return self.out or Path("gdm_demo_out") / self.task

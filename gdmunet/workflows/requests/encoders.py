@@ -1,4 +1,4 @@
-"""What the commands about frozen encoders are asked."""
+"""Requests of the commands about frozen encoders."""
 
 from __future__ import annotations
 

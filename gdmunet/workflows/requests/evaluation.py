@@ -1,4 +1,4 @@
-"""What the commands that score and show results are asked."""
+"""Requests of the commands that score and show results."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class EvaluateRequest(ProgressRequest):
 
 @request
 class PageRequest(Request):
-    """What a page of results shows."""
+    """Choices for a page of results."""
 
     folder: Path = option(
         help=f"folder with {SUMMARY_FILE} (an evaluation), {JOURNAL_FILE} (a trained fold) or {COMPARISON_FILE} (a "

@@ -1,4 +1,4 @@
-"""What the commands about trained models are asked."""
+"""Requests of the commands about trained models."""
 
 from __future__ import annotations
 

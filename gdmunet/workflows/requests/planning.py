@@ -1,4 +1,4 @@
-"""What the commands from raw data to prepared cases are asked."""
+"""Requests of the commands from raw data to prepared cases."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DatasetsRequest(ProgressRequest):
 
 @request
 class FingerprintingRequest(DatasetsRequest):
-    """How every training case is measured."""
+    """Choices for measuring every training case."""
 
     verify_dataset_integrity: bool = option(
         "--verify_dataset_integrity",
@@ -45,7 +45,7 @@ class FingerprintingRequest(DatasetsRequest):
 
 @request
 class PlanningRequest(DatasetsRequest):
-    """What plans are made for."""
+    """Choices for plans."""
 
     planner: PresetName = option(
         "-pl", "--planner", help="network family; tiny is for CPUs and teaching", default="plain"

@@ -1,4 +1,4 @@
-"""What ``gdm_predict`` is asked."""
+"""The request of ``gdm_predict``."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ class PredictRequest(ProgressRequest):
     device: Device | None = device_option()
 
     def __post_init__(self) -> None:
-        """Refuse flags that the kind of input has no use for (RequestError)."""
+        """Refuse flags that do not fit the kind of input (RequestError)."""
         super().__post_init__()
         if self.consistency and not self.scans:
             raise RequestError(

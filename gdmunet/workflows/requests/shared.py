@@ -13,7 +13,7 @@ from gdmunet.workflows.requests.values import COUNT, NATURAL
 Device = Literal["cuda", "cpu", "mps"]
 Checkpoint = Literal["best", "final", "latest"]
 
-# What gdm_train trains and what plans are made for; the registry of trainers holds its class.
+# The trainer of gdm_train and of plans; the registry of trainers holds its class.
 DEFAULT_TRAINER = "GDMTrainer"
 
 NEW_NUMBER = "number of the new data set, 1 to 999"

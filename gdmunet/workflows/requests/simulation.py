@@ -1,4 +1,4 @@
-"""What ``gdm_simulate_svct`` is asked."""
+"""The request of ``gdm_simulate_svct``."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ class SimulateSvctRequest(ProgressRequest):
     processes: int = processes_option(2)
 
     def __post_init__(self) -> None:
-        """Refuse a scan that cannot be (GdmError)."""
+        """Refuse an impossible scan (GdmError)."""
         super().__post_init__()
         self.scan  # noqa: B018 - made to be checked
 
     @property
     def scan(self) -> ScanSpec:
-        """How every CT is scanned."""
+        """Settings of the scan of every CT."""
         return ScanSpec(
             views=self.views,
             beam=self.geometry,

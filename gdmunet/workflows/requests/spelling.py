@@ -1,4 +1,4 @@
-"""A request as the command line that makes it: what a command proposes next, spelled from the fields of its request."""
+"""A request as the command line that makes it, such as the next command that a command proposes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``gdm_train`` and ``gdm_compare`` are asked."""
+"""Requests of ``gdm_train`` and ``gdm_compare``."""
 
 from __future__ import annotations
 

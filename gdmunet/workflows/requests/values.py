@@ -1,4 +1,4 @@
-"""The kinds of value that a request's field may have, read from its annotation: how a text becomes one, what fits."""
+"""The kinds of value that a request's field may have, by its annotation: reading from a text, and checks."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Bounds:
     at_most: float | None = None
 
     def check(self, value: float) -> None:
-        """Refuse a number outside, and what is not a finite number.
+        """Refuse a number outside, and a value that is not a finite number.
 
         Raises
         ------
         ValueError
-            Says which bound is broken.
+            A bound is broken; says which.
         """
         if not math.isfinite(value):
             raise ValueError(f"{value} is not a finite number")
@@ -47,7 +47,7 @@ _SCALARS: dict[type, str] = {str: "a text", int: "a whole number", float: "a num
 
 @dataclass(frozen=True)
 class ValueKind:
-    """What a field holds, as its annotation says it.
+    """The value of a field, as its annotation says it.
 
     Attributes
     ----------

@@ -258,7 +258,7 @@ def test_what_does_not_fit_is_refused(change, words):
 
 def test_the_documentation_has_the_table_of_fields():
     rows = [f"| `{name}` | {field.formula} | {field.purpose} |" for name, field in FIELDS.items()]
-    table = PAGE.read_text().split("| field | formula | when |")[1].split("\n\n")[0].splitlines()[2:]
+    table = PAGE.read_text().split("| field | formula | use |")[1].split("\n\n")[0].splitlines()[2:]
     assert table == rows
 
 
