@@ -22,6 +22,12 @@ Result = TypeVar("Result")
 Item = tuple[str, tuple[Any, ...]]
 
 
+def check_processes(processes: int) -> None:
+    """Refuse a number of processes below 1."""
+    if processes < 1:
+        raise GdmError("work needs a process", found=processes, expected="1 or more")
+
+
 def run_in_workers(
     function: Callable[..., Result], items: Sequence[Item], processes: int, show_progress: bool, title: str
 ) -> list[Result]:

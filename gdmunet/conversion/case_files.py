@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,12 @@ class CaseFiles:
     conditions: tuple[Path, ...]
     target: Path | None
     mask: Path | None
+
+
+def check_channels(channels: Sequence[str]) -> None:
+    """Refuse a data set without a condition channel."""
+    if not channels:
+        raise GdmError("a data set needs a condition channel", remedy="give its modality with --channel")
 
 
 def collect_cases(sources: SourceFolders, channels: int) -> list[CaseFiles]:

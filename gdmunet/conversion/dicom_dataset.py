@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from gdmunet.conversion.case_files import SourceFolders
+from gdmunet.conversion.case_files import SourceFolders, check_channels
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
 from gdmunet.conversion.held_out import Groups, SplitOptions
@@ -24,7 +24,7 @@ from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import Volume
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.itk import to_image
-from gdmunet.workers import run_in_workers
+from gdmunet.workers import check_processes, run_in_workers
 
 _ENDING = ".nii.gz"
 
@@ -82,6 +82,10 @@ class DicomDatasetOptions:
     resample: bool = False
     processes: int = 1
     show_progress: bool = False
+
+    def __post_init__(self) -> None:
+        check_channels(self.channels)
+        check_processes(self.processes)
 
 
 def convert_dicom_dataset(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.atomic import make_folder, writing_error
-from gdmunet.conversion.case_files import CaseFiles, SourceFolders, collect_cases, common_ending
+from gdmunet.conversion.case_files import CaseFiles, SourceFolders, check_channels, collect_cases, common_ending
 from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.dataset import DatasetDescriptor, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, dataset_name
@@ -52,8 +52,7 @@ class NewDatasetOptions:
     file_ending: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.channels:
-            raise GdmError("a data set needs a condition channel", remedy="give its modality with --channel")
+        check_channels(self.channels)
 
 
 def new_dataset(raw_folder: Path, number: int, name: str, sources: SourceFolders, options: NewDatasetOptions) -> Path:

@@ -67,6 +67,12 @@ class SplitOptions:
     groups: Groups = field(default_factory=dict)
     seed: int = 12345
 
+    def __post_init__(self) -> None:
+        if isinstance(self.test, str):
+            raise TypeError("test is a tuple of texts")
+        if self.seed < 0:
+            raise GdmError("a seed is not negative", found=self.seed, expected="0 or more")
+
     def groups_of(self, identifiers: Iterable[str]) -> dict[str, str | dict[str, str]]:
         """The groups of the cases, in their order, as dataset.json keeps them; empty where none are given."""
         return {identifier: self.groups[identifier] for identifier in identifiers} if self.groups else {}

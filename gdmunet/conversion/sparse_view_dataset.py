@@ -25,7 +25,7 @@ from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_folders import find_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
-from gdmunet.workers import run_in_workers
+from gdmunet.workers import check_processes, run_in_workers
 
 VOLUME_ENDING = ".nii.gz"
 CUT_SHARE = 0.05
@@ -51,6 +51,11 @@ class SparseViewOptions:
         Cases that are worked on at once.
     show_progress
         Whether a progress bar is shown.
+
+    Raises
+    ------
+    GdmError
+        No process.
     """
 
     convex_body: bool = False
@@ -59,6 +64,9 @@ class SparseViewOptions:
     split: SplitOptions = field(default_factory=SplitOptions)
     processes: int = 1
     show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_processes(self.processes)
 
 
 @dataclass(frozen=True)

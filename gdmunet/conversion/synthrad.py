@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from gdmunet.conversion.case_files import CaseFiles, common_ending
 from gdmunet.conversion.folders import Transfer, build_dataset, free_folder
@@ -97,6 +97,16 @@ class SynthradOptions:
     transfer: Transfer = "copy"
     skip_incomplete: bool = False
     show_progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("task", self.task, (None, *_CONDITIONS)),
+            ("year", self.year, (None, *REGIONS)),
+            ("target", self.target, get_args(TargetKind)),
+        ):
+            if value not in choices:
+                expected = ", ".join(str(choice) for choice in choices if choice is not None)
+                raise GdmError(f"SynthRAD has no such {name}", found=value, expected=expected)
 
 
 def convert_synthrad(

@@ -53,6 +53,14 @@ class EncoderOptions:
     trust_checkpoint: bool = False
     download: DownloadOptions = field(default_factory=DownloadOptions)
 
+    def __post_init__(self) -> None:
+        if self.cache.is_file():
+            raise GdmError(
+                "the folder of encoders is a file",
+                file=self.cache,
+                remedy="name a folder with GDM_ENCODERS",
+            )
+
 
 @dataclass(frozen=True)
 class EncoderChoice:

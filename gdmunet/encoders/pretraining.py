@@ -73,6 +73,19 @@ class PretrainingOptions:
     widths: tuple[int, ...] = (16, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 2, 1)
 
+    def __post_init__(self) -> None:
+        if self.crop < 16 or self.crop % 16:
+            raise GdmError("the crop does not fit the encoder", found=self.crop, expected="a multiple of 16")
+        counts = (self.iterations, self.batch_size, self.masked_windows, self.places)
+        if min(counts) < 1 or self.shift < 0 or self.blurred_windows < 0 or not 0 < self.mask_share < 1:
+            raise GdmError(
+                "an encoder cannot be pretrained with these numbers",
+                found=f"{self.iterations} iterations, {self.batch_size} windows of which {self.masked_windows} masked "
+                f"and {self.blurred_windows} blurred, {self.places} places, shift {self.shift}, "
+                f"mask share {self.mask_share:g}",
+                expected="1 or more of each (0 or more for blurred windows and shift), a mask share between 0 and 1",
+            )
+
     @property
     def window(self) -> int:
         """Voxels along each side of the windows that the source gives."""
@@ -111,8 +124,6 @@ class Pretraining:
         recipe: dict[str, object] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if settings.crop % 16:
-            raise GdmError("the crop does not fit the encoder", found=settings.crop, expected="a multiple of 16")
         self.settings, self.source, self.folder = settings, source, Path(folder)
         self.recipe, self.device = recipe or {}, torch.device(device)
         encoder = random_encoder(settings.dimensions, settings.seed, widths=settings.widths, blocks=settings.blocks)

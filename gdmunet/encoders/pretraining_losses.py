@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from gdmunet.encoders.residual import ResidualEncoder
 from gdmunet.encoders.views import random_mask
+from gdmunet.errors import GdmError
 
 
 class MaskedDecoder(nn.Module):
@@ -68,6 +69,14 @@ class ContrastOptions:
     stride: int
     count: int = 384
     temperature: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.count < 2 or self.temperature <= 0:
+            raise GdmError(
+                "places cannot be compared with these numbers",
+                found=f"stride {self.stride}, {self.count} places, temperature {self.temperature:g}",
+                expected="a stride of 1 or more, two or more places, a temperature above 0",
+            )
 
 
 def place_contrast(

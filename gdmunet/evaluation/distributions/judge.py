@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.choice import AUTO, EncoderOptions, choose_encoder
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.distances import (
     body_features,
@@ -43,6 +43,10 @@ class JudgeOptions:
     file: Path | None = None
     allow_download: bool = False
 
+    def __post_init__(self) -> None:
+        if self.encoder == AUTO:
+            raise GdmError("a judge needs a name", found=AUTO, expected="an encoder of gdm_download_encoder --list")
+
 
 def judge_files(
     files: Sequence[JudgedFiles], judge: JudgeOptions, modality: str, *, show_progress: bool = True
@@ -60,10 +64,8 @@ def judge_files(
     Raises
     ------
     GdmError
-        ``auto``, or an encoder whose weights are not at hand.
+        An encoder whose weights are not at hand.
     """
-    if judge.encoder == "auto":
-        raise GdmError("a judge needs a name", found="auto", expected="an encoder of gdm_download_encoder --list")
     scale, air = (STANDARD_HU, HU_AIR) if is_hounsfield(modality) else (_common_scale(files), 0.0)
     units = VolumeUnits(scale, air, modality)
     options = EncoderOptions(judge.cache, judge.file, allow_download=judge.allow_download)

@@ -26,7 +26,7 @@ from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import DECIDING, Metric, metric_of_cases
 from gdmunet.quantities import memory_size
 from gdmunet.version import __version__
-from gdmunet.workers import run_in_workers
+from gdmunet.workers import check_processes, run_in_workers
 
 VIEWER = "niivue.umd.js"
 
@@ -63,12 +63,12 @@ class PageOptions:
 
     def __post_init__(self) -> None:
         metric_of_cases(self.metric)
-        if self.megabytes <= 0 or min(self.pictures, self.volumes) < 0 or self.processes < 1:
+        check_processes(self.processes)
+        if self.megabytes <= 0 or min(self.pictures, self.volumes) < 0:
             raise GdmError(
-                "a page needs room and a process",
-                found=f"{self.megabytes:g} MB, {self.pictures} pictures, {self.volumes} volumes, "
-                f"{self.processes} processes",
-                expected="more than 0 MB, 0 or more pictures and volumes, 1 or more processes",
+                "a page needs room",
+                found=f"{self.megabytes:g} MB, {self.pictures} pictures, {self.volumes} volumes",
+                expected="more than 0 MB, 0 or more pictures and volumes",
             )
 
 

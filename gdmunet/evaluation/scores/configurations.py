@@ -23,6 +23,7 @@ from gdmunet.progress import track
 from gdmunet.quantities import counted
 from gdmunet.results import MODEL_LAYOUT, SUMMARY_FILE, ModelFolder, ResultsFolder
 from gdmunet.serialization import save_json
+from gdmunet.workers import check_processes
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ class CandidateOptions:
     show_progress: bool = True
 
     def __post_init__(self) -> None:
-        if self.processes < 1:
-            raise GdmError("a comparison of models needs a process", found=self.processes, expected="1 or more")
+        check_processes(self.processes)
 
     def fits(self, model: ModelFolder) -> bool:
         """Whether the model is one to compare."""

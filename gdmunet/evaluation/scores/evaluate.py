@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from gdmunet.dataset import DatasetDescriptor, groups_of
-from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions, judge_files
 from gdmunet.evaluation.scores.case_scores import CaseScores, score_case
 from gdmunet.evaluation.scores.range_choice import RangeChoice, choose_range
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, package_versions, summarize
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, MatchedFiles, match_files, missing_error
 from gdmunet.metrics import EvaluationRange
-from gdmunet.workers import run_in_workers
+from gdmunet.workers import check_processes, run_in_workers
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,7 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         choose_range(self.descriptor, self.range_name, self.data_range)
-        if self.processes < 1:
-            raise GdmError("an evaluation needs a process", found=self.processes, expected="1 or more")
+        check_processes(self.processes)
 
     @property
     def range_choice(self) -> RangeChoice:
