@@ -23,8 +23,8 @@ from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS, Preset
 from gdmunet.preprocessing.topology import plan_topology
+from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.loop.step import begin_step, take_step
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer

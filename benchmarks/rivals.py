@@ -17,7 +17,7 @@ from pipeline import reference_cases
 from gdmunet.cli import compare, plan_and_preprocess
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.results import load_comparison
+from gdmunet.evaluation.comparison.paired import load_comparison
 from gdmunet.evaluation.scores.references import ReferenceErrors, score_references
 from gdmunet.imageio import read_case
 from gdmunet.inference import Predictor

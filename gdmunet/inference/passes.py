@@ -10,7 +10,7 @@ import numpy as np
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.geometry import Shape
 from gdmunet.inference.samplers import Surroundings, sample_volume
-from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions, predict_windows
+from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions, predict_volume
 from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
 
 ProgressCallback = Callable[[WindowCount], None]
@@ -51,7 +51,7 @@ class Passes:
 
         def predict(one: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:
             nonlocal finished
-            estimate = predict_windows(
+            estimate = predict_volume(
                 one, condition, self.window, self.windows, mask=mask, padding=around, progress=note
             )
             finished = finished + current

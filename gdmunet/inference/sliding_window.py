@@ -79,18 +79,10 @@ class WindowOptions:
 
 
 def predict_volume(
-    network: Network, condition: np.ndarray | torch.Tensor, window_size: Shape, **options: Any
-) -> np.ndarray:
-    """As `predict_windows`, with the fields of `WindowOptions` and mask, padding, out and progress as keywords."""
-    others = {name: options.pop(name) for name in ("mask", "padding", "out", "progress") if name in options}
-    return predict_windows(network, condition, window_size, WindowOptions(**options), **others)
-
-
-def predict_windows(
     network: Network,
     condition: np.ndarray | torch.Tensor,
     window_size: Shape,
-    options: WindowOptions,
+    options: WindowOptions | None = None,
     *,
     mask: np.ndarray | None = None,
     padding: Sequence[float] | None = None,
@@ -105,6 +97,10 @@ def predict_windows(
         (B, C, *window_size) -> (B, 1, *window_size), both on the options' device.
     condition
         (C, z, y, x) in network units.
+    window_size
+        Voxels of a window (z, y, x).
+    options
+        None: the defaults.
     mask
         Body (z, y, x); None: no window is empty.
     padding
@@ -123,6 +119,7 @@ def predict_windows(
     GdmError
         The network gave values that are not numbers.
     """
+    options = options or WindowOptions()
     mask = mask if options.skip_empty else None
     condition = condition.detach().cpu().numpy() if isinstance(condition, torch.Tensor) else condition
     shape = triple(condition.shape[1:])

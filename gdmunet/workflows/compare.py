@@ -12,8 +12,8 @@ from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_des
 from gdmunet.dataset_names import RawFolders
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
-from gdmunet.evaluation.comparison.results import Comparison, Cost, TrainerRow, row_from_summary
-from gdmunet.evaluation.comparison.results import compare as compare_rows
+from gdmunet.evaluation.comparison.paired import Comparison, Cost, TrainerRow, row_from_summary
+from gdmunet.evaluation.comparison.paired import compare as compare_rows
 from gdmunet.evaluation.distributions.judge import JudgeOptions
 from gdmunet.evaluation.report.page import PageOptions, write_page
 from gdmunet.evaluation.report.sources import read_content

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gdmunet.errors import GdmError
-from gdmunet.inference.sliding_window import WindowCount, predict_volume
+from gdmunet.inference import sliding_window
+from gdmunet.inference.sliding_window import WindowCount, WindowOptions
 from gdmunet.inference.windows import importance_map, plan_windows, window_starts
 
 
@@ -27,6 +28,13 @@ class Convolution(torch.nn.Module):
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         ramp = torch.linspace(-1, 1, batch.shape[-1]) + torch.linspace(0, 2, batch.shape[-3])[:, None, None]
         return self.convolution(batch) + ramp
+
+
+def predict_volume(network, condition, window, *, mask=None, padding=None, out=None, progress=None, **options):
+    """The function under test with its options as keywords."""
+    return sliding_window.predict_volume(
+        network, condition, window, WindowOptions(**options), mask=mask, padding=padding, out=out, progress=progress
+    )
 
 
 def volume(*shape: int, seed: int = 0) -> np.ndarray:

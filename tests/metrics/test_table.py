@@ -114,7 +114,7 @@ import numpy as np
 
 from gdmunet.cli import evaluate, report
 from gdmunet.evaluation.comparison.files import write_comparison
-from gdmunet.evaluation.comparison.results import compare, row_from_summary
+from gdmunet.evaluation.comparison.paired import compare, row_from_summary
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.evaluation.comparison.files import write_comparison
-from gdmunet.evaluation.comparison.results import Cost, TrainerRow, compare, row_from_summary
+from gdmunet.evaluation.comparison.paired import Cost, TrainerRow, compare, row_from_summary
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gdmunet.atomic import write_text
-from gdmunet.evaluation.comparison.results import Comparison, save_comparison
+from gdmunet.evaluation.comparison.paired import Comparison, save_comparison
 from gdmunet.evaluation.comparison.tables import (
     Column,
     cases_csv,

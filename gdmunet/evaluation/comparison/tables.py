@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gdmunet.evaluation.comparison.results import Comparison, PairedDifference, TrainerRow
+from gdmunet.evaluation.comparison.paired import Comparison, PairedDifference, TrainerRow
 from gdmunet.evaluation.scores.summary_text import mean_and_spread
 from gdmunet.metrics import DISTANCE, METRICS, Metric, metrics_in
 

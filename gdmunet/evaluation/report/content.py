@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from gdmunet.evaluation.comparison.results import Comparison
+from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.report.cases import CasePaths
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, Summary
 from gdmunet.evaluation.scores.summary_text import score_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gdmunet.evaluation.comparison.results import Comparison
+from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.comparison.tables import difference_text, find_difference, table_columns
 from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.scores.summary import CaseRow, Statistics, Summary

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gdmunet.evaluation.comparison.results import Comparison
+from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.comparison.tables import explanation, main_metrics
 from gdmunet.evaluation.report.charts import BoxChart, Curve, LineChart, curves, distributions
 from gdmunet.evaluation.report.content import ReportContent

@@ -10,7 +10,7 @@ from typing import Any
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE, condition_name, split_of
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.results import load_comparison
+from gdmunet.evaluation.comparison.paired import load_comparison
 from gdmunet.evaluation.report.cases import CasePaths
 from gdmunet.evaluation.report.content import PREDICTION, ReportContent
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, load_summary

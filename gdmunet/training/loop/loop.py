@@ -17,8 +17,8 @@ from gdmunet.training import distributed
 from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
+from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.loop.step import begin_step, take_step
 from gdmunet.training.loop.validation import patch_mae
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.fold import FoldData

@@ -17,8 +17,8 @@ from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import DifferentOperationsError, LinearTrace, LiveBytes, StepSize, bytes_of
 from gdmunet.preprocessing.meta_values import is_meta
 from gdmunet.preprocessing.planned_step import PlannedStep
+from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.loop.step import begin_step, take_step
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.fidelity import FidelityTrainer

@@ -16,8 +16,8 @@ from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, EncoderSpec, NetworkSpec
 from gdmunet.training.patches.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.patches.batch import Batch
-from gdmunet.training.trainers.options import TrainerSettings
 from gdmunet.training.trainers.step import Generated, Preview, Step, Term, Terms
+from gdmunet.training.trainers.trainer_settings import TrainerSettings
 
 EncoderLoader = Callable[[EncoderSpec, VolumeUnits], FrozenEncoder]
 

@@ -10,7 +10,7 @@ from scipy.stats import bootstrap
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import format_latex, format_markdown, latex_text, write_comparison
-from gdmunet.evaluation.comparison.results import (
+from gdmunet.evaluation.comparison.paired import (
     BootstrapSpec,
     Comparison,
     Cost,

@@ -11,8 +11,8 @@ from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, Normaliza
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep, largest_memory
+from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.loop.step import begin_step, take_step
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer

@@ -7,8 +7,8 @@ from toy import toy_configuration
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.training.loop import loop as loop_module
+from gdmunet.training.loop.optimiser_step import add_gradients, begin_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.loop.step import add_gradients, begin_step
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.flow_matching import FlowMatchingTrainer
