@@ -141,7 +141,7 @@ def drift(generated: torch.Tensor, real: torch.Tensor, options: dict[str, Any], 
     return loss.mean()
 
 
-def regression(generated: torch.Tensor, real: torch.Tensor, options: dict[str, Any], state: Any) -> torch.Tensor:
+def regression(generated: torch.Tensor, real: torch.Tensor, _options: dict[str, Any], _state: Any) -> torch.Tensor:
     """L1 to the paired answer: what the drift is there to mend."""
     return (generated - real[: len(generated)]).abs().mean()
 

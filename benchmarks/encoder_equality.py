@@ -153,7 +153,9 @@ def watched(network: nn.Module, parts: list[nn.Module], volume: torch.Tensor) ->
     """What `parts` put out while `network` runs."""
     seen: dict[int, torch.Tensor] = {}
     hooks = [
-        part.register_forward_hook(lambda module, _, output, place=place: seen.__setitem__(place, output.clone()))
+        part.register_forward_hook(
+            lambda _module, _inputs, output, place=place: seen.__setitem__(place, output.clone())
+        )
         for place, part in enumerate(parts)
     ]
     with torch.no_grad():

@@ -86,7 +86,7 @@ def slab(volume: Volume, start: int) -> Volume:
     return Volume(array, geometry)
 
 
-def phantoms(data: Path, raw: Path) -> None:
+def phantoms(_data: Path, raw: Path) -> None:
     writer = Writer(raw / "Dataset514_Phantoms")
     for seed in range(40):
         phantom = make_phantom(seed, 48)

@@ -84,7 +84,7 @@ def reference_cases(dataset: Path, split: str) -> list[ReferenceCase]:
     return cases
 
 
-def masked_errors(dataset: Path, predictions: Path, cases: list[ReferenceCase]) -> float:
+def masked_errors(predictions: Path, cases: list[ReferenceCase]) -> float:
     errors = []
     for case in cases:
         predicted = read_volume(predictions / f"{case.identifier}.nii.gz").array
@@ -145,7 +145,7 @@ def main() -> None:
         "dataset": dataset.name,
         "cases": [len(training), len(test)],
         "iterations": arguments.iterations,
-        "model_mae": masked_errors(dataset, predictions, test),
+        "model_mae": masked_errors(predictions, test),
         "condition_mae": references.condition,
         "mapping_mae": references.mapping,
         "mean_target_mae": references.mean_target,

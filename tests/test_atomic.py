@@ -75,7 +75,7 @@ def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     ],
 )
 def test_the_remedy_follows_the_reason(tmp_path, monkeypatch, reason, remedy):
-    def refuse(self, **_):
+    def refuse(_self, **_):
         raise OSError(reason, os.strerror(reason))
 
     monkeypatch.setattr(Path, "mkdir", refuse)

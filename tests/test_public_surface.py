@@ -39,7 +39,7 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = gdmunet.Predicter
 
 
-def test_a_wrong_option_is_refused_as_on_the_command_line(tmp_path):
+def test_a_wrong_option_is_refused_as_on_the_command_line():
     with pytest.raises(gdmunet.GdmError, match="num_gpus: 0 is not at least 1"):
         gdmunet.train(dataset=1, configuration="2d", num_gpus=0)
     with pytest.raises(TypeError, match="epoch"):

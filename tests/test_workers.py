@@ -90,7 +90,7 @@ def test_an_exception_names_the_case_and_shows_the_traceback_of_the_worker(proce
     assert "fail_on_two" in str(caught.value)
 
 
-def error_that_names_case_10(value):
+def error_that_names_case_10(_value):
     raise GdmError("it differs from case: case_10", found=(1, 2), remedy="compare them")
 
 

@@ -10,7 +10,7 @@ from gdmunet.workflows.requests.evaluation import ReportRequest
 
 
 @command(DemoRequest)
-def main(request: DemoRequest, folders: Folders) -> ReportRequest:
+def main(request: DemoRequest, _folders: Folders) -> ReportRequest:
     """Entry point of ``gdm_demo``."""
     from gdmunet.cli.demo_run import DEMO_SUMMARY_FILE, run_demo
 

@@ -149,6 +149,7 @@ class FrozenEncoder(nn.Module, ABC):
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode: a frozen encoder has no other."""
+        del mode
         return super().train(False)
 
     def freeze(self) -> Self:

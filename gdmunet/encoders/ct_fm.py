@@ -96,7 +96,7 @@ class CtFmEncoder(FrozenEncoder):
         return maps
 
 
-def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``ct-fm`` from ``model.safetensors``: 32 @ 1, 64 @ 2, 128 @ 4, 256 @ 8, 512 @ 16."""
     assert file is not None  # without a file nothing is built: `missing_weights`
     weights = read_weights(file, trust_checkpoint)

@@ -129,12 +129,12 @@ class MedicalNetEncoder(FrozenEncoder):
         return maps
 
 
-def build_10(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_10(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medicalnet-10`` from ``resnet_10_23dataset.pth``: 64 @ 2, 64 @ 4, 128 @ 8, 256 @ 8, 512 @ 8."""
     return _build(file, units, MedicalNetwork((1, 1, 1, 1), bottleneck=False), trust_checkpoint)
 
 
-def build_50(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_50(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medicalnet-50`` from ``resnet_50_23dataset.pth``: 64 @ 2, 256 @ 4, 512 @ 8, 1024 @ 8, 2048 @ 8."""
     return _build(file, units, MedicalNetwork((3, 4, 6, 3), bottleneck=True), trust_checkpoint)
 

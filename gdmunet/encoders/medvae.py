@@ -149,12 +149,12 @@ class MedVaeEncoder(FrozenEncoder):
         return maps
 
 
-def build_4x(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_4x(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medvae-4x-3d`` from ``vae_4x_1c_3D.ckpt``: 128 @ 1, 256 @ 2, 512 @ 4."""
     return _build(file, units, (1, 2, 4), trust_checkpoint)
 
 
-def build_8x(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_8x(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medvae-8x-3d`` from ``vae_8x_1c_3D.ckpt``: 128 @ 1, 256 @ 2, 512 @ 4, 512 @ 8."""
     return _build(file, units, (1, 2, 4, 4), trust_checkpoint)
 

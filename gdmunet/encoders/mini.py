@@ -62,12 +62,14 @@ def squash(values: torch.Tensor) -> torch.Tensor:
     return torch.asinh(values) / 2
 
 
-def build_mini(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
-    """`mini` from the package, or from `file`; `trust_checkpoint` changes nothing, safetensors hold no code."""
+def build_mini(
+    file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """`mini` from the package, or from `file`; trusted either way, safetensors hold no code."""
     return _build(file or mini_file(dimensions), units, dimensions)
 
 
-def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False) -> FrozenEncoder:
     """An encoder that `gdm_pretrain_encoder` wrote: its ``encoder.safetensors``, or the run folder that holds it."""
     if file is None:
         raise GdmError(
@@ -77,7 +79,9 @@ def build_mae(file: Path | None, units: VolumeUnits, dimensions: int, trust_chec
     return _build(file / "encoder.safetensors" if file.is_dir() else file, units, dimensions)
 
 
-def build_tiny(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build_tiny(
+    _file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False
+) -> FrozenEncoder:
     """0.2 M seeded random weights: for tests of plumbing, never a claim about quality."""
     return MiniEncoder(random_encoder(dimensions, 0, **_TINY), units)
 

@@ -38,7 +38,7 @@ def residual_encoder_l(features: Sequence[int] = FEATURES) -> nn.Module:
     return network
 
 
-def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
+def build(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``nnssl:FILE``: 32 @ 1, 64 @ 2, 128 @ 4, 256 @ 8, 320 @ 16, 320 @ 32."""
     if file is None:
         raise GdmError("nnssl needs a checkpoint", expected="nnssl:FILE")

@@ -142,7 +142,7 @@ class Pretraining:
     def run(
         self,
         *,
-        report: Callable[[int, dict[str, float]], None] = lambda iteration, losses: None,
+        report: Callable[[int, dict[str, float]], None] = lambda *_: None,
         stop: Callable[[], bool] = lambda: False,
         save_seconds: float = 60.0,
     ) -> bool:

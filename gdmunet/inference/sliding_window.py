@@ -126,7 +126,7 @@ def predict_volume(
     grid = plan_windows(shape, window_size, options.step_size, options.offset)
     sums = _SlabSums(shape, importance_map(window_size), _new_output(shape, out))
     runner = _Runner(network, options)
-    tell, predicted, skipped = progress or (lambda count: None), 0, 0
+    tell, predicted, skipped = progress or (lambda _: None), 0, 0
     for layer in _layers(grid):
         sums.finish_before(min(layer[0], shape[0]))
         corners = list(itertools.product(layer, grid.starts[1], grid.starts[2]))

@@ -79,7 +79,7 @@ def memory(trainer: str, precision: str, budget_gb: float, preset: str) -> Reaso
 def sizes(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> list[Reason]:
     """Patch, network and batch of one configuration."""
     return [
-        _patch(configuration, fitted, problem),
+        _patch(configuration, fitted),
         Reason(f"{configuration.name} network", _network(configuration), "as deep as the patch can be halved"),
         _batch(configuration, fitted, problem, voxels),
         *_memory_shares(configuration),
@@ -143,7 +143,7 @@ def format_reasons(plans: Plans, width: int = 120) -> str:
     return "\n".join(lines)
 
 
-def _patch(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem) -> Reason:
+def _patch(configuration: Configuration, fitted: FittedPatch) -> Reason:
     patch, shape = configuration.patch_size, configuration.median_shape[3 - configuration.dimensions :]
     if any(fitted.shrunk):
         axes = [_AXES[axis] for axis in configuration.transpose][3 - configuration.dimensions :]

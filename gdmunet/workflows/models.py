@@ -44,7 +44,7 @@ def find_best_configuration(
     )
 
 
-def ensemble(request: EnsembleRequest, folders: Folders) -> list[Path]:
+def ensemble(request: EnsembleRequest, _folders: Folders) -> list[Path]:
     """Average the predictions of several folders; gives the files that were written.
 
     Raises

@@ -13,7 +13,7 @@ from gdmunet.results import REPORT_FILE
 from gdmunet.workflows.requests.evaluation import PageRequest, ReportRequest, ViewRequest
 
 
-def report(request: ReportRequest, folders: Folders) -> WrittenPage:
+def report(request: ReportRequest, _folders: Folders) -> WrittenPage:
     """Write the page of an evaluation, a training or a comparison.
 
     Raises
@@ -32,7 +32,7 @@ def report(request: ReportRequest, folders: Folders) -> WrittenPage:
     return write_page(_read(request), request.output or request.folder / REPORT_FILE, options)
 
 
-def view(request: ViewRequest, folders: Folders) -> ReportServer:
+def view(request: ViewRequest, _folders: Folders) -> ReportServer:
     """A server of the page, bound to its port and not yet serving; it is a context.
 
     Raises

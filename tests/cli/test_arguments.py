@@ -74,7 +74,7 @@ def test_folders_come_from_the_flag_then_the_environment_then_the_working_folder
 
 def test_a_command_prints_a_user_error_without_a_traceback(capsys):
     @run_command
-    def main(argv):
+    def main(_argv):
         raise GdmError("it is wrong", case="c1", remedy="mend it")
 
     assert main([]) == 1
@@ -98,7 +98,7 @@ def test_a_full_disk_is_the_users_and_a_missing_file_our_mistake(capsys):
 
 def test_interruption_is_one_line_and_status_130(capsys):
     @run_command
-    def main(argv):
+    def main(_argv):
         raise KeyboardInterrupt
 
     assert main([]) == 130
@@ -107,7 +107,7 @@ def test_interruption_is_one_line_and_status_130(capsys):
 
 def test_our_own_mistakes_keep_their_traceback():
     @run_command
-    def main(argv):
+    def main(_argv):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

@@ -55,7 +55,8 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(comparison_run, "measure_in_new_process", predict_measured)
 
 
-def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_process, capsys, monkeypatch):
+@pytest.mark.usefixtures("in_this_process")
+def test_trains_what_is_missing_scores_it_and_says_what_failed(work, capsys, monkeypatch):
     (work.folder / "broken.py").write_text(BROKEN)
     broken = f"{work.folder / 'broken.py'}:Broken"
     flow = "FlowMatchingTrainer"
@@ -84,7 +85,8 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, in_this_pro
     assert times == {file: file.stat().st_mtime_ns for file in work.results.rglob("checkpoint_final.safetensors")}
 
 
-def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
+@pytest.mark.usefixtures("in_this_process")
+def test_an_interrupted_training_goes_on(work, monkeypatch):
     from gdmunet.training.loop.loop import Loop
 
     save = Loop.save
@@ -105,7 +107,8 @@ def test_an_interrupted_training_goes_on(work, in_this_process, monkeypatch):
     assert iterations == [2, 4]
 
 
-def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, monkeypatch, tmp_path):
+@pytest.mark.usefixtures("in_this_process")
+def test_imported_weights_are_not_trained_over(work, capsys, monkeypatch, tmp_path):
     """The best checkpoint alone, as gdm_export_model and gdm_import_model leave it."""
     words = ("-tr", "FidelityTrainer", "--iterations", "6")
     assert work.compare(*words) == 0
@@ -125,7 +128,8 @@ def test_imported_weights_are_not_trained_over(work, in_this_process, capsys, mo
     assert weights == {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
 
 
-def test_weights_of_other_defaults_are_not_taken_for_today_s(work, in_this_process, capsys, monkeypatch):
+@pytest.mark.usefixtures("in_this_process")
+def test_weights_of_other_defaults_are_not_taken_for_today_s(work, capsys, monkeypatch):
     """A folder's name has no defaults: another version may have trained it with others."""
     words = ("-tr", "FidelityTrainer", "--iterations", "8")
     monkeypatch.setattr(FidelityTrainer, "rotation", 5.0)
@@ -162,15 +166,13 @@ def test_fold_all_holds_no_case_out(work, capsys):
     assert "holds no case out" in capsys.readouterr().err
 
 
-def test_the_judge_is_never_the_encoder_of_a_generator(work, capsys):
+def test_the_judge_is_never_the_encoder_of_a_generator(work):
     from gdmunet.plans import load_plans
     from gdmunet.training.trainers.registry import find_trainer
 
     plans = load_plans(work.folder / "preprocessed" / "Dataset502_DemoPhantoms" / "gdmPlans_tiny.json")
     spec = type("Spec", (), {"spec": "mini"})()
-    planned = type(
-        "Plans", (), {"name": plans.name, "configuration": lambda self, name: type("C", (), {"encoder": spec})}
-    )()
+    planned = type("Plans", (), {"name": plans.name, "configuration": lambda *_: type("C", (), {"encoder": spec})})()
     request = CompareRequest(dataset="502", configuration="3d_fullres", trainers=())
     gdm, fidelity = find_trainer("GDMTrainer"), find_trainer("FidelityTrainer")
     assert comparison_run.choose_judge(request, planned, [gdm]) == "tiny"

@@ -124,7 +124,7 @@ def test_a_data_set_from_folders_of_cases(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("words", [["-d", "5", "--series", "3"], ["--reference", "x"]])
-def test_flags_that_do_not_belong_together_are_refused(tmp_path, words, capsys):
+def test_flags_that_do_not_belong_together_are_refused(tmp_path, words):
     with pytest.raises(SystemExit) as end:
         run("-i", tmp_path, *words)
     assert end.value.code == 2

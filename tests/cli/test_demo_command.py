@@ -41,7 +41,8 @@ def test_a_folder_of_other_things_is_never_touched(tmp_path, capsys):
     assert (tmp_path / "raw" / "mine.txt").read_text() == "precious"
 
 
-def test_a_second_run_starts_over_only_with_overwrite(tmp_path, capsys, no_data):
+@pytest.mark.usefixtures("no_data")
+def test_a_second_run_starts_over_only_with_overwrite(tmp_path, capsys):
     with pytest.raises(StoppedError):
         main(["--out", str(tmp_path / "out")])
     (tmp_path / "out" / "raw").mkdir()
@@ -75,7 +76,7 @@ def test_peak_memory_sees_what_was_allocated_and_freed():
 
 def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
     task = TASKS["mr2ct"]
-    short = type(task)(**{**vars(task), "make_data": lambda raw, show: raw / "Dataset502_DemoPhantoms"})
+    short = type(task)(**{**vars(task), "make_data": lambda raw, _show: raw / "Dataset502_DemoPhantoms"})
     monkeypatch.setitem(TASKS, "mr2ct", short)
     with pytest.raises(GdmError, match="gdm_plan_and_preprocess failed"):
         demo_run.run_demo(DemoRequest(task="mr2ct", out=tmp_path / "out", epochs=1, show_progress=False))

@@ -144,7 +144,7 @@ def test_adding_an_option_is_one_field():
 
 def test_a_contradictory_request_ends_with_status_2_and_a_failure_with_1(capsys):
     @command(SampleRequest)
-    def main(asked, folders):
+    def main(asked, _folders):
         raise RequestError("this contradicts that") if asked.overwrite else GdmError("it failed")
 
     words = ["501", "-i", "a"]

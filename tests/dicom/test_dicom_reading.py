@@ -47,7 +47,7 @@ def test_every_slice_has_its_own_slope_and_intercept(tmp_path):
 
 @pytest.mark.parametrize(("value", "limit", "hidden"), [(-2000, None, [-2000]), (-2000, -1990, [-2000, -1995, -1990])])
 def test_padding_becomes_the_lowest_value(tmp_path, value, limit, hidden):
-    def change(image, index):
+    def change(image, _index):
         image.PixelPaddingValue = value
         if limit is not None:
             image.PixelPaddingRangeLimit = limit
@@ -61,7 +61,7 @@ def test_padding_becomes_the_lowest_value(tmp_path, value, limit, hidden):
 
 
 def test_padding_above_all_values_and_written_unsigned_is_found(tmp_path):
-    def change(image, index):
+    def change(image, _index):
         image.add_new("PixelPaddingValue", "US", 63536)  # the bits of -2000
 
     stored = make_stored()

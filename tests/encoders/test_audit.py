@@ -18,7 +18,7 @@ NOISE = np.random.default_rng(0).normal(size=(40, 40, 40)).astype(np.float32)
 class Cells(FrozenEncoder):
     """Every cell of 4 voxels a side by its voxels themselves; `change` spoils them."""
 
-    def __init__(self, dimensions=3, change=lambda cells, volume: cells, stride=4):
+    def __init__(self, dimensions=3, change=lambda cells, _volume: cells, stride=4):
         channels = stride**dimensions
         super().__init__([EncoderLevel("cells", channels, (stride,) * dimensions)], UNITS, dimensions=dimensions,
                          divisor=stride)  # fmt: skip
@@ -49,7 +49,7 @@ def test_voxels_themselves_find_their_place_where_the_shift_is_whole(dimensions)
 
 
 def test_features_without_content_find_places_by_chance():
-    spoiled = Cells(change=lambda cells, volume: torch.randn(cells.shape) + 0 * cells)
+    spoiled = Cells(change=lambda cells, _volume: torch.randn(cells.shape) + 0 * cells)
     level = audit(spoiled)
     assert level.retrieval < 0.2
     assert level.verdict.startswith("unfit")
@@ -61,26 +61,26 @@ def test_voxels_punish_blur_and_noise_of_equal_error_equally():
 
 def test_a_detector_of_detail_punishes_blur_more_and_a_smoother_less():
     smooth = np.cumsum(NOISE, 0) / 6
-    contrast = Cells(change=lambda cells, volume: cells.std(1, keepdim=True).expand_as(cells))
-    mean = Cells(change=lambda cells, volume: cells.mean(1, keepdim=True).expand_as(cells))
+    contrast = Cells(change=lambda cells, _volume: cells.std(1, keepdim=True).expand_as(cells))
+    mean = Cells(change=lambda cells, _volume: cells.mean(1, keepdim=True).expand_as(cells))
     assert audit(contrast, NOISE).blur_over_noise > 1.2
     assert audit(mean, smooth).blur_over_noise != pytest.approx(1, abs=0.02)
 
 
 def test_dead_channels_are_counted():
-    half = Cells(change=lambda cells, volume: cells * (torch.arange(64) % 4 != 0).view(1, -1, 1, 1, 1))
+    half = Cells(change=lambda cells, _volume: cells * (torch.arange(64) % 4 != 0).view(1, -1, 1, 1, 1))
     assert audit(half).dead == pytest.approx(0.25)
 
 
 def test_normalised_features_have_steep_gradients_on_flat_patches():
-    norm = Cells(change=lambda cells, volume: functional.instance_norm(cells, eps=1e-10) * 1.0 + cells.mean() * 1e-3)
-    steep = Cells(change=lambda cells, volume: (cells - cells.mean()) / (cells.std() + 1e-9) + 1.0)
+    norm = Cells(change=lambda cells, _volume: functional.instance_norm(cells, eps=1e-10) * 1.0 + cells.mean() * 1e-3)
+    steep = Cells(change=lambda cells, _volume: (cells - cells.mean()) / (cells.std() + 1e-9) + 1.0)
     assert audit(steep).gradient_flat > audit(Cells()).gradient_flat
     assert np.isfinite(audit(norm).gradient_image)
 
 
 def test_a_gradient_that_is_not_a_number_makes_a_level_unfit():
-    root = Cells(change=lambda cells, volume: (cells - cells.mean()).square().sum().sqrt() + cells)
+    root = Cells(change=lambda cells, _volume: (cells - cells.mean()).square().sum().sqrt() + cells)
     level = audit(root)
     assert not np.isfinite(level.gradient_flat)
     assert "not finite" in level.verdict

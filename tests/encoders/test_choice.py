@@ -34,7 +34,7 @@ class StandIn(FrozenEncoder):
 def _mini(monkeypatch):
     import gdmunet.encoders.mini as mini
 
-    monkeypatch.setattr(mini, "build_mini", lambda file, units, dimensions, trust: StandIn(units, dimensions))
+    monkeypatch.setattr(mini, "build_mini", lambda _file, units, dimensions, _trust: StandIn(units, dimensions))
 
 
 def choose(hub, units, cache, spec="auto", **options):
@@ -82,7 +82,7 @@ def test_auto_without_network_is_the_built_in_one_and_says_why(hub, ct_units, tm
 def test_auto_tries_the_network_at_most_once(ct_units, hub, tmp_path, monkeypatch):
     tried = []
 
-    def refuse(family, *arguments, **options):
+    def refuse(family, *_, **__):
         tried.append(family.name)
         raise GdmError("no network")
 

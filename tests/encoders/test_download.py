@@ -196,7 +196,7 @@ def test_offline_nothing_is_asked(hub, tmp_path, monkeypatch):
 def test_a_folder_that_cannot_be_written_is_not_blamed_on_the_network(hub, tmp_path, monkeypatch):
     hub.files[PATH] = CONTENT
 
-    def full(*arguments, **options):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)

@@ -73,17 +73,20 @@ def cells(tmp_path, monkeypatch):
     return row
 
 
-def test_the_new_encoder_is_listed(cells, tmp_path, capsys):
+@pytest.mark.usefixtures("cells")
+def test_the_new_encoder_is_listed(tmp_path, capsys):
     assert not download_encoder(["--list", "-o", str(tmp_path)])
     assert re.search(r"^cells +sums of cells +2D and 3D", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_the_reference_page_must_have_its_row(cells):
+@pytest.mark.usefixtures("cells")
+def test_the_reference_page_must_have_its_row():
     with pytest.raises(AssertionError):
         test_encoders_page.test_the_table_holds_every_encoder_with_its_licence_and_size()
 
 
-def test_it_is_planned_with_one_build_and_trained_with(cells, toy, tmp_path):
+@pytest.mark.usefixtures("cells")
+def test_it_is_planned_with_one_build_and_trained_with(toy, tmp_path):
     plans, folders = toy
     configuration = plans.configurations["3d_fullres"]
     units = VolumeUnits.of(configuration, plans.dataset.target_name)

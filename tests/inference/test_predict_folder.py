@@ -156,7 +156,7 @@ def test_a_case_that_cannot_be_read_is_named_and_ends_the_run(folders, workers):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_prediction_that_cannot_be_written_is_named_and_ends_the_run(folders, workers, monkeypatch):
-    def full(path, prediction, as_float):
+    def full(path, _prediction, _as_float):
         raise GdmError("cannot write the volume: No space left on device", file=path)
 
     monkeypatch.setattr(run_module, "write_prediction", full)
@@ -174,7 +174,7 @@ def test_a_failure_behind_stops_the_case_in_work(folders, monkeypatch):
         time.sleep(0.02 if len(calls) > windows else 0)
         return batch[:, :1]
 
-    def full(path, prediction, as_float):
+    def full(path, _prediction, _as_float):
         raise GdmError("cannot write the volume: No space left on device", file=path)
 
     windows = predict(folders, num_parts=4).predicted["a"].predicted
@@ -190,7 +190,7 @@ def test_a_network_that_fails_names_the_case(folders):
 
 
 def test_an_unforeseen_failure_keeps_its_own_traceback_and_says_the_case(folders):
-    def broken(batch: torch.Tensor) -> torch.Tensor:
+    def broken(_batch: torch.Tensor) -> torch.Tensor:
         raise ZeroDivisionError("of our own making")
 
     with pytest.raises(ZeroDivisionError) as caught:
@@ -199,7 +199,7 @@ def test_an_unforeseen_failure_keeps_its_own_traceback_and_says_the_case(folders
 
 
 def test_an_interruption_stops_cleanly(folders):
-    def interrupted(batch: torch.Tensor) -> torch.Tensor:
+    def interrupted(_batch: torch.Tensor) -> torch.Tensor:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

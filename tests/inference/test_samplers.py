@@ -97,7 +97,7 @@ def test_the_deterministic_bridge_transports_a_population():
 def test_as_many_passes_as_the_sampler_says(name):
     spec, times = SamplerSpec(name, 5, 0, 0.1), []
 
-    def estimate(state, time):
+    def estimate(_state, time):
         times.append(time)
         return np.ones(3)
 
@@ -108,7 +108,7 @@ def test_as_many_passes_as_the_sampler_says(name):
 
 
 def test_a_single_step_is_the_estimate_itself():
-    found = draw_sample(SamplerSpec("heun", 1), lambda state, time: state * 0 + 7, np.ones(4), np.ones)
+    found = draw_sample(SamplerSpec("heun", 1), lambda state, _time: state * 0 + 7, np.ones(4), np.ones)
     assert (found == 7).all()
 
 
@@ -123,7 +123,7 @@ def test_patches_and_volumes_are_drawn_alike():
     with torch.no_grad():
         patch = sample_patches(spec, network, condition, mask, -1.0, torch.Generator())
 
-    def predict(timed, stacked, padding, body):
+    def predict(timed, stacked, _padding, _body):
         with torch.no_grad():
             return timed(torch.from_numpy(stacked)[None])[0, 0].numpy()
 

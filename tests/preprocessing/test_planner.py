@@ -77,7 +77,7 @@ def reason(plans, choice):
     return next(r for r in plans.reasons if r.choice.startswith(choice))
 
 
-def check_sizes(plans, preset):
+def check_sizes(plans):
     for configuration in plans.configurations.values():
         products = np.prod(configuration.network.strides, axis=0)
         assert (np.asarray(configuration.patch_size) % products == 0).all()
@@ -103,7 +103,7 @@ def test_random_data_sets_give_sound_plans(preset):
         spacings = spacing * rng.uniform(0.9, 1.1, (count, 3))
         plans = plan(fingerprint(shapes, spacings), preset=preset, memory_budget_gb=float(rng.uniform(1.0, 30)))
         assert plans.configurations
-        check_sizes(plans, preset)
+        check_sizes(plans)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_random_data_sets_give_sound_plans(preset):
 @pytest.mark.parametrize("preset", ["plain", "tiny"])
 def test_odd_volumes_just_work(shape, spacing, preset):
     plans = plan(fingerprint([shape] * 2, [spacing] * 2), preset=preset)
-    check_sizes(plans, preset)
+    check_sizes(plans)
     for configuration in plans.configurations.values():
         if np.prod(configuration.patch_size) < 40_000 and preset == "tiny":
             network = build_network(configuration.network)
@@ -210,7 +210,7 @@ def test_patches_of_few_view_ct_keep_the_slice_whole(slices_first):
     usual = plan(prints, descriptor(("CT",)), memory_budget_gb=60 if slices_first else 20)
     few = plan(prints, descriptor(("CT",), simulation=ScanSpec(views=36)), memory_budget_gb=60 if slices_first else 20)
     for plans in (usual, few):
-        check_sizes(plans, "plain")
+        check_sizes(plans)
     configuration = few.configurations["3d_fullres"]
     in_plane = [n for n, axis in zip(configuration.patch_size, configuration.transpose, strict=True) if axis != 0]
     before = [n for n, axis in zip(usual.configurations["3d_fullres"].patch_size, configuration.transpose, strict=True)

@@ -60,7 +60,7 @@ class DeepBet(FrozenEncoder):
         return maps
 
 
-def factory(file, units, dimensions, trust_checkpoint):
+def factory(file, units, _dimensions, _trust_checkpoint):
     published = torch.jit.load(str(file), map_location="cpu").state_dict()
     encoder = DeepBet(units)
     encoder.load_state_dict({name: published[name] for name in encoder.state_dict()})

@@ -39,7 +39,7 @@ class Hub:
         self.was_cut = False
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        self.server.handle_error = lambda *arguments: None  # a client that turns away is no news
+        self.server.handle_error = lambda *_: None  # a client that turns away is no news
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:

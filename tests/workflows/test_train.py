@@ -179,7 +179,7 @@ def test_what_is_unknown_is_answered_with_what_is_known(folders, changes, messag
         train(request(**changes), folders)
 
 
-def test_pretrained_weights_are_the_start(folders, tmp_path):
+def test_pretrained_weights_are_the_start(folders):
     first = train(request(fold="all"), folders)
     weights = first / "fold_all" / "checkpoint_final.safetensors"
     frozen = SHORT | {"learning_rate": "0.0", "weight_decay": "0.0"}

@@ -114,7 +114,7 @@ def _page(server: ReportServer) -> tuple[str, bytes]:
     return "text/html; charset=utf-8", server.page
 
 
-def _code(server: ReportServer) -> tuple[str, bytes]:
+def _code(_server: ReportServer) -> tuple[str, bytes]:
     return "text/javascript; charset=utf-8", asset(VIEWER).encode()
 
 

@@ -54,7 +54,7 @@ class Interruption:
         """
         raise Stopped(signal.SIGINT if self.requested is None else self.requested)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _ask(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a process that was forked off: it ends when its parent says so
         if self.requested is not None:

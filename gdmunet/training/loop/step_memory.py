@@ -200,7 +200,7 @@ class _Training:
         """Bytes alive during that step."""
         return LinearTrace.through([self._step(iteration, size) for size in sizes], [size.step for size in sizes])
 
-    def _load_encoder(self, spec: EncoderSpec, units: VolumeUnits) -> FrozenEncoder:
+    def _load_encoder(self, _spec: EncoderSpec, _units: VolumeUnits) -> FrozenEncoder:
         """The planned one, without data; its weights count from here."""
         if self.planned.encoder is None:
             raise TypeError(f"{type(self.trainer).__name__} asks for an encoder that is not planned")

@@ -153,7 +153,7 @@ def _leave_signals_to_the_trainer() -> None:
     """
     trainer = os.getppid()
 
-    def end_if_alone(number: int, frame: FrameType | None) -> None:
+    def end_if_alone(number: int, _frame: FrameType | None) -> None:
         if os.getppid() != trainer:
             os._exit(SIGNALLED + number)
 

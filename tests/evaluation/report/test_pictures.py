@@ -52,7 +52,7 @@ def test_the_picture_is_a_png_of_twelve_panels(tmp_path, monkeypatch):
 def test_titles_give_the_error_inside_the_mask(tmp_path, monkeypatch):
     seen = []
     original = pictures.Axes.set_title
-    monkeypatch.setattr(pictures.Axes, "set_title", lambda axes, text, **k: seen.append(text) or original(axes, text))
+    monkeypatch.setattr(pictures.Axes, "set_title", lambda axes, text, **_: seen.append(text) or original(axes, text))
     given = volumes()
     given.prediction[~given.mask] += 1000
     draw_comparison(tmp_path / "a.png", given, "case")

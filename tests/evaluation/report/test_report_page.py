@@ -126,7 +126,7 @@ def test_a_small_page_leaves_pictures_out_and_says_so(evaluation, tmp_path):
         written(evaluation, tmp_path / "none.html", megabytes=0.01)
 
 
-def test_a_hundred_cases_stay_far_below_the_limit(evaluation, tmp_path):
+def test_a_hundred_cases_stay_far_below_the_limit():
     """Slices of 256 x 256 x 128 voxels of pure noise, the worst case, of all 100 cases take less than 100 MB."""
     from gdmunet.evaluation.report.encoding import pack_plane
 

@@ -76,7 +76,7 @@ def test_a_page_of_another_host_is_refused(server):
     assert ask(server, f"/{server.secret}/", Host=f"localhost:{server.server_port}")[0] == 200
 
 
-def test_a_port_in_use_is_an_error(server, tmp_path):
+def test_a_port_in_use_is_an_error(server):
     content = read_content(server.files["case_1"].predictions["prediction"].parent)
     with pytest.raises(GdmError, match="give another --port"):
         ReportServer(content, server.server_port)

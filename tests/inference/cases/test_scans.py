@@ -194,7 +194,7 @@ def test_the_command_scans_and_is_consistent(cts, tmp_path, capsys, command):
     assert "note" not in printed + capsys.readouterr().out
 
 
-def test_the_command_says_that_masks_were_given_in_training(cts, tmp_path, capsys, command):
+def test_the_command_says_that_masks_were_given_in_training(cts, capsys, command):
     assert command(cts, "simulate") == 0
     assert capsys.readouterr().out.count("note: the model was trained with given body masks; without --mask") == 1
 

@@ -242,7 +242,7 @@ def test_ranks_have_the_weights_of_the_whole_batch(name, monkeypatch):
     halves = [[2 * one[:2] for one in whole], [2 * one[2:] for one in whole]]
     total = sum(gramian(half) for half in halves)
     monkeypatch.setattr(coordination, "world_size", lambda: 2)
-    monkeypatch.setattr(coordination, "sum_over_ranks", lambda value: total)
+    monkeypatch.setattr(coordination, "sum_over_ranks", lambda _: total)
     for half, part in zip(halves, expected.split(2), strict=True):
         torch.testing.assert_close(coordinate(half, name, "none") / 2, part, rtol=1e-4, atol=1e-8)
 

@@ -60,9 +60,12 @@ class Training:
 
 @pytest.fixture
 def training(toy, tmp_path):
+    _, folders = toy
     (tmp_path / "mine.py").write_text(TRAINER)
     words = ["901", "3d_fullres", "all", "-tr", "mine.py:Waiting", "-device", "cpu", "-np", "1"]
-    places = [word for name in ("raw", "preprocessed", "results") for word in (f"--{name}", str(tmp_path / name))]
+    places = [
+        word for name in ("raw", "preprocessed", "results") for word in (f"--{name}", str(getattr(folders, name)))
+    ]
     with open(tmp_path / "output", "w") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", COMMAND, *words, *places],

@@ -57,7 +57,7 @@ def test_training_lowers_the_validation_error(toy, configuration):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_interrupted_training_continues_bit_for_bit(toy, tmp_path, number, workers):
+def test_an_interrupted_training_continues_bit_for_bit(toy, number, workers):
     whole = loop_of(toy, Short)
     whole.train(0)
     expected, rows, average = weights(whole), journal_losses(whole), dict(whole.state.average.state)
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(toy, monkeypatch):
     file = loop.folder.path / "checkpoint_latest.safetensors"
     before = file.read_bytes()
 
-    def full(*arguments, **options):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("gdmunet.checkpoint.save_file", full)
