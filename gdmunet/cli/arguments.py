@@ -64,7 +64,7 @@ class CommandParser(argparse.ArgumentParser):
     description
         One or two sentences.
     folders
-        Those of ``raw``, ``preprocessed``, ``results`` that the command uses: each becomes a flag.
+        Folders of ``raw``, ``preprocessed``, ``results`` that the command uses: each becomes a flag.
 
     Attributes
     ----------

@@ -76,7 +76,7 @@ TASKS = {
     "mr2ct": DemoTask(
         "mr2ct",
         502,
-        "T1-weighted MR to CT of generated head phantoms: no person is in these images, and the errors say\n"
+        "T1-weighted MR to CT of generated head phantoms: they show no real person, and the errors say\n"
         "nothing about patients.",
         MR2CT_EPOCHS,
         MR2CT_SETTINGS,

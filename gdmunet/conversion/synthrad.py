@@ -62,7 +62,7 @@ class SynthradDataset:
         ]
         if self.left_out:
             lines += [f"left out {len(self.left_out)} incomplete cases:", *_by_case(self.left_out)]
-        for paths, what in ((self.duplicates, "copies of files"), (self.ignored, "volumes of no case")):
+        for paths, what in ((self.duplicates, "copies of files"), (self.ignored, "volumes that belong to no case")):
             if paths:
                 shown = ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
                 lines.append(f"ignored {len(paths)} {what}: {shown}")

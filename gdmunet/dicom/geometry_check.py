@@ -141,7 +141,7 @@ def _twins(
         return []
     first, second = (slices[order[i]].file.name for i in twins[0])
     return [
-        f"duplicates: {len(twins)} of {counted(along, 'slice')} lie where another one lies, the first at "
+        f"duplicates: {len(twins)} of {counted(along, 'slice')} lie at the place of another one, the first at "
         f"{along[twins[0][0]]:.2f} mm ({first}, {second})"
     ]
 
@@ -170,7 +170,7 @@ def _gaps(along: np.ndarray, steps: np.ndarray, apart: np.ndarray, spacing: floa
     if off > allowed:
         problems.append(
             f"uneven spacing: slices are {steps.min():.4g} to {steps.max():.4g} mm apart, most {spacing:.4g} mm; "
-            f"one lies {off:.3g} mm beside a regular grid (allowed: {allowed:.3g} mm)"
+            f"one lies {off:.3g} mm off a regular grid (allowed: {allowed:.3g} mm)"
         )
     return problems
 
@@ -189,4 +189,4 @@ def _tilt(aside: np.ndarray, along: np.ndarray, slices: Sequence[Slice]) -> list
                 f"gantry tilt: the stack is sheared by {angle:.2f} degrees, its last slice lies {distance[-1]:.2f} mm "
                 f"aside of the first (allowed: {allowed:.3g} mm)"
             ]
-    return [f"displaced slices: one lies {distance.max():.2f} mm aside of the first (allowed: {allowed:.3g} mm)"]
+    return [f"displaced slices: one lies {distance.max():.2f} mm to the side of the first (allowed: {allowed:.3g} mm)"]

@@ -118,7 +118,7 @@ def _series(uid: str, files: list[tuple[Path, Dataset]]) -> Series:
     reasons = [reason for _, header in files if (reason := why_not_a_slice(header))]
     why = reasons[0] if reasons else None
     if why and len(reasons) < len(files):
-        why = f"{len(reasons)} of {counted(files, 'file')} are none of a volume: {why}"
+        why = f"{len(reasons)} of {counted(files, 'file')} do not belong to a volume: {why}"
     number = first.get("SeriesNumber")
     return Series(
         uid,

@@ -107,7 +107,7 @@ def choose_encoder(spec: str, units: VolumeUnits, dimensions: int, options: Enco
             command=commands.list_encoders(),
         )
     if not options.allow_large:
-        return search.built_in("the larger ones are too slow without a GPU; -encoder NAME takes one all the same")
+        return search.built_in("the larger ones are too slow without a GPU; -encoder NAME takes one anyway")
     return search.best()
 
 
@@ -149,7 +149,7 @@ class _Search:
         try:
             file = fetch_weights(best, options.cache, options.download)
         except GdmError as error:
-            return self.built_in(f"{error.problem}; with network, {later}")
+            return self.built_in(f"{error.problem}; with a network, {later}")
         return self._pin(NamedEncoder(best, None), file, f"encoder {best.name}: downloaded to {file}")
 
     def built_in(self, why: str) -> EncoderChoice:

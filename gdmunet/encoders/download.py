@@ -254,7 +254,7 @@ def _failed(source: HubFile, file: Path, error: Exception, hub: str | None) -> G
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     remedy = (
-        f"on a machine with network: curl -L -o {source.name} {source.url(hub)}; "
+        f"on a machine with a network: curl -L -o {source.name} {source.url(hub)}; "
         f"then put it at {file}, or name it with --encoder-path {source.name}"
     )
     if status in (401, 403):

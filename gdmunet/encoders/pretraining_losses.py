@@ -115,7 +115,7 @@ def place_contrast(
     chosen = torch.multinomial(weights, min(options.count // len(keys), len(cells)), generator=generator)
     kept = inside.gather(1, chosen).to(keys.device)
     index = chosen.to(keys.device)[:, None].expand(-1, keys.shape[1], -1)
-    if not kept.any():  # one cell a crop, and every shift moves it out
+    if not kept.any():  # one cell per crop, and every shift moves it out
         return 0.0 * queries.sum(), 0.0
     left = queries.flatten(2).gather(2, index).transpose(1, 2)[kept]
     scale = torch.tensor([max(n - 1, 1) for n in shape]).float()

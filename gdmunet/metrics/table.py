@@ -121,7 +121,7 @@ _ROWS = (
         meaning="mean absolute error where the target is -200 to 200 HU",
         basis="tissue",
         score=lambda pair: pair.tissue.soft,
-        undefined="the target has no soft in the mask",
+        undefined="the target has no soft tissue in the mask",
     ),
     Metric(
         name="mae_bone",

@@ -61,7 +61,7 @@ def simulation(descriptor: DatasetDescriptor) -> tuple[Reason, ...]:
             "3D patches",
             "slices whole first",
             f"the streaks of {counted(scan.views, 'view')} span the slice: a patch keeps its extent in the slice "
-            f"and gives up slices, down to {FEWEST_SLICES}",
+            f"and loses slices, down to {FEWEST_SLICES}",
         ),
     )
 

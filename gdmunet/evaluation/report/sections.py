@@ -146,7 +146,7 @@ def _evaluation_section(summary: Summary) -> ScoreSection:
         parts.append(Part("As distributions", (judgement_table(summary.distribution),)))
     if summary.errors:
         errors = tuple(f"{name}: {error}" for name, error in summary.errors.items())
-        parts.append(Part("Without scores, in no mean", items=errors))
+        parts.append(Part("Without scores, not in the means", items=errors))
     notes = tuple(
         f"{name}, {METRICS[metric].label}: {reason}"
         for name, notes in summary.notes.items()

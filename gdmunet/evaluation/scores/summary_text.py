@@ -34,7 +34,7 @@ def format_table(summary: Summary, most: int = 40) -> str:
         distances = [METRICS[name].sentence(value, unit) for name, value in summary.distribution.values.items()]
         lines += ["", f"as distributions, in the features of {summary.distribution.title}: {', '.join(distances)}"]
     if summary.failed:
-        lines += ["", f"{summary.failed} of {counted(names, 'case')} have no scores and are in no mean:"]
+        lines += ["", f"{summary.failed} of {counted(names, 'case')} have no scores and are not in the means:"]
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
     lines += [
         f"note: {name}: {METRICS[metric].label} {reason}"

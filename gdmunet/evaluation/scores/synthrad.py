@@ -83,7 +83,7 @@ def challenge_table(summary: Summary) -> str:
     lines = [f"SynthRAD{settings.range}: mean ± standard deviation over cases; {settings.describe()}", *aligned(rows)]
     lines.append("Out of scope: the challenge's dose metrics" + _without_label_maps(scored, metrics))
     if summary.failed:
-        lines.append(f"{summary.failed} of {counted(summary.cases, 'case')} have no scores and are in no mean:")
+        lines.append(f"{summary.failed} of {counted(summary.cases, 'case')} have no scores and are not in the means:")
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
     shown = {metric.name for metric in metrics}
     lines += [

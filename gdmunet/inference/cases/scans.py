@@ -124,7 +124,7 @@ class ScanCases(CaseSource):
             ]
             if facts:
                 what = ", ".join(facts)
-                lines.append(f"note: {case.identifier} was scanned otherwise than the training cases: {what}")
+                lines.append(f"note: {case.identifier} was scanned with other settings than the training cases: {what}")
         return lines
 
     def check_predictions(

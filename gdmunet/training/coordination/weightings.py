@@ -232,7 +232,7 @@ WEIGHTINGS: dict[WeightingName, Weighting] = {
     "mgda": _without_options(
         mgda,
         "shortest point between g1 and g2, as long as g1",
-        "never against an objective; with unit gradients both have half the say: `GDMTrainerMGDA`",
+        "never against an objective; with unit gradients both count half: `GDMTrainerMGDA`",
     ),
     "pcgrad": _without_options(
         pcgrad,

@@ -49,7 +49,7 @@ FIELDS: dict[FieldName, Field] = {
     ),
     "mmd": Field(
         "E+[k (y-x)] - E-[k (y-x)]: the gradient of a squared MMD",
-        "reference whose optimum is known; far samples feel nothing at small temperatures; no named trainer",
+        "reference whose optimum is known; far samples get no force at small temperatures; no named trainer",
     ),
 }
 

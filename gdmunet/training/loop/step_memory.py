@@ -129,7 +129,7 @@ class _Count:
     encoder: bool
 
     def footprint(self, planned: PlannedStep, bank: int) -> MemoryFootprint:
-        """Of a step of that size; `bank`: bytes of its bank."""
+        """Footprint of a step of that size; `bank`: bytes of its bank."""
         size = _Size.of(planned)
         held = self.parameters + self.gradients + self.optimizer + self.average
         if not self.encoder:
@@ -164,7 +164,7 @@ def counted_kind(kind: type[Trainer], planned: PlannedStep) -> type[Trainer]:
         # What is computed anew cannot be counted in mixed precision: float32 is an upper bound.
         changes["precision"] = "float32"
     if issubclass(kind, DriftTrainer):
-        # Every temperature uses the same memory again, but for its directions at a few hundred tokens.
+        # Every temperature uses the same memory again, except for its directions at a few hundred tokens.
         changes["temperatures"] = kind.temperatures[:1]
         if set(kind.families) == {"global"}:  # one token per patch: of a batch of two they would be too few
             changes["minimum_tokens"] = min(kind.minimum_tokens, COUNTED_PATCHES[0])

@@ -27,7 +27,7 @@ class TrainerSettings(Settings):
     gradient_clip: float = 1.0
     ema_decay: float = 0.999
     accumulation: int = 1
-    """Batches a step; their gradients are averaged."""
+    """Batches per step; their gradients are averaged."""
     precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     compile_network: bool = False
     activation_checkpointing: bool = False

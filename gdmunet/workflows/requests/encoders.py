@@ -67,7 +67,7 @@ class PretrainEncoderRequest(ProgressRequest):
     synopsis = Synopsis(
         "gdm_pretrain_encoder",
         "Pretrain a frozen encoder on the target volumes of the training cases of a prepared data set. The run folder "
-        "is then an encoder: -encoder mae:RUN_FOLDER. Run again after Ctrl-C, it goes on where it stood.",
+        "is then an encoder: -encoder mae:RUN_FOLDER. After Ctrl-C the same command continues it.",
         folders=("preprocessed", "results"),
     )
     dataset: str = option("-d", "--dataset", help="number or name of the prepared data set", metavar="ID")

@@ -133,8 +133,8 @@ class PreprocessRequest(DatasetsRequest):
 
     synopsis = Synopsis(
         "gdm_preprocess",
-        "Crop, normalise and resample every training case as the plans say. Cases that are there already, made from "
-        "the same files by the same plans, are left as they are.",
+        "Crop, normalise and resample every training case as the plans say. Cases that were "
+        "made from the same files by the same plans are kept.",
         folders=_FOLDERS,
     )
     plans: str | None = plans_option()

@@ -18,7 +18,7 @@ class SimulateSvctRequest(ProgressRequest):
     synopsis = Synopsis(
         "gdm_simulate_svct",
         "Scan CT volumes with few views and reconstruct them: the reconstruction becomes the condition, the CT the "
-        "target. Run again after an interruption, it goes on where it stopped.",
+        "target. After an interruption the same command goes on where it stopped.",
         folders=("raw",),
     )
     input: tuple[Path, ...] = option("-i", "--input", help="CTs in HU, or folders of them", metavar="PATH")

@@ -93,9 +93,9 @@ class CompareRequest(ProgressRequest):
 
     synopsis = Synopsis(
         "gdm_compare",
-        "Compare trainers on the held-out cases of the same folds: trains what is missing (an interrupted run goes "
-        "on where it stopped), predicts, scores, and writes one comparison as JSON, CSV, Markdown, LaTeX and an HTML "
-        "page. A trainer that fails becomes a row that says why.",
+        "Compare trainers on the held-out cases of the same folds: train missing folds (an interrupted run goes on "
+        "where it stopped), predict, score, and write one comparison as JSON, CSV, Markdown, LaTeX and an HTML page. A "
+        "trainer that fails gets a row that says why.",
         folders=("raw", "preprocessed", "results"),
     )
     dataset: str = option(help=_DATASET)

@@ -219,7 +219,7 @@ def test_scans_of_other_settings_are_named(cts, tmp_path):
     write_sinogram(tmp_path / "sino" / "a.npz", simulate_scan(volume, ScanSpec(views=20), "a").sinogram)
     scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", predictor())
     assert scans.differing_settings(cases) == [
-        "note: a was scanned otherwise than the training cases: views 20 against 16"
+        "note: a was scanned with other settings than the training cases: views 20 against 16"
     ]
     same = predictor(simulation=ScanSpec(views=20))
     scans, cases = prepared(tmp_path / "sino", "sinogram", tmp_path / "out", same)
