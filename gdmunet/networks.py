@@ -62,13 +62,6 @@ def build_network(spec: NetworkSpec) -> Generator:
     return Generator(spec)
 
 
-def build_checkpointed_network(spec: NetworkSpec) -> Generator:
-    """A generator that recomputes its stages in the backward pass."""
-    network = build_network(spec)
-    checkpoint_stages(network)
-    return network
-
-
 def checkpoint_stages(network: nn.Module) -> None:
     """Recompute each stage of the U-Net in the backward pass instead of keeping its activations."""
     for name, module in network.named_modules():

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 Beam = Literal["parallel", "fan", "cone"]
 FilterName = Literal["ramp", "shepp-logan", "hann"]
 BackendName = Literal["torch", "skimage", "astra", "rtk"]
-BEAMS: tuple[Beam, ...] = ("parallel", "fan", "cone")
-FILTERS: tuple[FilterName, ...] = ("ramp", "shepp-logan", "hann")
-BACKENDS: tuple[BackendName, ...] = ("torch", "skimage", "astra", "rtk")
 # Linear attenuation of water in 1/mm (about 70 keV).
 MU_WATER = 0.0192
 # Numbers of views that publications use.

@@ -19,7 +19,8 @@ from gdmunet.imageio import Volume, read_mask, read_volume
 SLICE_SIDE = 320
 # Longest side of an embedded volume, in voxels.
 VOLUME_SIDE = 96
-KINDS = ("condition", "prediction", "target", "error")
+# Volumes of a case that a page can show.
+KINDS = ("condition", "target", "prediction", "error")
 
 # Array axis that is cut in canonical order, name, letters at the left, right, upper and lower edge.
 _CUTS = ((0, "axial", "RLAP"), (1, "coronal", "RLSI"), (2, "sagittal", "APSI"))

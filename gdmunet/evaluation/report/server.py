@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.report.cases import LoadedCase, load_case, slices_of, volume_of
+from gdmunet.evaluation.report.cases import KINDS, LoadedCase, load_case, slices_of, volume_of
 from gdmunet.evaluation.report.content import ReportContent, worst_and_best
 from gdmunet.evaluation.report.page import VIEWER, asset, page_text
 from gdmunet.metrics import DECIDING, metric_of_cases
@@ -147,5 +147,5 @@ _ROUTES: dict[str, Callable[..., tuple[str, bytes] | None]] = {
     "": _page,
     re.escape(VIEWER): _code,
     r"slices/(\d{1,6})": _slices,
-    r"volume/(\d{1,6})/(condition|target|prediction|error)(?:-(\d{1,3}))?": _volume,
+    rf"volume/(\d{{1,6}})/({'|'.join(KINDS)})(?:-(\d{{1,3}}))?": _volume,
 }
