@@ -159,7 +159,7 @@ def test_a_fingerprint_of_other_cases_is_measured_anew(work):
         file.unlink()
     describe(work, numTraining=2)
     command = work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu")
-    assert mend(command, "other cases", f"gdm_extract_fingerprint -d {DATASET} --raw .*") is None
+    assert mend(command, "does not fit the cases", f"gdm_extract_fingerprint -d {DATASET} --raw .*") is None
 
 
 def test_plans_of_another_target_are_made_anew(work):
