@@ -131,10 +131,10 @@ def test_imported_weights_are_not_trained_over(work, capsys, monkeypatch, tmp_pa
 @pytest.mark.usefixtures("in_this_process")
 def test_weights_of_other_defaults_are_not_taken_for_today_s(work, capsys, monkeypatch):
     """A folder's name has no defaults: another version may have trained it with others."""
-    words = ("-tr", "FidelityTrainer", "--iterations", "8")
+    words = ("-tr", "FidelityTrainer", "--iterations", "3")
     monkeypatch.setattr(FidelityTrainer, "rotation", 5.0)
     assert work.compare(*words) == 0
-    (fold,) = work.results.glob("*iterations=8*/fold_0")
+    (fold,) = work.results.glob("*iterations=3*/fold_0")
     weights = {file.name: file.read_bytes() for file in fold.glob("checkpoint_*")}
     monkeypatch.undo()
     monkeypatch.setattr(comparison_run, "measure_in_new_process", predict_measured)

@@ -284,7 +284,7 @@ def test_the_best_configuration_and_an_ensemble(trained, tmp_path, capsys):
 
 def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so(tmp_path, capsys):
     work = Workplace(tmp_path)
-    make_phantom_demo(work.raw, cases=4, size=32, show_progress=False)
+    make_phantom_demo(work.raw, cases=4, size=16, show_progress=False)
     folders = ["--raw", str(work.raw), "--preprocessed", str(work.preprocessed), "--no_pbar"]
     planning = ["-d", "502", "-c", "3d_fullres", "-pl", "tiny", "-np", "1", "-device", "cpu"]
     assert plan_and_preprocess.main([*planning, *folders]) == 0
@@ -295,7 +295,7 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
     assert plans["trainer"] == "GDMTrainer"
     assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini"
-    short = ["--iterations", "2", "--set", "iterations_per_epoch=2", "feature_start=0.5", "bank_patches=4",
+    short = ["--iterations", "2", "--set", "iterations_per_epoch=2", "feature_start=0.5", "bank_patches=2",
              "validation_patches=2", "-np", "0", "-device", "cpu"]  # fmt: skip
     words = ["502", "3d_fullres", "0", "-p", PLANS, "--results", str(work.results), *short]
     assert train.main([*words, *folders]) == 0
@@ -311,7 +311,7 @@ def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trai
     planning = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-tr", "AdversarialTrainer"]
     training = ["502", "3d_fullres", "0", "-p", PLANS, "-tr", "GDMTrainer", *TRAINING]
     training[-4:-4] = ["feature_start=0.5", "bank_patches=2"]
-    assert work.plan(*planning) == 0
+    assert work.plan(*planning, "--no_pp") == 0
     assert planned_encoder(work) is None
     assert work.train(*training) == 1
     assert "gdm_plan_experiment -d Dataset502_DemoPhantoms -pl tiny -encoder auto" in error_of(capsys)
