@@ -20,6 +20,7 @@ from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
 from gdmunet.scan import ScanSpec
 from gdmunet.serialization import load_json
+from gdmunet.volume_folders import unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
 
 
@@ -245,24 +246,14 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
     """Stem to path for every file of `folder`; a file of another ending is an error, hidden files are not seen."""
     if not folder.is_dir():
         return {}
-    volumes: dict[str, Path] = {}
-    folded: dict[str, str] = {}  # lower case, as some file systems see it, to the stem
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.endswith(companions_of(ending)):
-            continue
-        other = ending_of(path)
-        stem = path.name.removesuffix(other) if other else path.name
-        clash = folded.get(stem.lower())
-        if clash is not None:
-            raise GdmError(
-                "two files have one identifier",
-                case=stem,
-                file=path,
-                found=f"{volumes[clash].name} and {path.name}",
-                expected="identifiers that differ in more than the ending or upper and lower case",
-                remedy="rename or remove one",
-            )
-        if other != ending:
+    files = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and not path.name.endswith(companions_of(ending))
+    ]
+    volumes = unique_files((path.name.removesuffix(ending_of(path) or ""), path) for path in files)
+    for stem, path in volumes.items():
+        if ending_of(path) != ending:
             raise GdmError(
                 "a file has a different ending from the data set",
                 case=stem,
@@ -271,8 +262,6 @@ def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
                 expected=f"files that end in {ending}",
                 remedy=f"convert or move the file, or correct file_ending in {DESCRIPTOR_FILE}",
             )
-        volumes[stem] = path
-        folded[stem.lower()] = stem
     return volumes
 
 

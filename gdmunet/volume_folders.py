@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from gdmunet.errors import GdmError
@@ -32,3 +33,29 @@ def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[
             )
         found[name] = path
     return found
+
+
+def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+    """Identifier to file, in their order.
+
+    Raises
+    ------
+    GdmError
+        Two files of one identifier, also where only upper and lower case differ, which some file systems do not see.
+    """
+    files: dict[str, Path] = {}
+    folded: dict[str, Path] = {}
+    for identifier, path in named:
+        other = folded.setdefault(identifier.lower(), path)
+        if other is not path:
+            beside = other.parent == path.parent
+            raise GdmError(
+                "two files have one identifier",
+                case=identifier,
+                file=path,
+                found=f"{other.name} and {path.name}" if beside else f"{other} and {path}",
+                expected="identifiers that differ in more than the ending or upper and lower case",
+                remedy="rename or remove one",
+            )
+        files[identifier] = path
+    return files

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+from gdmunet.volume_folders import unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
@@ -110,24 +111,9 @@ def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
     """Identifier to file, for the volumes of a folder that carry the suffix; other files are not looked at."""
     if not Path(folder).is_dir():
         raise GdmError("the folder is missing", file=folder, remedy="check the path")
-    found: dict[str, Path] = {}
-    for path in sorted(Path(folder).iterdir()):
-        ending = ending_of(path)
-        stem = path.name.removesuffix(ending) if ending else ""
-        if not stem or path.name.startswith(".") or not stem.endswith(suffix) or stem == suffix:
-            continue
-        identifier = stem.removesuffix(suffix)
-        clash = next((known for known in found if known.lower() == identifier.lower()), None)
-        if clash is not None:
-            raise GdmError(
-                "two files have one identifier",
-                case=identifier,
-                file=path,
-                found=f"{found[clash].name} and {path.name}",
-                expected="identifiers that differ in more than the ending or upper and lower case",
-                remedy="rename or remove one",
-            )
-        found[identifier] = path
+    stems = ((path.name.removesuffix(ending_of(path) or path.name), path) for path in sorted(Path(folder).iterdir()))
+    carrying = ((stem, path) for stem, path in stems if stem.endswith(suffix) and stem != suffix)
+    found = unique_files((stem.removesuffix(suffix), path) for stem, path in carrying if not stem.startswith("."))
     if not found:
         raise GdmError(
             "there are no volumes",

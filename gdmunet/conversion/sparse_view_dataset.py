@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gdmunet.scan import ScanSpec
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_folders import find_volumes, unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 from gdmunet.workers import check_processes, run_in_workers
 
@@ -90,26 +90,7 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
     GdmError
         A missing path, a file of an unknown ending, two files of one identifier, or no file at all.
     """
-    found: dict[str, Path] = {}
-    for path in inputs:
-        if not path.exists():
-            raise GdmError("the input is missing", file=path, remedy="check the path")
-        files = list(find_volumes(path).values()) if path.is_dir() else [path]
-        for file in files:
-            ending = ending_of(file)
-            if ending is None:
-                raise GdmError("not a volume", file=file, expected=" ".join(FILE_ENDINGS))
-            identifier = file.name.removesuffix(ending)
-            clash = next((known for known in found if known.lower() == identifier.lower()), None)
-            if clash is not None:
-                raise GdmError(
-                    "two files have one identifier",
-                    case=identifier,
-                    file=file,
-                    found=f"{found[clash]} and {file}",
-                    remedy="rename or remove one",
-                )
-            found[identifier] = file
+    found = unique_files(_named_volumes(inputs))
     if not found:
         raise GdmError(
             "there are no CT volumes",
@@ -118,6 +99,17 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
             remedy="convert DICOM series to volumes first",
         )
     return dict(sorted(found.items()))
+
+
+def _named_volumes(inputs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    for path in inputs:
+        if not path.exists():
+            raise GdmError("the input is missing", file=path, remedy="check the path")
+        for file in find_volumes(path).values() if path.is_dir() else [path]:
+            ending = ending_of(file)
+            if ending is None:
+                raise GdmError("not a volume", file=file, expected=" ".join(FILE_ENDINGS))
+            yield file.name.removesuffix(ending), file
 
 
 def make_sparse_view_dataset(

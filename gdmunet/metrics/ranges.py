@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.hounsfield import HU_AIR, HU_RANGE
 from gdmunet.quantities import counted
 
 EvaluationRange = Literal["2023", "2025"]
@@ -44,8 +45,8 @@ class ValueRange:
 
 
 # SynthRAD2025 scores CT on 4095 HU; SynthRAD2023 ended at 3000 HU, so 4024.
-HU_2025 = ValueRange(-1024.0, 3071.0, -1024.0)
-HU_2023 = ValueRange(-1024.0, 3000.0, -1024.0)
+HU_2025 = ValueRange(*HU_RANGE, background=HU_AIR)
+HU_2023 = ValueRange(HU_AIR, 3000.0, background=HU_AIR)
 
 
 def evaluation_range(name: str) -> ValueRange:

@@ -7,7 +7,7 @@ from pathlib import Path
 from gdmunet.evaluation.scores import configurations
 from gdmunet.inference import archive
 from gdmunet.inference.ensemble import ensemble_folders
-from gdmunet.inference.trained_models import resolve_model
+from gdmunet.inference.trained_models import describe_model, resolve_model
 from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.workflows.requests.models import (
@@ -16,6 +16,30 @@ from gdmunet.workflows.requests.models import (
     FindBestConfigurationRequest,
     ImportModelRequest,
 )
+from gdmunet.workflows.requests.prediction import PredictRequest
+
+
+def chosen_model(request: PredictRequest | ExportModelRequest, folders: Folders) -> Path:
+    """The folder of the model that a request names, or of the only one that fits it, which is then said.
+
+    Raises
+    ------
+    GdmError
+        No model or several fit.
+    """
+    if request.model is not None:
+        return request.model
+    chosen = resolve_model(
+        folders.results,
+        request.dataset,
+        request.configuration,
+        request.trainer,
+        request.plans,
+        folds=request.folds,
+        checkpoint=request.checkpoint,
+    )
+    say(f"model: {chosen.path}\n  chosen by {describe_model(chosen)}")
+    return chosen.path
 
 
 def find_best_configuration(
@@ -65,20 +89,7 @@ def export_model(request: ExportModelRequest, folders: Folders) -> Path:
     GdmError
         No model or several fit, or a fold without the checkpoint.
     """
-    folder = (
-        request.model
-        or resolve_model(
-            folders.results,
-            request.dataset,
-            request.configuration,
-            request.trainer,
-            request.plans,
-            folds=request.folds,
-            checkpoint=request.checkpoint,
-        ).path
-    )
-    say(f"model: {folder}")
-    return archive.export_model(folder, request.output, request.folds, request.checkpoint)
+    return archive.export_model(chosen_model(request, folders), request.output, request.folds, request.checkpoint)
 
 
 def import_model(request: ImportModelRequest, folders: Folders) -> Path:

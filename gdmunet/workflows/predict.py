@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gdmunet.device import find_device
 from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
@@ -12,9 +10,9 @@ from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.folder import PredictedCases, predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
-from gdmunet.inference.trained_models import describe_model, resolve_model
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.workflows.models import chosen_model
 from gdmunet.workflows.requests.prediction import PredictRequest
 
 _NO_MASKS = (
@@ -32,7 +30,7 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         No model or several fit; a case cannot be read or predicted, and is named. Finished predictions stay.
     """
     predictor = Predictor.from_folder(
-        _model_folder(request, folders),
+        chosen_model(request, folders),
         request.folds,
         request.checkpoint,
         device=find_device(request.device),
@@ -59,22 +57,6 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     for note in done.notes:
         say(note)
     return done
-
-
-def _model_folder(request: PredictRequest, folders: Folders) -> Path:
-    if request.model is not None:
-        return request.model
-    chosen = resolve_model(
-        folders.results,
-        request.dataset,
-        request.configuration,
-        request.trainer,
-        request.plans,
-        folds=request.folds,
-        checkpoint=request.checkpoint,
-    )
-    say(f"model: {chosen.path}\n  chosen by {describe_model(chosen)}")
-    return chosen.path
 
 
 def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
