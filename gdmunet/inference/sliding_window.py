@@ -82,7 +82,7 @@ def predict_volume(
     network: Network,
     condition: np.ndarray | torch.Tensor,
     window_size: Shape,
-    options: WindowOptions | None = None,
+    options: WindowOptions = WindowOptions(),
     *,
     mask: np.ndarray | None = None,
     padding: Sequence[float] | None = None,
@@ -97,10 +97,6 @@ def predict_volume(
         (B, C, *window_size) -> (B, 1, *window_size), both on the options' device.
     condition
         (C, z, y, x) in network units.
-    window_size
-        Voxels of a window (z, y, x).
-    options
-        None: the defaults.
     mask
         Body (z, y, x); None: no window is empty.
     padding
@@ -119,7 +115,6 @@ def predict_volume(
     GdmError
         The network gave values that are not numbers.
     """
-    options = options or WindowOptions()
     mask = mask if options.skip_empty else None
     condition = condition.detach().cpu().numpy() if isinstance(condition, torch.Tensor) else condition
     shape = triple(condition.shape[1:])
