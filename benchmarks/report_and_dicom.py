@@ -31,7 +31,7 @@ from gdmunet.evaluation.scores.summary import EvaluationSpec, summarize
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, write_volume
 from gdmunet.metrics import HU_2025, ImageScores
-from gdmunet.peak_memory import PeakMemory
+from gdmunet.workflows.peak_memory import PeakMemory
 
 CASE_SHAPE, CASE_SPACING = (129, 157, 115), (1.0, 1.0, 1.0)
 SERIES_SHAPE, SERIES_SPACING = (133, 512, 512), (2.5, 0.8, 0.8)

@@ -20,7 +20,7 @@ from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
 from gdmunet.scan import ScanSpec
 from gdmunet.serialization import load_json
-from gdmunet.volume_folders import unique_files
+from gdmunet.volume_formats.files import unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
 
 

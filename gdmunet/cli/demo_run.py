@@ -22,10 +22,10 @@ from gdmunet.evaluation.scores.references import ReferenceCase, score_references
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.paths import FolderName
-from gdmunet.peak_memory import PeakMemory
 from gdmunet.plan_names import ConfigurationName, PresetName, default_plans_name
 from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
+from gdmunet.workflows.peak_memory import PeakMemory
 from gdmunet.workflows.requests.declaration import Request
 from gdmunet.workflows.requests.demonstration import DemoRequest
 from gdmunet.workflows.requests.evaluation import EvaluateRequest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.errors import GdmError
-from gdmunet.volume_folders import unique_files
+from gdmunet.volume_formats.files import unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 

@@ -23,7 +23,7 @@ from gdmunet.scan import ScanSpec
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
-from gdmunet.volume_folders import find_volumes, unique_files
+from gdmunet.volume_formats.files import find_volumes, unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 from gdmunet.workers import check_processes, run_in_workers
 

@@ -15,7 +15,7 @@ from gdmunet.progress import track
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 from gdmunet.version import __version__
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS, format_of
 
 

@@ -97,7 +97,7 @@ def _library() -> Any:
 
 def _check_bytes(path: Path) -> None:
     """Refuse a NIfTI that is cut short or holds NaN: ITK reads one without a word."""
-    from gdmunet.nifti import scan_nifti
+    from gdmunet.volume_formats.nifti import scan_nifti
 
     scan = scan_nifti(path)
     if scan.not_finite:

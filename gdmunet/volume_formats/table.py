@@ -10,7 +10,7 @@ from gdmunet import volume_formats
 from gdmunet.volume_formats.interface import VolumeFormat
 from gdmunet.volume_formats.itk import FORMAT as ITK
 
-_OTHERS = ("interface", "itk", "table")
+_OTHERS = ("files", "interface", "itk", "nifti", "table")
 
 
 def _find_formats() -> tuple[VolumeFormat, ...]:

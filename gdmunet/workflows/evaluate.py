@@ -14,7 +14,7 @@ from gdmunet.evaluation.scores.summary_text import write_csv
 from gdmunet.evaluation.scores.synthrad import challenge_structures, challenge_year, check_challenge
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
 
 

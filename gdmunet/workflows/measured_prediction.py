@@ -16,11 +16,11 @@ from gdmunet.inference.cases.files import ListedCases
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
-from gdmunet.peak_memory import PeakMemory
 from gdmunet.plans import load_plans
 from gdmunet.preprocessing.mask_folders import given_masks
 from gdmunet.results import ModelFolder
 from gdmunet.serialization import save_json
+from gdmunet.workflows.peak_memory import PeakMemory
 
 MEASUREMENT_FILE = "prediction_cost.json"
 

@@ -13,7 +13,7 @@ from gdmunet.cli import demo_run
 from gdmunet.cli.demo import main
 from gdmunet.cli.demo_run import TASKS, DemoSummary
 from gdmunet.errors import GdmError
-from gdmunet.peak_memory import PeakMemory
+from gdmunet.workflows.peak_memory import PeakMemory
 from gdmunet.workflows.requests.demonstration import DemoRequest
 
 

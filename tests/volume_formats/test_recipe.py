@@ -66,7 +66,7 @@ def test_its_ending_is_known_to_every_list_and_message(tmp_path):
 from pathlib import Path
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 from gdmunet.workflows.requests.datasets import FILE_ENDINGS
 file = find_volumes(Path({str(tmp_path)!r}))["a"]
 print(FILE_ENDINGS)

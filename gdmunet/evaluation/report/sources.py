@@ -17,7 +17,7 @@ from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, load_summ
 from gdmunet.journal import read_journal
 from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
 from gdmunet.serialization import read_json
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 
 
 @dataclass(frozen=True)

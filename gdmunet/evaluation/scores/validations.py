@@ -11,7 +11,7 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, load_summary
 from gdmunet.results import ModelFolder
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gdmunet.errors import GdmError
 from gdmunet.quantities import counted
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 
 # Field of the two classes below to the name of the missing file.
 _NAMES = {

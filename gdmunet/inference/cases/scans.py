@@ -29,7 +29,7 @@ from gdmunet.progress import say, track
 from gdmunet.scan import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS
 
 ScanInput = Literal["sinogram", "simulate"]

@@ -12,7 +12,7 @@ from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.metrics import HU_2025, ValueRange, score_pair
-from gdmunet.volume_folders import find_volumes
+from gdmunet.volume_formats.files import find_volumes
 
 SHAPE = (10, 12, 14)
 GRID = Geometry(SHAPE, (2.0, 1.0, 1.0), (5.0, 6.0, 7.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from gdmunet.nifti import NiftiScan, scan_nifti
+from gdmunet.volume_formats.nifti import NiftiScan, scan_nifti
 
 
 def write(path, array):
