@@ -130,7 +130,7 @@ def read_labels(path: Path, identifier: str | None = None) -> Volume:
     return Volume(labels, geometry)
 
 
-def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bool = True) -> None:
+def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write an array (z, y, x) with its geometry; the format follows the ending; an old file survives a failure."""
     path = Path(path)
     make_folder(path.parent)
@@ -142,7 +142,7 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry, compress: bo
     except OSError as error:
         raise writing_error(_NOT_WRITTEN, path, error) from error
     try:
-        format_of(path).write(folder / path.name, array, geometry, compress)
+        format_of(path).write(folder / path.name, array, geometry)
         for file in sorted(folder.iterdir(), key=lambda p: p.name == path.name):  # the header last
             with open(file, "rb+") as handle:
                 os.fsync(handle.fileno())

@@ -13,6 +13,7 @@ from gdmunet.dataset import (
     list_images,
     load_descriptor,
 )
+from gdmunet.dataset_names import SPLITS, RawFolders, split_of
 from gdmunet.errors import GdmError
 
 DESCRIPTION = {
@@ -203,3 +204,15 @@ def test_a_plain_group_is_the_patient_and_a_case_without_group_is_its_own():
     assert groups_of(descriptor, "a") == {"patient": "p1"}
     assert groups_of(descriptor, "b") == {"patient": "p2", "region": "AB"}
     assert Case("c", (), groups=groups_of(descriptor, "c")).patient == "c"
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_images_and_targets_of_a_split_name_each_other(tmp_path, split):
+    folders = RawFolders(tmp_path / "Dataset012_Heads", split)
+    assert split_of(folders.targets) == split_of(folders.images) == folders
+    assert folders.image("a", ".mha", 1) == folders.images / "a_0001.mha"
+
+
+def test_a_folder_of_another_name_belongs_to_no_split(tmp_path):
+    assert split_of(tmp_path / "targets") is None
+    assert split_of(tmp_path / "masksTr") is None

@@ -180,7 +180,7 @@ def _rewrite(source: Path, destination: Path, case: CaseFiles) -> None:
         if reader is writer:
             reader.rewrite(source, destination)
         else:
-            writer.write(destination, *reader.read(source), compress=True)
+            writer.write(destination, *reader.read(source))
     except RuntimeError as error:
         raise GdmError(
             "the file cannot be converted",

@@ -46,7 +46,7 @@ class VolumeFormat(Protocol):
         """
 
     @abstractmethod
-    def write(self, path: Path, array: np.ndarray, geometry: Geometry, compress: bool) -> None:
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
         """Write an array (z, y, x), which may be bool, into a folder where nothing else lies.
 
         Raises

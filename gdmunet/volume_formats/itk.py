@@ -47,10 +47,10 @@ class ItkFormat(VolumeFormat):
             _check_bytes(path)
         return sitk.GetArrayFromImage(image), geometry_of(image)
 
-    def write(self, path: Path, array: np.ndarray, geometry: Geometry, compress: bool) -> None:
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
         """Write a file, and check that a NIfTI is whole."""
         image = to_image(array, geometry)
-        _library().WriteImage(image, str(path), compress)
+        _library().WriteImage(image, str(path), True)  # compressed, where the format can be
         _check_written(path, image)
 
     def holds_whole_numbers(self, path: Path) -> bool:

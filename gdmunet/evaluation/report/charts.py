@@ -173,12 +173,12 @@ def curves(title: str, x: Sequence[float], lines: Sequence[Curve], x_name: str =
     )
 
 
-def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round numbers that enclose `low` and `high`, steps of 1, 2 or 5 times a power of ten."""
+def nice_ticks(low: float, high: float) -> list[float]:
+    """About five round numbers that enclose `low` and `high`, steps of 1, 2 or 5 times a power of ten."""
     if high - low < 1e-9 * max(abs(low), abs(high), 1e-9):
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, high + room
-    rough = (high - low) / about
+    rough = (high - low) / 5
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -11,6 +11,8 @@ from gdmunet.errors import GdmError
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.files import find_volumes
 
+# Cases that an error lists.
+_LISTED = 10
 # Field of the two classes below to the name of the missing file.
 _NAMES = {
     "reference": "reference",
@@ -135,7 +137,7 @@ def _missing_file(name: str, volumes: Mapping[str, Mapping[str, Path]]) -> str |
     return f"no {missing[0]}" if missing else None
 
 
-def _listed(words: Iterable[str], limit: int = 10) -> str:
+def _listed(words: Iterable[str]) -> str:
     words = list(words)
-    more = f" and {len(words) - limit} more" if len(words) > limit else ""
-    return ", ".join(words[:limit]) + more
+    more = f" and {len(words) - _LISTED} more" if len(words) > _LISTED else ""
+    return ", ".join(words[:_LISTED]) + more

@@ -22,7 +22,7 @@ class ToyFormat(VolumeFormat):
         except (OSError, ValueError, KeyError) as error:
             raise GdmError("the file cannot be read", found=error, remedy="write it again") from error
 
-    def write(self, path: Path, array: np.ndarray, geometry: Geometry, _compress: bool) -> None:
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
         grid = {name: getattr(geometry, name) for name in ("spacing", "origin", "direction")}
         with open(path, "wb") as file:  # np.savez adds its own ending to a name
             np.savez(file, array=array, **grid)
