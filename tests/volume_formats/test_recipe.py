@@ -97,7 +97,7 @@ def test_each_format_gives_back_what_it_was_given(one, tmp_path):
             folder = tmp_path / f"{ending}{number}"
             folder.mkdir()
             file = folder / f"a{ending}"
-            one.write(file, array, grid, compress=True)
+            one.write(file, array, grid)
             others = {path.suffix for path in folder.iterdir() if path != file}
             assert others <= set(companions_of(ending))
             read, geometry = one.read(file)
