@@ -206,6 +206,14 @@ def test_a_stopped_training_is_continued(work):
     assert run(other.command) is None
 
 
+def test_a_fold_that_has_been_trained_is_continued(work):
+    assert run(work.train()) is None
+    error = run(work.train())
+    assert "trained already" in error.problem
+    assert "--c" in error.command.words
+    assert run(error.command) is None
+
+
 def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
     for name, folder in work.folders.items():
         monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
@@ -329,7 +337,7 @@ EXECUTED = {
     "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
-    "workflows/continuing.py _command": [test_a_stopped_training_is_continued],
+    "workflows/continuing.py _runs": [test_a_stopped_training_is_continued],
     "workflows/encoder_data.py find": [test_an_encoder_without_prepared_cases_has_them_prepared],
     "workflows/plan.py _load_fingerprint": [
         test_a_missing_fingerprint_is_measured,
@@ -337,6 +345,7 @@ EXECUTED = {
     ],
     "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
+    "workflows/train.py _check_start": [test_a_fold_that_has_been_trained_is_continued],
     "workflows/train.py _check_prepared": [test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user],
     "workflows/train.py _check_fold": [test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user],
 }
