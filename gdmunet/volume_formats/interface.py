@@ -62,7 +62,7 @@ class VolumeFormat(Protocol):
     def rewrite(self, source: Path, destination: Path) -> None:
         """Write a file anew under another name or ending of this format."""
         array, geometry = self.read(source)
-        self.write(destination, array, geometry, True)
+        self.write(destination, array, geometry)
 
 
 def not_finite_error(count: int) -> GdmError:
