@@ -18,6 +18,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from gdmunet.preprocessing.meta_memo import ShapeMemo
 from gdmunet.preprocessing.meta_values import answer
 
 Bytes = np.ndarray[Any, np.dtype[np.float64]]
@@ -75,13 +76,19 @@ class LiveBytes(TorchDispatchMode):
         self.current += size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        result = answer(func, args, named)
-        if result is NotImplemented:
-            result = func(*args, **named)
+        result = _run(func, args, kwargs or {})
         self.track(result)
         self.history.append(self.current)
         return result
+
+
+def _result(operation: Any, arguments: Any, named: Any) -> Any:
+    answered = answer(operation, arguments, named)
+    return operation(*arguments, **named) if answered is NotImplemented else answered
+
+
+_run = ShapeMemo(_result)
+"""Shared by all counts: networks of one planning have most of their operations in common."""
 
 
 class DifferentOperationsError(Exception):

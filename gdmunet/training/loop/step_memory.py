@@ -44,7 +44,8 @@ class StepMemory:
 
     Every tensor's size counts as a constant plus a share for each voxel and each patch of the batch: three small
     counts of a network then give the peak at every size (`LinearTrace`). Only pairs of the drift's tokens grow faster,
-    by some MB. A trainer whose operations differ from size to size is counted at each size by itself.
+    by some MB. A trainer whose operations differ from size to size is counted at each size by itself, and so
+    are patches with an encoder that are smaller than those counts.
 
     Parameters
     ----------
@@ -60,7 +61,10 @@ class StepMemory:
 
     def __call__(self, planned: PlannedStep) -> MemoryFootprint:
         """Peak bytes of one training step in the steady state (the optimiser's moments exist), by part."""
-        count = self._count(planned, _small_sizes(self.kind, planned)) if self.linear else None
+        small = _small_sizes(self.kind, planned)
+        # Patches below the counted ones may have fewer tokens than a patch may give.
+        scales = not self.kind.uses_encoder or _Size.of(planned).step.voxels >= small[0].step.voxels
+        count = self._count(planned, small) if self.linear and scales else None
         if count is None:
             count = self._count(planned, (_Size.of(planned),))
         if count is None:

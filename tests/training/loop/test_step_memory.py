@@ -6,16 +6,21 @@ import pytest
 import torch
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.mini import random_mini
 from gdmunet.networks import build_network
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep, largest_memory
+from gdmunet.training.drift import kernels
+from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gdmunet.training.trainers.gdm import GDMTrainer
 
 UNIT = NormalizationSpec("affine", (-1.0, 1.0))
 
@@ -58,8 +63,11 @@ def measured_peak(kind, step):
     """Peak live bytes of the second step on real tensors, with CUDA's mixed precision and form of the optimiser."""
     configuration = step.configuration
     with LiveBytes() as live:
-        trainer = kind(configuration, step.dataset, torch.device("cpu"))
+        trainer = kind(configuration, step.dataset, torch.device("cpu"), lambda *_: step.encoder)
         state = TrainingState.fresh(trainer)
+        state.iteration = trainer.total_iterations - 1
+        if step.encoder is not None:
+            live.track(step.encoder.state_dict())
         for group in state.optimizer.param_groups:
             group["foreach"] = True
         shape = (configuration.batch_size, 1, *configuration.patch_size)
@@ -70,6 +78,9 @@ def measured_peak(kind, step):
             live.restart()
             begun = begin_step(trainer, state, print)
             trainer.step = dataclasses.replace(begun, autocast=lambda: as_on_cuda(step.precision))
+            if trainer.preview() is not None:
+                trainer.see(batch, torch.Generator().manual_seed(0))
+                live.restart()
             take_step(trainer, state, [batch])
         return live.peak
 
@@ -91,6 +102,23 @@ def test_predicted_peak_is_that_of_a_real_step(network, patch, batch_size, preci
     step = planned(network, patch, batch_size, precision)
     kind = type("Exact", (FidelityTrainer,), {"__module__": __name__, "precision": precision})
     assert StepMemory(kind)(step).total == pytest.approx(measured_peak(kind, step), rel=0.02)
+
+
+@pytest.mark.parametrize(("patch", "batch_size"), [((128, 96), 6), ((32, 32, 32), 4)], ids=["scaled", "by itself"])
+def test_the_methods_default_count_is_the_peak_of_a_real_step(patch, batch_size, monkeypatch):
+    """With all its defaults: the count that plans are made with."""
+    # A CPU takes distances in small blocks, for its cache; what is counted is a GPU.
+    monkeypatch.setattr(kernels, "CACHED_ELEMENTS", DriftOptions.block_elements)
+    encoder = random_mini(VolumeUnits(UNIT, 0.0, "CT"), len(patch)).freeze()
+    step = planned(small_network(dimensions=len(patch)), patch, batch_size, "float32")
+    spec = EncoderSpec("mini", "0" * 64, len(patch), None, encoder.levels, "not stated")
+    configuration = dataclasses.replace(step.configuration, encoder=spec)
+    step = dataclasses.replace(step, configuration=configuration, encoder=encoder)
+    kind = type("Exact", (GDMTrainer,), {"__module__": __name__, "precision": "float32"})
+    predicted, measured = StepMemory(kind)(step), measured_peak(kind, step)
+    assert predicted.total == pytest.approx(measured, rel=0.1)
+    # Bank and encoder could not be left out.
+    assert predicted.bank + predicted.encoder > 0.2 * measured
 
 
 class GreedyTrainer(FidelityTrainer):
