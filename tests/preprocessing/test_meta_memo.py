@@ -12,17 +12,17 @@ def tensors(device):
 
 
 OPERATIONS = {
-    "promotion": lambda values, weight: values.half() * 2 + values[0, 0],
-    "comparison": lambda values, weight: values > 0.5,
+    "promotion": lambda values, _weight: values.half() * 2 + values[0, 0],
+    "comparison": lambda values, _weight: values > 0.5,
     "convolution": lambda values, weight: functional.conv2d(values, weight, padding=1),
-    "channels last": lambda values, weight: values.to(memory_format=torch.channels_last) * 2,
-    "transposed": lambda values, weight: values.transpose(1, 3).exp(),
-    "several results": lambda values, weight: values.topk(3, dim=-1),
+    "channels last": lambda values, _weight: values.to(memory_format=torch.channels_last) * 2,
+    "transposed": lambda values, _weight: values.transpose(1, 3).exp(),
+    "several results": lambda values, _weight: values.topk(3, dim=-1),
     "list of results": lambda values, weight: torch._foreach_mul([values, weight], [2.0, 3.0]),
     "another factor": lambda values, weight: torch._foreach_add([values, weight], 1),
-    "reduction": lambda values, weight: values.sum((1, 2), keepdim=True),
-    "integers": lambda values, weight: values.argmax(1) + 1,
-    "written": lambda values, weight: torch.mul(values, 2, out=torch.empty_like(values)),
+    "reduction": lambda values, _weight: values.sum((1, 2), keepdim=True),
+    "integers": lambda values, _weight: values.argmax(1) + 1,
+    "written": lambda values, _weight: torch.mul(values, 2, out=torch.empty_like(values)),
 }
 
 
