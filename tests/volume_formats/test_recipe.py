@@ -12,6 +12,7 @@ from prediction_samples import SPACING, body_of, make_head, make_model
 import gdmunet
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
+from gdmunet.volume_formats.interface import VolumeFormat
 from gdmunet.volume_formats.table import FILE_ENDINGS, FORMATS, companions_of, ending_of, format_of
 
 PACKAGE = Path(gdmunet.__file__).parent
@@ -106,6 +107,8 @@ def test_each_format_gives_back_what_it_was_given(one, tmp_path):
             assert one.holds_whole_numbers(file) == (array.dtype != np.float32)
             one.rewrite(file, folder / f"b{ending}")
             assert np.array_equal(one.read(folder / f"b{ending}")[0], array)
+            VolumeFormat.rewrite(one, file, folder / f"c{ending}")  # what a format gets that has no way of its own
+            assert np.array_equal(one.read(folder / f"c{ending}")[0], array)
 
 
 def test_endings_are_asked_for_without_a_heavy_library():
