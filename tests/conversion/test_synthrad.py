@@ -179,7 +179,7 @@ def test_copies_overviews_and_foreign_volumes_are_ignored_and_counted(tmp_path, 
     assert len(result.duplicates) == 3
     assert len(result.ignored) == 4
     assert "3 copies of files" in result.report()
-    assert "4 volumes of no case" in result.report()
+    assert "4 volumes that belong to no case" in result.report()
 
 
 def test_two_releases_of_one_case_that_differ_are_refused(tmp_path, source):

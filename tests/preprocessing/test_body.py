@@ -98,4 +98,4 @@ def test_no_body_is_an_error_that_asks_for_masks(modality):
     array[0, 8, 8, 8] = 100
     with pytest.raises(GdmError, match="no body can be found") as caught:
         derive_body_mask(array, (modality,), (2.0, 2.0, 2.0))
-    assert "give masks" in str(caught.value)
+    assert "give body masks" in str(caught.value)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderSpec, MemoryFootprint
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import DifferentOperationsError, LinearTrace, LiveBytes, StepSize, bytes_of
@@ -66,7 +67,11 @@ class StepMemory:
         scales = not self.kind.uses_encoder or _Size.of(planned).step.voxels >= small[0].step.voxels
         count = self._count(planned, small) if self.linear and scales else None
         if count is None:
-            count = self._count(planned, (_Size.of(planned),))
+            try:
+                count = self._count(planned, (_Size.of(planned),))
+            except GdmError:
+                # This trainer refuses so small a patch, and says so when it starts. Other trainers may use the plans.
+                count = self._count(planned, small)
         if count is None:
             raise TypeError(f"the step of {self.kind.__name__} differs from run to run")
         return count.footprint(planned, _bank_bytes(self.kind, planned))
