@@ -45,7 +45,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, device: str | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation there
         self.device = device
         self.current = 0
         self.peak = 0
