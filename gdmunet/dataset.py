@@ -200,7 +200,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
         No files, a file without a channel number, or a missing or surplus channel.
     """
     ending = descriptor.file_ending
-    found: dict[str, dict[int, Path]] = {}
+    files_of_cases: dict[str, dict[int, Path]] = {}
     for stem, path in _list_volumes(folder, ending).items():
         match = re.fullmatch(r"(.+)_(\d{4})", stem)
         if match is None:
@@ -212,8 +212,8 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
                 expected=f"{condition_name(stem)}{ending}",
                 remedy="rename it, or build a new data set from the folder",
             )
-        found.setdefault(match[1], {})[int(match[2])] = path
-    if not found:
+        files_of_cases.setdefault(match[1], {})[int(match[2])] = path
+    if not files_of_cases:
         raise GdmError(
             "there are no cases",
             file=folder,
@@ -222,7 +222,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
             remedy=f"check the folder and file_ending in {DESCRIPTOR_FILE}",
         )
     channels = range(len(descriptor.channels))
-    for name, by_channel in found.items():
+    for name, by_channel in files_of_cases.items():
         if sorted(by_channel) != list(channels):
             missing = [f"{condition_name(name, i)}{ending}" for i in channels if i not in by_channel]
             raise GdmError(
@@ -233,7 +233,7 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
                 expected=f"channels {list(channels)} ({', '.join(descriptor.channels)})",
                 remedy=f"add the file, or correct channel_names in {DESCRIPTOR_FILE}",
             )
-    return {name: tuple(found[name][i] for i in channels) for name in sorted(found)}
+    return {name: tuple(files_of_cases[name][i] for i in channels) for name in sorted(files_of_cases)}
 
 
 def groups_of(descriptor: DatasetDescriptor, identifier: str) -> dict[str, str]:

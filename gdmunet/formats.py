@@ -46,20 +46,20 @@ class FileFormat:
         GdmError
             The version is newer than this gdmunet, or is not a version.
         """
-        found = content.get(self.key, 1)
-        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        version = content.get(self.key, 1)
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise GdmError(
                 f"the {self.name} file has no valid version",
-                found=f"{self.key} {found!r}",
+                found=f"{self.key} {version!r}",
                 expected=f"a number from 1 to {self.version}",
             )
-        if found > self.version:
+        if version > self.version:
             raise GdmError(
                 f"the {self.name} file comes from a newer version of gdmunet",
-                found=f"{self.key} {found}",
+                found=f"{self.key} {version}",
                 expected=f"{self.key} {self.version} at most",
                 remedy="update gdmunet, or use the version that wrote the file",
             )
-        for step in self.upgrades[found - 1 :]:
+        for step in self.upgrades[version - 1 :]:
             content = step(content)
         return {**content, self.key: self.version}

@@ -165,8 +165,8 @@ def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:
         raise
 
 
-def _check_grid(case: Case, path: Path, found: Geometry, expected: Geometry) -> None:
-    difference = found.difference(expected)
+def _check_grid(case: Case, path: Path, geometry: Geometry, expected: Geometry) -> None:
+    difference = geometry.difference(expected)
     if difference:
         raise GdmError(
             "the files of a case lie on different grids",

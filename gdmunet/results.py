@@ -200,10 +200,10 @@ class ResultsFolder:
 
     def models(self) -> list[ModelFolder]:
         """All models with plans and at least one checkpoint, sorted by their path."""
-        found = [ModelFolder(path) for path in sorted(self.root.glob(f"{DATASET_PATTERN}/*"))]
+        folders = [ModelFolder(path) for path in sorted(self.root.glob(f"{DATASET_PATTERN}/*"))]
         return [
             model
-            for model in found
+            for model in folders
             if ModelName.parse(model.path.name) is not None and model.plans.is_file() and model.trained_folds()
         ]
 

@@ -91,12 +91,12 @@ def _refuse_constant(word: str) -> Any:
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    content: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in content:
             raise ValueError(f"the key {key} is given twice")
-        found[key] = value
-    return found
+        content[key] = value
+    return content
 
 
 def format_json(value: Any, indent: int = 0) -> str:

@@ -81,14 +81,14 @@ def _collect_conditions(sources: SourceFolders, channels: int) -> list[dict[str,
         if channels > 1 or all(stem.endswith("_0000") for stem in files):
             return _split_channels(files, folders[0], channels)
         return [files]
-    found = [_by_identifier(folder, suffix) for folder, suffix in zip(folders, suffixes, strict=True)]
-    for folder, files in zip(folders[1:], found[1:], strict=True):
-        _check_same(found[0], files, folders[0], folder)
-    return found
+    by_channel = [_by_identifier(folder, suffix) for folder, suffix in zip(folders, suffixes, strict=True)]
+    for folder, files in zip(folders[1:], by_channel[1:], strict=True):
+        _check_same(by_channel[0], files, folders[0], folder)
+    return by_channel
 
 
 def _split_channels(files: dict[str, Path], folder: Path, channels: int) -> list[dict[str, Path]]:
-    found: list[dict[str, Path]] = [{} for _ in range(channels)]
+    by_channel: list[dict[str, Path]] = [{} for _ in range(channels)]
     for stem, path in files.items():
         match = re.fullmatch(r"(.+)_(\d{4})", stem)
         if match is None or int(match[2]) >= channels:
@@ -100,11 +100,11 @@ def _split_channels(files: dict[str, Path], folder: Path, channels: int) -> list
                 expected=f"CASE_0000 to CASE_{channels - 1:04d}",
                 remedy="rename it, or give one folder (or one suffix) per channel",
             )
-        found[int(match[2])][match[1]] = path
-    for files_of_channel in found:
-        _check_same(found[0], files_of_channel, folder, folder)
-        _check_same(files_of_channel, found[0], folder, folder)
-    return found
+        by_channel[int(match[2])][match[1]] = path
+    for files_of_channel in by_channel:
+        _check_same(by_channel[0], files_of_channel, folder, folder)
+        _check_same(files_of_channel, by_channel[0], folder, folder)
+    return by_channel
 
 
 def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
@@ -113,8 +113,8 @@ def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
         raise GdmError("the folder is missing", file=folder, remedy="check the path")
     stems = ((path.name.removesuffix(ending_of(path) or path.name), path) for path in sorted(Path(folder).iterdir()))
     carrying = ((stem, path) for stem, path in stems if stem.endswith(suffix) and stem != suffix)
-    found = unique_files((stem.removesuffix(suffix), path) for stem, path in carrying if not stem.startswith("."))
-    if not found:
+    volumes = unique_files((stem.removesuffix(suffix), path) for stem, path in carrying if not stem.startswith("."))
+    if not volumes:
         raise GdmError(
             "there are no volumes",
             file=folder,
@@ -122,7 +122,7 @@ def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
             expected=" ".join(f"CASE{suffix}{ending}" for ending in FILE_ENDINGS),
             remedy="check the folder and the suffix; convert DICOM series to volumes first",
         )
-    return found
+    return volumes
 
 
 def _check_same(images: dict[str, Path], others: dict[str, Path], folder: Path, other_folder: Path) -> None:

@@ -90,15 +90,15 @@ def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
     GdmError
         A missing path, a file of an unknown ending, two files of one identifier, or no file at all.
     """
-    found = unique_files(_named_volumes(inputs))
-    if not found:
+    ct_files = unique_files(_named_volumes(inputs))
+    if not ct_files:
         raise GdmError(
             "there are no CT volumes",
             file=inputs[0] if inputs else None,
             expected="files that end in " + " ".join(FILE_ENDINGS),
             remedy="convert DICOM series to volumes first",
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(ct_files.items()))
 
 
 def _named_volumes(inputs: Sequence[Path]) -> Iterator[tuple[str, Path]]:

@@ -82,26 +82,26 @@ def _check_alike(slices: Sequence[Slice], case: str | None) -> None:
     directions = _directions(slices)
     if len(directions) > 1:
         kinds["directions (row, column)"] = directions
-    for what, found in kinds.items():
-        if len(found) > 1:
-            shown = sorted(found)
+    for what, values in kinds.items():
+        if len(values) > 1:
+            shown = sorted(values)
             raise GdmError(
                 f"the slices of the series differ in {what}",
                 case=case,
                 file=slices[0].file.parent,
-                found=f"{len(found)}: " + "; ".join(map(str, shown[:4])) + (" ..." if len(found) > 4 else ""),
+                found=f"{len(values)}: " + "; ".join(map(str, shown[:4])) + (" ..." if len(values) > 4 else ""),
                 expected="one volume of parallel slices",
                 remedy="move the slices of each volume into a folder of their own",
             )
 
 
 def _directions(slices: Sequence[Slice]) -> set[tuple[float, ...]]:
-    found: list[np.ndarray] = []
+    distinct: list[np.ndarray] = []
     for orientation in dict.fromkeys(s.orientation for s in slices):
         values = np.array(orientation)
-        if all(np.abs(values - known).max() > _SAME_DIRECTION for known in found):
-            found.append(values)
-    return {tuple(np.round(values, 4).tolist()) for values in found}
+        if all(np.abs(values - known).max() > _SAME_DIRECTION for known in distinct):
+            distinct.append(values)
+    return {tuple(np.round(values, 4).tolist()) for values in distinct}
 
 
 def _axes(first: Slice) -> np.ndarray:

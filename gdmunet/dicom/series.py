@@ -81,8 +81,8 @@ def scan_series(folder: Path, case: str | None = None) -> tuple[Series, ...]:
             expected="DICOM files (128 bytes, then DICM) of a CT or MR series, in the folder or in folders in it",
             remedy="check the path",
         )
-    found = [_series(uid, files) for uid, files in headers.items()]
-    return tuple(sorted(found, key=lambda series: (series.number is None, series.number or 0, series.uid)))
+    series_of_folder = [_series(uid, files) for uid, files in headers.items()]
+    return tuple(sorted(series_of_folder, key=lambda series: (series.number is None, series.number or 0, series.uid)))
 
 
 def choose_series(

@@ -227,12 +227,12 @@ def _source_images(geometry: Geometry, reference: Series | None) -> list[Slice |
     if reference is None or not reference.slices:
         return [None] * geometry.shape[0]
     positions = np.array([one.position for one in reference.slices])
-    found: list[Slice | None] = []
+    sources: list[Slice | None] = []
     for index in range(geometry.shape[0]):
         distances = np.linalg.norm(positions - geometry.to_world(np.array([index, 0, 0])), axis=1)
         nearest = int(np.argmin(distances))
-        found.append(reference.slices[nearest] if distances[nearest] < 0.01 * min(geometry.spacing) else None)
-    return found
+        sources.append(reference.slices[nearest] if distances[nearest] < 0.01 * min(geometry.spacing) else None)
+    return sources
 
 
 def _reference_to(source: Slice) -> Dataset:

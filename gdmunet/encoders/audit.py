@@ -27,8 +27,8 @@ _CANDIDATES, _QUERIES = 512, 128
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Sums of one level over all windows."""
+class _LevelTally:
+    """What one level gave, over all windows."""
 
     right: list[float]
     positions: list[float]
@@ -69,21 +69,23 @@ def audit_encoder(
         raise GdmError(
             "there are no volumes to audit the encoder on", remedy="give files with -i or a data set with -d"
         )
-    found = [_Found([], [], [], torch.zeros(3, level.channels, dtype=torch.float64), {}) for level in encoder.levels]
+    tallies = [
+        _LevelTally([], [], [], torch.zeros(3, level.channels, dtype=torch.float64), {}) for level in encoder.levels
+    ]
     for number, volume in enumerate(volumes.values()):
         rng = np.random.default_rng((seed, number))
         for turn in range(windows):
             block = Block.draw(encoder, volume, window, rng)
-            _audit_window(encoder, block, found, noise, rng)
+            _audit_window(encoder, block, tallies, noise, rng)
             if turn == 0:
-                _audit_gradients(encoder, block.crop(), found, "image")
-    _audit_flat(encoder, window, found)
-    levels = tuple(_judge(encoder, index, part) for index, part in enumerate(found))
+                _audit_gradients(encoder, block.crop(), tallies, "image")
+    _audit_flat(encoder, window, tallies)
+    levels = tuple(_judge(encoder, index, tally) for index, tally in enumerate(tallies))
     return EncoderAudit(name, tuple(volumes), levels)
 
 
 def _audit_window(
-    encoder: FrozenEncoder, block: Block, found: list[_Found], noise: float, rng: np.random.Generator
+    encoder: FrozenEncoder, block: Block, tallies: list[_LevelTally], noise: float, rng: np.random.Generator
 ) -> None:
     sharp = block.crop()
     generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
@@ -92,13 +94,13 @@ def _audit_window(
     noisy = sharp + error * torch.randn(sharp.shape, generator=generator)
     with torch.no_grad():
         maps, of_blur, of_noise = (encoder(volume) for volume in (sharp, blurred, noisy))
-    for index, part in enumerate(found):
+    for index, tally in enumerate(tallies):
         values = maps[index].values
         cells = values[0].flatten(1).double()
-        part.sums.add_(torch.stack([torch.full((len(cells),), cells.shape[1]), cells.sum(1), cells.square().sum(1)]))
+        tally.sums.add_(torch.stack([torch.full((len(cells),), cells.shape[1]), cells.sum(1), cells.square().sum(1)]))
         blur, rough = (float((m[index].values - values).square().mean().sqrt()) for m in (of_blur, of_noise))
-        part.ratios.append(blur / max(rough, 1e-12))
-        _retrieve(encoder, block, index, values, part, noise * float(sharp.std()), generator)
+        tally.ratios.append(blur / max(rough, 1e-12))
+        _retrieve(encoder, block, index, values, tally, noise * float(sharp.std()), generator)
 
 
 def _retrieve(
@@ -106,7 +108,7 @@ def _retrieve(
     block: Block,
     index: int,
     reference: torch.Tensor,
-    part: _Found,
+    tally: _LevelTally,
     noise: float,
     generator: torch.Generator,
 ) -> None:
@@ -135,23 +137,23 @@ def _retrieve(
     keys, left = reference[0].flatten(1).T[candidates], values[0].flatten(1).T[queries]
     centre = keys.mean(0, keepdim=True)
     similar = functional.normalize(left - centre, dim=1) @ functional.normalize(keys - centre, dim=1).T
-    part.right.extend((candidates[similar.argmax(1)] == wanted).float().tolist())
-    part.positions.extend([float(len(candidates))] * len(queries))
+    tally.right.extend((candidates[similar.argmax(1)] == wanted).float().tolist())
+    tally.positions.extend([float(len(candidates))] * len(queries))
 
 
-def _audit_flat(encoder: FrozenEncoder, window: int, found: list[_Found]) -> None:
+def _audit_flat(encoder: FrozenEncoder, window: int, tallies: list[_LevelTally]) -> None:
     """Input gradients where there is nothing: air, the mean value, and a value above it."""
     deepest = max(max(level.stride) for level in encoder.levels)
     size = (min(window, max(32, 2 * deepest)),) * encoder.dimensions
     for value in (encoder.units.network_background, 0.0, 1.0):
-        _audit_gradients(encoder, torch.full((1, 1, *size), float(value)), found, "flat")
+        _audit_gradients(encoder, torch.full((1, 1, *size), float(value)), tallies, "flat")
 
 
-def _audit_gradients(encoder: FrozenEncoder, volume: torch.Tensor, found: list[_Found], kind: str) -> None:
+def _audit_gradients(encoder: FrozenEncoder, volume: torch.Tensor, tallies: list[_LevelTally], kind: str) -> None:
     volume = volume.clone().requires_grad_()
-    for level, part in zip(encoder(volume), found, strict=True):
+    for level, tally in zip(encoder(volume), tallies, strict=True):
         gradient = torch.autograd.grad(level.values.square().mean(), volume, retain_graph=True)[0]
-        part.gradients[kind] = _largest(part.gradients.get(kind, 0.0), gradient)
+        tally.gradients[kind] = _largest(tally.gradients.get(kind, 0.0), gradient)
 
 
 def _largest(before: float, gradient: torch.Tensor) -> float:
@@ -160,15 +162,15 @@ def _largest(before: float, gradient: torch.Tensor) -> float:
     return now if not math.isfinite(now) else max(before, now)
 
 
-def _judge(encoder: FrozenEncoder, index: int, part: _Found) -> LevelAudit:
+def _judge(encoder: FrozenEncoder, index: int, tally: _LevelTally) -> LevelAudit:
     level = encoder.levels[index]
-    count, total, squares = part.sums
+    count, total, squares = tally.sums
     deviations = (squares / count - (total / count).square()).clamp_min(0).sqrt()
     dead = float((deviations < 1e-3 * deviations.median().clamp_min(1e-12)).double().mean())
-    retrieval = float(np.mean(part.right)) if part.right else float("nan")
-    positions = float(np.mean(part.positions)) if part.positions else float("nan")
-    ratio = float(np.exp(np.mean(np.log(np.maximum(part.ratios, 1e-12)))))
-    flat, image = part.gradients["flat"], part.gradients["image"]
+    retrieval = float(np.mean(tally.right)) if tally.right else float("nan")
+    positions = float(np.mean(tally.positions)) if tally.positions else float("nan")
+    ratio = float(np.exp(np.mean(np.log(np.maximum(tally.ratios, 1e-12)))))
+    flat, image = tally.gradients["flat"], tally.gradients["image"]
     return LevelAudit(
         level.name,
         level.stride,

@@ -138,14 +138,14 @@ class FrozenEncoder(nn.Module, ABC):
         order, flips = self._axes()
         moved = volume.permute(0, 1, *(2 + i for i in order))
         maps = self.features(self.scale(self.units.to_raw(moved.flip(flips) if flips else moved)))
-        found = []
+        feature_maps = []
         for level, values in zip(self.levels, maps, strict=True):
             back = (values.flip(flips) if flips else values).permute(
                 0, 1, *(2 + order.index(i) for i in range(len(order)))
             )
             kept = tuple(slice(0, -(-n // s)) for n, s in zip(shape, level.stride, strict=True))
-            found.append(FeatureMap(level.name, back[(slice(None), slice(None), *kept)], level.stride))
-        return tuple(found)
+            feature_maps.append(FeatureMap(level.name, back[(slice(None), slice(None), *kept)], level.stride))
+        return tuple(feature_maps)
 
     def train(self, mode: bool = True) -> Self:
         """Stays in evaluation mode: a frozen encoder has no other."""

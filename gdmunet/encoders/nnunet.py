@@ -103,9 +103,9 @@ def _checkpoint(place: Path) -> Path:
     if place.is_file():
         return place
     for name in _CHECKPOINTS:
-        found = sorted([*place.glob(f"fold_*/{name}"), *place.glob(name)])
-        if found:
-            return found[0]
+        checkpoints = sorted([*place.glob(f"fold_*/{name}"), *place.glob(name)])
+        if checkpoints:
+            return checkpoints[0]
     raise GdmError(
         "there is no checkpoint in the model folder",
         file=place,

@@ -198,7 +198,7 @@ class Pretraining:
         contrast = masked.new_zeros(())
         for level, values in zip(encoder.levels, maps, strict=True):
             keys, queries, decoys = values.tensor_split([len(first), 2 * len(first)])
-            loss, found = place_contrast(
+            loss, share_found = place_contrast(
                 queries,
                 keys,
                 decoys,
@@ -208,7 +208,7 @@ class Pretraining:
                 ContrastOptions(level.stride[0], settings.places, settings.temperature),
             )
             contrast = contrast + loss / len(maps)
-            notes[level.name] = found
+            notes[level.name] = share_found
         total = masked + settings.contrast_weight * contrast
         return total, {"loss": float(total.detach()), **notes}
 

@@ -116,11 +116,11 @@ class ResidualEncoder(nn.Module):
 
     def maps(self, cells: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps from the finest cells, as they are."""
-        found = []
+        maps = []
         for level, stage in enumerate(self.stages):
             cells = stage(self.downs[level](_activate(cells)) if level else cells)
-            found.append(cells)
-        return found
+            maps.append(cells)
+        return maps
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, ...) to one map per level, each channel with about mean 0 and standard deviation 1 on images."""

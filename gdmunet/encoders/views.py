@@ -125,10 +125,10 @@ def random_mask(shape: tuple[int, ...], share: float, generator: torch.Generator
 
 
 def _crop(windows: torch.Tensor, corners: torch.Tensor, size: int) -> torch.Tensor:
-    found = []
+    crops = []
     for window, corner in zip(windows, corners.tolist(), strict=True):
-        found.append(window[(slice(None), *(slice(low, low + size) for low in corner))])
-    return torch.stack(found)
+        crops.append(window[(slice(None), *(slice(low, low + size) for low in corner))])
+    return torch.stack(crops)
 
 
 def _recolour(windows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -99,20 +99,20 @@ def _check(inputs: list[Path], output: Path) -> None:
 
 def _list_predictions(folder: Path) -> dict[str, Path]:
     """Identifier to file; other files (settings, summaries) are not listed."""
-    found = find_volumes(folder)
-    if not found:
+    predictions = find_volumes(folder)
+    if not predictions:
         raise GdmError("there are no predictions", file=folder, expected=f"files that end in {', '.join(FILE_ENDINGS)}")
-    return found
+    return predictions
 
 
-def _check_same_cases(first: Path, expected: dict[str, Path], folder: Path, found: dict[str, Path]) -> None:
-    for identifier in sorted(set(expected) ^ set(found)):
+def _check_same_cases(first: Path, expected: dict[str, Path], folder: Path, predictions: dict[str, Path]) -> None:
+    for identifier in sorted(set(expected) ^ set(predictions)):
         lacking = folder if identifier in expected else first
         raise GdmError(
             "a case is missing in one of the folders",
             case=identifier,
             file=lacking,
-            found=f"{counted(expected, 'case')} in {first}, {len(found)} in {folder}",
+            found=f"{counted(expected, 'case')} in {first}, {len(predictions)} in {folder}",
             expected="the same cases in all folders",
             remedy="predict the missing case, or remove it from the others",
         )

@@ -185,12 +185,12 @@ def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: 
         "condition channels": (checkpoint.network.condition_channels, len(plans.dataset.channels)),
         "dimensions": (checkpoint.network.dimensions, plans.configuration(configuration).dimensions),
     }
-    for what, (found, expected) in facts.items():
-        if found != expected:
+    for what, (trained, planned) in facts.items():
+        if trained != planned:
             raise GdmError(
                 f"the checkpoint does not belong to the plans beside it: {what}",
                 file=file,
-                found=found,
-                expected=expected,
+                found=trained,
+                expected=planned,
                 remedy=f"put back the {PLANS_FILE} that it was trained with, or train again",
             )

@@ -113,7 +113,7 @@ def extract_fingerprint(
     ]
     measured = run_in_workers(_measure, items, processes, show_progress, "fingerprint")
     fingerprint = Fingerprint(
-        {case.identifier: found.fingerprint for case, found in zip(cases, measured, strict=True)},
+        {case.identifier: measurement.fingerprint for case, measurement in zip(cases, measured, strict=True)},
         {key: _statistics(np.concatenate([m.samples[key] for m in measured])) for key in measured[0].samples},
     )
     save_json(fingerprint, file)

@@ -107,8 +107,8 @@ class _SquareBackend(ABC):
         """See `Backend`."""
         bins = self.geometry.bins | 1
         images = [self._reconstruct(_fit(rows, bins))[self.part] for rows in sinogram.numpy()]
-        found = torch.from_numpy(np.stack(images).astype(np.float32) / np.float32(self.geometry.pixel))
-        return found * self.geometry.inside()
+        reconstruction = torch.from_numpy(np.stack(images).astype(np.float32) / np.float32(self.geometry.pixel))
+        return reconstruction * self.geometry.inside()
 
     @abstractmethod
     def _project(self, square: np.ndarray) -> np.ndarray: ...

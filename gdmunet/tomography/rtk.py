@@ -71,8 +71,8 @@ class RtkBackend:
         if self.filter == "hann":
             fdk.GetRampFilter().SetHannCutFrequency(1.0)
         fdk.Update()
-        found = self.itk.array_from_image(fdk.GetOutput()).transpose(1, 0, 2)
-        return torch.from_numpy(np.ascontiguousarray(found)) * self.geometry.inside()
+        reconstruction = self.itk.array_from_image(fdk.GetOutput()).transpose(1, 0, 2)
+        return torch.from_numpy(np.ascontiguousarray(reconstruction)) * self.geometry.inside()
 
     def _volume(self, array: np.ndarray):  # type: ignore[no-untyped-def]
         """An array (z, y, x) as an ITK image, whose (x, y, z) are its (x, z, y), about the rotation axis."""

@@ -38,9 +38,9 @@ def self_test(settings: ScanSpec | None = None, side: int = 128, pixel: float = 
     slices = 3 if settings.beam == "cone" else 1
     cylinder = np.repeat((1000 * share - 1000)[None].astype(np.float32), slices, 0)
     volume = Volume(cylinder, Geometry((slices, side, side), (pixel, pixel, pixel)))
-    found = simulate_scan(volume, settings, "water").reconstruction[slices // 2]
+    middle_slice = simulate_scan(volume, settings, "water").reconstruction[slices // 2]
     ring = np.hypot(*(np.mgrid[:side, :side] - side // 2)).astype(int)
-    means = np.bincount(ring.ravel(), found.ravel()) / np.bincount(ring.ravel())
+    means = np.bincount(ring.ravel(), middle_slice.ravel()) / np.bincount(ring.ravel())
     # Beyond the inscribed circle a ring is a few pixels of the corners.
     inside, outside = means[: int(radius) - RIM], means[int(radius) + RIM : side // 2]
     return SelfTest(_worst(inside, 0.0), _worst(outside, -1000.0))

@@ -17,22 +17,22 @@ def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[
     GdmError
         Two files of one identifier.
     """
-    found: dict[str, Path] = {}
+    volumes: dict[str, Path] = {}
     for path in sorted(Path(folder).iterdir()):
         ending = next((known for known in endings if path.name.endswith(known)), None)
         if ending is None or path.name.startswith(".") or not path.is_file():
             continue
         name = path.name.removesuffix(ending)
-        if name in found:
+        if name in volumes:
             raise GdmError(
                 "two files have one identifier",
                 case=name,
                 file=path,
-                found=f"{found[name].name} and {path.name}",
+                found=f"{volumes[name].name} and {path.name}",
                 remedy="remove the one that is not meant",
             )
-        found[name] = path
-    return found
+        volumes[name] = path
+    return volumes
 
 
 def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:

@@ -50,13 +50,13 @@ def scan_nifti(path: Path) -> NiftiScan:
                 return NiftiScan()
             stream.read(header.data_start - _HEADER_BYTES)
             if is_packed or header.kind:
-                found, not_finite = _scan_voxels(stream, header)
+                voxel_bytes, not_finite = _scan_voxels(stream, header)
             else:
-                found, not_finite = path.stat().st_size - header.data_start, 0
+                voxel_bytes, not_finite = path.stat().st_size - header.data_start, 0
     except (EOFError, OSError, zlib.error) as error:
         return NiftiScan(damage=str(error))
-    if found < header.data_bytes:
-        return NiftiScan(damage=f"{max(found, 0)} bytes of voxels where the header needs {header.data_bytes}")
+    if voxel_bytes < header.data_bytes:
+        return NiftiScan(damage=f"{max(voxel_bytes, 0)} bytes of voxels where the header needs {header.data_bytes}")
     return NiftiScan(not_finite=not_finite)
 
 
@@ -76,12 +76,12 @@ def _parse(header: bytes) -> _NiftiHeader | None:
 
 def _scan_voxels(stream: IO[bytes], header: _NiftiHeader) -> tuple[int, int]:
     """Bytes of voxels, and how many voxels are not finite; reads to the end, where gzip keeps its checksum."""
-    found = not_finite = 0
+    voxel_bytes = not_finite = 0
     while chunk := stream.read(_CHUNK_BYTES):
         if header.kind:
-            voxels = chunk[: max(0, header.data_bytes - found)]
+            voxels = chunk[: max(0, header.data_bytes - voxel_bytes)]
             size = np.dtype(header.kind).itemsize
             values = np.frombuffer(voxels, dtype=header.kind, count=len(voxels) // size)
             not_finite += int(values.size - np.isfinite(values).sum())
-        found += len(chunk)
-    return found, not_finite
+        voxel_bytes += len(chunk)
+    return voxel_bytes, not_finite

@@ -176,8 +176,11 @@ class _Run:
         measured = self._predict(label)
         summary = self._evaluate(label)
         distances = {}
-        if (found := summary.distribution) is not None:
-            distances = {f"{METRICS[metric].label} ({found.encoder})": value for metric, value in found.values.items()}
+        if (distribution := summary.distribution) is not None:
+            distances = {
+                f"{METRICS[metric].label} ({distribution.encoder})": value
+                for metric, value in distribution.values.items()
+            }
         return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
 
     def _train(self, name: str, label: str, fold: str) -> None:

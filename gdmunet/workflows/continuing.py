@@ -23,12 +23,12 @@ _LISTED = 8
 def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, folders: Folders) -> GdmError:
     """The error for a run without a saved state: it lists the runs beside it that have one."""
     runs = sorted(set(_runs(request, data, folders)), key=lambda run: (run[0] != data.fold, str(run[1])))
-    found = f"no {folder.resume.name}"
+    lacking = f"no {folder.resume.name}"
     if not runs:
         return GdmError(
             "there is nothing to continue",
             file=folder.resume,
-            found=found,
+            found=lacking,
             remedy="train without --c, or check trainer, settings, plans, configuration and fold",
         )
     first, *others = [command for _, command in runs[:_LISTED]]
@@ -36,7 +36,7 @@ def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolde
     return GdmError(
         "there is nothing to continue in a run with these settings",
         file=folder.resume,
-        found=found,
+        found=lacking,
         remedy="train without --c, or continue a run that is there:" + "".join(f"\n    {line}" for line in lines),
         command=first,
     )

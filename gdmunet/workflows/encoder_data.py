@@ -41,11 +41,11 @@ class TargetSource:
             Unknown configuration or fold, or no prepared cases.
         """
         store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, configuration)
-        found = store.identifiers()
+        identifiers = store.identifiers()
         chosen = plans.configuration(configuration)
-        if not found:
+        if not identifiers:
             raise GdmError("no case is prepared", file=store.folder, command=store.preparation())
-        return cls(plans, chosen, store, plans.fold(fold, found))
+        return cls(plans, chosen, store, plans.fold(fold, identifiers))
 
     @property
     def units(self) -> VolumeUnits:

@@ -60,8 +60,8 @@ class PredictionTask:
 
     def weights(self) -> dict[str, tuple[int, int]]:
         """Size and time of change of each fold's final weights."""
-        found = {fold: self.model.fold(fold).checkpoint("final").stat() for fold in self.folds}
-        return {fold: (status.st_size, status.st_mtime_ns) for fold, status in found.items()}
+        statuses = {fold: self.model.fold(fold).checkpoint("final").stat() for fold in self.folds}
+        return {fold: (status.st_size, status.st_mtime_ns) for fold, status in statuses.items()}
 
     def cases(self, fold: str) -> tuple[str, ...]:
         """The fold's held-out cases."""
@@ -86,7 +86,7 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
     process.start()
     sender.close()
     try:
-        found = receiver.recv()
+        outcome = receiver.recv()
     except EOFError:
         process.join()
         raise GdmError("the prediction was killed", found=f"exit code {process.exitcode}") from None
@@ -96,9 +96,9 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
         if process.is_alive():
             process.kill()
         receiver.close()
-    if isinstance(found, Measurement):
-        return found
-    raise found
+    if isinstance(outcome, Measurement):
+        return outcome
+    raise outcome
 
 
 def predict_measured(task: PredictionTask) -> Measurement:
@@ -118,9 +118,9 @@ def predict_measured(task: PredictionTask) -> Measurement:
             predict_cases(ListedCases(chosen, masks), task.output, predictor, options)
             seconds, count = seconds + time.perf_counter() - started, count + len(chosen)
     peak = peak_memory_mb(device) if device.type == "cuda" else memory.peak_mb
-    found = Measurement(task.weights(), passes, seconds / count, peak, parameters)
-    save_json(found, task.output / MEASUREMENT_FILE)
-    return found
+    measurement = Measurement(task.weights(), passes, seconds / count, peak, parameters)
+    save_json(measurement, task.output / MEASUREMENT_FILE)
+    return measurement
 
 
 def _answer(task: PredictionTask, connection: Connection) -> None:

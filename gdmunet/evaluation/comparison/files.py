@@ -49,9 +49,9 @@ def format_markdown(comparison: Comparison) -> str:
         lines += ["", f"## Differences to {_cell(comparison.rows[0].trainer)}", ""]
         lines += _markdown_table(heads, _difference_rows(comparison, metrics))
     for kind, groups in comparison.groups.items():
-        for group, found in groups.items():
+        for group, by_trainer in groups.items():
             lines += ["", f"## {_cell(kind)}: {_cell(group)}", ""]
-            lines += _markdown_table(heads, _group_rows(comparison, metrics, found))
+            lines += _markdown_table(heads, _group_rows(comparison, metrics, by_trainer))
             if comparison.differences:
                 lines += ["", f"Differences to {_cell(comparison.rows[0].trainer)}:", ""]
                 lines += _markdown_table(heads, _difference_rows(comparison, metrics, kind, group))
@@ -68,8 +68,8 @@ def format_latex(comparison: Comparison) -> str:
     metrics = main_metrics(comparison)
     lines += _latex_differences(comparison, metrics)
     for kind, groups in comparison.groups.items():
-        for group, found in groups.items():
-            rows = [[latex_text(cell) for cell in row] for row in _group_rows(comparison, metrics, found)]
+        for group, by_trainer in groups.items():
+            rows = [[latex_text(cell) for cell in row] for row in _group_rows(comparison, metrics, by_trainer)]
             lines += ["", f"% {' '.join(f'{kind}: {group}'.split())}"]
             lines += _latex_table(_metric_heads(comparison, metrics), rows)
             lines += _latex_differences(comparison, metrics, kind, group)
@@ -118,15 +118,17 @@ def _difference_rows(
     unit = comparison.settings.target_unit
     rows = []
     for name in _trainers(comparison)[1:]:
-        found = [find_difference(comparison, name, metric.name, kind, group) for metric in metrics]
-        rows.append([name, *(difference_text(difference, unit) for difference in found)])
+        differences = [find_difference(comparison, name, metric.name, kind, group) for metric in metrics]
+        rows.append([name, *(difference_text(difference, unit) for difference in differences)])
     return rows
 
 
-def _group_rows(comparison: Comparison, metrics: Sequence[Metric], found: Mapping[str, Statistics]) -> list[list[str]]:
+def _group_rows(
+    comparison: Comparison, metrics: Sequence[Metric], by_trainer: Mapping[str, Statistics]
+) -> list[list[str]]:
     unit = comparison.settings.target_unit
     return [
-        [name, *(mean_and_spread(found.get(name), metric, unit) for metric in metrics)]
+        [name, *(mean_and_spread(by_trainer.get(name), metric, unit) for metric in metrics)]
         for name in _trainers(comparison)
     ]
 

@@ -226,15 +226,15 @@ def _metrics(rows: Sequence[TrainerRow]) -> tuple[str, ...]:
 
 def _members(groups: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str, frozenset[str]]]:
     """(kind, group, its cases), sorted."""
-    found: dict[tuple[str, str], set[str]] = {}
+    cases_of_groups: dict[tuple[str, str], set[str]] = {}
     for case, kinds in groups.items():
         for kind, group in kinds.items():
-            found.setdefault((kind, group), set()).add(case)
-    return [(kind, group, frozenset(cases)) for (kind, group), cases in sorted(found.items())]
+            cases_of_groups.setdefault((kind, group), set()).add(case)
+    return [(kind, group, frozenset(cases)) for (kind, group), cases in sorted(cases_of_groups.items())]
 
 
 def _statistics(rows: Sequence[TrainerRow], cases: frozenset[str] | None) -> dict[str, Statistics]:
-    found = {}
+    by_trainer = {}
     for row in rows:
         scored = {
             name: ImageScores({key: value for key, value in case.items() if not isinstance(value, str)})
@@ -242,8 +242,8 @@ def _statistics(rows: Sequence[TrainerRow], cases: frozenset[str] | None) -> dic
             if "error" not in case and (cases is None or name in cases)
         }
         if scored:
-            found[row.trainer] = statistics(scored)
-    return found
+            by_trainer[row.trainer] = statistics(scored)
+    return by_trainer
 
 
 def _differences(
@@ -252,9 +252,9 @@ def _differences(
     for row in rows[1:]:
         for metric in _metrics(rows):
             for kind, group, cases in [(None, None, None), *members]:
-                found = _paired(rows[0], row, metric, cases, resampling)
-                if found is not None:
-                    yield replace(found, kind=kind, group=group)
+                difference = _paired(rows[0], row, metric, cases, resampling)
+                if difference is not None:
+                    yield replace(difference, kind=kind, group=group)
 
 
 def _paired(

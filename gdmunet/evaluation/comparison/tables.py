@@ -54,8 +54,8 @@ def trainers_csv(comparison: Comparison) -> str:
         lines.append([row.trainer, None, None, *_score_cells(comparison, row.trainer), *more, row.failure])
     rest = [None] * (len(comparison.distances) + len(costs) + 1)
     for kind, groups in comparison.groups.items():
-        for group, found in groups.items():
-            lines += [[name, kind, group, *_score_cells(comparison, name, kind, group), *rest] for name in found]
+        for group, by_trainer in groups.items():
+            lines += [[name, kind, group, *_score_cells(comparison, name, kind, group), *rest] for name in by_trainer]
     return _csv([["" if cell is None else cell for cell in line] for line in lines])
 
 
@@ -63,9 +63,9 @@ def find_difference(
     comparison: Comparison, trainer: str, metric: str, kind: str | None = None, group: str | None = None
 ) -> PairedDifference | None:
     """The difference of one trainer in one metric and group; None for the first trainer and where no pair exists."""
-    for found in comparison.differences:
-        if (found.trainer, found.metric, found.kind, found.group) == (trainer, metric, kind, group):
-            return found
+    for difference in comparison.differences:
+        if (difference.trainer, difference.metric, difference.kind, difference.group) == (trainer, metric, kind, group):
+            return difference
     return None
 
 
@@ -117,8 +117,8 @@ def _metric_columns(comparison: Comparison) -> list[Column]:
     return [
         _column(
             metric.head(unit),
-            [found.mean.get(metric.name) if found else None for found in statistics],
-            [mean_and_spread(found, metric, unit) for found in statistics],
+            [of_trainer.mean.get(metric.name) if of_trainer else None for of_trainer in statistics],
+            [mean_and_spread(of_trainer, metric, unit) for of_trainer in statistics],
             metric.badness,
         )
         for metric in main_metrics(comparison)
@@ -161,10 +161,14 @@ def _score_cells(
 ) -> list[object]:
     """Cells of one line of the CSV: every metric's statistics and difference."""
     everywhere = comparison.statistics if kind is None or group is None else comparison.groups[kind][group]
-    found = everywhere.get(trainer)
+    statistics = everywhere.get(trainer)
     cells: list[object] = []
     for metric in comparison.metrics:
-        cells += [part.get(metric) for part in (found.mean, found.std, found.count)] if found else [None] * 3
+        cells += (
+            [part.get(metric) for part in (statistics.mean, statistics.std, statistics.count)]
+            if statistics
+            else [None] * 3
+        )
         difference = find_difference(comparison, trainer, metric, kind, group)
         low, high = difference.interval if difference and difference.interval else (None, None)
         cells += [difference.mean if difference else None, low, high, difference.p_value if difference else None]

@@ -46,7 +46,7 @@ def body_features(
         mask.
     """
     composed = compose_array(volume, mask, encoder.units.network_background).astype(np.float32)
-    found: dict[str, list[np.ndarray]] = {}
+    values_of_levels: dict[str, list[np.ndarray]] = {}
     for corner in np.ndindex(*[-(-n // window) for n in mask.shape]):
         block = tuple(slice(c * window, (c + 1) * window) for c in corner)
         if not mask[block].any():
@@ -56,9 +56,9 @@ def body_features(
             pads = [p for n, s in zip(reversed(inside.shape[2:]), reversed(level.stride), strict=True)
                     for p in (0, (-n) % s)]  # fmt: skip
             body = functional.avg_pool3d(functional.pad(inside, pads), level.stride)[0, 0] >= 0.5
-            found.setdefault(level.level, []).append(level.values[0].float()[:, body].T.numpy())
+            values_of_levels.setdefault(level.level, []).append(level.values[0].float()[:, body].T.numpy())
     rng = np.random.default_rng(seed)
-    features = {name: np.concatenate(blocks) for name, blocks in found.items()}
+    features = {name: np.concatenate(blocks) for name, blocks in values_of_levels.items()}
     return {
         name: values[rng.permutation(len(values))[:_PLACES]] for name, values in features.items() if len(values) > 1
     }

@@ -58,8 +58,8 @@ def judgement_table(judgement: Judgement) -> Table:
 def group_table(kind: str, groups: Mapping[str, Statistics], metrics: Sequence[Metric], unit: str) -> Table:
     """One line for each group: mean ± standard deviation (cases)."""
     rows = [
-        (Cell(name), *(Cell(mean_and_spread(found, m, unit), found.mean.get(m.name)) for m in metrics))
-        for name, found in groups.items()
+        (Cell(name), *(Cell(mean_and_spread(statistics, m, unit), statistics.mean.get(m.name)) for m in metrics))
+        for name, statistics in groups.items()
     ]
     heads = (kind, *(metric.head(unit) for metric in metrics))
     return Table(f"Mean ± standard deviation (cases) by {kind}", heads, tuple(rows))
@@ -86,8 +86,8 @@ def difference_table(
     unit = comparison.settings.target_unit
     rows = []
     for row in comparison.rows[1:]:
-        found = [find_difference(comparison, row.trainer, metric.name, kind, group) for metric in metrics]
-        cells = (Cell(difference_text(part, unit), part.mean if part else None) for part in found)
+        differences = [find_difference(comparison, row.trainer, metric.name, kind, group) for metric in metrics]
+        cells = (Cell(difference_text(part, unit), part.mean if part else None) for part in differences)
         rows.append((Cell(row.trainer), *cells))
     where = f", {kind} {group}" if kind else ""
     caption = f"Paired differences to {comparison.rows[0].trainer}{where}: mean [interval], p"

@@ -170,8 +170,8 @@ def _comparison_section(comparison: Comparison) -> ScoreSection:
     if comparison.differences:
         parts.append(Part(f"Differences to {first}", (difference_table(comparison, metrics),)))
     for kind, groups in comparison.groups.items():
-        for group, found in groups.items():
-            tables = [group_table("trainer", found, metrics, unit)]
+        for group, by_trainer in groups.items():
+            tables = [group_table("trainer", by_trainer, metrics, unit)]
             if comparison.differences:
                 tables.append(difference_table(comparison, metrics, kind, group))
             parts.append(Part(f"{kind}: {group}", tuple(tables)))

@@ -92,12 +92,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, answer: Callable[..., tuple[str, bytes] | None], *words: str) -> None:
         try:
-            found = answer(self.server, *words)
+            reply = answer(self.server, *words)
         except GdmError as error:
             return self._send(500, "text/plain; charset=utf-8", str(error).encode())
-        if found is None:
+        if reply is None:
             return self._send(404, "text/plain", b"not found")
-        return self._send(200, *found)
+        return self._send(200, *reply)
 
     def _send(self, status: int, kind: str, content: bytes) -> None:
         self.send_response(status)

@@ -100,15 +100,17 @@ def _with_volumes(
         elsewhere = Path(summary.settings.prediction_folder)
         predictions = find_volumes(elsewhere) if summary.settings.prediction_folder and elsewhere.is_dir() else {}
     notes = () if predictions else ("No predicted volumes were found, so no pictures are shown.",)
-    found = _find_folders(summary.settings, folders)
+    data_folders = _find_folders(summary.settings, folders)
     return replace(
         content,
         scores={PREDICTION: summary.cases},
         summary=summary,
         settings=summary.settings,
-        files=_list_files(summary.cases, {PREDICTION: predictions}, found, folders.channel) if predictions else (),
-        notes=(*content.notes, *notes, *found.notes),
-        **_names(found, folders.channel),
+        files=_list_files(summary.cases, {PREDICTION: predictions}, data_folders, folders.channel)
+        if predictions
+        else (),
+        notes=(*content.notes, *notes, *data_folders.notes),
+        **_names(data_folders, folders.channel),
     )
 
 
@@ -124,7 +126,7 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> ReportContent:
             predictions[row.trainer] = find_volumes(place)
         elif row.failure is None:
             notes.append(f"The predicted volumes of {row.trainer} were not found ({place or 'no folder is given'}).")
-    found = _find_folders(comparison.settings, folders)
+    data_folders = _find_folders(comparison.settings, folders)
     names = dict.fromkeys(name for row in comparison.rows for name in row.cases)
     return ReportContent(
         "comparison",
@@ -133,9 +135,9 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> ReportContent:
         {row.trainer: row.cases for row in comparison.rows},
         settings=comparison.settings,
         comparison=comparison,
-        files=_list_files(names, predictions, found, folders.channel),
-        notes=(*notes, *found.notes),
-        **_names(found, folders.channel),
+        files=_list_files(names, predictions, data_folders, folders.channel),
+        notes=(*notes, *data_folders.notes),
+        **_names(data_folders, folders.channel),
     )
 
 
@@ -163,13 +165,13 @@ def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFold
 
 
 def _list_files(
-    names: Iterable[str], predictions: Mapping[str, Mapping[str, Path]], found: _DataFolders, channel: int
+    names: Iterable[str], predictions: Mapping[str, Mapping[str, Path]], data_folders: _DataFolders, channel: int
 ) -> tuple[CasePaths, ...]:
-    if found.references is None:
+    if data_folders.references is None:
         return ()
-    targets = find_volumes(found.references)
-    masks = find_volumes(found.masks) if found.masks else {}
-    conditions = find_volumes(found.conditions) if found.conditions else {}
+    targets = find_volumes(data_folders.references)
+    masks = find_volumes(data_folders.masks) if data_folders.masks else {}
+    conditions = find_volumes(data_folders.conditions) if data_folders.conditions else {}
     return tuple(
         CasePaths(
             name,
@@ -182,8 +184,8 @@ def _list_files(
     )
 
 
-def _names(found: _DataFolders, channel: int) -> dict[str, Any]:
-    descriptor = found.descriptor
+def _names(data_folders: _DataFolders, channel: int) -> dict[str, Any]:
+    descriptor = data_folders.descriptor
     if descriptor is None:
         return {}
     if channel >= len(descriptor.channels):

@@ -199,17 +199,18 @@ def statistics(scored: Mapping[str, ImageScores]) -> Statistics:
         for name, value in scores.values.items():
             if value is not None:
                 by_metric[name].append(value)
-    found = {name: np.asarray(values) for name, values in by_metric.items() if values}
+    arrays = {name: np.asarray(values) for name, values in by_metric.items() if values}
     seen = [name for name in METRICS if any(name in scores.values for scores in scored.values())]
     return Statistics(
-        mean={name: float(values.mean()) for name, values in found.items()},
-        std={name: float(values.std()) for name, values in found.items()},
-        median={name: float(np.median(values)) for name, values in found.items()},
+        mean={name: float(values.mean()) for name, values in arrays.items()},
+        std={name: float(values.std()) for name, values in arrays.items()},
+        median={name: float(np.median(values)) for name, values in arrays.items()},
         quartiles={
-            name: (float(np.quantile(values, 0.25)), float(np.quantile(values, 0.75))) for name, values in found.items()
+            name: (float(np.quantile(values, 0.25)), float(np.quantile(values, 0.75)))
+            for name, values in arrays.items()
         },
-        min={name: float(values.min()) for name, values in found.items()},
-        max={name: float(values.max()) for name, values in found.items()},
+        min={name: float(values.min()) for name, values in arrays.items()},
+        max={name: float(values.max()) for name, values in arrays.items()},
         count={name: len(by_metric[name]) for name in seen},
     )
 

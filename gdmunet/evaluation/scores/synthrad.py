@@ -77,8 +77,8 @@ def challenge_table(summary: Summary) -> str:
     metrics = [metric for metric in scored if metric.name in summary.count]
     unit = settings.target_unit
     rows = [["region", "cases", *(metric.head(unit) for metric in metrics)]]
-    for region, found in summary.groups.get("region", {}).items():
-        rows.append([region, *_cells(found, metrics, unit)])
+    for region, statistics in summary.groups.get("region", {}).items():
+        rows.append([region, *_cells(statistics, metrics, unit)])
     rows.append(["all", *_cells(summary.statistics, metrics, unit)])
     lines = [f"SynthRAD{settings.range}: mean ± standard deviation over cases; {settings.describe()}", *aligned(rows)]
     lines.append("Out of scope: the challenge's dose metrics" + _without_label_maps(scored, metrics))
@@ -95,13 +95,13 @@ def challenge_table(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _cells(found: Statistics, metrics: Sequence[Metric], unit: str) -> list[str]:
+def _cells(statistics: Statistics, metrics: Sequence[Metric], unit: str) -> list[str]:
     """Number of cases, then the scores; a score that some cases lack comes with its number of cases."""
-    cases = max(found.count.values(), default=0)
+    cases = max(statistics.count.values(), default=0)
     cells = [str(cases)]
     for metric in metrics:
-        count = found.count.get(metric.name, 0)
-        mean, std = (metric.text(values.get(metric.name), unit) for values in (found.mean, found.std))
+        count = statistics.count.get(metric.name, 0)
+        mean, std = (metric.text(values.get(metric.name), unit) for values in (statistics.mean, statistics.std))
         text = f"{mean} ± {std}" if count else "-"
         cells.append(text if count in (0, cases) else f"{text} (of {count})")
     return cells

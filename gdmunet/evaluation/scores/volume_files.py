@@ -110,7 +110,7 @@ def match_files(folders: EvaluationFolders, identifiers: Collection[str] | None 
     names = tuple(sorted(identifiers if identifiers is not None else everything))
     problems = {name: problem for name in names if (problem := _missing_file(name, volumes))}
     complete = tuple(
-        ScoredFiles(name, **{kind: found[name] for kind, found in volumes.items()})
+        ScoredFiles(name, **{kind: files[name] for kind, files in volumes.items()})
         for name in names
         if name not in problems
     )
@@ -131,7 +131,7 @@ def missing_error(matched: MatchedFiles, prediction_folder: Path) -> GdmError:
 
 
 def _missing_file(name: str, volumes: Mapping[str, Mapping[str, Path]]) -> str | None:
-    missing = [_NAMES[kind] for kind, found in volumes.items() if name not in found]
+    missing = [_NAMES[kind] for kind, files in volumes.items() if name not in files]
     if missing[:2] == ["reference", "prediction"]:
         return "neither reference nor prediction"
     return f"no {missing[0]}" if missing else None

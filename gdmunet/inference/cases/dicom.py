@@ -34,8 +34,8 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
         return None
     if any(path.is_file() and is_dicom(path) for path in entries):
         return {folder.resolve().name: folder}
-    found = {path.name: path for path in entries if path.is_dir()}
-    holds = {name: next(dicom_files(path), None) is not None for name, path in found.items()}
+    folders_of_cases = {path.name: path for path in entries if path.is_dir()}
+    holds = {name: next(dicom_files(path), None) is not None for name, path in folders_of_cases.items()}
     if not any(holds.values()):
         return None
     for name, there in holds.items():
@@ -43,11 +43,11 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
             raise GdmError(
                 "the folder of a case holds no DICOM file",
                 case=name,
-                file=found[name],
+                file=folders_of_cases[name],
                 expected="one folder of DICOM files per case",
                 remedy="add its files, or move the folder elsewhere",
             )
-    return found
+    return folders_of_cases
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ class DicomCases(CaseSource):
     def read(self, case: Case) -> CaseVolumes:
         """Read the series of a case, one per channel, and its mask where there is one."""
         name, folder = case.identifier, case.conditions[0]
-        found = scan_series(folder, name)
-        chosen = [choose_series(found, wanted, folder=folder, case=name) for wanted in self._wanted]
+        series_of_folder = scan_series(folder, name)
+        chosen = [choose_series(series_of_folder, wanted, folder=folder, case=name) for wanted in self._wanted]
         volumes: list[Volume] = []
         for series in chosen:
             read = read_series(series, self._fix_geometry, name)

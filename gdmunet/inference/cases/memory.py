@@ -187,8 +187,8 @@ def _not_a_volume(name: str, found: str) -> GdmError:
     )
 
 
-def _check_grid(name: str, what: str, found: Geometry, expected: Geometry) -> None:
-    difference = found.difference(expected)
+def _check_grid(name: str, what: str, geometry: Geometry, expected: Geometry) -> None:
+    difference = geometry.difference(expected)
     if difference:
         raise GdmError(
             f"{what} does not lie on the grid of the first channel",

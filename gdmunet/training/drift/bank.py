@@ -147,15 +147,15 @@ class FeatureBank:
         GdmError
             The state belongs to another bank.
         """
-        found = {key: tuple(saved["tokens"].shape) for key, saved in state.items()}
+        saved_shapes = {key: tuple(saved["tokens"].shape) for key, saved in state.items()}
         expected = {
             key: (min(int(state[key]["written"]), len(buffer)) if key in state else 0, buffer.shape[1])
             for key, buffer in self._buffers.items()
         }
-        if found != expected:
+        if saved_shapes != expected:
             raise GdmError(
                 "the saved feature bank does not fit",
-                found=found,
+                found=saved_shapes,
                 expected=expected,
                 remedy="continue with the same encoder, families, bank capacity and number of GPUs, or start over",
             )

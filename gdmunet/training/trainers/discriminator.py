@@ -97,11 +97,11 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, condition: torch.Tensor, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, C, ...) and (B, 1, ...) -> the features of every layer, and last the judgement (B, 1, ...)."""
-        values, found = torch.cat([condition, image], dim=1), []
+        values, features = torch.cat([condition, image], dim=1), []
         for layer in self.layers:
             values = functional.leaky_relu(layer(values), 0.2)
-            found.append(values)
-        return [*found, self.head(values)]
+            features.append(values)
+        return [*features, self.head(values)]
 
 
 def _at_unit_norm(convolution: nn.Conv2d | nn.Conv3d) -> nn.Module:

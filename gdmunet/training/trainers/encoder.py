@@ -111,12 +111,12 @@ class EncoderTrainer(FidelityTrainer):
             output_gradient(loss, prediction, loss_scale=scale, keep_graph=number < len(groups))
             for number, loss in enumerate(groups, start=1)
         ]
-        found = self.coordinator.combine(gradients)
-        self.step.note("norm_fidelity", found.norms[..., 0].mean())
-        self.step.note("norm_features", found.norms[..., 1:].mean())
-        self.step.note("cosine", torch.tensor(found.cosine))
-        self.step.note("lambda", found.shares[0])
-        prediction.backward(gradient=(found.direction * (scale / self.accumulation)).to(prediction.dtype))
+        coordinated = self.coordinator.combine(gradients)
+        self.step.note("norm_fidelity", coordinated.norms[..., 0].mean())
+        self.step.note("norm_features", coordinated.norms[..., 1:].mean())
+        self.step.note("cosine", torch.tensor(coordinated.cosine))
+        self.step.note("lambda", coordinated.shares[0])
+        prediction.backward(gradient=(coordinated.direction * (scale / self.accumulation)).to(prediction.dtype))
 
     def feature_maps(self, batch: Batch, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Features of a volume (B, 1, ...) composed with background outside the body, as prediction composes it.

@@ -46,15 +46,15 @@ def find_trainer(name: str) -> type[Trainer]:
         return known[name]
     module_name, _, class_name = name.rpartition(":")
     module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
-    found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Trainer)):
+    candidate = getattr(module, class_name, None)
+    if not (isinstance(candidate, type) and issubclass(candidate, Trainer)):
         trainers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Trainer)]
         raise GdmError(
             f"{class_name} is not a trainer{near(class_name, trainers)}",
             file=module_name,
             expected=", ".join(trainers) or "a class derived from gdmunet.training.trainers.trainer.Trainer",
         )
-    return found
+    return candidate
 
 
 def nearest_named(kind: type[Trainer]) -> type[Trainer]:
