@@ -22,7 +22,7 @@ def write_dataset(work: Path, data: Path, chest: Path | None) -> None:
     from gdmunet.geometry import Geometry
     from gdmunet.imageio import Volume, write_volume
     from gdmunet.preprocessing.body import derive_body_mask
-    from gdmunet.scan import ScanSpec
+    from gdmunet.scan_spec import ScanSpec
     from gdmunet.serialization import save_json
     from gdmunet.tomography.simulation import simulate_scan
 

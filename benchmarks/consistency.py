@@ -14,7 +14,7 @@ import torch
 
 from gdmunet.imageio import read_volume
 from gdmunet.inference.cases.consistency import make_consistent
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.simulation import simulate_scan
 
 AIR = -1024.0

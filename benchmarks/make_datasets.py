@@ -23,7 +23,7 @@ from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_spars
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume, read_mask, read_volume, write_volume
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import save_json
 
 ENDING = ".nii.gz"

@@ -22,7 +22,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, canonical_axes
 from gdmunet.imageio import Volume, read_volume
 from gdmunet.preprocessing.body import derive_body_mask
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.backends import make_backend
 from gdmunet.tomography.simulation import simulate_scan
 

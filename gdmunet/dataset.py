@@ -18,7 +18,7 @@ from gdmunet.dataset_names import (
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import load_json
 from gdmunet.volume_formats.files import unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of

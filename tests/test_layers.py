@@ -24,7 +24,7 @@ LAYERS = [
         "progress",
         "workers",
         "device",
-        "scan",
+        "scan_spec",
         "dataset_names",
         "version",
     },

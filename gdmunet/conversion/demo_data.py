@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 
 VIEWS = 36
 TRAINING = ("abdomen", "heart")

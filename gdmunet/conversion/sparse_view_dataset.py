@@ -19,7 +19,7 @@ from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.quantities import counted
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram

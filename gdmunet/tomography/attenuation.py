@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from gdmunet.scan import MU_WATER
+from gdmunet.scan_spec import MU_WATER
 
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
 VACUUM_HU = -1000.0

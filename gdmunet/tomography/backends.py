@@ -12,7 +12,7 @@ import torch
 from skimage.transform import iradon, radon
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import BackendName, FilterName, ScanSpec
+from gdmunet.scan_spec import BackendName, FilterName, ScanSpec
 from gdmunet.tomography.optional import require_package
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.reconstruction import filtered_back_projection

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from gdmunet.scan import FilterName
+from gdmunet.scan_spec import FilterName
 
 
 def filter_projections(sinogram: torch.Tensor, bin_size: float, name: FilterName = "ramp") -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gdmunet.scan import ScanSpec, case_generator
+from gdmunet.scan_spec import ScanSpec, case_generator
 
 # A detector element that counts nothing, or less than nothing for its electronics, still gives a finite value.
 FEWEST_PHOTONS = 0.5

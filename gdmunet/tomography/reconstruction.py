@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from gdmunet.scan import FilterName
+from gdmunet.scan_spec import FilterName
 from gdmunet.tomography.filters import filter_projections
 from gdmunet.tomography.projector import Projector
 

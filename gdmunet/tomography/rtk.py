@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import FilterName
+from gdmunet.scan_spec import FilterName
 from gdmunet.tomography.optional import missing_package, require_package
 from gdmunet.tomography.scan_geometry import ScanGeometry
 

@@ -17,7 +17,7 @@ import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Vector
-from gdmunet.scan import Beam, ScanSpec
+from gdmunet.scan_spec import Beam, ScanSpec
 
 # In-plane voxel sizes that differ by less are square pixels, rounded in a file's header.
 SQUARE_TOLERANCE = 1e-3

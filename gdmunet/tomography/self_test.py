@@ -8,7 +8,7 @@ import numpy as np
 
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.simulation import simulate_scan
 
 TOLERANCE_HU = 5.0

@@ -11,7 +11,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import Volume
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.attenuation import hu_to_mu, mu_to_hu
 from gdmunet.tomography.backends import Backend, make_backend
 from gdmunet.tomography.noise import add_noise

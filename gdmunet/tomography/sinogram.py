@@ -13,7 +13,7 @@ import torch
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import from_json, to_json
 from gdmunet.tomography.scan_geometry import ScanGeometry
 

@@ -14,7 +14,7 @@ from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry
 from gdmunet.imageio import Volume, read_case, read_mask, read_volume, write_volume
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan
 from gdmunet.tomography.sinogram import read_sinogram
 

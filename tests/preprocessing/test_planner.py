@@ -14,7 +14,7 @@ from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import from_json, save_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.fidelity import FidelityTrainer

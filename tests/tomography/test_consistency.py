@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.consistency import consistency_steps, projection_residual
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.scan_geometry import plan_geometry

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import MU_WATER, ScanSpec
+from gdmunet.scan_spec import MU_WATER, ScanSpec
 from gdmunet.tomography.attenuation import hu_to_mu, mu_to_hu
 from gdmunet.tomography.noise import add_noise
 

@@ -9,7 +9,7 @@ import torch
 from skimage.transform import iradon, radon
 
 from gdmunet.errors import GdmError
-from gdmunet.scan import MU_WATER, FilterName, ScanSpec
+from gdmunet.scan_spec import MU_WATER, FilterName, ScanSpec
 from gdmunet.tomography.filters import filter_response
 from gdmunet.tomography.projector import Projector
 from gdmunet.tomography.reconstruction import filtered_back_projection

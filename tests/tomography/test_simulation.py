@@ -9,7 +9,7 @@ import torch
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry
 from gdmunet.imageio import Volume
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography import simulation
 from gdmunet.tomography.self_test import self_test
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct

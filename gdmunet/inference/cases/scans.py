@@ -26,7 +26,7 @@ from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.progress import say, track
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_formats.files import find_volumes

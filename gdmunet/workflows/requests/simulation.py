@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.scan import MU_WATER, VIEW_PRESETS, BackendName, Beam, FilterName, ScanSpec
+from gdmunet.scan_spec import MU_WATER, VIEW_PRESETS, BackendName, Beam, FilterName, ScanSpec
 from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, option, request
 from gdmunet.workflows.requests.shared import HELD_OUT, NEW_NUMBER, groups_option, held_out_option, processes_option
 from gdmunet.workflows.requests.values import COUNT, NATURAL, POSITIVE

@@ -20,7 +20,7 @@ from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.preprocessing.preprocessor import predicted_body
-from gdmunet.scan import ScanSpec
+from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import load_json
 from gdmunet.tomography.simulation import simulate_scan
 from gdmunet.tomography.sinogram import write_sinogram
