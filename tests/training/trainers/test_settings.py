@@ -1,6 +1,8 @@
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gdmunet.errors import GdmError
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -54,6 +56,46 @@ def test_a_setting_written_as_text_is_read_as_it_was(value):
     kinds = {tuple: tuple[str, ...] if value == ("a",) else tuple[float, ...], type(None): int | None}
     text = format_value(list(value) if isinstance(value, tuple) else value)
     assert parse_value(text, kinds.get(type(value), type(value)), "setting") == value
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+KINDS = {
+    "int": (int, st.integers()),
+    "float": (float, NUMBERS),
+    "bool": (bool, st.booleans()),
+    "pair": (tuple[float, float], st.tuples(NUMBERS, NUMBERS)),
+    "list": (tuple[int, ...], st.lists(st.integers()).map(tuple)),
+    "number or none": (int | None, st.none() | st.integers()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_any_value_of_a_setting_survives_its_text(kind, data):
+    annotation, values = KINDS[kind]
+    value = data.draw(values)
+    read = parse_value(format_value(value), annotation, "setting")
+    assert read == value
+    assert type(read) is type(value)
+
+
+def is_whole_number(text):
+    try:
+        int(text)
+    except ValueError:
+        return False
+    return True
+
+
+@given(text=st.text(max_size=20) | st.integers().map(str))
+def test_any_text_is_a_value_or_an_error_that_says_what_was_expected(text):
+    if is_whole_number(text):
+        assert parse_value(text, int, "setting") == int(text)
+        return
+    with pytest.raises(GdmError) as caught:
+        parse_value(text, int, "setting")
+    assert caught.value.found == text
+    assert caught.value.expected == "int"
 
 
 def test_a_version_of_a_trainer_says_what_it_changes():
