@@ -110,7 +110,7 @@ def measure(spec: NetworkSpec, patch: tuple[int, ...], batch_size: int, device: 
         live.restart()
         training.step(batch)
         peak = live.peak
-    # Gradients of the step before are dropped at its start, so they are no part of what is alive at the peak.
+    # Gradients of the step before are dropped at its start, so they are not alive at the peak.
     training.state.optimizer.zero_grad(set_to_none=True)
     return [peak, resident_bytes(training.state, batch) + profiled_peak(lambda: training.step(batch))]
 
