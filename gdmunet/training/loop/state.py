@@ -19,6 +19,7 @@ from gdmunet.serialization import to_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.ema import WeightAverage, copy_weights, weights_of
 from gdmunet.training.loop.epoch import EpochMeter
+from gdmunet.training.trainers.settings import declared_default
 from gdmunet.training.trainers.trainer import Trainer
 
 RESUME_FORMAT = FileFormat("resume state")
@@ -178,6 +179,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:
     present = to_json(trainer.settings())
+    # A setting that the file does not know came later: the run did what the setting's default still does.
+    later = present.keys() - saved.keys()
+    saved = saved | to_json({name: declared_default(type(trainer), name) for name in later})
     if changed := changed_settings(saved, present, {*saved, *present}):
         raise GdmError(
             "the trainer's settings have changed since the checkpoint",

@@ -83,6 +83,12 @@ def declared_settings(cls: type) -> dict[str, Any]:
     return declared
 
 
+def declared_default(cls: type, name: str) -> Any:
+    """The value that a setting has where it is declared, whatever `cls` overrides."""
+    first = next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))
+    return first.__dict__.get(name)
+
+
 def parse_value(text: str, kind: Any, name: str) -> Any:
     """Read a setting's value from text: numbers, words, true/false, none, or comma-separated lists."""
     for member in typing.get_args(kind) if _is_union(kind) else (kind,):

@@ -116,6 +116,19 @@ def test_continuing_needs_a_state_and_the_same_settings(toy):
         other.resume()
 
 
+def test_a_setting_that_came_after_the_resume_state_counts_as_its_default(toy):
+    loop = loop_of(toy, Short)
+    loop.save_latest()
+    file = loop.folder.resume
+    older = torch.load(file, weights_only=True)
+    del older["settings"]["gradient_weight"]
+    torch.save(older, file)
+    loop.resume()
+    other = loop_of(toy, type("Short", (Short,), {"gradient_weight": 0.5}))
+    with pytest.raises(GdmError, match=r"gradient_weight was 0\.0, is 0\.5"):
+        other.resume()
+
+
 def test_a_loss_that_is_not_a_number_names_the_cases_and_overwrites_nothing(toy):
     class Diverges(Short):
         def loss_terms(self, batch, prediction):
