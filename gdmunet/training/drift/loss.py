@@ -5,8 +5,6 @@ Pure functions; nothing here knows images, encoders or trainers. Gradients flow 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.training.drift.fields import Force, Problem, find_force
 from gdmunet.training.drift.kernels import Distances
 from gdmunet.training.drift.options import DriftOptions
+from gdmunet.training.drift.precision import full_precision
 from gdmunet.training.drift.ranks import RankGroup
 
 LEAST_UNIT = 1e-3
@@ -88,7 +87,7 @@ def drift_loss(
     options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
     _check_fit(generated, positives, options, force_average)
-    with _full_precision(generated.device):
+    with full_precision(generated.device):
         with torch.no_grad():
             ranks = RankGroup.of(options.across_ranks)
             problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)
@@ -192,19 +191,6 @@ def _log_ratio(
     value = torch.stack([force.value for force in forces if force.value is not None]).sum(0).mean(1)
     slope = -(position * direction).sum(-1).mean(1) * units.square()
     return value + slope - slope.detach()
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """True float32: differences of near samples drown in the round-off of TF32 and bfloat16."""
-    previous = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        # Tensors without data, on which memory is counted, have no autocast to switch off.
-        with nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(previous)
 
 
 def _check_samples(
