@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 
-from gdmunet.device import peak_memory_mb
+from gdmunet.device_memory import peak_memory_mb
 
 STAGES = ("predict_volume", "predict_cases")
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from gdmunet.cli import simulate_svct
-from gdmunet.device import peak_memory_mb
+from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, canonical_axes
 from gdmunet.imageio import Volume, read_volume

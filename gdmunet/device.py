@@ -1,12 +1,11 @@
-"""Computing devices: those that are available, their precisions and their memory."""
+"""Computing devices: those that are available, and their precisions."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Literal
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal
 
-import psutil
 import torch
 
 from gdmunet.errors import GdmError
@@ -15,12 +14,25 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def find_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name; None: a GPU if there is one, else the CPU. One that is not there is an error."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    """The device of that name; None: a GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    GdmError
+        A device that is not there, or of a kind that nothing here was tested on: Apple's GPUs (MPS) have no float64,
+        in which gradients are coordinated and drift fields are checked.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
     if name is None:
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+        name = "cuda" if available["cuda"] else "cpu"
     device = torch.device(name)
-    if not available.get(device.type, False):
+    if device.type not in available:
+        raise GdmError(
+            f"devices of the kind {device.type} are not supported",
+            expected=", ".join(available),
+            remedy="take -device cpu; training wants an NVIDIA GPU",
+        )
+    if not available[device.type]:
         raise GdmError(
             f"device {device} is not available",
             expected=", ".join(kind for kind, there in available.items() if there),
@@ -36,25 +48,33 @@ def default_precision(device: torch.device) -> Precision:
     return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
 
 
-def free_memory_gb(device: torch.device) -> float | None:
-    """Free memory of a GPU in GB (1e9 bytes); None for other devices."""
-    return torch.cuda.mem_get_info(device)[0] / 1e9 if device.type == "cuda" else None
+def mixed_precision(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[Any]:
+    """Autocast of that precision; nothing for float32."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, precision))
 
 
-def peak_memory_mb(device: torch.device) -> float:
-    """Largest allocation so far on a GPU, else the process's largest resident memory so far, in MB of 1e6 bytes.
+def full_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Inside autocast: operations run in the types of their tensors."""
+    # Tensors without data, on which memory is counted, have no autocast to switch off.
+    if not torch.amp.is_autocast_available(device.type):
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
-    Linux is asked for the high-water mark of this program: ``ru_maxrss`` starts at the parent's.
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Inside, float32 products and convolutions on a GPU have float32's 24 bits, not the 11 of TF32.
+
+    PyTorch lets cuDNN's convolutions use TF32 unless told otherwise. Mixed precision loses nothing by it: its
+    convolutions run in half precision. Afterwards everything is as before.
     """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset / 1e6
-    if (status := Path("/proc/self/status")).is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e6
-    import resource  # not on Windows
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest / 1e6 if sys.platform == "darwin" else largest * 1024 / 1e6
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)

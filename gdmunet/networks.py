@@ -10,6 +10,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet, Resi
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from gdmunet.output_layer import computes_in_float32
 from gdmunet.plans import NetworkSpec
 
 
@@ -37,6 +38,7 @@ class Generator(nn.Module):
             head = unet.decoder.seg_layers[-1]
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+        computes_in_float32(unet.decoder.seg_layers[-1])
 
     def forward(self, condition: torch.Tensor) -> torch.Tensor:
         """Predict the target, (B, C, ...) -> (B, out_channels, ...)."""

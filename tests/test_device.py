@@ -1,17 +1,50 @@
-"""What a device is asked for."""
+"""Devices that are asked for, and the precision of what they compute."""
 
-import subprocess
-import sys
-
-import numpy as np
 import pytest
+import torch
 
-ASK = "import torch; from gdmunet.device import peak_memory_mb; print(peak_memory_mb(torch.device('cpu')))"
+from gdmunet.device import exact_float32, find_device, full_precision
+from gdmunet.errors import GdmError
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's own figure is taken")
-def test_peak_memory_is_the_processs_own():
-    """Not that of the process that started it, which getrusage reports."""
-    ballast = np.ones(150_000_000)  # 1.2 GB
-    found = float(subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True).stdout)
-    assert ballast.nbytes / 1e6 > 1000 > found > 20
+def test_an_apple_gpu_is_not_taken_unasked_and_refused_if_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert find_device() == torch.device("cpu")
+    with pytest.raises(GdmError, match=r"kind mps are not supported(.|\n)*-device cpu"):
+        find_device("mps")
+
+
+def tf32() -> tuple[bool, bool]:
+    return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.fixture
+def tf32_on():
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.backends.cudnn.allow_tf32 = before[0]
+    torch.set_float32_matmul_precision(before[1])
+
+
+@pytest.mark.usefixtures("tf32_on")
+def test_tf32_is_off_inside_and_as_before_afterwards_also_after_an_error():
+    seen = []
+
+    @exact_float32()
+    def fail():
+        seen.append(tf32())
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert (seen, tf32()) == ([(False, False)], (True, True))
+
+
+def test_full_precision_switches_autocast_off_where_there_is_one():
+    with torch.autocast("cpu", torch.bfloat16), full_precision(torch.device("cpu")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with full_precision(torch.device("meta")):
+        pass

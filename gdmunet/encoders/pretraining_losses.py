@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from gdmunet.device import full_precision
 from gdmunet.encoders.residual import ResidualEncoder
 from gdmunet.encoders.views import random_mask
 from gdmunet.errors import GdmError
@@ -90,6 +91,8 @@ def place_contrast(
 ) -> tuple[torch.Tensor, float]:
     """InfoNCE of one level: a place of the shifted view against the same place, and all others, of the first view.
 
+    It is computed in float32, also within mixed precision.
+
     Parameters
     ----------
     queries, keys
@@ -107,6 +110,22 @@ def place_contrast(
     tuple of torch.Tensor and float
         Cross entropy over the logarithm of the number of places; share of places whose best match is right.
     """
+    # Cosines over a temperature of 0.1 in half precision would be some hundredths off, also those that agree.
+    with full_precision(queries.device):
+        queries, keys, decoys, images = (maps.float() for maps in (queries, keys, decoys, images))
+        return _compare_places(queries, keys, decoys, images, shift, generator, options)
+
+
+def _compare_places(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    decoys: torch.Tensor,
+    images: torch.Tensor,
+    shift: torch.Tensor,
+    generator: torch.Generator,
+    options: ContrastOptions,
+) -> tuple[torch.Tensor, float]:
+    """`place_contrast` of float32 maps."""
     dimensions, shape, stride = queries.ndim - 2, queries.shape[2:], options.stride
     cells = torch.stack(torch.meshgrid(*[torch.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, dimensions)
     places = cells[None] + shift[:, None] / stride

@@ -6,16 +6,14 @@ condition and the output there is one float32 slab as thick as a window.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
-from gdmunet.device import Precision
+from gdmunet.device import Precision, exact_float32, mixed_precision
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, triple
 from gdmunet.inference.windows import WindowGrid, check_step_size, importance_map, plan_windows
@@ -78,6 +76,7 @@ class WindowOptions:
             raise ValueError(f"batch_size {self.batch_size}, mirror_axes {self.mirror_axes}")
 
 
+@exact_float32()
 def predict_volume(
     network: Network,
     condition: np.ndarray | torch.Tensor,
@@ -154,7 +153,7 @@ class _Runner:
 
     def __call__(self, windows: np.ndarray) -> np.ndarray:
         """(B, C, z, y, x) -> (B, z, y, x), float32."""
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), mixed_precision(self.device, self.precision):
             batch = torch.from_numpy(windows).to(self.device)
             total = self._predict(batch, ())
             for flip in self.flips[1:]:
@@ -165,11 +164,6 @@ class _Runner:
         if not flip:
             return self.network(batch).float()
         return self.network(batch.flip(flip)).float().flip(flip)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.precision))
 
 
 class _SlabSums:

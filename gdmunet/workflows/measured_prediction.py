@@ -10,7 +10,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
-from gdmunet.device import find_device, peak_memory_mb
+from gdmunet.device import find_device
+from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.inference.cases.files import ListedCases
 from gdmunet.inference.folder import predict_cases

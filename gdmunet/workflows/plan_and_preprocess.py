@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from gdmunet.dataset import find_dataset
-from gdmunet.device import find_device, free_memory_gb
+from gdmunet.device import find_device
+from gdmunet.device_memory import device_memory
 from gdmunet.encoders.choice import AUTO, EncoderOptions
 from gdmunet.encoders.download import DownloadOptions
 from gdmunet.paths import Folders, downloads_allowed
@@ -30,9 +31,6 @@ from gdmunet.workflows.requests.planning import (
     PreprocessRequest,
 )
 from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
-
-# Kernel workspaces, rounding and fragmentation come on top of what is counted.
-_USABLE_SHARE = 0.9
 
 
 def extract_fingerprint(request: ExtractFingerprintRequest, folders: Folders) -> list[fingerprints.Fingerprint]:
@@ -126,8 +124,9 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
 
 def _free_budget(request: PlanningRequest, device: torch.device) -> float | None:
     """GB of the GPU for plain; the residual presets and tiny are made for a memory of their own."""
-    free = free_memory_gb(device) if request.planner == "plain" else None
-    return _USABLE_SHARE * free if free else None
+    if request.planner != "plain" or device.type != "cuda":
+        return None
+    return device_memory(device).usable / 1e9
 
 
 def _served(request: PlanningRequest) -> list[type[Trainer]]:

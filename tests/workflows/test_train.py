@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import os
+import platform
 
 import psutil
 import pytest
@@ -147,7 +147,7 @@ def test_plans_need_no_name_where_there_are_no_others(folders):
 def test_a_fold_in_training_is_left_alone(folders):
     model = train(request(fold="all"), folders)
     me = psutil.Process()
-    claim = {"pid": me.pid, "started": me.create_time(), "host": os.uname().nodename}
+    claim = {"pid": me.pid, "started": me.create_time(), "host": platform.node()}
     (model / "fold_all" / "running.json").write_text(json.dumps(claim))
     with pytest.raises(GdmError, match="trained by another process"):
         train(request(fold="all", overwrite=True), folders)

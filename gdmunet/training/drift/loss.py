@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from gdmunet.device import exact_float32, full_precision
 from gdmunet.errors import GdmError
 from gdmunet.training.drift.fields import Force, Problem, find_force
 from gdmunet.training.drift.kernels import Distances
 from gdmunet.training.drift.options import DriftOptions
-from gdmunet.training.drift.precision import full_precision
 from gdmunet.training.drift.ranks import RankGroup
 
 LEAST_UNIT = 1e-3
@@ -87,7 +87,7 @@ def drift_loss(
     options = replace(options, **changes)
     _check_samples(generated, positives, negatives, negative_weights)
     _check_fit(generated, positives, options, force_average)
-    with full_precision(generated.device):
+    with exact_float32(), full_precision(generated.device):
         with torch.no_grad():
             ranks = RankGroup.of(options.across_ranks)
             problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)

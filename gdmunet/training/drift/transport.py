@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
+from gdmunet.device import exact_float32, full_precision
 from gdmunet.training.drift.moments import Gaussians
-from gdmunet.training.drift.precision import full_precision
 
 RIDGE = 1e-4
 """Added to every variance, as a share of the real tokens' mean one: directions that hardly vary stay bounded."""
@@ -92,7 +92,7 @@ def transport_loss(tokens: torch.Tensor, transport: Transport) -> torch.Tensor:
     Its gradient is -2 V / (S D s^2). Near 0 the distributions have met: the value is a convergence signal.
     """
     now = tokens.detach().float()
-    with full_precision(tokens.device):
+    with exact_float32(), full_precision(tokens.device):
         field = transport.field(now)
     # The difference from the goal, without the round-off of a sum with a large token.
     missing = tokens.float() - now - field

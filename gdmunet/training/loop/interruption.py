@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import sys
 from pathlib import Path
@@ -89,7 +90,7 @@ class FoldLock:
             )
         me = psutil.Process()
         make_folder(self.file.parent)
-        self.file.write_text(json.dumps({"pid": me.pid, "started": me.create_time(), "host": os.uname().nodename}))
+        self.file.write_text(json.dumps({"pid": me.pid, "started": me.create_time(), "host": platform.node()}))
         return self
 
     def __exit__(

@@ -8,7 +8,8 @@ from typing import NoReturn
 import torch
 
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
-from gdmunet.device import peak_memory_mb
+from gdmunet.device import exact_float32
+from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.progress import Progress
 from gdmunet.results import CheckpointName, FoldFolder
@@ -136,6 +137,7 @@ class Loop:
         loader = PatchLoader(source, trainer.augmentation(), share, workers, start, place)
         return BatchStream(loader, workers, pin_memory=trainer.device.type == "cuda")
 
+    @exact_float32()
     def _show(self, asked: Preview) -> None:
         """Real patches, drawn as training draws them."""
         trainer, share = self.trainer, self._share()

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from torch import nn
 
+from gdmunet.device import exact_float32, mixed_precision
 from gdmunet.training import distributed
 from gdmunet.training.loop.epoch import check_finite
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.batch import Batch
-from gdmunet.training.trainers.step import Generated, Step, as_terms, mixed_precision, step_draws
+from gdmunet.training.trainers.step import Generated, Step, as_terms, step_draws
 from gdmunet.training.trainers.trainer import Trainer
 
 
@@ -44,6 +45,7 @@ def add_gradients(trainer: Trainer, batch: Batch) -> None:
             step.note(f"loss_{name}", term.value)
 
 
+@exact_float32()
 def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over `accumulation` batches; returns the numbers that the journal averages over an epoch.
 

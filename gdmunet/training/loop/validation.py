@@ -6,6 +6,7 @@ import torch
 
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.dataset_names import RawFolders
+from gdmunet.device import exact_float32, mixed_precision
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
@@ -20,11 +21,11 @@ from gdmunet.results import FoldFolder, ValidatedCheckpoint
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
-from gdmunet.training.trainers.step import mixed_precision
 from gdmunet.training.trainers.trainer import Trainer
 
 
 @torch.no_grad()
+@exact_float32()
 def patch_mae(trainer: Trainer, state: TrainingState, data: FoldData) -> float:
     """Body MAE of the averaged weights on the fold's fixed validation patches, in the target's unit (HU for CT)."""
     configuration, device = data.configuration, trainer.device

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import nn
 
-from gdmunet.device import Precision
 from gdmunet.seeds import step_seed
 
 Objective = Literal["fidelity", "features"]
@@ -121,10 +120,3 @@ class Step:
 def step_draws(seed: int, iteration: int, rank: int) -> torch.Generator:
     """The random numbers of one step on one process."""
     return torch.Generator().manual_seed(step_seed(seed, iteration, rank))
-
-
-def mixed_precision(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Autocast of that precision; nothing for float32."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=getattr(torch, precision))

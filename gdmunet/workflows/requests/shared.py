@@ -10,7 +10,7 @@ from gdmunet.plan_names import DEFAULT_PLANS, ConfigurationName
 from gdmunet.workflows.requests.declaration import option
 from gdmunet.workflows.requests.values import COUNT, NATURAL
 
-Device = Literal["cuda", "cpu", "mps"]
+Device = Literal["cuda", "cpu"]
 Checkpoint = Literal["best", "final", "latest"]
 
 # The trainer of gdm_train and of plans; the registry of trainers holds its class.
@@ -19,7 +19,7 @@ DEFAULT_TRAINER = "GDMTrainer"
 NEW_NUMBER = "number of the new data set, 1 to 999"
 HELD_OUT = "cases to hold out, by identifier; or one number from 0 to 1, the share of patients; default: none"
 
-_BEST_DEVICE = "default: cuda where there is one, else mps, else cpu"
+_BEST_DEVICE = "default: cuda where there is one, else cpu"
 _ANY_MODEL = "default: any, if only one model fits"
 
 
