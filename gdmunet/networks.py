@@ -33,9 +33,13 @@ class Generator(nn.Module):
         self.spec = spec
         unet: Any = _build_unet(spec)
         self.unet = unet
+        *unused, head = unet.decoder.seg_layers
+        for layer in unused:
+            # An output layer for each lower stage of the decoder, which deep supervision alone would use. Training by
+            # several processes waits for a gradient of every parameter that asks for one.
+            layer.requires_grad_(False)
         if spec.residual_channel is not None:
             # The first prediction is the condition itself, so training starts at its error, not above it.
-            head = unet.decoder.seg_layers[-1]
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         computes_in_float32(unet.decoder.seg_layers[-1])

@@ -41,6 +41,16 @@ def planned_step(loop, precision="float32", **changes):
     return PlannedStep(configuration, loop.data.plans.dataset, precision, encoder)
 
 
+def without_norm(toy):
+    """The toy data set with networks in which a patch does not know the others of its batch."""
+    plans, folders = toy
+    configurations = {
+        name: dataclasses.replace(one, network=dataclasses.replace(one.network, norm="none"))
+        for name, one in plans.configurations.items()
+    }
+    return dataclasses.replace(plans, configurations=configurations), folders
+
+
 def batch_for(loop):
     """The same batch every time."""
     data = loop.data
@@ -79,6 +89,11 @@ def end_after(loop, iteration):
     except EndedError:
         return
     raise AssertionError("the training ended by itself")
+
+
+def gradients(loop):
+    """Of every parameter that is trained."""
+    return [parameter.grad for parameter in loop.state.network.parameters() if parameter.requires_grad]
 
 
 def weights(loop):

@@ -9,14 +9,18 @@ from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
 from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.preprocessing.topology import plan_topology
 
+PATCH = (16, 16, 16)
 DATASET = "Dataset901_Toy"
 HU = NormalizationSpec("affine", (-1024.0, 3071.0), offset=0.0, scale=500.0)
 
 
-def toy_network(dimensions: int = 3) -> NetworkSpec:
-    ones, twos, threes = ((n,) * dimensions for n in (1, 2, 3))
-    return NetworkSpec(1, 1, (8, 16), (ones, twos), (threes, threes), (1, 1), (1,), "plain", "instance")
+def toy_network(dimensions: int = 3, residual_channel: int | None = None) -> NetworkSpec:
+    """The network that planning makes with the preset tiny: three stages."""
+    topology = plan_topology((1.0,) * dimensions, PATCH[:dimensions])
+    return PRESETS["tiny"].network(topology, 1, residual_channel)
 
 
 def tiny_encoder(dimensions: int = 3) -> EncoderSpec:
@@ -34,7 +38,7 @@ def toy_configuration(name: str = "3d_fullres") -> Configuration:
         transpose=(0, 1, 2),
         spacing=(1.0,) * dimensions,
         median_shape=(20, 20, 20),
-        patch_size=(16,) * dimensions,
+        patch_size=PATCH[:dimensions],
         batch_size=2,
         condition_normalization=(NormalizationSpec("percentile_zscore", (0.5, 99.5)),),
         target_normalization=HU,

@@ -4,7 +4,17 @@ import dataclasses
 
 import pytest
 import torch
-from short_trainers import batch_for, end_after, in_step, loop_of, planned_step, send_gradients, short, weights
+from short_trainers import (
+    batch_for,
+    end_after,
+    gradients,
+    in_step,
+    loop_of,
+    planned_step,
+    send_gradients,
+    short,
+    weights,
+)  # fmt: skip
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.memory import LiveBytes
@@ -87,21 +97,21 @@ def test_the_plain_sum_is_the_gradient_of_the_summed_loss(toy):
     batch, trainer = batch_for(loop), in_step(loop)
     terms = as_terms(trainer.loss_terms(batch, trainer.generate(batch).prediction))
     torch.stack([term.value for term in terms.values()]).sum().backward()
-    expected = [p.grad.clone() for p in loop.state.network.parameters()]
+    expected = [gradient.clone() for gradient in gradients(loop)]
     loop.state.network.zero_grad(set_to_none=True)
     send_gradients(in_step(loop), batch)
-    for found, wanted in zip([p.grad for p in loop.state.network.parameters()], expected, strict=True):
+    for found, wanted in zip(gradients(loop), expected, strict=True):
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-5 * float(wanted.abs().max() + 1e-6))
 
 
 def test_the_loss_scale_leaves_the_direction_alone(toy):
-    gradients = {}
+    found = {}
     for scale in (1.0, 1024.0):
         loop = loop_of(toy, short(GDMTrainer, feature_start=0.0))
         loop.state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         send_gradients(in_step(loop), batch_for(loop))
-        gradients[scale] = [p.grad / scale for p in loop.state.network.parameters()]
-    for one, other in zip(gradients[1.0], gradients[1024.0], strict=True):
+        found[scale] = [gradient / scale for gradient in gradients(loop)]
+    for one, other in zip(found[1.0], found[1024.0], strict=True):
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6 * float(one.abs().max() + 1e-6))
 
 
