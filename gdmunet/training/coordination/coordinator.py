@@ -21,12 +21,13 @@ Gramian is then that of the whole batch, the same on every rank, and so are the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 
 from gdmunet.errors import GdmError
+from gdmunet.training.coordination.calibration import Calibration
 from gdmunet.training.coordination.weightings import (
     STATIONARY,
     WEIGHTINGS,
@@ -99,7 +100,7 @@ def coordinate(
     per_sample
         Whether each sample has weights of its own, instead of the whole batch.
     options
-        Numbers of ``sum``, ``adaptive`` and ``cagrad``.
+        Numbers of ``sum``, ``adaptive``, ``calibrated`` and ``cagrad``.
     across_ranks
         Whether the Gramian is summed over all ranks, which must then all call; per sample nothing is summed.
 
@@ -153,8 +154,15 @@ class Coordinator:
                 expected="a weight of the past from 0 to below 1; 0 per sample, as samples change from step to step",
             )
         self.weighting, self.normalise, self.per_sample = weighting, normalise, per_sample
+        if weighting == "calibrated" and (per_sample or normalise != "none"):
+            raise GdmError(
+                "the weighting calibrated is one constant for gradients as they are",
+                found=f"per_sample {per_sample}, normalise {normalise}",
+                expected="per_sample false, normalise none",
+            )
         self.gramian_ema, self.across_ranks = gramian_ema, across_ranks
         self.options = options or WeightingOptions()
+        self._calibration = Calibration(self.options.calibration_steps)
         self._sum: torch.Tensor | None = None
         self._steps = 0
 
@@ -163,19 +171,24 @@ class Coordinator:
         present = gramian(gradients, mask, per_sample=self.per_sample, across_ranks=self.across_ranks)
         smooth = self._averaged(present)
         matrices = smooth if self.per_sample else smooth.unsqueeze(0)
-        rows = [weights_of(one, self.weighting, self.normalise, self.options) for one in matrices]
+        options = self.options
+        if self.weighting == "calibrated":
+            options = replace(options, ratios=tuple(self._calibration.ratios(present).tolist()))
+        rows = [weights_of(one, self.weighting, self.normalise, options) for one in matrices]
         weights = torch.stack(rows) if self.per_sample else rows[0]
         norms = present.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
         return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))
 
     def state(self) -> dict[str, torch.Tensor]:
         """The state for continuing: tensors on the CPU; the same on every rank."""
-        return {} if self._sum is None else {"sum": self._sum.clone(), "steps": torch.tensor(self._steps)}
+        average = {} if self._sum is None else {"sum": self._sum.clone(), "steps": torch.tensor(self._steps)}
+        return average | self._calibration.state()
 
     def load_state(self, state: dict[str, torch.Tensor]) -> None:
         """Continue where `state` stood."""
-        self._sum = state["sum"].clone() if state else None
-        self._steps = int(state["steps"]) if state else 0
+        self._sum = state["sum"].clone() if "sum" in state else None
+        self._steps = int(state["steps"]) if "steps" in state else 0
+        self._calibration.load_state(state)
 
     def _averaged(self, present: torch.Tensor) -> torch.Tensor:
         if not self.gramian_ema or not present.isfinite().all():
@@ -249,8 +262,8 @@ def weights_of(
     active = (products.diagonal() > ZERO).nonzero().squeeze(1)
     if not len(active):
         return weights
-    # `sum` and `adaptive` know the first gradient by its place; the others do not miss a zero one.
-    chosen = torch.arange(len(products)) if weighting in ("sum", "adaptive") else active
+    # These know the first gradient by its place; the others do not miss a zero one.
+    chosen = torch.arange(len(products)) if weighting in ("sum", "adaptive", "calibrated") else active
     used = products[chosen][:, chosen]
     length = products[active[0], active[0]].sqrt()
     norms = torch.where(used.diagonal() > ZERO, used.diagonal().clamp_min(0).sqrt(), 1.0)

@@ -7,7 +7,7 @@ m x m numbers only. `WEIGHTINGS` lists them with their uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,18 +36,28 @@ class WeightingOptions:
         ``adaptive``: length of the others against the first.
     radius
         ``cagrad``: distance from the mean gradient, as a share of its length; 0 to below 1.
+    kappa
+        ``calibrated``: length of the others against the first, while they are as long as at first.
+    calibration_steps
+        ``calibrated``: steps over which the ratios are measured; later they are constant.
+    ratios
+        ``calibrated``: |g1| / |gi| of every gradient, as measured; None: those of the present Gramian.
     """
 
     weight: float = 1.0
     beta: float = 1.0
     radius: float = 0.5
+    kappa: float = 0.5
+    calibration_steps: int = 20
+    ratios: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not (0 <= self.radius < 1 and self.beta >= 0):
+        if not (0 <= self.radius < 1 and self.beta >= 0 and self.kappa >= 0):
             raise GdmError(
                 "the weighting cannot take these numbers",
-                found=f"radius {self.radius}, beta {self.beta}",
-                expected="a radius (cagrad_radius) from 0 to below 1, a beta (adaptive_weight) of 0 or more",
+                found=f"radius {self.radius}, beta {self.beta}, kappa {self.kappa}",
+                expected="a radius (cagrad_radius) from 0 to below 1, a beta (adaptive_weight) and a kappa "
+                "(calibrated_weight) of 0 or more",
             )
 
 
@@ -62,6 +72,15 @@ def adaptive(gramian: torch.Tensor, beta: float) -> torch.Tensor:
     """g1 + beta clamp(|g1| / (|gi| + 1e-4), 0, 1e4) gi: the rule of VQGAN (arXiv 2012.09841, equation 7)."""
     norms = gramian.diagonal().sqrt()
     weights = beta * (norms[0] / (norms + 1e-4)).clamp(0, 1e4)
+    weights[0] = 1
+    return weights
+
+
+def calibrated(gramian: torch.Tensor, kappa: float, ratios: Sequence[float] | None) -> torch.Tensor:
+    """g1 + kappa w gi with a constant w, the ratio of the lengths that was measured first."""
+    norms = gramian.diagonal().sqrt()
+    measured = norms[0] / norms if ratios is None else torch.tensor(ratios, dtype=norms.dtype)
+    weights = kappa * measured.where(measured.isfinite(), 0.0)
     weights[0] = 1
     return weights
 
@@ -216,7 +235,7 @@ def _without_options(weigh: Callable[[torch.Tensor], torch.Tensor], direction: s
     return Weighting(lambda gramian, _: weigh(gramian), direction, purpose)
 
 
-WeightingName = Literal["sum", "adaptive", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned"]
+WeightingName = Literal["sum", "adaptive", "calibrated", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned"]
 
 WEIGHTINGS: dict[WeightingName, Weighting] = {
     "sum": Weighting(
@@ -228,6 +247,11 @@ WEIGHTINGS: dict[WeightingName, Weighting] = {
         lambda gramian, options: adaptive(gramian, options.beta),
         r"g1 + beta clamp(\|g1\|/(\|g2\| + 1e-4), 0, 1e4) g2",
         "fidelity leads, the other has a fixed share of its length (beta: `adaptive_weight`): `GDMTrainer`",
+    ),
+    "calibrated": Weighting(
+        lambda gramian, options: calibrated(gramian, options.kappa, options.ratios),
+        r"g1 + kappa w g2, w the mean of \|g1\|/\|g2\| over the first steps, then constant",
+        "a force that fades has less and less say (kappa: `calibrated_weight`): `GDMTrainerTransport`",
     ),
     "mgda": _without_options(
         mgda,

@@ -14,6 +14,8 @@ from gdmunet.training.coordination import coordinator as coordination
 from gdmunet.training.coordination.coordinator import Coordinator, coordinate, gramian, output_gradient
 from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingName, WeightingOptions
 
+# Of these the weights follow every gradient; `calibrated` is a constant, for gradients as they are.
+NORMALISED = [name for name in WEIGHTINGS if name != "calibrated"]
 PAGE = Path(__file__).parents[3] / "documentation" / "explanation" / "coordination.md"
 
 
@@ -49,7 +51,7 @@ def test_without_normalisation_the_weights_are_those_of_the_gramian(name):
     torch.testing.assert_close(found.flatten().double(), expected, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", NORMALISED)
 def test_normalised_gradients_count_by_direction_alone(name):
     first, second = gradients(2)
     found = coordinate([first, second], name, "l2")
@@ -75,8 +77,9 @@ def test_raw_mgda_follows_the_shorter_gradient_and_is_as_long_as_the_first():
         assert norm(found) == pytest.approx(norm(given[0]), rel=1e-5)
 
 
-@pytest.mark.parametrize("normalise", ["l2", "none"])
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize(
+    ("name", "normalise"), [*((name, "none") for name in WEIGHTINGS), *((name, "l2") for name in NORMALISED)]
+)
 def test_zero_gradients_have_no_say_and_give_no_nan(name, normalise):
     first, second, third = gradients(3)
     nothing = torch.zeros_like(first)
@@ -88,7 +91,7 @@ def test_zero_gradients_have_no_say_and_give_no_nan(name, normalise):
     torch.testing.assert_close(coordinate([first, nothing], name, normalise), alone)
     if name not in ("nash", "cagrad"):  # their lengths are their own
         torch.testing.assert_close(alone, first)
-    if name not in ("sum", "adaptive"):
+    if name not in ("sum", "adaptive", "calibrated"):
         pair = coordinate([first, third], name, normalise)
         torch.testing.assert_close(coordinate([first, nothing, third], name, normalise), pair)
         torch.testing.assert_close(
@@ -96,14 +99,14 @@ def test_zero_gradients_have_no_say_and_give_no_nan(name, normalise):
         )
 
 
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", NORMALISED)
 def test_a_gradient_that_is_not_finite_makes_the_step_not_finite(name):
     first, second = gradients(2)
     second[0, 0, 0, 0, 0] = float("inf")
     assert coordinate([first, second], name, "l2").isnan().all()
 
 
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", NORMALISED)
 def test_the_mask_restricts_gradients_and_result(name):
     first, second = gradients(2)
     mask = ball()
@@ -114,7 +117,7 @@ def test_the_mask_restricts_gradients_and_result(name):
     torch.testing.assert_close(coordinate([first, second + noise], name, "l2", mask=mask), found)
 
 
-@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("name", NORMALISED)
 def test_per_sample_equals_a_loop_over_samples(name):
     given = gradients(3, samples=3)
     given[1][2] = 0  # one sample without drift
@@ -193,6 +196,49 @@ def test_resuming_is_exact(decay, tmp_path):
     resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     given = gradients(seed=2)
     assert torch.equal(resumed.combine(given).direction, uninterrupted.combine(given).direction)
+
+
+def test_a_calibrated_weight_is_measured_first_and_then_frozen():
+    options = WeightingOptions(kappa=0.5, calibration_steps=3)
+    coordinator, ratios = Coordinator("calibrated", "none", options=options), []
+    for seed in range(3):
+        first, second = gradients(seed=seed, ratio=10.0 ** (seed - 1))
+        ratios.append(norm(first) / norm(second))
+        found = coordinator.combine([first, second])
+        assert found.weights.tolist() == pytest.approx([1.0, 0.5 * sum(ratios) / len(ratios)], rel=1e-5)
+    frozen = found.weights
+    for factor in (1e-3, 1.0, 1e3):
+        first, second = gradients(seed=7)
+        found = coordinator.combine([first, second * factor])
+        assert torch.equal(found.weights, frozen)
+        # The weight is constant, so the part of a force that fades does too.
+        expected = first.double() + frozen[1] * factor * second.double()
+        torch.testing.assert_close(found.direction.double(), expected, rtol=1e-4, atol=1e-8)
+
+
+def test_a_step_without_drift_or_a_broken_one_is_not_measured():
+    options = WeightingOptions(calibration_steps=2)
+    plain, other = (Coordinator("calibrated", "none", options=options) for _ in range(2))
+    nothing, broken = torch.zeros_like(gradients()[0]), torch.full_like(gradients()[0], float("nan"))
+    for extra in ([gradients()[0], nothing], [gradients()[0], broken], [broken, gradients()[1]]):
+        other.combine(extra)
+    for seed in range(3):
+        given = gradients(seed=seed)
+        assert torch.equal(plain.combine(given).weights, other.combine(given).weights)
+
+
+def test_a_calibrated_weight_is_resumed(tmp_path):
+    options = WeightingOptions(calibration_steps=2)
+    uninterrupted, first = (Coordinator("calibrated", "none", options=options) for _ in range(2))
+    for steps in (1, 3):  # while it is measured, and after
+        for seed in range(steps):
+            uninterrupted.combine(gradients(seed=seed))
+            first.combine(gradients(seed=seed))
+        torch.save(first.state(), tmp_path / "state.pt")
+        first = Coordinator("calibrated", "none", options=options)
+        first.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+        given = gradients(seed=9, ratio=3.0)
+        assert torch.equal(first.combine(given).direction, uninterrupted.combine(given).direction)
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**14])
@@ -283,6 +329,15 @@ def test_wrong_use_is_named():
             coordinate(wrong, "mgda", "l2", mask=mask)
     with pytest.raises(GdmError, match="averaged"):
         Coordinator("mgda", "l2", gramian_ema=0.9, per_sample=True)
+    for normalise, per_sample in (("l2", False), ("none", True)):
+        with pytest.raises(GdmError, match="one constant"):
+            Coordinator("calibrated", normalise, per_sample=per_sample)
+    with pytest.raises(GdmError, match="calibration_steps 0"):
+        Coordinator("calibrated", "none", options=WeightingOptions(calibration_steps=0))
+    calibrated = Coordinator("calibrated", "none")
+    calibrated.combine([first, second])
+    with pytest.raises(GdmError, match="number of gradients"):
+        calibrated.combine([first])
     averaging = Coordinator("mgda", "l2", gramian_ema=0.9)
     averaging.combine([first, second])
     with pytest.raises(GdmError, match="number of gradients"):

@@ -7,7 +7,7 @@ import torch
 
 from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingOptions, cosines_of
 
-OPTIONS = WeightingOptions(weight=0.7, beta=0.3, radius=0.4)
+OPTIONS = WeightingOptions(weight=0.7, beta=0.3, radius=0.4, kappa=0.6)
 # The order of the objectives has no meaning to these.
 SYMMETRIC = ["mgda", "imtl_g", "config", "nash", "cagrad", "aligned"]
 # The result of these is never against one of the gradients.
@@ -55,6 +55,8 @@ def closed_form(name: str, g1: torch.Tensor, g2: torch.Tensor) -> torch.Tensor:
         return (u1 + u2) / (1 + u1 @ u2).sqrt()
     if name == "adaptive":
         return g1 + 0.3 * (n1 / (n2 + 1e-4)).clamp(0, 1e4) * g2
+    if name == "calibrated":
+        return g1 + 0.6 * (n1 / n2) * g2
     mean = (g1 + g2) / 2
     if name == "cagrad":
         shares = torch.linspace(0, 1, 40_001, dtype=torch.float64).unsqueeze(1)
