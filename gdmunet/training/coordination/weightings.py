@@ -235,7 +235,9 @@ def _without_options(weigh: Callable[[torch.Tensor], torch.Tensor], direction: s
     return Weighting(lambda gramian, _: weigh(gramian), direction, purpose)
 
 
-WeightingName = Literal["sum", "adaptive", "calibrated", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned"]
+WeightingName = Literal[
+    "sum", "adaptive", "calibrated", "mgda", "pcgrad", "imtl_g", "config", "nash", "cagrad", "aligned"
+]
 
 WEIGHTINGS: dict[WeightingName, Weighting] = {
     "sum": Weighting(

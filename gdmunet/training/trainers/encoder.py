@@ -36,10 +36,15 @@ class EncoderTrainer(FidelityTrainer):
     """Bring the gradients to unit length before they are weighted."""
     adaptive_weight: float = WeightingOptions.beta
     """Strength of the feature term under the weighting ``adaptive``."""
+    calibrated_weight: float = WeightingOptions.kappa
+    """Strength of the feature term under the weighting ``calibrated``."""
+    calibration_steps: int = WeightingOptions.calibration_steps
+    """Steps with the feature term over which the weighting ``calibrated`` is measured; then it is constant."""
     cagrad_radius: float = WeightingOptions.radius
     """Distance from the mean gradient under the weighting ``cagrad``, as a share of its length; 0 to below 1."""
     objectives: Literal["two", "levels"] = "two"
-    """Coordinate fidelity with the sum of the feature terms, or with each of them."""
+    """Coordinate fidelity with the sum of the feature terms, or with each of them; paired statistics, if they are
+    wanted, are an objective of their own under both."""
     per_sample: bool = False
     """Coordinate every patch by itself instead of the whole batch."""
     gramian_ema: float = 0.0
@@ -68,7 +73,12 @@ class EncoderTrainer(FidelityTrainer):
             self.normalise,
             per_sample=self.per_sample,
             gramian_ema=self.gramian_ema,
-            options=WeightingOptions(beta=self.adaptive_weight, radius=self.cagrad_radius),
+            options=WeightingOptions(
+                beta=self.adaptive_weight,
+                radius=self.cagrad_radius,
+                kappa=self.calibrated_weight,
+                calibration_steps=self.calibration_steps,
+            ),
         )
 
     @property
@@ -149,9 +159,10 @@ class EncoderTrainer(FidelityTrainer):
         return 0
 
     def _objectives(self, terms: Mapping[str, Term]) -> list[torch.Tensor]:
-        """The losses whose gradients are coordinated: fidelity's, and those of the features once they have joined."""
-        fidelity = torch.stack([term.value for term in terms.values() if term.objective == "fidelity"]).sum()
+        """The losses whose gradients are coordinated: fidelity's, and what the encoder adds once it has joined."""
+        fidelity = [term.value for term in terms.values() if term.objective in (None, "fidelity")]
+        statistics = [term.value for term in terms.values() if term.objective == "statistics"]
         features = [term.value for term in terms.values() if term.objective == "features"]
-        if not features:
-            return [fidelity]
-        return [fidelity, *features] if self.objectives == "levels" else [fidelity, torch.stack(features).sum()]
+        single = features if self.objectives == "levels" else []
+        groups = [fidelity, statistics, *([one] for one in single)] if single else [fidelity, statistics, features]
+        return [torch.stack(group).sum() for group in groups if group]

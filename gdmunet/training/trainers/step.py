@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 
 from gdmunet.seeds import step_seed
 
-Objective = Literal["fidelity", "features"]
+Objective = Literal["fidelity", "statistics", "features"]
 
 
 @dataclass(frozen=True)
@@ -26,23 +26,24 @@ class Term:
     reported
         Whether the journal records it: a zero that stands for a missing measurement is not reported.
     objective
-        The side that the term takes where gradients are coordinated.
+        The side that the term takes where gradients are coordinated; None: fidelity's, or among terms of an encoder
+        the features'.
     """
 
     value: torch.Tensor
     reported: bool = True
-    objective: Objective = "fidelity"
+    objective: Objective | None = None
 
 
 Terms: TypeAlias = Mapping[str, Term | torch.Tensor]
 
 
 def as_terms(terms: Terms, objective: Objective | None = None) -> dict[str, Term]:
-    """The terms with plain tensors as reported ones; all of them of that objective, where one is given."""
+    """The terms with plain tensors as reported ones; those that name no objective of their own take `objective`."""
     whole = {name: value if isinstance(value, Term) else Term(value) for name, value in terms.items()}
     if objective is None:
         return whole
-    return {name: Term(term.value, term.reported, objective) for name, term in whole.items()}
+    return {name: replace(term, objective=term.objective or objective) for name, term in whole.items()}
 
 
 @dataclass(frozen=True)
