@@ -10,9 +10,9 @@ One backward pass through the generator is enough::
     output.backward(gradient=direction.to(output.dtype))
 
 Scales. `coordinate` works on unscaled gradients, so that thresholds and averages mean the same at every step. With a
-gradient scaler, pass `loss_scale=scaler.get_scale()` to `output_gradient` (half precision needs it on the way through
-the encoder; the result is unscaled) and `scaler.scale(direction)` to `backward`. With gradient accumulation divide the
-direction, not the losses: `output.backward(gradient=direction / steps)`.
+gradient scaler, pass its scale, `scaler.scale(torch.ones(()))`, to `output_gradient` (half precision needs it on the
+way through the encoder; the result is unscaled) and `scaler.scale(direction)` to `backward`. With gradient accumulation
+divide the direction, not the losses: `output.backward(gradient=direction / steps)`.
 
 Several ranks. The losses of each rank are means over its own batch, and the ranks' weight gradients are averaged; the
 Gramian is then that of the whole batch, the same on every rank, and so are the weights.
@@ -206,7 +206,7 @@ class Coordinator:
 
 
 def output_gradient(
-    loss: torch.Tensor, output: torch.Tensor, *, loss_scale: float = 1.0, keep_graph: bool = False
+    loss: torch.Tensor, output: torch.Tensor, *, loss_scale: float | torch.Tensor = 1.0, keep_graph: bool = False
 ) -> torch.Tensor:
     """Unscaled gradient of a loss () at `output`, in float32 at least; zeros where the loss does not depend on it.
 

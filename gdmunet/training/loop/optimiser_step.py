@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -49,7 +50,9 @@ def add_gradients(trainer: Trainer, batch: Batch) -> None:
 def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) -> dict[str, float]:
     """One optimiser step over `accumulation` batches; returns the numbers that the journal averages over an epoch.
 
-    These are ``loss_NAME`` of every reported term, ``gradient_norm``, and what the hooks gave to `Step.note`.
+    These are ``loss_NAME`` of every reported term, ``gradient_norm``, and what the hooks gave to `Step.note`. A float16
+    step whose gradient overflows changes nothing but the loss scale, which falls: it reports its finite numbers alone,
+    and ``skipped`` as 1.
 
     Raises
     ------
@@ -71,5 +74,10 @@ def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) 
         group["lr"] = trainer.learning_rate_at(step.iteration)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    state.average.update(state.network)
-    return report
+    if not state.scaler.is_enabled():
+        state.average.update(state.network)
+        return report
+    taken = math.isfinite(report["gradient_norm"])
+    if taken:
+        state.average.update(state.network)
+    return {name: value for name, value in report.items() if math.isfinite(value)} | {"skipped": float(not taken)}

@@ -115,7 +115,7 @@ class EncoderTrainer(FidelityTrainer):
         if len(groups) == 1:
             super().combine(terms, prediction)
             return
-        scale = self.step.scaler.get_scale()
+        scale = self.step.loss_scale(prediction.device)
         # Unscaled float32 gradients are coordinated; the scale comes back for the way through the generator.
         gradients = [
             output_gradient(loss, prediction, loss_scale=scale, keep_graph=number < len(groups))

@@ -108,6 +108,14 @@ class Step:
     say: Callable[[str], None]
     notes: dict[str, list[torch.Tensor]] = field(default_factory=dict)
 
+    def loss_scale(self, device: torch.device) -> torch.Tensor:
+        """Factor () of the losses before their backward pass: float16's present loss scale, 1 elsewhere.
+
+        The scaler makes its scale when it first scales a tensor: reading it instead would leave it unmade.
+        """
+        scale: torch.Tensor = self.scaler.scale(torch.ones((), device=device))
+        return scale
+
     def note(self, name: str, value: torch.Tensor) -> None:
         """Report a scalar of this step: the journal holds its mean over the epoch."""
         self.notes.setdefault(name, []).append(value.detach().float().reshape(()))
