@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
+from gdmunet.device import exact_float32, full_precision
 from gdmunet.errors import GdmError
 from gdmunet.training.distributed import sum_over_ranks
 from gdmunet.training.drift.tokens import TokenSet
 
-SIDES = ("generated", "real")
+Tokens: TypeAlias = Mapping[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,20 @@ class RunningMoments:
         return dict(self._batches)
 
     @torch.no_grad()
-    def add(self, generated: Mapping[str, torch.Tensor], real: Mapping[str, torch.Tensor]) -> None:
-        """Take in the tokens (S, C) of one batch, over all processes, which must all call with the same sets.
+    def add(self, generated: Tokens, real: Tokens, totals: Mapping[str, int]) -> None:
+        """Take in one batch.
 
-        A set without a token on any process is left out.
+        Parameters
+        ----------
+        generated, real
+            Tokens (S, C) by set, as many of both; all processes must name the same sets.
+        totals
+            Number of each set's tokens over all processes; a set without any is left out.
         """
-        keys = list(generated)
-        if keys:
-            self._pending.append(_Sums.of(keys, [torch.stack([generated[key], real[key]]) for key in keys]))
+        kept = {key: tokens for key, tokens in generated.items() if totals[key]}
+        if kept:
+            with exact_float32(), full_precision(next(iter(kept.values())).device):
+                self._pending.append(_Sums.of(kept, real, totals))
 
     def gaussians(self, keys: Sequence[str]) -> tuple[Gaussians, Gaussians]:
         """Those of the generated and of the real tokens of sets of one size."""
@@ -83,7 +91,7 @@ class RunningMoments:
         first = torch.stack([self._first[key] for key in keys], 1)
         second = torch.stack([self._second[key] for key in keys], 1)
         covariance = second - first.unsqueeze(-1) * first.unsqueeze(-2)
-        generated, real = (Gaussians(first[side], covariance[side]) for side in range(len(SIDES)))
+        generated, real = (Gaussians(first[side], covariance[side]) for side in (0, 1))
         return generated, real
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -136,57 +144,84 @@ class _Sums:
 
     Attributes
     ----------
-    keys, channels
-        Token sets, and the length of their tokens.
-    counts, means, squares
-        On the CPU, float32, all sets one after the other: tokens of each set over all processes; means (2, C) of both
-        sides; covariances (2, C, C) about these means.
+    channels
+        Length of the tokens, by set.
+    means, squares
+        On the CPU, float32, all sets one after the other: means (2, C) of both sides; covariances (2, C, C) about them.
     arrived
         Event of the device after which they are there; None: they are.
     """
 
-    keys: list[str]
-    channels: list[int]
-    counts: torch.Tensor
+    channels: dict[str, int]
     means: torch.Tensor
     squares: torch.Tensor
     arrived: torch.cuda.Event | None
 
     @classmethod
-    def of(cls, keys: list[str], pairs: list[torch.Tensor]) -> _Sums:
-        """From both sides' tokens, (2, S, C) for each set."""
-        pairs = [pair.detach().float() for pair in pairs]
-        device = pairs[0].device
-        counts = torch.tensor([pair.shape[1] for pair in pairs], dtype=torch.float32, device=device)
-        sums = sum_over_ranks(torch.cat([counts, *[pair.sum(1).flatten() for pair in pairs]]))
-        counts, sums = sums[: len(pairs)], sums[len(pairs) :]
-        channels = [pair.shape[2] for pair in pairs]
-        least = counts.clamp(min=1.0)
-        means = [
-            one.view(2, size) / count
-            for one, size, count in zip(sums.split([2 * size for size in channels]), channels, least, strict=True)
-        ]
+    def of(cls, generated: Tokens, real: Tokens, totals: Mapping[str, int]) -> _Sums:
+        """From both sides' tokens (S, C) of sets that have some."""
+        channels = {key: tokens.shape[1] for key, tokens in generated.items()}
+        stacks = _stacked(generated, real, totals)
+        sums = {key: one for stack in stacks for key, one in stack.by_set(stack.tokens.sum(1)).items()}
+        means = sum_over_ranks(torch.cat([sums[key].flatten() for key in channels]))
+        parts = dict(zip(channels, means.split([2 * size for size in channels.values()]), strict=True))
         # Two passes: a second moment about zero would lose a small spread beside a large mean.
-        centred = [pair - mean.unsqueeze(1) for pair, mean in zip(pairs, means, strict=True)]
-        squares = sum_over_ranks(torch.cat([(one.mT @ one).flatten() for one in centred]))
-        squares = squares / least.repeat_interleave(torch.tensor([2 * size**2 for size in channels], device=device))
-        flat = torch.cat([mean.flatten() for mean in means])
-        here = [part.to("cpu", non_blocking=True) for part in (counts, flat, squares)]
+        squares = {key: one for stack in stacks for key, one in stack.by_set(stack.squares(parts)).items()}
+        flat = sum_over_ranks(torch.cat([squares[key].flatten() for key in channels]))
+        host = [part.to("cpu", non_blocking=True) for part in (means, flat)]
         arrived = None
-        if device.type == "cuda":
+        if means.device.type == "cuda":
             arrived = torch.cuda.Event()
             arrived.record()
-        return cls(keys, channels, here[0], here[1], here[2], arrived)
+        return cls(channels, host[0], host[1], arrived)
 
     def moments(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """First (2, C) and second (2, C, C) moments about zero, float64, of the sets that have tokens."""
+        """First (2, C) and second (2, C, C) moments about zero, float64."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        means = self.means.double().split([2 * size for size in self.channels])
-        squares = self.squares.double().split([2 * size**2 for size in self.channels])
+        means = self.means.double().split([2 * size for size in self.channels.values()])
+        squares = self.squares.double().split([2 * size**2 for size in self.channels.values()])
         found = {}
-        for key, size, count, mean, square in zip(self.keys, self.channels, self.counts, means, squares, strict=True):
-            if count > 0:
-                first = mean.view(2, size)
-                found[key] = first, square.view(2, size, size) + first.unsqueeze(-1) * first.unsqueeze(-2)
+        for (key, size), mean, square in zip(self.channels.items(), means, squares, strict=True):
+            first = mean.view(2, size)
+            found[key] = first, square.view(2, size, size) + first.unsqueeze(-1) * first.unsqueeze(-2)
         return found
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """Sets of one size, so that a GPU starts few kernels.
+
+    Attributes
+    ----------
+    keys
+        K sets.
+    tokens
+        (2 K, S, C) float32, set by set first the generated ones, then the real ones.
+    total
+        Tokens of each set over all processes.
+    """
+
+    keys: list[str]
+    tokens: torch.Tensor
+    total: int
+
+    def by_set(self, sums: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Sums (2 K, ...) over tokens as parts of the mean over all processes, (2, ...) by set."""
+        return dict(zip(self.keys, (sums / self.total).unflatten(0, (-1, 2)), strict=True))
+
+    def squares(self, means: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(2 K, C, C) sums of products of the channels, less their means."""
+        centre = torch.cat([means[key] for key in self.keys]).view(len(self.tokens), 1, -1)
+        centred = self.tokens - centre
+        return centred.mT @ centred
+
+
+def _stacked(generated: Tokens, real: Tokens, totals: Mapping[str, int]) -> list[_Stack]:
+    groups: dict[object, list[str]] = {}
+    for key, tokens in generated.items():
+        groups.setdefault((tokens.shape, totals[key]), []).append(key)
+    return [
+        _Stack(keys, torch.stack([side[key] for key in keys for side in (generated, real)]).float(), totals[keys[0]])
+        for keys in groups.values()
+    ]

@@ -122,11 +122,19 @@ def batch(seed, counts=(40, 40, 12), offset=0.0):
     return {one.key: 30.0 + offset + torch.randn(n, one.channels, generator=generator) for one, n in sizes}
 
 
+def totals(tokens):
+    return {key: len(values) for key, values in tokens.items()}
+
+
+def add(moments, generated, real):
+    moments.add(generated, real, totals(generated))
+
+
 def test_moments_of_the_first_batches_are_those_of_all_their_tokens():
     moments = RunningMoments(SETS, 0.97)
     batches = [(batch(2 * i), batch(2 * i + 1, offset=1.0)) for i in range(12)]
     for generated, real in batches:
-        moments.add(generated, real)
+        add(moments, generated, real)
     for keys in ([SETS[0].key, SETS[1].key], [SETS[2].key]):
         for side, found in enumerate(moments.gaussians(keys)):
             whole = torch.stack([torch.cat([pair[side][key] for pair in batches]) for key in keys]).double()
@@ -140,7 +148,7 @@ def test_old_batches_fade_with_the_decay_and_twins_that_are_equal_never_move():
     moments, key = RunningMoments(SETS[:1], 0.5), SETS[0].key
     for level in (1.0, 2.0, 4.0):
         same = {key: torch.full((8, 5), level)}
-        moments.add(same, same)
+        add(moments, same, same)
     generated, real = moments.gaussians([key])
     # A plain average of the first two, then half of the past.
     torch.testing.assert_close(generated.mean, torch.full((1, 5), 2.75, dtype=torch.float64))
@@ -150,7 +158,7 @@ def test_old_batches_fade_with_the_decay_and_twins_that_are_equal_never_move():
 
 def test_a_set_without_tokens_waits():
     moments = RunningMoments(SETS, 0.9)
-    moments.add(batch(0, (40, 0, 12)), batch(1, (40, 0, 12)))
+    add(moments, batch(0, (40, 0, 12)), batch(1, (40, 0, 12)))
     assert moments.batches == {SETS[0].key: 1, SETS[1].key: 0, SETS[2].key: 1}
     assert all(value.isfinite().all() for one in moments.state().values() for value in one.values())
 
@@ -158,11 +166,11 @@ def test_a_set_without_tokens_waits():
 def test_moments_continue_bit_for_bit():
     whole, stopped, continued = (RunningMoments(SETS, 0.9) for _ in range(3))
     for i in range(4):
-        whole.add(batch(i), batch(i + 10))
-        stopped.add(batch(i), batch(i + 10))
+        add(whole, batch(i), batch(i + 10))
+        add(stopped, batch(i), batch(i + 10))
     continued.load_state(stopped.state())
     for moments in (whole, continued):
-        moments.add(batch(7), batch(8))
+        add(moments, batch(7), batch(8))
     for key, saved in whole.state().items():
         assert all(torch.equal(value, continued.state()[key][name]) for name, value in saved.items())
     with pytest.raises(GdmError, match="saved moments do not fit"):
@@ -182,7 +190,8 @@ def run_rank(rank, folder):
         pair = (batch(number), batch(number + 10, offset=1.0))
         # Unequal shares, and a set that one process alone has tokens of.
         cuts = {SETS[0].key: 10, SETS[1].key: 0, SETS[2].key: 6}
-        moments.add(*({key: tokens.tensor_split([cuts[key]])[rank] for key, tokens in side.items()} for side in pair))
+        parts = ({key: tokens.tensor_split([cuts[key]])[rank] for key, tokens in side.items()} for side in pair)
+        moments.add(*parts, totals(pair[0]))
     torch.save(moments.state(), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -193,7 +202,7 @@ def test_two_processes_have_the_moments_of_one(tmp_path):
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     alone = RunningMoments(SETS, 0.5)
     for number in range(3):
-        alone.add(batch(number), batch(number + 10, offset=1.0))
+        add(alone, batch(number), batch(number + 10, offset=1.0))
     for key, saved in alone.state().items():
         for name, value in saved.items():
             assert torch.equal(first[key][name], second[key][name])
