@@ -53,10 +53,6 @@ class RunningMoments:
     """
 
     def __init__(self, sets: Sequence[TokenSet], decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise GdmError(
-                "running moments cannot take this decay", found=decay, expected="moment_decay from 0 to below 1"
-            )
         self.decay = decay
         self._first = {one.key: torch.zeros(2, one.channels, dtype=torch.float64) for one in sets}
         self._second = {one.key: torch.zeros(2, one.channels, one.channels, dtype=torch.float64) for one in sets}

@@ -8,6 +8,7 @@ import torch.distributed as dist
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.distances import frechet_distance
 from gdmunet.training.drift.moments import Gaussians, RunningMoments
+from gdmunet.training.drift.moving_transport import MomentOptions, MovingTransport
 from gdmunet.training.drift.tokens import TokenSet
 from gdmunet.training.drift.transport import RIDGE, transport_between, transport_loss
 
@@ -177,9 +178,73 @@ def test_moments_continue_bit_for_bit():
         RunningMoments(SETS[:1], 0.9).load_state(whole.state())
 
 
-def test_an_impossible_decay_is_refused():
+@pytest.mark.parametrize("wrong", [{"decay": 1.0}, {"batches": 0}, {"refresh": 0}])
+def test_impossible_numbers_are_refused(wrong):
     with pytest.raises(GdmError, match="moment_decay"):
-        RunningMoments(SETS, 1.0)
+        MomentOptions(**wrong)
+
+
+def moving(**options):
+    return MovingTransport(SETS, MomentOptions(**{"batches": 2, "refresh": 2} | options), torch.device("cpu"))
+
+
+def seen(transport, *seeds, counts=(40, 40, 12)):
+    for seed in seeds:
+        generated, real = batch(seed, counts), batch(seed + 100, counts, offset=1.0)
+        transport.moments.add(generated, real, totals(generated))
+
+
+def test_a_set_moves_once_its_moments_have_seen_enough_batches():
+    transport, tokens = moving(refresh=1), batch(9)
+    assert transport.empty
+    seen(transport, 0)
+    transport.renew(0)
+    assert transport.losses(tokens) == {}
+    seen(transport, 1, counts=(40, 40, 0))
+    transport.renew(1)
+    assert list(transport.losses(tokens)) == [SETS[0].key, SETS[1].key]
+    seen(transport, 2)
+    transport.renew(2)
+    found = transport.losses(tokens)
+    assert list(found) == list(tokens)
+    for key, value in found.items():
+        alone = transport_between(*transport.moments.gaussians([key])).to(torch.device("cpu"))
+        torch.testing.assert_close(value, transport_loss(tokens[key][None], alone)[0])
+        torch.testing.assert_close(transport.distances()[key], alone.distance[0])
+
+
+def test_maps_are_renewed_in_turns_and_once_for_each_step():
+    transport = moving()
+    seen(transport, 0, 1)
+    transport.renew(0)
+    first = transport.distances()
+    seen(transport, 2)
+    transport.renew(0)
+    assert transport.distances() == first
+    changed = []
+    for iteration in (1, 2):
+        before = transport.distances()
+        transport.renew(iteration)
+        changed.append([key for key, value in transport.distances().items() if value != before[key]])
+    assert changed == [[SETS[1].key], [SETS[0].key, SETS[2].key]]
+
+
+def test_maps_continue_bit_for_bit(tmp_path):
+    whole, stopped, continued = moving(refresh=3), moving(refresh=3), moving(refresh=3)
+    for transport in (whole, stopped):
+        seen(transport, 0, 1)
+        transport.renew(4)
+        seen(transport, 2)
+    torch.save(stopped.state(), tmp_path / "state.pt")
+    continued.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    for transport in (whole, continued):
+        transport.renew(5)
+        seen(transport, 3)
+    tokens = batch(9)
+    expected = whole.losses(tokens)
+    assert len(expected) == 3
+    assert all(torch.equal(value, expected[key]) for key, value in continued.losses(tokens).items())
+    assert not continued.empty
 
 
 def run_rank(rank, folder):
