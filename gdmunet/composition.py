@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def compose(image: torch.Tensor, mask: torch.Tensor, background: float) -> torch.Tensor:
     """`image` (B, 1, ...) inside `mask` (B, 1, ...; 0 to 1), `background` outside; keeps the gradient."""
-    return image.new_tensor(background).lerp(image, mask)
+    return image.new_full((), background).lerp(image, mask)
 
 
 def compose_array(array: np.ndarray, mask: np.ndarray, background: float) -> np.ndarray:

@@ -42,13 +42,15 @@ def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def sum_counts(counts: Sequence[int], device: torch.device) -> list[int]:
-    """Sum of every count over all processes, which must all ask; nothing is sent where there is one alone."""
+def gather_counts(counts: Sequence[int], device: torch.device) -> list[list[int]]:
+    """The counts of every process, in their order; all must ask. Nothing is sent where there is one alone."""
     if world_size() == 1:
-        return list(counts)
-    total = torch.tensor(counts, device=device)
-    dist.all_reduce(total)
-    return [int(count) for count in total.tolist()]
+        return [list(counts)]
+    mine = torch.tensor(counts, device=device)
+    every = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(every, mine)
+    gathered: list[list[int]] = torch.stack(every).tolist()
+    return gathered
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

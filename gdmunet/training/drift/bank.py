@@ -7,6 +7,7 @@ rank banks what it sees itself: `rank_capacity` gives its share of the patches, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
 
 import torch
 
@@ -14,6 +15,7 @@ from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 from gdmunet.quantities import counted
 from gdmunet.training.distributed import rank, world_size
+from gdmunet.training.draws import Draws
 from gdmunet.training.drift.tokens import TokenSet, token_sets
 
 STORED = torch.float16
@@ -65,7 +67,7 @@ class FeatureBank:
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
 
     @torch.no_grad()
-    def add(self, tokens: Mapping[str, torch.Tensor], patches: int) -> None:
+    def add(self, tokens: Mapping[str, torch.Tensor], patches: int) -> torch.Tensor:
         """Bank the tokens of real patches; the oldest make room.
 
         Parameters
@@ -76,31 +78,43 @@ class FeatureBank:
         patches
             Patches that they come from.
 
+        Returns
+        -------
+        torch.Tensor
+            () whether all that was taken is finite in half precision; if not, call `refuse`. It stays on the device, so
+            that the host need not wait for it.
+
         Raises
         ------
         GdmError
-            A token is not finite in half precision, or too long or short.
+            A token is too long or short.
         """
-        for key, buffer in self._buffers.items():
-            if key not in tokens:
-                continue
-            new = self._thinned(tokens[key].detach(), patches * self._per_patch[key])[-len(buffer) :]
-            if not len(new):
-                continue
-            stored = new.to(device=buffer.device, dtype=STORED)
-            if stored.shape[1] != buffer.shape[1] or not stored.isfinite().all():
-                raise GdmError(
-                    f"tokens of {key} cannot be banked",
-                    found=f"{counted(stored.shape[1], 'channel')}, largest value {float(new.abs().max()):.4g}",
-                    expected=f"{counted(buffer.shape[1], 'channel')}, finite and at most {torch.finfo(STORED).max:.0f}",
-                    remedy="the encoder's features must be scaled to fit half precision",
-                )
-            places = (self._written[key] + torch.arange(len(stored), device=buffer.device)) % len(buffer)
-            buffer.index_copy_(0, places, stored)
-            self._written[key] += len(stored)
+        taken = self._taken(tokens, patches)
+        for key, new in taken.items():
+            if new.shape[1] != self._buffers[key].shape[1]:
+                raise self._refusal(key, new)
+        for key, new in taken.items():
+            self._write(key, new)
+        if not taken:
+            return torch.ones((), dtype=torch.bool, device=next(iter(self._buffers.values())).device)
+        return torch.cat([new.flatten() for new in taken.values()]).to(STORED).isfinite().all()
+
+    def refuse(self, tokens: Mapping[str, torch.Tensor], patches: int) -> NoReturn:
+        """Say which tokens cannot be banked.
+
+        Raises
+        ------
+        GdmError
+            Always: the first set whose tokens are not finite in half precision.
+        """
+        taken = self._taken(tokens, patches)
+        bad = [key for key, new in taken.items() if not new.to(STORED).isfinite().all()]
+        raise self._refusal(bad[0], taken[bad[0]])
 
     def sample(
-        self, count: int | Mapping[str, int], generator: torch.Generator | None = None
+        self,
+        count: int | Mapping[str, int],
+        draws: Draws = Draws(),  # noqa: B008 (frozen)
     ) -> dict[str, torch.Tensor]:
         """Tokens drawn without replacement, the sets independently.
 
@@ -108,8 +122,8 @@ class FeatureBank:
         ----------
         count
             Tokens of every set, or by key; sets that are not named are left out.
-        generator
-            Source of the draws, on the CPU or on the bank's device.
+        draws
+            Source of the draws.
 
         Returns
         -------
@@ -124,11 +138,10 @@ class FeatureBank:
         counts = dict.fromkeys(self._buffers, count) if isinstance(count, int) else dict(count)
         self._check_enough(counts)
         sizes, drawn = self.sizes, {}
-        device = "cpu" if generator is None else generator.device
         for key, number in counts.items():
-            places = torch.randperm(sizes[key], generator=generator, device=device)[:number]
             buffer = self._buffers[key]
-            drawn[key] = buffer.index_select(0, places.to(buffer.device)).float()
+            places = draws.permutation(sizes[key], buffer.device)[:number]
+            drawn[key] = buffer.index_select(0, places).float()
         return drawn
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -162,6 +175,33 @@ class FeatureBank:
         for key, buffer in self._buffers.items():
             buffer[: len(state[key]["tokens"])] = state[key]["tokens"].to(buffer.device)
             self._written[key] = int(state[key]["written"])
+
+    def _taken(self, tokens: Mapping[str, torch.Tensor], patches: int) -> dict[str, torch.Tensor]:
+        """The tokens that find room, by key."""
+        taken = {}
+        for key, buffer in self._buffers.items():
+            if key in tokens and len(tokens[key]):
+                taken[key] = self._thinned(tokens[key].detach(), patches * self._per_patch[key])[-len(buffer) :]
+        return taken
+
+    def _write(self, key: str, new: torch.Tensor) -> None:
+        """Behind the last token that was written, and from the start again where the buffer ends."""
+        buffer = self._buffers[key]
+        start = self._written[key] % len(buffer)
+        before_end = min(len(new), len(buffer) - start)
+        buffer[start : start + before_end].copy_(new[:before_end])
+        if before_end < len(new):
+            buffer[: len(new) - before_end].copy_(new[before_end:])
+        self._written[key] += len(new)
+
+    def _refusal(self, key: str, new: torch.Tensor) -> GdmError:
+        return GdmError(
+            f"tokens of {key} cannot be banked",
+            found=f"{counted(new.shape[1], 'channel')}, largest value {float(new.abs().max()):.4g}",
+            expected=f"{counted(self._buffers[key].shape[1], 'channel')}, finite and at most "
+            f"{torch.finfo(STORED).max:.0f}",
+            remedy="the encoder's features must be scaled to fit half precision",
+        )
 
     @staticmethod
     def _thinned(tokens: torch.Tensor, most: int) -> torch.Tensor:

@@ -20,7 +20,7 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class Problem:
-    """B drift problems.
+    """B drift problems, in `sets` groups of equal size, one after the other.
 
     Attributes
     ----------
@@ -45,6 +45,15 @@ class Problem:
     queries_in_all: int
     distances: Distances
     ranks: RankGroup
+    sets: int
+
+    def by_set(self, values: torch.Tensor) -> torch.Tensor:
+        """Sums (sets,) over each set of values (B, ...)."""
+        return values.reshape(self.sets, -1).sum(1)
+
+    def of_problems(self, values: torch.Tensor) -> torch.Tensor:
+        """Values (sets,) of each set, for its problems; (B,)."""
+        return values.repeat_interleave(len(self.queries) // self.sets)
 
 
 @dataclass(frozen=True)

@@ -60,15 +60,18 @@ class Distances:
         """Memory (B, rows, C) for temporaries of a block, number 0 or 1; another call for that number reuses it."""
         return self._scratch[number][:, : rows.stop - rows.start]
 
-    def total(self, weights: torch.Tensor | None) -> torch.Tensor:
-        """Sum of all distances times the targets' weights (B, C); None: 1."""
+    def total(self, weights: torch.Tensor | None, sets: int) -> torch.Tensor:
+        """(sets,) sums of all distances of each set's problems, times the targets' weights (B, C); None: 1."""
         parts = []
         for _, block in self.blocks():
-            parts.append(block.sum() if weights is None else (block.sum(1) * weights).sum())
-        return torch.stack(parts).sum()
+            if weights is None:
+                parts.append(block.unflatten(0, (sets, -1)).sum((1, 2, 3)))
+            else:
+                parts.append((block.sum(1) * weights).view(sets, -1).sum(1))
+        return torch.stack(parts).sum(0)
 
     def normalise(self, unit: torch.Tensor, mask_self: bool) -> None:
-        """From here on distances are in units of `unit`, those from a sample to itself larger by 100 if masked.
+        """From here on distances are in units of `unit` (B,), those from a sample to itself larger by 100 if masked.
 
         Those to its twin are larger by as much, where there are twins.
         """
@@ -94,7 +97,7 @@ class Distances:
         self.selves(block, rows.start).fill_(SQUARED_FLOOR**0.5)  # zero up to round-off
 
     def _to_units(self, block: torch.Tensor, unit: torch.Tensor, start: int) -> None:
-        block.mul_(1.0 / unit)  # cheaper than dividing
+        block.mul_(1.0 / unit[:, None, None])  # cheaper than dividing
         if self.self_distance:
             self.selves(block, start).add_(self.self_distance)
         if self.first_twin is not None:

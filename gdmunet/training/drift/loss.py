@@ -5,7 +5,7 @@ Pure functions; nothing here knows images, encoders or trainers. Gradients flow 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -39,6 +39,10 @@ class DriftField:
         (R,) mean number of positives that a generated sample listens to, per temperature.
     force_average
         (R,) root of `raw_force`; with ``normalisation="ema"`` its running average, to be handed to the next call.
+
+    Notes
+    -----
+    Every shape has the number of sets before it, (S, ...), where `drift_losses` gives it.
     """
 
     direction: torch.Tensor
@@ -46,6 +50,10 @@ class DriftField:
     raw_force: torch.Tensor
     effective_sample_size: torch.Tensor
     force_average: torch.Tensor
+
+    def of_set(self, number: int) -> DriftField:
+        """The measurements of one of several sets."""
+        return DriftField(*(getattr(self, part.name)[number] for part in fields(self)))
 
 
 def drift_loss(
@@ -84,8 +92,40 @@ def drift_loss(
     GdmError
         Shapes that do not fit, no positives, unknown names or numbers out of range.
     """
-    options = replace(options, **changes)
-    _check_samples(generated, positives, negatives, negative_weights)
+    _check_samples(generated, positives, negatives, negative_weights, "B")
+    loss, field = drift_losses(
+        generated[None],
+        positives[None],
+        None if negatives is None else negatives[None],
+        None if negative_weights is None else negative_weights[None],
+        replace(options, **changes),
+        force_average=None if force_average is None else force_average[None],
+    )
+    return loss[0], field.of_set(0)
+
+
+def drift_losses(
+    generated: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor | None = None,
+    negative_weights: torch.Tensor | None = None,
+    options: DriftOptions = DriftOptions(),  # noqa: B008 (frozen)
+    *,
+    force_average: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, DriftField]:
+    """`drift_loss` of S sets of one size at once, each with its own unit of length and normalisation.
+
+    Parameters
+    ----------
+    generated, positives, negatives, negative_weights, options, force_average
+        As for `drift_loss`, with S before the shapes: (S, B, G, D), (S, B, P, D), (S, B, N, D), (S, B, N), (S, R).
+
+    Returns
+    -------
+    loss
+        (S, B); and a `DriftField` with S before its shapes.
+    """
+    _check_samples(generated, positives, negatives, negative_weights, "S, B")
     _check_fit(generated, positives, options, force_average)
     with exact_float32(), full_precision(generated.device):
         with torch.no_grad():
@@ -93,13 +133,13 @@ def drift_loss(
             problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)
             field, forces = _find_field(problem, options, force_average)
             unit = (field.scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
-        position = (generated.float() - centre) / unit
+        position = (generated.float() - centre) / unit[:, None, None, None]
         if options.field == "logkde":
-            loss = _log_ratio(position, field.direction, forces, unit / problem.distances.unit)
+            loss = _log_ratio(position, field.direction, forces, unit / field.scale.clamp(min=LEAST_UNIT))
         else:
-            loss = (position - (position + field.direction).detach()).square().mean((1, 2))
+            loss = (position - (position + field.direction).detach()).square().mean((2, 3))
         # Processes with more samples count for more: the mean over processes is the mean over all samples.
-        loss = loss * (generated.shape[1] * ranks.size / problem.queries_in_all)
+        loss = loss * (generated.shape[2] * ranks.size / problem.queries_in_all)
     return loss, field
 
 
@@ -108,13 +148,15 @@ def _find_field(
 ) -> tuple[DriftField, list[Force]]:
     """The field of all temperatures together, and the force of each."""
     scale = _mean_distance(problem)
-    problem.distances.normalise(scale.clamp(min=LEAST_UNIT), options.mask_self)
+    problem.distances.normalise(problem.of_problems(scale.clamp(min=LEAST_UNIT)), options.mask_self)
     forces = [find_force(problem, temperature, options) for temperature in options.temperatures]
-    dimensions = forces[0].vectors.shape[-1]
-    vectors = torch.stack([force.vectors for force in forces]) / (scale / dimensions**0.5).clamp(min=LEAST_UNIT)
+    _, samples, dimensions = problem.queries.shape
+    unit = (scale / dimensions**0.5).clamp(min=LEAST_UNIT)
+    vectors = torch.stack([force.vectors for force in forces])
+    vectors = vectors.view(len(forces), problem.sets, -1, samples, dimensions) / unit[:, None, None, None]
     raw_force, effective = _statistics(vectors, forces, problem)
     divisor, average = _divisor(raw_force, options, force_average)
-    direction = torch.einsum("rbgd,r->bgd", vectors, 1.0 / divisor)
+    direction = torch.einsum("rsbgd,sr->sbgd", vectors, 1.0 / divisor)
     return DriftField(direction, scale, raw_force, effective, average), forces
 
 
@@ -126,47 +168,49 @@ def _pose(
     ranks: RankGroup,
     options: DriftOptions,
 ) -> tuple[Problem, torch.Tensor]:
-    """The problem over all processes, in float32, and the offset (B, 1, D) that was taken off its samples.
+    """The problems over all processes, in float32, and the offset (S, B, 1, D) that was taken off their samples.
 
     A common offset changes no difference, yet round-off of squared norms, from which distances come, grows with it.
     """
-    queries = generated.detach().float()
-    extra = queries[:, :0] if negatives is None else negatives.detach().float()
-    parts = [ranks.gather(part) for part in (queries, extra, positives.detach().float())]
+    sets = len(generated)
+    queries = generated.detach().float().flatten(0, 1)
+    extra = queries[:, :0] if negatives is None else negatives.detach().float().flatten(0, 1)
+    parts = [ranks.gather(part) for part in (queries, extra, positives.detach().float().flatten(0, 1))]
     targets = torch.cat(parts, dim=1)
     centre = targets.mean(1, keepdim=True)
     targets, queries = targets - centre, queries - centre
     weights = None
     if negative_weights is not None:
         generated_weights, positive_weights = (torch.ones_like(part[..., 0]) for part in (parts[0], parts[2]))
-        weights = ranks.gather(negative_weights.detach().float())
+        weights = ranks.gather(negative_weights.detach().float().flatten(0, 1))
         weights = torch.cat([generated_weights, weights, positive_weights], dim=1)
     repelling = parts[0].shape[1] + parts[1].shape[1]
     first_self = ranks.first(queries.shape[1], queries.device)
-    first_twin = repelling + ranks.first(positives.shape[1], queries.device) if options.mask_twins else None
+    first_twin = repelling + ranks.first(positives.shape[2], queries.device) if options.mask_twins else None
     distances = Distances(queries, targets, first_self, options.block_elements, first_twin)
-    return Problem(queries, targets, weights, repelling, parts[0].shape[1], distances, ranks), centre
+    problem = Problem(queries, targets, weights, repelling, parts[0].shape[1], distances, ranks, sets)
+    return problem, centre.unflatten(0, (sets, -1))
 
 
 def _mean_distance(problem: Problem) -> torch.Tensor:
-    """Weighted mean of all distances over the mean weight; ()."""
-    weights = problem.weights
-    pairs = problem.targets[..., 0].numel() if weights is None else weights.sum()
-    return problem.ranks.sum(problem.distances.total(weights)) / (pairs * problem.queries_in_all)
+    """Weighted mean of all distances over the mean weight; (S,)."""
+    weights, (problems, targets, _) = problem.weights, problem.targets.shape
+    pairs = problems // problem.sets * targets if weights is None else problem.by_set(weights)
+    return problem.ranks.sum(problem.distances.total(weights, problem.sets)) / (pairs * problem.queries_in_all)
 
 
 def _statistics(vectors: torch.Tensor, forces: list[Force], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean squares (R,) of the forces (R, B, G, D) and mean effective sample sizes (R,), over all processes."""
-    sizes = torch.stack([force.effective_sizes.sum() for force in forces])
-    sums = problem.ranks.sum(torch.stack([vectors.square().sum((1, 2, 3)), sizes]))
-    samples = vectors.shape[1] * problem.queries_in_all
+    """Mean squares (S, R) of the forces (R, S, B, G, D), and mean effective sample sizes, over all processes."""
+    sizes = torch.stack([problem.by_set(force.effective_sizes) for force in forces], dim=1)
+    sums = problem.ranks.sum(torch.stack([vectors.square().sum((2, 3, 4)).T, sizes]))
+    samples = vectors.shape[2] * problem.queries_in_all
     return sums[0] / (samples * vectors.shape[-1]), sums[1] / samples
 
 
 def _divisor(
     raw_force: torch.Tensor, options: DriftOptions, average: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Divisor of each temperature's force, and the (running) average of its root mean square."""
+    """Divisors (S, R) of each temperature's force, and the (running) average of its root mean square."""
     root = raw_force.sqrt()
     if options.normalisation == "ema" and average is not None:
         root = options.force_decay * average.to(root) + (1.0 - options.force_decay) * root
@@ -179,18 +223,18 @@ def _divisor(
 def _log_ratio(
     position: torch.Tensor, direction: torch.Tensor, forces: list[Force], units: torch.Tensor
 ) -> torch.Tensor:
-    """The sum over temperatures of log mean k#(x, y-) - log mean k#(x, y+), mean over samples; (B,).
+    """The sum over temperatures of log mean k#(x, y-) - log mean k#(x, y+), mean over samples; (S, B).
 
     Its gradient is known, so none is traced through the distances: a term without value carries it.
 
     Parameters
     ----------
     units
-        () unit of `position` over that of the kernel.
+        (S,) unit of `position` over that of the kernel.
     """
     value = torch.stack([force.value for force in forces if force.value is not None]).sum(0).mean(1)
-    slope = -(position * direction).sum(-1).mean(1) * units.square()
-    return value + slope - slope.detach()
+    slope = -(position * direction).sum(-1).mean(2) * units.square()[:, None]
+    return value.view_as(slope) + slope - slope.detach()
 
 
 def _check_samples(
@@ -198,34 +242,38 @@ def _check_samples(
     positives: torch.Tensor,
     negatives: torch.Tensor | None,
     negative_weights: torch.Tensor | None,
+    leading: str,
 ) -> None:
+    """`leading`: names of the dimensions before samples and D."""
     sets = {"generated": generated, "positives": positives, "negatives": negatives}
+    dimensions = leading.count(",") + 3
     for name, samples in sets.items():
         if samples is None:
             continue
-        fits = samples.ndim == 3 and (samples.shape[0], samples.shape[-1]) == (generated.shape[0], generated.shape[-1])
-        if not fits or (name != "negatives" and samples.shape[1] == 0):
+        common = (*samples.shape[:-2], samples.shape[-1]) == (*generated.shape[:-2], generated.shape[-1])
+        if samples.ndim != dimensions or not common or (name != "negatives" and samples.shape[-2] == 0):
             raise GdmError(
                 f"the drift loss cannot take these {name}",
                 found=tuple(samples.shape),
-                expected="(B, samples, D) with B and D of all sets equal, at least one sample generated and positive",
+                expected=f"({leading}, samples, D), all but the samples equal in all sets, at least one sample "
+                "generated and positive",
             )
-    if negative_weights is not None and (negatives is None or negative_weights.shape != negatives.shape[:2]):
+    if negative_weights is not None and (negatives is None or negative_weights.shape != negatives.shape[:-1]):
         raise GdmError(
             "the negatives' weights do not fit the negatives",
             found=tuple(negative_weights.shape),
-            expected=None if negatives is None else tuple(negatives.shape[:2]),
+            expected=None if negatives is None else tuple(negatives.shape[:-1]),
         )
 
 
 def _check_fit(
     generated: torch.Tensor, positives: torch.Tensor, options: DriftOptions, force_average: torch.Tensor | None
 ) -> None:
-    if options.mask_twins and positives.shape[1] < generated.shape[1]:
+    if options.mask_twins and positives.shape[2] < generated.shape[2]:
         raise GdmError(
             "every generated sample needs a twin among the first positives",
-            found=f"{positives.shape[1]} positives",
-            expected=f"{generated.shape[1]} or more",
+            found=f"{positives.shape[2]} positives",
+            expected=f"{generated.shape[2]} or more",
         )
-    if force_average is not None and force_average.shape != (len(options.temperatures),):
-        raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape))
+    if force_average is not None and force_average.shape != (len(generated), len(options.temperatures)):
+        raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape[1:]))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import NoReturn
 
-import torch
-
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
 from gdmunet.device import exact_float32
 from gdmunet.device_memory import peak_memory_mb
@@ -15,6 +13,7 @@ from gdmunet.progress import Progress
 from gdmunet.results import CheckpointName, FoldFolder
 from gdmunet.serialization import to_json
 from gdmunet.training import distributed
+from gdmunet.training.draws import Draws
 from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
@@ -143,7 +142,7 @@ class Loop:
         trainer, share = self.trainer, self._share()
         source = self.data.source(self.data.training, trainer.body_share, trainer.seed + 2)
         loader = PatchLoader(source, trainer.augmentation(), share, 0, first_place=distributed.rank() * share)
-        draws = torch.Generator().manual_seed(trainer.seed + 2)
+        draws = Draws.seeded(trainer.seed + 2, trainer.device)
         self._say(f"{asked.purpose} with {asked.patches * distributed.world_size()} patches of the training cases")
         batches = -(-asked.patches // share)
         with Progress(asked.purpose, batches, self.show_progress) as progress:

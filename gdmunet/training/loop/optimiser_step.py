@@ -24,7 +24,7 @@ def begin_step(trainer: Trainer, state: TrainingState, say: Callable[[str], None
         iteration=state.iteration,
         network=state.called,
         scaler=state.scaler,
-        draws=step_draws(trainer.seed, state.iteration, distributed.rank()),
+        draws=step_draws(trainer.seed, state.iteration, distributed.rank(), trainer.device),
         autocast=functools.partial(mixed_precision, trainer.device, trainer.precision_on(trainer.device)),
         say=say,
     )
@@ -57,7 +57,7 @@ def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) 
     Raises
     ------
     GdmError
-        A loss that is not a number; nothing has been written then.
+        A loss that is not a number, or something that a hook required; nothing has been written then.
     """
     step = trainer.step
     state.network.train()
@@ -66,7 +66,7 @@ def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) 
         add_gradients(trainer, batch)
     state.scaler.unscale_(state.optimizer)
     step.note("gradient_norm", nn.utils.clip_grad_norm_(state.network.parameters(), trainer.gradient_clip))
-    report = step.report(trainer.device)
+    report = step.report()
     identifiers = {identifier for batch in batches for identifier in batch.identifiers}
     # float16 steps with an infinite gradient are skipped, by design
     check_finite(report, step.iteration, identifiers, gradient_too=not state.scaler.is_enabled())

@@ -18,6 +18,7 @@ from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import DifferentOperationsError, LinearTrace, LiveBytes, StepSize, bytes_of
 from gdmunet.preprocessing.meta_values import is_meta
 from gdmunet.preprocessing.planned_step import PlannedStep
+from gdmunet.training.draws import Draws
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.batch import Batch
@@ -200,7 +201,7 @@ class _Training:
         asked = self.trainer.preview()
         if asked is not None:
             shown = self._batch(_Size(size.patch, min(asked.patches, SHOWN_PATCHES)))
-            self.trainer.see(shown, torch.Generator().manual_seed(0))
+            self.trainer.see(shown, Draws.seeded(0, META))
             del shown
         self._step(0, size)
         self.at_rest = self.live.current

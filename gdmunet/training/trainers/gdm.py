@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -12,13 +13,18 @@ from gdmunet.plans import EncoderLevel
 from gdmunet.quantities import counted
 from gdmunet.training import distributed
 from gdmunet.training.coordination.weightings import WeightingName
+from gdmunet.training.draws import Draws
 from gdmunet.training.drift.bank import FeatureBank, bank_bytes, rank_capacity
-from gdmunet.training.drift.loss import DriftField, drift_loss
-from gdmunet.training.drift.tokens import TokenPlan, by_location, extract_tokens, plan_tokens, token_sets
+from gdmunet.training.drift.loss import DriftField
+from gdmunet.training.drift.sets import SetDrift, SetSamples, drift_of_sets
+from gdmunet.training.drift.token_plan import TokenPlan, plan_tokens
+from gdmunet.training.drift.tokens import by_location, extract_tokens, level_of, token_sets
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.gdm_settings import DriftSettings
 from gdmunet.training.trainers.step import Preview, Term, Terms
+
+Tokens = dict[str, torch.Tensor]
 
 
 class DriftTrainer(DriftSettings, EncoderTrainer):
@@ -50,11 +56,12 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         return Preview(rank_capacity(self.bank_patches), "filling the feature bank")
 
     @torch.no_grad()
-    def see(self, batch: Batch, draws: torch.Generator) -> None:
+    def see(self, batch: Batch, draws: Draws) -> None:
         """Put the tokens of real patches into the bank."""
         if self.bank is not None:
-            plan = self._plan(batch, draws)
-            self.bank.add(extract_tokens(self.feature_maps(batch, batch.target), plan), len(batch.mask))
+            real = extract_tokens(self.feature_maps(batch, batch.target), self._plan(batch, draws))
+            if not self.bank.add(real, len(batch.mask)):
+                self.bank.refuse(real, len(batch.mask))
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """One drift term per level: the mean over its token sets, times `drift_weight`; zero, unreported, without."""
@@ -62,18 +69,17 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
         with torch.no_grad():
             real = extract_tokens(self.feature_maps(batch, batch.target), plan)
         generated = extract_tokens(self.feature_maps(batch, prediction), plan)
-        banked = self._banked(real)
+        drifts = self._drift(generated, real, self._banked(real), len(batch.mask))
         terms: dict[str, Term | torch.Tensor] = {}
-        enough = self._large_enough(generated)
         for level in self.levels:
-            keys = [key for key in enough if key.split("/")[0] == level.name]
+            losses = [drift.loss.mean() for key, drift in drifts.items() if level_of(key) == level.name]
             # A batch with hardly any body has no tokens. The coordination counts on a gradient of every level, yet
             # the journal does not hear of the zero: it is not a measurement.
-            losses = [self._drift(key, generated[key], real[key], banked[key], len(batch.mask)) for key in keys]
             mean = torch.stack(losses).mean() if losses else 0.0 * prediction.sum()
             terms[f"drift_{level.name}"] = Term(self.drift_weight * mean, reported=bool(losses))
         if self.bank is not None:
-            self.bank.add(real, len(batch.mask))
+            finite = self.bank.add(real, len(batch.mask))
+            self.step.require(finite, functools.partial(self.bank.refuse, real, len(batch.mask)))
         return terms
 
     def description(self) -> str:
@@ -131,25 +137,27 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
                 remedy="set bank_patches=0 and plan a larger batch, or take pairing=pooled",
             )
 
-    def _plan(self, batch: Batch, generator: torch.Generator) -> TokenPlan:
+    def _plan(self, batch: Batch, draws: Draws) -> TokenPlan:
         aligned = self.pairing == "index"
-        return plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, generator, aligned=aligned)
+        return plan_tokens(batch.mask, self.levels, self.families, self.tokens_per_patch, draws, aligned=aligned)
 
-    def _drift(
-        self, key: str, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor, patches: int
-    ) -> torch.Tensor:
-        by_index = self.pairing == "index"
-        loss, field = drift_loss(
-            by_location(generated, patches) if by_index else generated[None],
-            by_location(real, patches) if by_index else torch.cat([real, banked])[None],
-            banked[None] if self.bank_side == "both" and not by_index else None,
-            options=self._drift_options,
-            force_average=self._force_averages.get(key),
-        )
-        if self.drift_normalisation == "ema":
-            self._force_averages[key] = field.force_average
-        self._note(key.split("/")[0], field)
-        return loss.mean()
+    def _drift(self, generated: Tokens, real: Tokens, banked: Tokens, patches: int) -> dict[str, SetDrift]:
+        """The drift of the sets that are large enough, and its measurements for the journal."""
+        sizes = self._sizes(generated, banked)
+        samples = {}
+        for key in self._large_enough(sizes):
+            if self.pairing == "index":
+                samples[key] = SetSamples(by_location(generated[key], patches), by_location(real[key], patches), None)
+            else:
+                positives = torch.cat([real[key], banked[key]])[None]
+                negatives = banked[key][None] if self.bank_side == "both" else None
+                samples[key] = SetSamples(generated[key][None], positives, negatives, sizes[key])
+        drifts = drift_of_sets(samples, self._drift_options, self._force_averages)
+        for key, drift in drifts.items():
+            if self.drift_normalisation == "ema":
+                self._force_averages[key] = drift.field.force_average
+            self._note(level_of(key), drift.field)
+        return drifts
 
     def _note(self, level: str, field: DriftField) -> None:
         self.step.note(f"scale_{level}", field.scale)
@@ -159,22 +167,30 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
             self.step.note(f"force_{level}_{temperature:g}", force)
             self.step.note(f"ess_{level}_{temperature:g}", size)
 
-    def _banked(self, real: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _banked(self, real: Tokens) -> Tokens:
         """Real tokens of earlier patches."""
         if self.bank is None:
             return {key: tokens[:0] for key, tokens in real.items()}
         sizes = self.bank.sizes
         return self.bank.sample({key: min(self.bank_tokens, sizes[key]) for key in real}, self.step.draws)
 
-    def _large_enough(self, tokens: dict[str, torch.Tensor]) -> list[str]:
+    def _sizes(self, generated: Tokens, banked: Tokens) -> dict[str, tuple[int, ...]]:
+        """Of every set the number of generated tokens on each process, then that of banked ones."""
+        counts = [len(tokens) for tokens in (*generated.values(), *(banked[key] for key in generated))]
+        ranks = distributed.gather_counts(counts, self.device)
+        keys = len(generated)
+        return {
+            key: (*(rank[number] for rank in ranks), *(rank[keys + number] for rank in ranks))
+            for number, key in enumerate(generated)
+        }
+
+    def _large_enough(self, sizes: dict[str, tuple[int, ...]]) -> list[str]:
         """Few tokens give a field of noise, which its normalisation enlarges to unit size: such sets are left out.
 
         All ranks decide alike, since a drift problem spans them; one without any token of a set cannot take part.
         """
-        counts = [len(values) for values in tokens.values()]
-        sizes = dict(zip(tokens, distributed.sum_counts(counts, self.device), strict=True))
-        without = dict(zip(tokens, distributed.sum_counts([count == 0 for count in counts], self.device), strict=True))
-        few = {key: size for key, size in sizes.items() if size < self.minimum_tokens or without[key]}
+        tokens = {key: size[: len(size) // 2] for key, size in sizes.items()}
+        few = {key: sum(ranks) for key, ranks in tokens.items() if sum(ranks) < self.minimum_tokens or 0 in ranks}
         # Sets that no batch can fill are not reported again: `description` has named them.
         news = {key: size for key, size in few.items() if key in self._possible_sets and key not in self._said_few}
         if news:
@@ -184,7 +200,7 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
                 + "; its patches hold little body"
             )
         self._said_few |= news.keys()
-        return [key for key in tokens if key not in few]
+        return [key for key in sizes if key not in few]
 
 
 class GDMTrainer(DriftTrainer):

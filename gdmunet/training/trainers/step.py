@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import torch
 from torch import nn
 
 from gdmunet.seeds import step_seed
+from gdmunet.training.draws import Draws
 
 Objective = Literal["fidelity", "statistics", "features"]
 
@@ -91,22 +92,25 @@ class Step:
     scaler
         Loss scale of float16; it does nothing elsewhere.
     draws
-        Source of the step's random numbers: a function of seed, iteration and rank, so that resuming repeats them.
+        Sources of the step's random numbers: a function of seed, iteration and rank, so that resuming repeats them.
     autocast
         Function that opens mixed precision.
     say
         Function that adds a line to the training's log.
     notes
         Numbers that the hooks reported, by name.
+    requirements
+        What must hold, and what to call if it does not.
     """
 
     iteration: int
     network: nn.Module
     scaler: torch.amp.GradScaler
-    draws: torch.Generator
+    draws: Draws
     autocast: Callable[[], AbstractContextManager[Any]]
     say: Callable[[str], None]
     notes: dict[str, list[torch.Tensor]] = field(default_factory=dict)
+    requirements: list[tuple[torch.Tensor, Callable[[], NoReturn]]] = field(default_factory=list)
 
     def loss_scale(self, device: torch.device) -> torch.Tensor:
         """Factor () of the losses before their backward pass: float16's present loss scale, 1 elsewhere.
@@ -120,12 +124,36 @@ class Step:
         """Report a scalar of this step: the journal holds its mean over the epoch."""
         self.notes.setdefault(name, []).append(value.detach().float().reshape(()))
 
-    def report(self, device: torch.device) -> dict[str, float]:
-        """The mean of every note; one transfer from the device for all of them."""
-        means = [torch.stack([value.to(device) for value in notes]).mean() for notes in self.notes.values()]
+    def require(self, holds: torch.Tensor, refuse: Callable[[], NoReturn]) -> None:
+        """Call `refuse`, which raises, if `holds` () is false: when the step reports, which is before the optimiser."""
+        self.requirements.append((holds.detach().float().reshape(()), refuse))
+
+    def report(self) -> dict[str, float]:
+        """The mean of every note; one transfer from the device for all of them, and for what was required.
+
+        Raises
+        ------
+        GdmError
+            Something that was required does not hold.
+        """
+        values = [value for notes in self.notes.values() for value in notes]
+        known = iter(_on_host([*values, *(holds for holds, _ in self.requirements)]))
+        means = [torch.stack([next(known) for _ in notes]).mean() for notes in self.notes.values()]
+        for _, refuse in self.requirements:
+            if not next(known):
+                refuse()
         return dict(zip(self.notes, torch.stack(means).tolist(), strict=True))
 
 
-def step_draws(seed: int, iteration: int, rank: int) -> torch.Generator:
+def _on_host(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Scalars in the host's memory; those of each device in one transfer."""
+    known: dict[int, torch.Tensor] = {}
+    for device in {value.device for value in values}:
+        places = [place for place, value in enumerate(values) if value.device == device]
+        known |= dict(zip(places, torch.stack([values[place] for place in places]).cpu(), strict=True))
+    return [known[place] for place in range(len(values))]
+
+
+def step_draws(seed: int, iteration: int, rank: int, device: torch.device) -> Draws:
     """The random numbers of one step on one process."""
-    return torch.Generator().manual_seed(step_seed(seed, iteration, rank))
+    return Draws.seeded(step_seed(seed, iteration, rank), device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from abc import abstractmethod
 from typing import Any
 
@@ -79,14 +80,15 @@ class StepwiseTrainer(Trainer):
     def generate(self, batch: Batch) -> Generated:
         """Estimate of the target at random times of the path, (B,), which the losses find in ``context["time"]``."""
         draws = self.step.draws
-        times = torch.rand(len(batch.mask), generator=draws).to(self.device)
+        times = draws.uniform((len(batch.mask),), self.device)
         target = compose(batch.target, batch.mask, self.units.network_background)
         path, time = self.path, times.reshape(-1, *[1] * (target.ndim - 1))
         channel = path.source_channel
-        source = self._noise(target, draws) if channel is None else batch.condition[:, channel : channel + 1]
+        noise = functools.partial(draws.normal, target.shape, self.device)
+        source = noise() if channel is None else batch.condition[:, channel : channel + 1]
         state = torch.lerp(source, target, time)
         if path.noise:
-            state += path.noise * (time * (1 - time)).sqrt() * self._noise(target, draws)
+            state += path.noise * (time * (1 - time)).sqrt() * noise()
         return Generated(self.step.network(stepwise_input(batch.condition, state, times)), {"time": times})
 
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
@@ -94,9 +96,6 @@ class StepwiseTrainer(Trainer):
         weight = self.time_weight((1 - batch.context["time"]).clamp(min=1 - self.last_time))
         error = (prediction - batch.target).square() * weight.reshape(-1, *[1] * (prediction.ndim - 1))
         return {"path": masked_mean(error, batch.mask)}
-
-    def _noise(self, like: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        return torch.randn(like.shape, generator=draws).to(self.device, non_blocking=True)
 
 
 def stepwise_spec(planned: NetworkSpec) -> NetworkSpec:

@@ -14,6 +14,7 @@ from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, EncoderSpec, NetworkSpec
+from gdmunet.training.draws import Draws
 from gdmunet.training.patches.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.step import Generated, Preview, Step, Term, Terms
@@ -99,7 +100,7 @@ class Trainer(TrainerSettings, ABC):
         """Real patches that the trainer asks to see before the present step; here none."""
         return None
 
-    def see(self, batch: Batch, draws: torch.Generator) -> None:
+    def see(self, batch: Batch, draws: Draws) -> None:
         """Take in real patches that `preview` asked for; `draws` is one stream over all of them."""
 
     def generate(self, batch: Batch) -> Generated | torch.Tensor:

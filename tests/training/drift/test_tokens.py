@@ -8,7 +8,13 @@ import torch
 from gdmunet.encoders.base import FeatureMap
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
-from gdmunet.training.drift.tokens import FAMILIES, by_location, extract_tokens, plan_tokens, token_sets
+from gdmunet.training.draws import Draws
+from gdmunet.training.drift.token_plan import FAMILIES, plan_tokens
+from gdmunet.training.drift.tokens import by_location, extract_tokens, token_sets
+
+
+def seeded(seed):
+    return Draws.seeded(seed, torch.device("cpu"))
 
 
 def levels_of(dimensions: int, strides=(2, 4)) -> list[EncoderLevel]:
@@ -83,10 +89,10 @@ def test_spatial_tokens_are_drawn_without_replacement_and_as_many_as_asked():
 def test_all_body_cells_are_equally_likely():
     level = levels_of(3)[0]
     mask = torch.ones(1, 1, 6, 6, 6)
-    generator = torch.Generator().manual_seed(0)
+    draws = seeded(0)
     counts = torch.zeros(27)
     for _ in range(1000):
-        tokens = extract_tokens([numbered(mask, level)], plan_tokens(mask, [level], ("spatial",), 9, generator))
+        tokens = extract_tokens([numbered(mask, level)], plan_tokens(mask, [level], ("spatial",), 9, draws))
         counts[tokens["s2/spatial"].long().flatten()] += 1
     assert counts.sum() == 9000
     assert (counts - 333.3).abs().max() < 75  # five standard deviations
@@ -133,9 +139,9 @@ def test_local_windows_need_room_and_start_anywhere():
     levels = [EncoderLevel("few", 2, (4, 4, 4)), EncoderLevel("flat", 2, (16, 4, 4))]
     mask = torch.ones(1, 1, 12, 12, 12)  # 3 cells an edge: no room for 4; the flat map has one layer
     seen = set()
-    generator = torch.Generator().manual_seed(0)
+    draws = seeded(0)
     for _ in range(40):
-        plan = plan_tokens(mask, levels, ("local",), 256, generator)
+        plan = plan_tokens(mask, levels, ("local",), 256, draws)
         assert [picks.window for picks in plan.levels["few"].local] == [2]
         assert plan.levels["flat"].local == ()
         seen |= set(plan.levels["few"].local[0].cells.flatten().tolist())
@@ -200,14 +206,11 @@ def test_a_flat_map_gives_finite_gradients():
     assert x.grad.isfinite().all()
 
 
-def test_the_generator_decides_the_places():
+def test_the_draws_decide_the_places():
     level = levels_of(3)[0]
     mask = torch.ones(1, 1, 16, 16, 16)
     first, second, other = (
-        extract_tokens(
-            maps_of(mask, [level]), plan_tokens(mask, [level], FAMILIES, 8, torch.Generator().manual_seed(s))
-        )
-        for s in (1, 1, 2)
+        extract_tokens(maps_of(mask, [level]), plan_tokens(mask, [level], FAMILIES, 8, seeded(s))) for s in (1, 1, 2)
     )
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert not torch.equal(first["s2/spatial"], other["s2/spatial"])

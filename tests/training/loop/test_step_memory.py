@@ -13,6 +13,7 @@ from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSp
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep, largest_memory
+from gdmunet.training.draws import Draws
 from gdmunet.training.drift import kernels
 from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
@@ -79,7 +80,7 @@ def measured_peak(kind, step):
             begun = begin_step(trainer, state, print)
             trainer.step = dataclasses.replace(begun, autocast=lambda: as_on_cuda(step.precision))
             if trainer.preview() is not None:
-                trainer.see(batch, torch.Generator().manual_seed(0))
+                trainer.see(batch, Draws.seeded(0, torch.device("cpu")))
                 live.restart()
             take_step(trainer, state, [batch])
         return live.peak
