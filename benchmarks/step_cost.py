@@ -28,9 +28,10 @@ from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.training.coordination.coordinator import Coordinator
 from gdmunet.training.coordination.weightings import WeightingOptions
 from gdmunet.training.drift.bank import FeatureBank
-from gdmunet.training.drift.loss import drift_loss
 from gdmunet.training.drift.options import DriftOptions
-from gdmunet.training.drift.tokens import extract_tokens, plan_tokens, token_sets
+from gdmunet.training.drift.sets import SetSamples, drift_of_sets
+from gdmunet.training.drift.token_plan import plan_tokens
+from gdmunet.training.drift.tokens import extract_tokens, token_sets
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.gdm import GDMTrainer, chosen_levels
 
@@ -86,10 +87,15 @@ class Bench:
     def plan(self):
         return plan_tokens(self.mask, self.levels, GDMTrainer.families, GDMTrainer.tokens_per_patch)
 
-    def drift(self, generated: torch.Tensor, real: torch.Tensor, banked: torch.Tensor) -> torch.Tensor:
+    def drift(self, generated: dict, real: dict, banked: dict) -> torch.Tensor:
         """As the trainer's defaults: the bank on both sides, neither twins nor the tokens themselves."""
-        positives = torch.cat([real, banked])[None]
-        return drift_loss(generated[None], positives, banked[None], options=DriftOptions(mask_twins=True))[0]
+        samples = {
+            key: SetSamples(tokens[None], torch.cat([real[key], banked[key]])[None], banked[key][None])
+            for key, tokens in generated.items()
+            if len(tokens) >= GDMTrainer.minimum_tokens
+        }
+        drifts = drift_of_sets(samples, DriftOptions(mask_twins=True), {})
+        return torch.cat([drift.loss for drift in drifts.values()]).mean()
 
     def autocast(self):
         dtype = getattr(torch, self.precision)
@@ -122,9 +128,7 @@ class Bench:
                 sizes = self.bank.sizes
                 drawn = self.bank.sample({k: min(GDMTrainer.bank_tokens, sizes[k]) for k in real})
             with clock.part("drift"):
-                losses = [self.drift(tokens, real[key], drawn[key]) for key, tokens in generated.items()
-                          if len(tokens) >= GDMTrainer.minimum_tokens]  # fmt: skip
-                loss = torch.cat(losses).mean()
+                loss = self.drift(generated, real, drawn)
                 keys = list(generated)
                 wanted = torch.autograd.grad(loss, [generated[k] for k in keys], allow_unused=True, retain_graph=True)
             with clock.part("encoder backward"):
