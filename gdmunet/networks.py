@@ -125,7 +125,10 @@ def _close_residual_branch(module: nn.Module) -> None:
 
 
 def _initialize(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+    """He's initialisation of a convolution."""
+    kinds = nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d
+    # Weights without data need no draw, and PyTorch imports its compiler to draw them.
+    if isinstance(module, kinds) and not module.weight.is_meta:
         nn.init.kaiming_normal_(module.weight, a=1e-2)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

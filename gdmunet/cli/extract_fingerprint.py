@@ -10,7 +10,7 @@ from gdmunet.workflows.requests.planning import ExtractFingerprintRequest, PlanE
 @command(ExtractFingerprintRequest)
 def main(request: ExtractFingerprintRequest, folders: Folders) -> PlanExperimentRequest:
     """Entry point of ``gdm_extract_fingerprint``."""
-    from gdmunet.workflows import plan_and_preprocess as steps
+    from gdmunet.workflows import preparation as steps
 
     steps.extract_fingerprint(request, folders)
     return PlanExperimentRequest(dataset=request.dataset)

@@ -11,7 +11,7 @@ from gdmunet.workflows.requests.training import TrainRequest
 @command(PreprocessRequest)
 def main(request: PreprocessRequest, folders: Folders) -> TrainRequest | None:
     """Entry point of ``gdm_preprocess``."""
-    from gdmunet.workflows import plan_and_preprocess as steps
+    from gdmunet.workflows import preparation as steps
 
     prepared = steps.preprocess(request, folders)
     if not prepared:

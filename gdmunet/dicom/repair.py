@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from gdmunet.dicom.geometry_check import Stack
 from gdmunet.geometry import Geometry
@@ -70,5 +70,5 @@ def _moved(plane: np.ndarray, by: np.ndarray, shape: tuple[int, int], fill: floa
         return wide
     wide = np.full(shape, fill, dtype=np.float32)
     wide[: plane.shape[0], : plane.shape[1]] = plane
-    moved: np.ndarray = ndimage.shift(wide, by, order=1, mode="constant", cval=fill)
+    moved: np.ndarray = scipy.ndimage.shift(wide, by, order=1, mode="constant", cval=fill)
     return moved

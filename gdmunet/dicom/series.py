@@ -8,13 +8,13 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from gdmunet.dicom.files import dicom_files
 from gdmunet.dicom.slices import (
     AGAINST_NORMAL,
     PRIVATE_CREATOR,
     PRIVATE_GROUP,
     PRIVATE_SLICE_ORDER,
     Slice,
-    dicom_files,
     read_header,
     slices_of,
     why_not_a_slice,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from gdmunet.errors import GdmError
 # volume, and pydicom's warnings would print what stands there, which may be the patient's.
 config.settings.reading_validation_mode = config.IGNORE
 
-_PREAMBLE = 128
 # A private block of gdmunet: a left-handed grid has its slices stored against the normal of their rows and columns.
 PRIVATE_GROUP, PRIVATE_CREATOR, PRIVATE_SLICE_ORDER = 0x0071, "GDMUNET", 0x01
 AGAINST_NORMAL = "AGAINST NORMAL"
@@ -85,32 +83,6 @@ class Slice:
     thickness: float | None
     slope: float
     intercept: float
-
-
-def is_dicom(file: Path) -> bool:
-    """True where a file begins as DICOM files do (128 bytes, then ``DICM``)."""
-    try:
-        with open(file, "rb") as stream:
-            return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
-    except OSError:
-        return False
-
-
-def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files of a folder and all folders in it; hidden ones are skipped."""
-    return filter(is_dicom, _files(folder))
-
-
-def count_other_files(folder: Path) -> int:
-    """Number of files that `dicom_files` skips because they do not begin as DICOM files do; hidden ones not counted."""
-    return sum(not is_dicom(file) for file in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for file in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.is_file():
-            yield file
 
 
 def read_header(file: Path) -> Dataset:

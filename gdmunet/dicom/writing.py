@@ -16,6 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from gdmunet.atomic import make_folder, writing_error
+from gdmunet.dicom.files import is_dicom
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import (
@@ -24,7 +25,6 @@ from gdmunet.dicom.slices import (
     PRIVATE_GROUP,
     PRIVATE_SLICE_ORDER,
     Slice,
-    is_dicom,
     read_header,
 )
 from gdmunet.errors import GdmError

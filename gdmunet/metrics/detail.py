@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 
 def detail_ratio(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None = None) -> float | None:
@@ -17,13 +17,13 @@ def detail_ratio(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | 
     None where the mask is too thin, or the target has no detail at all.
     """
     inside = np.ones(target.shape, dtype=bool) if mask is None else mask > 0
-    inner = ndimage.binary_erosion(inside, np.ones((3, 3, 3)))
+    inner = scipy.ndimage.binary_erosion(inside, np.ones((3, 3, 3)))
     if not inner.any():
         return None
 
     def energy(volume: np.ndarray) -> float:
         composed = np.where(inside, volume, 0.0).astype(np.float64)
-        return float(np.square(composed - ndimage.uniform_filter(composed, 3))[inner].mean())
+        return float(np.square(composed - scipy.ndimage.uniform_filter(composed, 3))[inner].mean())
 
     reference = energy(target)
     return energy(prediction) / reference if reference > 0 else None

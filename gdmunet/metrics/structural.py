@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, uniform_filter
+import scipy
 
 from gdmunet.metrics.ranges import ValueRange, filled, mask_of
 
@@ -72,12 +72,12 @@ def local_statistics(x: np.ndarray, y: np.ndarray, chosen: np.ndarray) -> LocalS
 
     Only the box around the chosen voxels is filtered, and one filtered volume exists at a time.
     """
-    box = find_objects(chosen.view(np.int8))[0]
+    box = scipy.ndimage.find_objects(chosen.view(np.int8))[0]
     around = tuple(slice(side.start - MARGIN, side.stop + MARGIN) for side in box)
     x, y, chosen = x[around], y[around], chosen[around]
 
     def mean(product: np.ndarray) -> np.ndarray:
-        return np.asarray(uniform_filter(product, WINDOW)[chosen])
+        return np.asarray(scipy.ndimage.uniform_filter(product, WINDOW)[chosen])
 
     sample = WINDOW**3 / (WINDOW**3 - 1)
     mean_x, mean_y = mean(x), mean(y)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
+import scipy
 
 from gdmunet.errors import GdmError
 
@@ -62,10 +62,10 @@ def hd95(reference: np.ndarray, prediction: np.ndarray, spacing: Sequence[float]
     """
     if not reference.any() or not prediction.any():
         return float("nan")
-    box = find_objects((reference | prediction).astype(np.int8))[0]
-    surfaces = [mask & ~binary_erosion(mask) for mask in (reference[box], prediction[box])]
+    box = scipy.ndimage.find_objects((reference | prediction).astype(np.int8))[0]
+    surfaces = [mask & ~scipy.ndimage.binary_erosion(mask) for mask in (reference[box], prediction[box])]
     directed = [
-        np.quantile(distance_transform_edt(~other, sampling=spacing)[surface], 0.95)
+        np.quantile(scipy.ndimage.distance_transform_edt(~other, sampling=spacing)[surface], 0.95)
         for surface, other in (surfaces, surfaces[::-1])
     ]
     return float(max(directed))
@@ -89,7 +89,7 @@ def score_structures(
         raise GdmError("the label maps differ in shape", found=prediction.shape, expected=reference.shape)
     wanted = None if structures is None else set(structures)
     present = [int(label) for label in np.unique(reference) if label > 0 and (wanted is None or label in wanted)]
-    in_reference, in_prediction = find_objects(reference), find_objects(prediction)
+    in_reference, in_prediction = scipy.ndimage.find_objects(reference), scipy.ndimage.find_objects(prediction)
     overlaps: dict[int, float] = {}
     distances: dict[int, float] = {}
     for label in present:

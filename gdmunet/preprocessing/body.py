@@ -18,8 +18,8 @@ The rules, each in millimetres so that they mean the same on every grid (work is
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
-from skimage.filters import threshold_li
+import scipy
+import skimage
 
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
@@ -62,7 +62,7 @@ def derive_body_mask(conditions: np.ndarray, modalities: tuple[str, ...], spacin
     mask = np.zeros(coarse_shape, dtype=bool)
     for array, modality in zip(conditions, modalities, strict=True):
         coarse = resample(array, coarse_shape, order=1)
-        smooth = ndimage.gaussian_filter(coarse, [SMOOTHING / value for value in coarse_spacing], mode="nearest")
+        smooth = scipy.ndimage.gaussian_filter(coarse, [SMOOTHING / value for value in coarse_spacing], mode="nearest")
         mask |= _body_of_channel(smooth, modality, coarse_spacing)
     mask = resample_mask(mask, shape)
     if not mask.any():
@@ -82,8 +82,8 @@ def _body_of_channel(smooth: np.ndarray, modality: str, spacing: tuple[float, ..
         return mask
     mask = _close(mask, CLOSING, spacing)
     in_slices = np.zeros((3, 3, 3), dtype=bool)
-    in_slices[1] = ndimage.generate_binary_structure(2, 1)
-    for structure, axes in ((ndimage.generate_binary_structure(3, 1), (0, 1, 2)), (in_slices, (1, 2))):
+    in_slices[1] = scipy.ndimage.generate_binary_structure(2, 1)
+    for structure, axes in ((scipy.ndimage.generate_binary_structure(3, 1), (0, 1, 2)), (in_slices, (1, 2))):
         mask = _fill_holes(mask, structure, axes)
     return mask
 
@@ -95,7 +95,7 @@ def _tissue_threshold(smooth: np.ndarray) -> float:
         # Almost all is one value: whatever differs from it is tissue.
         return float(smooth.max() + smooth.min()) / 2
     above = np.clip(smooth, low, high) - low
-    threshold = threshold_li(above)
+    threshold = skimage.filters.threshold_li(above)
     return float(low + max(0.5 * threshold, 0.15 * np.median(above[above > threshold])))
 
 
@@ -103,15 +103,17 @@ def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Pieces that survive an erosion by `EROSION` mm and are large among those, grown back inside the tissue."""
     if tissue.all():
         return tissue
-    core = ndimage.distance_transform_edt(tissue, sampling=spacing) > EROSION
-    labels, count = ndimage.label(core)
+    core = scipy.ndimage.distance_transform_edt(tissue, sampling=spacing) > EROSION
+    labels, count = scipy.ndimage.label(core)
     if count == 0:
         return np.zeros_like(tissue)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     kept = (sizes >= SMALLEST_SHARE * sizes.max())[labels]
     # One voxel more than was eroded: the outermost layer is restored where it is tissue.
-    grown = ndimage.distance_transform_edt(~kept, sampling=spacing) <= EROSION + max(WORKING_SPACING, min(spacing))
+    grown = scipy.ndimage.distance_transform_edt(~kept, sampling=spacing) <= EROSION + max(
+        WORKING_SPACING, min(spacing)
+    )
     pieces: np.ndarray = tissue & grown
     return pieces
 
@@ -119,17 +121,17 @@ def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
 def _close(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
     if mask.all():
         return mask
-    grown: np.ndarray = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+    grown: np.ndarray = scipy.ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
     if grown.all():
         return grown
     # Distances see no air beyond the volume's faces, so a body that is cut by a face stays whole there.
-    closed: np.ndarray = mask | (ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+    closed: np.ndarray = mask | (scipy.ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
     return closed
 
 
 def _fill_holes(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """Fill the air that does not reach a face of the volume across one of `axes`."""
-    labels, count = ndimage.label(~mask, structure)
+    labels, count = scipy.ndimage.label(~mask, structure)
     outside = np.zeros(count + 1, dtype=bool)
     for axis in axes:
         for face in (0, -1):

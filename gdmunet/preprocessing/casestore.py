@@ -10,9 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import blosc2
 import numpy as np
 
 from gdmunet import commands
@@ -23,6 +22,9 @@ from gdmunet.geometry import Shape
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.quantities import counted
 from gdmunet.serialization import format_json, load_json, to_json
+
+if TYPE_CHECKING:
+    import blosc2
 
 CASE_FORMAT = FileFormat("prepared case")
 MAX_BODY_VOXELS = 10_000
@@ -214,6 +216,8 @@ class CaseStore:
             path.unlink(missing_ok=True)
 
     def _open(self, path: Path, identifier: str) -> blosc2.NDArray:
+        import blosc2  # here: planning and prediction open no store
+
         try:
             return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **_OPEN_OPTIONS)
         except (OSError, RuntimeError) as error:
@@ -256,6 +260,8 @@ def chunk_shapes(shape: tuple[int, ...], window_size: Shape, item_bytes: int) ->
 
 def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None = None) -> bytes:
     """The bytes of a .b2nd file, made in memory, so that writing them fails as any file does."""
+    import blosc2
+
     chunks, blocks = chunk_shapes(array.shape, window_size, array.itemsize)
     parameters: Mapping[str, Any] = {
         "codec": blosc2.Codec.ZSTD,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from gdmunet.geometry import Shape, triple
 
@@ -86,10 +86,12 @@ def _weights(size: int, new_size: int, order: int) -> np.ndarray:
     impulses = np.eye(size)
     if new_size < size:
         # The sigma of skimage.transform.resize.
-        impulses = ndimage.gaussian_filter1d(impulses, (size / new_size - 1) / 2, axis=0, mode="nearest")
+        impulses = scipy.ndimage.gaussian_filter1d(impulses, (size / new_size - 1) / 2, axis=0, mode="nearest")
     if size == 1:
         return np.ones((new_size, 1), dtype=np.float32)
     # Voxel edges coincide: centre i of the new grid lies at (i + 1/2) * size / new_size - 1/2 of the old one.
     places = (np.arange(new_size) + 0.5) * (size / new_size) - 0.5
-    columns = [ndimage.map_coordinates(column, places[None], order=order, mode="nearest") for column in impulses.T]
+    columns = [
+        scipy.ndimage.map_coordinates(column, places[None], order=order, mode="nearest") for column in impulses.T
+    ]
     return np.stack(columns, axis=1).astype(np.float32)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+import skimage
 import torch
-from skimage.transform import iradon, radon
 
 from gdmunet.errors import GdmError
 from gdmunet.scan_spec import BackendName, FilterName, ScanSpec
@@ -121,11 +121,11 @@ class SkimageBackend(_SquareBackend):
     """scikit-image's `radon` and `iradon`: the reference, slow."""
 
     def _project(self, square: np.ndarray) -> np.ndarray:
-        projections: np.ndarray = radon(square, self.degrees, circle=False).T
+        projections: np.ndarray = skimage.transform.radon(square, self.degrees, circle=False).T
         return projections
 
     def _reconstruct(self, sinogram: np.ndarray) -> np.ndarray:
-        image: np.ndarray = iradon(sinogram.T, self.degrees, self.side, self.filter, circle=False)
+        image: np.ndarray = skimage.transform.iradon(sinogram.T, self.degrees, self.side, self.filter, circle=False)
         return image
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
 from gdmunet.conversion.held_out import SplitOptions, read_groups
+from gdmunet.dicom.files import count_other_files
 from gdmunet.dicom.series import scan_series
-from gdmunet.dicom.slices import count_other_files
 from gdmunet.paths import Folders
 from gdmunet.quantities import counted
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest

@@ -1,4 +1,4 @@
-"""From raw data sets to prepared cases: fingerprint, plans, preprocessing, each alone or all in one."""
+"""Plans of data sets, alone or between fingerprint and preprocessing; a trainer's step is counted for them."""
 
 from __future__ import annotations
 
@@ -10,38 +10,19 @@ from gdmunet.device_memory import device_memory
 from gdmunet.encoders.choice import AUTO, EncoderOptions
 from gdmunet.encoders.download import DownloadOptions
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.plans import Plans, find_plans
-from gdmunet.preprocessing import fingerprint as fingerprints
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.planned_encoder import WantedEncoder
 from gdmunet.preprocessing.planned_step import largest_memory
 from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
-from gdmunet.quantities import counted
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
-from gdmunet.workflows import preprocess as preparation
 from gdmunet.workflows.plan import run_planning
-from gdmunet.workflows.requests.planning import (
-    ExtractFingerprintRequest,
-    PlanAndPreprocessRequest,
-    PlanExperimentRequest,
-    PlanningRequest,
-    PreprocessRequest,
-)
+from gdmunet.workflows.preparation import fingerprint_of, prepared_by
+from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest, PlanExperimentRequest, PlanningRequest
 from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
-
-
-def extract_fingerprint(request: ExtractFingerprintRequest, folders: Folders) -> list[fingerprints.Fingerprint]:
-    """Measure the training cases of each data set.
-
-    Raises
-    ------
-    GdmError
-        Unknown data set, or cases that cannot be read or do not fit together.
-    """
-    return [_extract(dataset, request, folders) for dataset in request.dataset]
 
 
 def plan_experiment(request: PlanExperimentRequest, folders: Folders) -> list[Plans]:
@@ -55,21 +36,6 @@ def plan_experiment(request: PlanExperimentRequest, folders: Folders) -> list[Pl
     return [_plan(dataset, request, folders) for dataset in request.dataset]
 
 
-def preprocess(request: PreprocessRequest, folders: Folders) -> list[preparation.PreparedFolder]:
-    """Prepare the training cases of each data set for its planned configurations.
-
-    Raises
-    ------
-    GdmError
-        Unknown data set or plans, or a case that cannot be prepared; finished cases stay.
-    """
-    done = []
-    for dataset in request.dataset:
-        name = find_dataset(folders.raw, dataset).name
-        done += _preprocess(find_plans(folders.preprocessed / name, request.plans), request, folders)
-    return done
-
-
 def plan_and_preprocess(request: PlanAndPreprocessRequest, folders: Folders) -> list[Plans]:
     """Measure, plan and prepare each data set.
 
@@ -80,27 +46,12 @@ def plan_and_preprocess(request: PlanAndPreprocessRequest, folders: Folders) -> 
     """
     made = []
     for dataset in request.dataset:
-        _extract(dataset, request, folders)
+        fingerprint_of(dataset, request, folders)
         plans = _plan(dataset, request, folders)
         if request.preprocess:
-            _preprocess(plans, request, folders)
+            prepared_by(plans, request, folders)
         made.append(plans)
     return made
-
-
-def _extract(
-    dataset: str, request: ExtractFingerprintRequest | PlanAndPreprocessRequest, folders: Folders
-) -> fingerprints.Fingerprint:
-    dataset_folder = find_dataset(folders.raw, dataset)
-    fingerprint = fingerprints.extract_fingerprint(
-        dataset_folder,
-        folders.preprocessed / dataset_folder.name,
-        request.processes,
-        request.show_progress,
-        verify=request.verify_dataset_integrity,
-    )
-    say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
-    return fingerprint
 
 
 def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessRequest, folders: Folders) -> Plans:
@@ -147,26 +98,3 @@ def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.devi
         download=DownloadOptions(show_progress=request.show_progress),
     )
     return WantedEncoder(request.encoder or AUTO, options)
-
-
-def _preprocess(
-    plans: Plans, request: PreprocessRequest | PlanAndPreprocessRequest, folders: Folders
-) -> list[preparation.PreparedFolder]:
-    wanted = request.configuration or plans.configurations
-    prepared = []
-    for configuration in [name for name in wanted if name in plans.configurations]:
-        done = preparation.preprocess(
-            folders.raw / plans.dataset_name,
-            folders.preprocessed / plans.dataset_name,
-            plans,
-            configuration,
-            request.processes,
-            request.show_progress,
-            clean=request.clean,
-        )
-        say(
-            f"{configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
-            f"{done.folder}"
-        )
-        prepared.append(done)
-    return prepared

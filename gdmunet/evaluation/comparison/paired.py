@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import wilcoxon
+import scipy
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, Statistics, Summary, statistics
@@ -206,7 +206,7 @@ def signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test; 1 where no pair differs (the test itself is undefined there)."""
     if not np.any(differences):
         return 1.0
-    return float(wilcoxon(differences).pvalue)
+    return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def save_comparison(comparison: Comparison, file: Path) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import scipy
 import torch
-from scipy import linalg
 from torch.nn import functional
 
 from gdmunet.composition import compose_array
@@ -94,9 +94,9 @@ def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
     """
     a, b = generated.astype(np.float64), real.astype(np.float64)
     first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
-    values, vectors = linalg.eigh(first)
+    values, vectors = scipy.linalg.eigh(first)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-    cross = np.sqrt(np.clip(linalg.eigvalsh(root @ second @ root), 0, None)).sum()
+    cross = np.sqrt(np.clip(scipy.linalg.eigvalsh(root @ second @ root), 0, None)).sum()
     shift = np.square(a.mean(0) - b.mean(0)).sum()
     return float((shift + np.trace(first) + np.trace(second) - 2 * cross) / max(np.trace(second), 1e-12))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from gdmunet.atomic import atomic_path
 from gdmunet.geometry import Geometry, canonical_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
 
 # Array axis that is cut, in canonical order, and the name of the cut.
 _CUTS = ((0, "axial"), (1, "coronal"), (2, "sagittal"))
@@ -57,6 +58,9 @@ def draw_comparison(file: Path, volumes: ComparedVolumes, title: str, unit: str 
         ("target", volumes.target, window),
         ("prediction - target", np.where(inside, error, 0), _error_window(error, inside)),
     ]
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: drawing alone needs half a second of imports
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(12, 9.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(3, 4)

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdmunet.dataset import Case
-from gdmunet.dicom.reading import read_series
-from gdmunet.dicom.series import Series, choose_series, scan_series
-from gdmunet.dicom.slices import dicom_files, is_dicom
-from gdmunet.dicom.writing import SeriesLabel, check_replaceable, write_ct_series
+from gdmunet.dicom.files import dicom_files, is_dicom
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, Volume
 from gdmunet.inference.cases.files import with_masks
@@ -21,6 +19,10 @@ from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
 from gdmunet.version import __version__
 from gdmunet.volume_formats.table import FILE_ENDINGS
+
+if TYPE_CHECKING:
+    from gdmunet.dicom.series import Series
+    from gdmunet.dicom.writing import SeriesLabel
 
 
 def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
@@ -163,6 +165,9 @@ class DicomCases(CaseSource):
 
     def read(self, case: Case) -> CaseVolumes:
         """Read the series of a case, one per channel, and its mask where there is one."""
+        from gdmunet.dicom.reading import read_series  # here: most predictions read other files, without pydicom
+        from gdmunet.dicom.series import choose_series, scan_series
+
         name, folder = case.identifier, case.conditions[0]
         series_of_folder = scan_series(folder, name)
         chosen = [choose_series(series_of_folder, wanted, folder=folder, case=name) for wanted in self._wanted]
@@ -179,6 +184,8 @@ class DicomCases(CaseSource):
 
         With `replace`, only one that holds anything but a series that gdmunet wrote.
         """
+        from gdmunet.dicom.writing import check_replaceable
+
         for name in identifiers:
             if self._output is None or not self.has(name):
                 continue
@@ -198,6 +205,8 @@ class DicomCases(CaseSource):
 
     def write(self, prediction: Prediction) -> None:
         """Write a prediction as a CT series of its source's patient and study."""
+        from gdmunet.dicom.writing import write_ct_series
+
         source = self._sources.pop(prediction.identifier)
         if self._output is not None:
             volume = Volume(prediction.array, prediction.geometry)
@@ -226,6 +235,8 @@ def _check_apart(output: Path, folders: dict[str, Path]) -> None:
 
 
 def _label(predictor: Predictor) -> SeriesLabel:
+    from gdmunet.dicom.writing import SeriesLabel
+
     source = predictor.source
     model = f"{source.folder.parent.name} {source.folder.name}" if source else "a network given as an object"
     channels = " and ".join(predictor.descriptor.channels)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, TypeAlias, Union, cast
 
 import numpy as np
-import SimpleITK as sitk
 
 from gdmunet.dataset import Case
 from gdmunet.dataset_names import condition_name
-from gdmunet.dicom.reading import read_series
-from gdmunet.dicom.series import choose_series, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, Volume, check_values, read_mask, read_volume
@@ -20,7 +17,10 @@ from gdmunet.inference.cases.source import CaseSource
 from gdmunet.volume_formats.itk import geometry_of
 from gdmunet.volume_formats.table import ending_of
 
-VolumeInput = np.ndarray | sitk.Image | Volume | str | Path
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+VolumeInput: TypeAlias = Union[np.ndarray, "sitk.Image", Volume, str, Path]
 
 
 class MemoryCases(CaseSource):
@@ -122,6 +122,9 @@ def _condition(source: VolumeInput, spacing: Sequence[float] | None, name: str) 
 
 
 def _dicom(folder: Path, name: str) -> Volume:
+    from gdmunet.dicom.reading import read_series  # here: pydicom is needed for folders alone
+    from gdmunet.dicom.series import choose_series, scan_series
+
     return read_series(choose_series(scan_series(folder, name), folder=folder, case=name), case=name).volume
 
 
@@ -138,17 +141,23 @@ def _mask(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> Vo
 def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float] | None, name: str) -> Volume:
     if isinstance(source, Volume):
         return source
+    if isinstance(source, np.ndarray):
+        return _of_array(source, spacing, name)
+    import SimpleITK as sitk  # here: arrays and files of other formats need no ITK
+
     if isinstance(source, sitk.Image):
         if source.GetDimension() != 3 or source.GetNumberOfComponentsPerPixel() != 1:
             raise _not_a_volume(name, f"size {source.GetSize()}, {source.GetNumberOfComponentsPerPixel()} components")
         return Volume(sitk.GetArrayFromImage(source), _grid(source, name))
-    if not isinstance(source, np.ndarray):
-        raise GdmError(
-            "this cannot be predicted",
-            case=name,
-            found=type(source).__name__,
-            expected="a NumPy array, a SimpleITK image, a path, or a list of these",
-        )
+    raise GdmError(
+        "this cannot be predicted",
+        case=name,
+        found=type(source).__name__,
+        expected="a NumPy array, a SimpleITK image, a path, or a list of these",
+    )
+
+
+def _of_array(source: np.ndarray, spacing: Sequence[float] | None, name: str) -> Volume:
     if source.ndim != 3:
         raise _not_a_volume(name, f"an array of shape {source.shape}")
     if spacing is None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import minimize, nnls
 
 from gdmunet.errors import GdmError
 
@@ -93,7 +93,8 @@ def mgda(gramian: torch.Tensor) -> torch.Tensor:
     """
     root = _root(gramian / gramian.diagonal().max())
     ones = torch.ones_like(gramian[:1])
-    solution, _ = nnls(torch.cat([root, ones]).numpy(), torch.cat([root.new_zeros(len(root)), ones[0, :1]]).numpy())
+    wanted = torch.cat([root.new_zeros(len(root)), ones[0, :1]])
+    solution, _ = scipy.optimize.nnls(torch.cat([root, ones]).numpy(), wanted.numpy())
     weights = torch.from_numpy(solution)
     return weights / weights.sum()
 
@@ -162,7 +163,7 @@ def cagrad(gramian: torch.Tensor, radius: float) -> torch.Tensor:
         length = max(w @ scaled @ w, 1e-18) ** 0.5
         return w @ mean + reach * length, mean + reach * (scaled @ w) / length
 
-    solution = minimize(
+    solution = scipy.optimize.minimize(
         value_and_slope,
         scaled.diagonal() * 0 + 1 / count,
         jac=True,

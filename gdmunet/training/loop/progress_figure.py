@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Rows = Sequence[dict[str, Any]]
 
 
 def draw_progress(rows: Rows) -> Figure:
     """Losses, validation MAE, learning rate, seconds per epoch; four more panels once an encoder has joined."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: drawing alone needs half a second of imports
+    from matplotlib.figure import Figure
+
     drifting = any("cosine" in row for row in rows)
     figure = Figure(figsize=(11, 14 if drifting else 8), layout="constrained")
     FigureCanvasAgg(figure)

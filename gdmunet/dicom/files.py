@@ -1,0 +1,34 @@
+"""DICOM files known by their first bytes, without pydicom: most commands only ask whether there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+_PREAMBLE = 128
+
+
+def is_dicom(file: Path) -> bool:
+    """True where a file begins as DICOM files do (128 bytes, then ``DICM``)."""
+    try:
+        with open(file, "rb") as stream:
+            return stream.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
+    except OSError:
+        return False
+
+
+def dicom_files(folder: Path) -> Iterator[Path]:
+    """The DICOM files of a folder and all folders in it; hidden ones are skipped."""
+    return filter(is_dicom, _files(folder))
+
+
+def count_other_files(folder: Path) -> int:
+    """Number of files that `dicom_files` skips because they do not begin as DICOM files do; hidden ones not counted."""
+    return sum(not is_dicom(file) for file in _files(folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for file in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file():
+            yield file

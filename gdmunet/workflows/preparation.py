@@ -1,0 +1,82 @@
+"""Fingerprints and preprocessing of data sets: the commands' steps that need neither torch nor a trainer."""
+
+from __future__ import annotations
+
+from gdmunet.dataset import find_dataset
+from gdmunet.paths import Folders
+from gdmunet.plans import Plans, find_plans
+from gdmunet.preprocessing import fingerprint as fingerprints
+from gdmunet.progress import say
+from gdmunet.quantities import counted
+from gdmunet.workflows import preprocess as preparation
+from gdmunet.workflows.requests.planning import (
+    ExtractFingerprintRequest,
+    PlanAndPreprocessRequest,
+    PreprocessRequest,
+)
+
+
+def extract_fingerprint(request: ExtractFingerprintRequest, folders: Folders) -> list[fingerprints.Fingerprint]:
+    """Measure the training cases of each data set.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set, or cases that cannot be read or do not fit together.
+    """
+    return [fingerprint_of(dataset, request, folders) for dataset in request.dataset]
+
+
+def preprocess(request: PreprocessRequest, folders: Folders) -> list[preparation.PreparedFolder]:
+    """Prepare the training cases of each data set for its planned configurations.
+
+    Raises
+    ------
+    GdmError
+        Unknown data set or plans, or a case that cannot be prepared; finished cases stay.
+    """
+    done = []
+    for dataset in request.dataset:
+        name = find_dataset(folders.raw, dataset).name
+        done += prepared_by(find_plans(folders.preprocessed / name, request.plans), request, folders)
+    return done
+
+
+def fingerprint_of(
+    dataset: str, request: ExtractFingerprintRequest | PlanAndPreprocessRequest, folders: Folders
+) -> fingerprints.Fingerprint:
+    """Measure the training cases of one data set, and say how many they are."""
+    dataset_folder = find_dataset(folders.raw, dataset)
+    fingerprint = fingerprints.extract_fingerprint(
+        dataset_folder,
+        folders.preprocessed / dataset_folder.name,
+        request.processes,
+        request.show_progress,
+        verify=request.verify_dataset_integrity,
+    )
+    say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
+    return fingerprint
+
+
+def prepared_by(
+    plans: Plans, request: PreprocessRequest | PlanAndPreprocessRequest, folders: Folders
+) -> list[preparation.PreparedFolder]:
+    """Prepare the cases for the wanted configurations, and say how many were done."""
+    wanted = request.configuration or plans.configurations
+    prepared = []
+    for configuration in [name for name in wanted if name in plans.configurations]:
+        done = preparation.preprocess(
+            folders.raw / plans.dataset_name,
+            folders.preprocessed / plans.dataset_name,
+            plans,
+            configuration,
+            request.processes,
+            request.show_progress,
+            clean=request.clean,
+        )
+        say(
+            f"{configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
+            f"{done.folder}"
+        )
+        prepared.append(done)
+    return prepared
