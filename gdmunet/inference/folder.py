@@ -19,7 +19,7 @@ from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.pipeline import Stage, raise_named
 from gdmunet.inference.prediction import NetworkPrediction
 from gdmunet.inference.predictor import Predictor
-from gdmunet.inference.sliding_window import WindowCount
+from gdmunet.inference.window_options import WindowCount
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.progress import Progress
 from gdmunet.quantities import counted

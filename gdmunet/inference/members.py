@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from gdmunet.inference.sliding_window import Network
+from gdmunet.inference.window_options import Network
 
 
 @dataclass(frozen=True)

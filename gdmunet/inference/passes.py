@@ -10,7 +10,8 @@ import numpy as np
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.geometry import Shape
 from gdmunet.inference.samplers import Surroundings, sample_volume
-from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions, predict_volume
+from gdmunet.inference.sliding_window import predict_volume
+from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
 
 ProgressCallback = Callable[[WindowCount], None]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gdmunet.geometry import Geometry
-from gdmunet.inference.sliding_window import WindowCount
+from gdmunet.inference.window_options import WindowCount
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from gdmunet.inference.options import PredictorOptions
 from gdmunet.inference.passes import Passes, ProgressCallback
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, with_steps
-from gdmunet.inference.sliding_window import Network, WindowCount, WindowOptions
 from gdmunet.inference.trained_models import load_model
+from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import (

@@ -20,7 +20,7 @@ from gdmunet.checkpoint import SamplerSpec
 from gdmunet.composition import compose, compose_array
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
-from gdmunet.inference.sliding_window import Network
+from gdmunet.inference.window_options import Network
 from gdmunet.networks import stepwise_input
 from gdmunet.quantities import counted
 

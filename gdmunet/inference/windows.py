@@ -1,4 +1,4 @@
-"""Places of the windows of a volume, and the weight of each voxel of a window."""
+"""Places of the windows of a volume, and the share of each window in a voxel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Shape
+from gdmunet.geometry import Shape, triple
 
 
 @dataclass(frozen=True)
@@ -73,19 +73,50 @@ def plan_windows(shape: Shape, window: Shape, step_size: float, offset: Shape = 
     return WindowGrid(shape, window, (starts[0], starts[1], starts[2]))
 
 
-def importance_map(window: Shape, floor: float = 1e-6) -> np.ndarray:
-    """Weight of each voxel of a window: the product of a Hann window (squared sine) along every axis.
+def window_weight(size: int) -> np.ndarray:
+    """Weight of each voxel of a window along one axis, (size,) float64: a Hann window (squared sine), 1 at its peak.
 
-    At a step size of 0.5 the weights of neighbours add up to a constant and change as slowly as they can, so no plane
-    stands out; a Gaussian as narrow as window / 8 left 6 to 15 % more change at the windows' borders than elsewhere
-    (documentation/benchmarks.md). The floor lets a voxel that only a corner covers still be divided safely.
+    The weight of a voxel is the product over the axes. At a step size of 0.5 the weights of neighbours add up to a
+    constant and change as slowly as they can, so no plane stands out; a Gaussian as narrow as window / 8 left 6 to 15 %
+    more change at the windows' borders than elsewhere (documentation/benchmarks.md). Taken at the voxels' middles it is
+    nowhere zero, so a voxel that one window alone covers has that window's value.
     """
-    weights = np.ones(window, dtype=np.float64)
-    for axis, size in enumerate(window):
-        hann = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
-        weights *= hann.reshape([-1 if i == axis else 1 for i in range(3)])
-    importance: np.ndarray = np.maximum(weights / weights.max(), floor)
-    return importance.astype(np.float32)
+    hann: np.ndarray = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+    hann /= hann.max()
+    return hann
+
+
+def window_shares(grid: WindowGrid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Share of each window in the voxels of the volume, for each axis (windows, window size) float32.
+
+    The grid and the weights are products over the axes, and so is the sum of all weights at a voxel. The share of a
+    window in a voxel is thus the product of three shares, each its weight over the sum along one axis: predictions
+    times shares add up to their weighted mean, and nothing is left to be divided. Shares beyond the volume are 0.
+
+    Raises
+    ------
+    ValueError
+        The windows leave voxels uncovered.
+    """
+    return triple(_axis_shares(*axis) for axis in zip(grid.starts, grid.window, grid.shape, strict=True))
+
+
+def inside(corner: Shape, window: Shape, shape: Shape) -> tuple[slice, slice, slice]:
+    """The part of the volume that a window at `corner` covers."""
+    return triple(slice(max(c, 0), min(c + w, n)) for c, w, n in zip(corner, window, shape, strict=True))
+
+
+def _axis_shares(starts: tuple[int, ...], size: int, length: int) -> np.ndarray:
+    weight = window_weight(size)
+    voxels = np.array(starts)[:, None] + np.arange(size)
+    within = (voxels >= 0) & (voxels < length)
+    sums = np.zeros(length)
+    np.add.at(sums, voxels[within], np.broadcast_to(weight, voxels.shape)[within])
+    if not sums.min() > 0:
+        raise ValueError(f"windows of {size} voxels at {starts} leave some of {length} voxels uncovered")
+    shares = np.zeros(voxels.shape, dtype=np.float32)
+    shares[within] = np.broadcast_to(weight, voxels.shape)[within] / sums[voxels[within]]
+    return shares
 
 
 def _stride(size: int, step_size: float) -> int:
