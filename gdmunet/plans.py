@@ -86,7 +86,8 @@ class MemoryFootprint:
     """Predicted peak bytes of one training step, by part. The parts add up to the peak.
 
     `encoder` holds a frozen encoder's weights and activations, `bank` the features it keeps from step to step,
-    `output_gradients` the gradients that are coordinated; all 0 for trainers without an encoder.
+    `output_gradients` the gradients that are coordinated; all 0 for trainers without an encoder. `buckets` holds the
+    gradients in the form in which several processes exchange them, 0 for one process.
     """
 
     parameters: int
@@ -97,12 +98,13 @@ class MemoryFootprint:
     encoder: int = 0
     bank: int = 0
     output_gradients: int = 0
+    buckets: int = 0
 
     @property
     def total(self) -> int:
         """Bytes at the peak."""
         generator = self.parameters + self.gradients + self.optimizer + self.ema + self.activations
-        return generator + self.encoder + self.bank + self.output_gradients
+        return generator + self.encoder + self.bank + self.output_gradients + self.buckets
 
 
 @dataclass(frozen=True)

@@ -20,19 +20,23 @@ class PlannedStep:
     Attributes
     ----------
     configuration
-        Configuration to train; patch size, batch size and generator are those that planning tries.
+        Configuration to train; patch size, batch size and generator are those that planning tries. The batch is that
+        of one process.
     dataset
         Description of the channels and the target.
     precision
         Precision of the forward pass.
     encoder
         The frozen encoder that the plans choose, with weights on any device; None if there is none.
+    processes
+        Processes that train together, each with such a batch.
     """
 
     configuration: Configuration
     dataset: DatasetDescriptor
     precision: Precision
     encoder: FrozenEncoder | None = None
+    processes: int = 1
 
 
 CountMemory = Callable[[PlannedStep], MemoryFootprint]
@@ -56,6 +60,8 @@ class StepTrial:
     ----------
     encoders
         Chosen encoders, by number of dimensions.
+    gpus
+        GPUs that share a batch; the memory is that of the one with the largest share.
     """
 
     count: CountMemory
@@ -64,6 +70,7 @@ class StepTrial:
     transpose: tuple[int, int, int]
     intensities: IntensityPlan
     encoders: Mapping[int, PlannedEncoder]
+    gpus: int = 1
 
     def __call__(self, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int) -> MemoryFootprint:
         """Peak bytes; voxels of 1 mm stand for all, since their size takes no memory."""
@@ -74,7 +81,7 @@ class StepTrial:
             spacing=(1.0,) * network.dimensions,
             median_shape=(1, 1, 1),
             patch_size=patch_size,
-            batch_size=batch_size,
+            batch_size=-(-batch_size // self.gpus),
             condition_normalization=self.intensities.conditions,
             target_normalization=self.intensities.target,
             background=self.intensities.background,
@@ -84,4 +91,4 @@ class StepTrial:
             encoder=encoder.spec if encoder else None,
         )
         module = encoder.module if encoder else None
-        return self.count(PlannedStep(configuration, self.dataset, self.precision, module))
+        return self.count(PlannedStep(configuration, self.dataset, self.precision, module, self.gpus))

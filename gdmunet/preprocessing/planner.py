@@ -82,7 +82,7 @@ def plan_experiment(
             words.body(descriptor, fingerprint),
             *task.intensities.reasons,
             *(planned_encoder.reason for planned_encoder in task.encoders.values()),
-            words.memory(options.trainer, options.precision, options.budget_gb, options.preset),
+            words.memory(options),
             *words.simulation(descriptor),
             *size_reasons,
             words.folds(folds, len(fingerprint.cases)),
@@ -96,13 +96,14 @@ def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: Plan
     intensities = plan_intensities(fingerprint, descriptor)
     units = VolumeUnits(intensities.target, intensities.background, descriptor.target_name, transpose)
     encoders = _choose_encoders(options, units)
-    trial = StepTrial(options.footprint, descriptor, options.precision, transpose, intensities, encoders)
+    trial = StepTrial(options.footprint, descriptor, options.precision, transpose, intensities, encoders, options.gpus)
     problem = SizingProblem(
         PRESETS[options.preset],
         len(descriptor.channels),
         intensities.residual_channel,
         round(options.budget_gb * 1e9),
         trial,
+        gpus=options.gpus,
         slice_axis=None if descriptor.simulation is None else transpose.index(0),
     )
     return _Task(

@@ -10,7 +10,7 @@ from gdmunet.errors import GdmError
 from gdmunet.plan_names import PresetName, default_plans_name
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder
 from gdmunet.preprocessing.planned_step import CountMemory
-from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.preprocessing.presets import PRESETS, budget_gb
 
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 
@@ -30,8 +30,12 @@ class PlanningOptions:
     choose
         Function that chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
     memory_budget_gb
-        GB of 1e9 bytes that one training step may use; None: the preset's own. Kernel workspaces and the device's own
-        context come on top.
+        GB of 1e9 bytes that one training step may use; None: what the preset's card, or the free part of the GPU,
+        leaves beside kernel workspaces and the device's own context.
+    free_memory_gb
+        Free memory of the GPU to plan for; None: no GPU is at hand.
+    gpus
+        GPUs that share every batch.
     name
         Name of the plans; None: the preset's own.
     configurations
@@ -46,6 +50,8 @@ class PlanningOptions:
     footprint: CountMemory
     choose: ChooseEncoder | None = None
     memory_budget_gb: float | None = None
+    free_memory_gb: float | None = None
+    gpus: int = 1
     name: str | None = None
     configurations: tuple[str, ...] | None = None
     target_spacing: tuple[float, ...] | None = None
@@ -78,5 +84,7 @@ class PlanningOptions:
 
     @property
     def budget_gb(self) -> float:
-        """Memory of one training step in GB."""
-        return PRESETS[self.preset].default_budget_gb if self.memory_budget_gb is None else self.memory_budget_gb
+        """Memory of one training step in GB, on each GPU."""
+        if self.memory_budget_gb is not None:
+            return self.memory_budget_gb
+        return budget_gb(PRESETS[self.preset], self.free_memory_gb)

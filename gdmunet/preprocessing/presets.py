@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gdmunet.device_memory import usable_bytes
 from gdmunet.plan_names import PresetName
 from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.topology import Topology
@@ -30,8 +31,8 @@ class Preset:
         Convolutions (plain) or residual blocks of each encoder stage; the last number repeats.
     decoder_block
         Convolutions of every decoder stage.
-    default_budget_gb
-        Memory that it is meant for, in GB of 1e9 bytes.
+    card_gb
+        Memory of the card that it is meant for, in GB of 1e9 bytes.
     dataset_share
         Largest share of the data set's voxels that one batch may hold.
     first_edge_3d, first_edge_2d
@@ -40,13 +41,15 @@ class Preset:
         Limit of stages - 1; None: as the patch allows.
     batch_size
         A fixed batch size, or None: what fits.
+    fills_card
+        Whether a larger card is used as well.
     """
 
     name: PresetName
     block: Literal["plain", "residual"]
     encoder_blocks: tuple[int, ...]
     decoder_block: int
-    default_budget_gb: float
+    card_gb: float
     dataset_share: float
     base_features: int = 32
     max_features_3d: int = 320
@@ -55,6 +58,7 @@ class Preset:
     first_edge_2d: int = 2048
     max_poolings: int | None = None
     batch_size: int | None = None
+    fills_card: bool = False
 
     def network(self, topology: Topology, in_channels: int, residual_channel: int | None) -> NetworkSpec:
         """The network of this preset for a topology: widths double from stage to stage up to the largest."""
@@ -75,20 +79,35 @@ class Preset:
         )
 
 
+def budget_gb(preset: Preset, free_gb: float | None) -> float:
+    """GB that the counted tensors of one step may take: min(0.9 x card, card - 1.5 GB) of the preset's card.
+
+    Parameters
+    ----------
+    free_gb
+        Free memory of the GPU, of which no more is planned for, and all by a preset that fills the card; None: no GPU
+        is at hand, and the preset's card is planned for.
+    """
+    card = preset.card_gb
+    if free_gb is not None:
+        card = free_gb if preset.fills_card else min(card, free_gb)
+    return usable_bytes(1e9 * card) / 1e9
+
+
 _RESIDUAL_BLOCKS = (1, 3, 4, 6)
 
 PRESETS: dict[PresetName, Preset] = {
-    "plain": Preset("plain", "plain", (2,), 2, 8.0, 0.05),
+    "plain": Preset("plain", "plain", (2,), 2, 8.0, 0.05, fills_card=True),
     "M": Preset("M", "residual", _RESIDUAL_BLOCKS, 1, 8.0, 1.0),
     "L": Preset("L", "residual", _RESIDUAL_BLOCKS, 1, 24.0, 1.0),
     "XL": Preset("XL", "residual", _RESIDUAL_BLOCKS, 1, 40.0, 1.0),
-    # For CPUs and for learning: minutes instead of days.
+    # For CPUs and for learning: minutes instead of days. Its steps have 2 GB.
     "tiny": Preset(
         "tiny",
         "plain",
         (2,),
         2,
-        2.0,
+        3.5,
         1.0,
         base_features=8,
         max_features_3d=64,

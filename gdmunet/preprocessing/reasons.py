@@ -7,8 +7,12 @@ import textwrap
 import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.device_memory import RESERVE
 from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.preprocessing.loader_memory import loader_bytes
+from gdmunet.preprocessing.planning_options import PlanningOptions
+from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.sizing import FEWEST_SLICES, FittedPatch, SizingProblem, batch_limit
 from gdmunet.quantities import counted, memory_size
 
@@ -66,14 +70,25 @@ def simulation(descriptor: DatasetDescriptor) -> tuple[Reason, ...]:
     )
 
 
-def memory(trainer: str, precision: str, budget_gb: float, preset: str) -> Reason:
-    """The budget and whose step it is for."""
+def memory(options: PlanningOptions) -> Reason:
+    """The budget, where it comes from, and whose step it is for."""
+    where = f", on each of {options.gpus} GPUs" if options.gpus > 1 else ""
     return Reason(
         "memory budget",
-        memory_size(budget_gb * 1e9),
-        f"peak of one step of {trainer} in {precision} with preset {preset}, counted tensor by tensor; "
-        "workspaces of the device's kernels come on top",
+        memory_size(options.budget_gb * 1e9),
+        f"{_budget_source(options)}; peak of one step of {options.trainer} in {options.precision} with preset "
+        f"{options.preset}, counted tensor by tensor{where}",
     )
+
+
+def _budget_source(options: PlanningOptions) -> str:
+    if options.memory_budget_gb is not None:
+        return "given by the user; workspaces of the device's kernels come on top"
+    preset, free = PRESETS[options.preset], options.free_memory_gb
+    card = f"a card of {memory_size(1e9 * preset.card_gb)}, which preset {preset.name} is made for"
+    if free is not None and (preset.fills_card or free < preset.card_gb):
+        card = f"{memory_size(1e9 * free)} free on the GPU"
+    return f"{card}, less {RESERVE / 1e9:g} GB or a tenth for the driver, workspaces of kernels and gaps"
 
 
 def sizes(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> list[Reason]:
@@ -83,6 +98,7 @@ def sizes(configuration: Configuration, fitted: FittedPatch, problem: SizingProb
         Reason(f"{configuration.name} network", _network(configuration), "as deep as the patch can be halved"),
         _batch(configuration, fitted, problem, voxels),
         *_memory_shares(configuration),
+        _loaders(configuration, problem.gpus),
     ]
 
 
@@ -166,7 +182,7 @@ def _network(configuration: Configuration) -> str:
 
 def _batch(configuration: Configuration, fitted: FittedPatch, problem: SizingProblem, voxels: float) -> Reason:
     preset, size = problem.preset, configuration.batch_size
-    limit = batch_limit(fitted.topology, voxels, preset)
+    limit = problem.gpus * (batch_limit(fitted.topology, voxels, preset) // problem.gpus)
     predicted = f"predicted peak {memory_size(configuration.predicted_memory.total)} of {memory_size(problem.budget)}"
     if preset.batch_size is not None:
         why = f"fixed by the preset {preset.name}"
@@ -176,7 +192,18 @@ def _batch(configuration: Configuration, fitted: FittedPatch, problem: SizingPro
         why = f"two at least, though that is over {100 * preset.dataset_share:.0f} % of the data set's voxels"
     else:
         why = f"more would be over {100 * preset.dataset_share:.0f} % of the data set's voxels"
+    if problem.gpus > 1:
+        why += f", {size // problem.gpus} on each of {problem.gpus} GPUs"
     return Reason(f"{configuration.name} batch", str(size), f"{why}; {predicted}")
+
+
+def _loaders(configuration: Configuration, gpus: int) -> Reason:
+    needed = loader_bytes(configuration, configuration.batch_size // gpus)
+    return Reason(
+        f"{configuration.name} patches",
+        f"{memory_size(needed)} of host memory",
+        "for each process that makes patches; training starts no more of them than half of the free memory holds",
+    )
 
 
 def _numbers(values: tuple[float, ...]) -> str:

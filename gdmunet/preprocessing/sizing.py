@@ -26,7 +26,8 @@ MIN_BATCH = 2
 class SizingProblem:
     """The limits of a patch: the network family, its channels, and the memory of one training step in bytes.
 
-    `slice_axis` is the axis across the slices where patches in 3D are to keep the slices whole, else None.
+    `slice_axis` is the axis across the slices where patches in 3D are to keep the slices whole, else None. Each of
+    `gpus` GPUs has that memory and an equal share of every batch.
     """
 
     preset: Preset
@@ -35,6 +36,16 @@ class SizingProblem:
     budget: int
     footprint: Footprint
     slice_axis: int | None = None
+    gpus: int = 1
+
+    @property
+    def least_batch(self) -> int:
+        """Fewest patches per batch."""
+        return self.shared(self.preset.batch_size or MIN_BATCH)
+
+    def shared(self, patches: int) -> int:
+        """So many patches, or a few more, that every GPU has as many."""
+        return self.gpus * -(-patches // self.gpus)
 
     def network(self, topology: Topology) -> NetworkSpec:
         """The network for a topology."""
@@ -117,14 +128,14 @@ def fit_patch(
     topology = problem.topology(spacing, patch)
     start, shrunk = topology.patch_size, [0] * len(spacing)
     floor = tuple(min(FEWEST_SLICES if a == slice_axis else 2 * SMALLEST_EDGE, n) for a, n in enumerate(start))
-    while (needed := problem.bytes_of(topology, _least_batch(problem.preset))) > problem.budget:
+    while (needed := problem.bytes_of(topology, problem.least_batch)) > problem.budget:
         step = _shrink(spacing, topology, median_shape, floor, problem)
         if step is None:
             raise GdmError(
                 f"the memory budget is too small for {configuration} with preset {problem.preset.name}",
                 found=memory_size(problem.budget),
                 expected=f"at least {memory_size(needed)}: the smallest patch {topology.patch_size} "
-                f"with {_least_batch(problem.preset)} patches per batch",
+                f"with {problem.least_batch} patches per batch",
                 remedy="raise -gpu_memory_target, or plan with the preset tiny",
             )
         axis, topology = step
@@ -155,32 +166,32 @@ def _shrink(
 
 
 def fit_batch(topology: Topology, dataset_voxels: float, problem: SizingProblem) -> int:
-    """Patches per batch: the number that fits, at most the preset's share of the data set's voxels, at least two."""
+    """Patches per batch: the number that fits, at most the preset's share of the data set's voxels, at least two.
+
+    Several GPUs have equal shares.
+    """
     if problem.preset.batch_size is not None:
-        return problem.preset.batch_size
-    limit = batch_limit(topology, dataset_voxels, problem.preset)
-    # The peak grows with the batch, so the largest that fits is found by bisection.
-    fits, upper = MIN_BATCH, MIN_BATCH
-    while upper < limit and problem.bytes_of(topology, upper) <= problem.budget:
+        return problem.least_batch
+    gpus = problem.gpus
+    # In patches of each GPU. The peak grows with the batch, so the largest that fits is found by bisection.
+    fits = upper = problem.least_batch // gpus
+    limit = max(fits, batch_limit(topology, dataset_voxels, problem.preset) // gpus)
+    while upper < limit and problem.bytes_of(topology, gpus * upper) <= problem.budget:
         fits, upper = upper, min(2 * upper, limit)
-    if problem.bytes_of(topology, upper) <= problem.budget:
-        return upper
+    if problem.bytes_of(topology, gpus * upper) <= problem.budget:
+        return gpus * upper
     while upper - fits > 1:
         middle = (fits + upper) // 2
-        if problem.bytes_of(topology, middle) <= problem.budget:
+        if problem.bytes_of(topology, gpus * middle) <= problem.budget:
             fits = middle
         else:
             upper = middle
-    return fits
+    return gpus * fits
 
 
 def batch_limit(topology: Topology, dataset_voxels: float, preset: Preset) -> int:
     """Largest number of patches per batch that the share of the data set's voxels allows, at least two."""
     return max(MIN_BATCH, round(preset.dataset_share * dataset_voxels / float(np.prod(topology.patch_size))))
-
-
-def _least_batch(preset: Preset) -> int:
-    return preset.batch_size or MIN_BATCH
 
 
 def _replace(patch: tuple[int, ...], axis: int, value: int) -> tuple[int, ...]:

@@ -63,7 +63,9 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         choose=_encoder_wish(request, folders, device) if served[-1].uses_encoder else None,
         trainer=" and ".join(kind.__name__ for kind in served),
         precision=served[0].precision_on(device),
-        memory_budget_gb=request.gpu_memory_target or _free_budget(request, device),
+        memory_budget_gb=request.gpu_memory_target,
+        free_memory_gb=device_memory(device).free / 1e9 if device.type == "cuda" else None,
+        gpus=request.num_gpus,
         name=request.overwrite_plans_name,
         configurations=request.configuration,
         target_spacing=request.overwrite_target_spacing,
@@ -71,13 +73,6 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
     plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
     say(f"{plans.dataset_name}: plans {plans.name} with {', '.join(plans.configurations)}\n\n{format_reasons(plans)}\n")
     return plans
-
-
-def _free_budget(request: PlanningRequest, device: torch.device) -> float | None:
-    """GB of the GPU for plain; the residual presets and tiny are made for a memory of their own."""
-    if request.planner != "plain" or device.type != "cuda":
-        return None
-    return device_memory(device).usable / 1e9
 
 
 def _served(request: PlanningRequest) -> list[type[Trainer]]:

@@ -113,7 +113,9 @@ def _train(loop: Loop, request: TrainRequest) -> None:
     if distributed.rank() == 0:
         loop.journal.say(_introduction(loop))
     workers = request.processes
-    loop.train(default_loader_workers(loop.trainer.device, request.num_gpus) if workers is None else workers)
+    if workers is None:
+        workers = default_loader_workers(loop.trainer.device, loop.data.configuration, request.num_gpus)
+    loop.train(workers)
 
 
 def _validate(

@@ -10,10 +10,12 @@ from gdmunet.networks import build_network
 from gdmunet.plan_names import default_plans_name
 from gdmunet.plans import MemoryFootprint, Plans
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from gdmunet.preprocessing.loader_memory import PROCESS_BYTES, loader_bytes
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
+from gdmunet.quantities import memory_size
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import from_json, save_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
@@ -360,7 +362,7 @@ def test_plans_are_written_and_read_back(folders):
     assert plans.dataset_name == "Dataset001_Test"
     assert len(plans.folds) == 5
     assert len(plans.fingerprint_hash) == 64
-    assert plans.memory_budget_gb == PRESETS["tiny"].default_budget_gb
+    assert plans.memory_budget_gb == 2.0
     assert run(folders) == plans
 
 
@@ -390,3 +392,43 @@ def test_plans_of_another_data_set_are_not_overwritten(folders):
         run(folders)
     with pytest.raises(GdmError, match="taken by the fingerprint"):
         run(folders, name="dataset_fingerprint")
+
+
+@pytest.mark.parametrize(
+    ("preset", "free", "wanted"),
+    [
+        ("plain", None, 6.5), ("M", None, 6.5), ("L", None, 21.6), ("XL", None, 36.0), ("tiny", None, 2.0),
+        ("plain", 80.0, 72.0), ("plain", 11.0, 9.5), ("M", 80.0, 6.5), ("M", 7.5, 6.0), ("XL", 24.0, 21.6),
+        ("tiny", 24.0, 2.0),
+    ],
+)  # fmt: skip
+def test_a_budget_leaves_a_reserve_of_the_presets_card_or_of_what_is_free(preset, free, wanted):
+    plans = plan(
+        fingerprint([(64, 64, 64)] * 3, [(1, 1, 1)] * 3), preset=preset, memory_budget_gb=None, free_memory_gb=free
+    )
+    assert plans.memory_budget_gb == pytest.approx(wanted)
+    check_sizes(plans)
+    because = reason(plans, "memory budget").because
+    assert "less 1.5 GB or a tenth" in because
+    assert ("free on the GPU" in because) == (free is not None and (preset == "plain" or free < wanted + 4))
+
+
+def test_several_gpus_share_a_batch_and_each_has_the_budget():
+    prints = fingerprint([(300, 300, 300)] * 40, [(1, 1, 1)] * 40)
+    one, four = (plan(prints, gpus=gpus, preset="M", configurations=["3d_fullres"]) for gpus in (1, 4))
+    alone, shared = (plans.configurations["3d_fullres"] for plans in (one, four))
+    assert shared.batch_size % 4 == 0
+    assert shared.batch_size >= 4
+    assert np.prod(shared.patch_size) > np.prod(alone.patch_size)
+    assert shared.predicted_memory.total <= 8e9
+    assert "on each of 4 GPUs" in reason(four, "3d_fullres batch").because
+    tiny = plan(prints, gpus=3, preset="tiny", configurations=["3d_fullres"])
+    assert tiny.configurations["3d_fullres"].batch_size == 3
+
+
+def test_the_memory_of_the_processes_that_make_patches_is_said():
+    plans = plan(fingerprint([(128, 128, 128)] * 5, [(1, 1, 1)] * 5), configurations=["3d_fullres"])
+    configuration = plans.configurations["3d_fullres"]
+    needed = loader_bytes(configuration, configuration.batch_size)
+    assert needed > PROCESS_BYTES + 4 * 2 * configuration.batch_size * np.prod(configuration.patch_size)
+    assert reason(plans, "3d_fullres patches").value == f"{memory_size(needed)} of host memory"

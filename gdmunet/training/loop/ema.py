@@ -61,13 +61,23 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self, network: nn.Module) -> Iterator[None]:
-        """Inside, the network has the averaged weights and is in evaluation mode; afterwards it has its own again."""
-        present = {name: value.clone() for name, value in weights_of(network).items()}
+        """Inside, the network has the averaged weights and is in evaluation mode; afterwards it has its own again.
+
+        Meanwhile `state` holds the network's own weights: they change places one by one, so no third copy of all
+        weights is made.
+        """
         training = network.training
-        copy_weights(network, self.state)
+        self._change_places(network)
         network.eval()
         try:
             yield
         finally:
-            copy_weights(network, present)
+            self._change_places(network)
             network.train(training)
+
+    @torch.no_grad()
+    def _change_places(self, network: nn.Module) -> None:
+        for name, value in weights_of(network).items():
+            own = value.clone()
+            value.copy_(self.state[name])
+            self.state[name].copy_(own)

@@ -148,7 +148,8 @@ def _as_called(network: nn.Module, trainer: Trainer) -> nn.Module:
     called: Any = torch.compile(network) if trainer.compile_network else network
     if distributed.world_size() > 1:
         places = [trainer.device.index] if trainer.device.type == "cuda" else None
-        called = nn.parallel.DistributedDataParallel(called, device_ids=places)
+        # Gradients lie in the buckets in which they are exchanged: they are not there twice.
+        called = nn.parallel.DistributedDataParallel(called, device_ids=places, gradient_as_bucket_view=True)
     whole: nn.Module = called
     return whole
 

@@ -142,9 +142,16 @@ class _Count:
         """Footprint of a step of that size; `bank`: bytes of its bank."""
         size = _Size.of(planned)
         held = self.parameters + self.gradients + self.optimizer + self.average
+        buckets = self.gradients if planned.processes > 1 else 0
         if not self.encoder:
-            activations = max(0, self.last.peak(size.step) - held)
-            return MemoryFootprint(self.parameters, self.gradients, self.optimizer, self.average, activations)
+            return MemoryFootprint(
+                parameters=self.parameters,
+                gradients=self.gradients,
+                optimizer=self.optimizer,
+                ema=self.average,
+                activations=max(0, self.last.peak(size.step) - held),
+                buckets=buckets,
+            )
         # The encoder pads a patch to multiples of its divisor, the generator does not.
         padded = size.padded(planned.encoder).step
         added = max(0, self.last.peak(padded) - self.first.peak(padded))
@@ -158,6 +165,7 @@ class _Count:
             encoder=added - outputs + self.beside,
             bank=bank,
             output_gradients=outputs,
+            buckets=buckets,
         )
 
 

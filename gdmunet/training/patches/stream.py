@@ -10,10 +10,13 @@ from types import FrameType
 from typing import Any, Self
 
 import numpy as np
+import psutil
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
 from gdmunet.errors import SIGNALLED, GdmError
+from gdmunet.plans import Configuration
+from gdmunet.preprocessing.loader_memory import most_loaders
 from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.source import PatchSource
@@ -161,7 +164,21 @@ def _leave_signals_to_the_trainer() -> None:
     signal.signal(signal.SIGTERM, end_if_alone)
 
 
-def default_loader_workers(device: torch.device, processes: int = 1) -> int:
-    """Background processes that make patches: many for a GPU, one where training itself needs the cores."""
+def default_loader_workers(
+    device: torch.device, configuration: Configuration, processes: int = 1, free: int | None = None
+) -> int:
+    """Background processes that make patches: many for a GPU, one where training itself needs the cores.
+
+    Parameters
+    ----------
+    processes
+        Training processes that share the computer, each with so many.
+    free
+        Bytes of host memory that are free; None: asked of the system.
+    """
+    if device.type != "cuda":
+        return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(12, cores // processes - 1)) if device.type == "cuda" else 1
+    free = psutil.virtual_memory().available if free is None else free
+    fitting = most_loaders(configuration, configuration.batch_size // processes, free) // processes
+    return max(1, min(12, cores // processes - 1, fitting))

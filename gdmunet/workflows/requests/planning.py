@@ -16,7 +16,7 @@ from gdmunet.workflows.requests.shared import (
     processes_option,
     trust_option,
 )
-from gdmunet.workflows.requests.values import POSITIVE
+from gdmunet.workflows.requests.values import COUNT, POSITIVE
 
 _FOLDERS: tuple[FolderName, ...] = ("raw", "preprocessed")
 
@@ -59,11 +59,20 @@ class PlanningRequest(DatasetsRequest):
     gpu_memory_target: float | None = option(
         "-gpu_memory_target",
         "--gpu_memory_target",
-        help="memory of one training step in GB (1e9 bytes); default: plain: the GPU's free memory, 8 without a GPU; "
-        "M 8, L 24, XL 40, tiny 2",
+        help="memory of one training step in GB (1e9 bytes); default: of a card of 8 (M), 24 (L), 40 (XL) or 3.5 GB "
+        "(tiny), or of the GPU's free memory if that is less, what is left without 1.5 GB or a tenth; plain: of all "
+        "free memory of the GPU, of 8 GB without a GPU",
         default=None,
         metavar="GB",
         bounds=POSITIVE,
+    )
+    num_gpus: int = option(
+        "-num_gpus",
+        "--num_gpus",
+        help="GPUs that will share every batch in training",
+        default=1,
+        metavar="N",
+        bounds=COUNT,
     )
     encoder: str | None = option(
         "-encoder",

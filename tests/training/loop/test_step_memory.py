@@ -164,11 +164,13 @@ def test_small_counts_give_the_count_of_every_size(block):
 
 def test_parts_are_those_of_the_parameters_and_more_is_counted_for_more():
     network, count = small_network(), StepMemory(FidelityTrainer)
-    expected = 4 * sum(p.numel() for p in build_network(network).parameters())
-    base = count(planned(network, (32, 32, 32), 2))
-    assert (base.parameters, base.gradients, base.ema) == (expected,) * 3
+    parameters = list(build_network(network).parameters())
+    expected = 4 * sum(p.numel() for p in parameters)
     # Heads of coarse stages have no gradient, and so no moments.
-    assert 0.999 * 2 * expected < base.optimizer <= 2 * expected
+    learning = 4 * sum(p.numel() for p in parameters if p.requires_grad)
+    base = count(planned(network, (32, 32, 32), 2))
+    assert (base.parameters, base.gradients, base.ema) == (expected, learning, expected)
+    assert 0.999 * 2 * learning < base.optimizer <= 2 * expected
     assert count(planned(network, (32, 32, 32), 3)).total > base.total
     assert count(planned(network, (32, 32, 40), 2)).total > base.total
     assert count(planned(network, (32, 32, 32), 2, "float32")).total > 1.3 * base.total
@@ -179,3 +181,12 @@ def test_a_patch_beyond_this_machine_is_counted_and_no_random_number_is_drawn():
     before = torch.get_rng_state()
     assert StepMemory(FidelityTrainer)(planned(small_network(), (1024, 1024, 1024), 2, "float32")).total > 3e11
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", [FidelityTrainer, GreedyTrainer])
+def test_several_processes_hold_their_gradients_in_buckets(kind):
+    """As large as the gradients of one process, from the first step on."""
+    step, count = planned(small_network(), (32, 32, 32), 2), StepMemory(kind)
+    alone, shared = count(step), count(dataclasses.replace(step, processes=2))
+    assert shared.buckets == shared.gradients > 0
+    assert (alone.buckets, shared.total) == (0, alone.total + alone.gradients)

@@ -1,17 +1,19 @@
 import dataclasses
+import os
 import time
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
-from toy import DATASET
+from toy import DATASET, toy_configuration
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.preprocessing.loader_memory import loader_bytes
 from gdmunet.training.patches.augmentation import Augmentation, Sample, hu_intensity, mr_intensity
 from gdmunet.training.patches.source import PatchSource
-from gdmunet.training.patches.stream import BatchStream, PatchLoader
+from gdmunet.training.patches.stream import BatchStream, PatchLoader, default_loader_workers
 
 
 def source_of(toy, name="3d_fullres", **changes) -> PatchSource:
@@ -158,3 +160,16 @@ def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(t
     for thread in threads:  # Python waits at exit for the one that fetches
         thread.join(timeout=20)
         assert not thread.is_alive()
+
+
+def test_no_more_processes_make_patches_than_host_memory_holds(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    configuration = dataclasses.replace(toy_configuration(), patch_size=(160, 160, 160), batch_size=4)
+    each, gpu = loader_bytes(configuration, 4), torch.device("cuda")
+    assert each > 1.3e9
+    assert default_loader_workers(gpu, configuration, free=10**12) == 12
+    assert default_loader_workers(gpu, configuration, free=10 * each) == 5
+    assert default_loader_workers(gpu, configuration, free=0) == 1
+    halves = loader_bytes(configuration, 2)
+    assert default_loader_workers(gpu, configuration, processes=2, free=12 * halves) == 3
+    assert default_loader_workers(torch.device("cpu"), configuration, free=10**12) == 1
