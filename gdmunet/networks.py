@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from gdmunet.output_layer import computes_in_float32
@@ -73,7 +76,31 @@ def checkpoint_stages(network: nn.Module) -> None:
     for name, module in network.named_modules():
         parts = name.split(".")
         if len(parts) >= 3 and parts[-2] == "stages" and parts[-1].isdigit():
-            module.forward = functools.partial(checkpoint, module.forward, use_reentrant=False)
+            module.forward = functools.partial(
+                checkpoint, module.forward, use_reentrant=False, context_fn=functools.partial(_both_passes, module)
+            )
+
+
+def _both_passes(module: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Contexts of a stage's first pass and of its repetition."""
+    return nullcontext(), _counting_nothing(module)
+
+
+@contextmanager
+def _counting_nothing(module: nn.Module) -> Iterator[None]:
+    """Inside, batch norm leaves its running statistics alone: it has counted the batch in the first pass."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    momenta = [layer.momentum for layer in layers]
+    counts: list[Any] = [layer.num_batches_tracked for layer in layers]
+    before = [count.clone() for count in counts]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum, count, earlier in zip(layers, momenta, counts, before, strict=True):
+            layer.momentum = momentum
+            count.copy_(earlier)
 
 
 def _build_unet(spec: NetworkSpec) -> nn.Module:

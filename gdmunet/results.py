@@ -6,6 +6,7 @@
         <Trainer>__<plans>__<configuration>/     ModelFolder
             plans.json
             fold_<k>/                            FoldFolder
+            previous_fold_<k>/                   an earlier one, until its replacement has a checkpoint
         comparisons/<plans>__<configuration>/
         ensembles/<model>___<model>/
         encoders/<plans>_<configuration>_fold_<k>/
@@ -38,6 +39,7 @@ CHECKPOINT_FILES: dict[CheckpointName, str] = {name: f"checkpoint_{name}.safeten
 
 _SEPARATOR = "__"
 FOLD_PREFIX = "fold_"
+_PREVIOUS_PREFIX = "previous_"
 # A model's place in a results folder, for people.
 MODEL_LAYOUT = "DatasetXXX_Name/" + _SEPARATOR.join(("<Trainer>", "<plans>", "<configuration>"))
 
@@ -89,6 +91,28 @@ class FoldFolder:
     def checkpoints(self) -> tuple[CheckpointName, ...]:
         """The checkpoints that are there."""
         return tuple(name for name in CHECKPOINT_NAMES if self.checkpoint(name).is_file())
+
+    @property
+    def previous(self) -> FoldFolder:
+        """The place of an earlier training of the fold while a new one has no checkpoint yet."""
+        return FoldFolder(self.path.with_name(f"{_PREVIOUS_PREFIX}{self.path.name}"))
+
+    @property
+    def running(self) -> Path:
+        """The process that trains the fold, while it does."""
+        return self.path / RUNNING_FILE
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether a training has got as far as its first whole checkpoint and the state beside it."""
+        return self.resume.is_file() and self.checkpoint("latest").is_file()
+
+    def made_by_training(self) -> list[Path]:
+        """Every file and folder there that a training makes."""
+        files = [*(self.checkpoint(name) for name in CHECKPOINT_NAMES), self.resume, self.settings]
+        files += [self.journal, self.log, self.progress_figure]
+        folders = [self.validation("final"), self.validation("best"), self.tensorboard]
+        return [path for path in (*files, *folders) if path.exists()]
 
     def trained_files(self) -> list[Path]:
         """Everything there that a training would lose by starting over, sorted by name."""

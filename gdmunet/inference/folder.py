@@ -90,7 +90,8 @@ def predict_cases(
     todo = deque(case for case in cases if case.identifier not in skipped)
     source.check_output([case.identifier for case in todo], replace=options.continue_prediction)
     source.prepare(cases, options)
-    save_json(_settings(predictor, source.mask_folder, options), output / SETTINGS_FILE)
+    if options.describe:
+        save_json(_settings(predictor, source.mask_folder, options), output / SETTINGS_FILE)
     reading: Stage[PreparedCase] = Stage(options.preprocess_workers, "read")
     writing: Stage[None] = Stage(options.export_workers, "write")
     with reading, writing, Progress("predicting", len(todo), options.show_progress) as progress:

@@ -72,6 +72,8 @@ class PredictionOptions:
         Whether float32 is written also where whole numbers are enough (CT).
     uncertainty
         Whether the standard deviation over folds, mirrored windows and samples is written too.
+    describe
+        Whether prediction_settings.json is written; of several processes that share a folder, one does.
     """
 
     continue_prediction: bool = False
@@ -81,6 +83,7 @@ class PredictionOptions:
     export_workers: int = 1
     as_float: bool = False
     uncertainty: bool = False
+    describe: bool = True
     show_progress: bool = True
 
     def __post_init__(self) -> None:

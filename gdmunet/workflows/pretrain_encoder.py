@@ -12,7 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.progress import Progress, say
 from gdmunet.quantities import counted
-from gdmunet.results import RESUME_FILE, ResultsFolder
+from gdmunet.results import RESUME_FILE, RUNNING_FILE, ResultsFolder
 from gdmunet.training.loop.interruption import FoldLock, Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
 from gdmunet.workflows.planned import find_planned
@@ -50,7 +50,7 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
         "modality": plans.dataset.target_name,
         "cases": list(source.fold.training),
     }
-    with FoldLock(folder):
+    with FoldLock(folder / RUNNING_FILE):
         _check_start(folder, request.overwrite)
         training = Pretraining(settings, windows, folder, recipe=recipe, device=find_device(request.device))
         return folder if _train(training, request.show_progress) else None

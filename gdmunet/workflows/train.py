@@ -2,133 +2,137 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch.multiprocessing.spawn import spawn
-
-from gdmunet import commands
-from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.paths import Folders
-from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.progress import say
 from gdmunet.quantities import counted, memory_size
-from gdmunet.results import FoldFolder, ModelFolder, ValidatedCheckpoint
+from gdmunet.results import ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
+from gdmunet.training.crew import run_crew
+from gdmunet.training.distributed import Place
 from gdmunet.training.loop.interruption import FoldLock
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.loop import Loop
-from gdmunet.training.loop.opening import fold_folder, open_loop
+from gdmunet.training.loop.opening import open_loop
+from gdmunet.training.loop.predecessor import make_room, settle
 from gdmunet.training.loop.validation import validate_fold
-from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import default_loader_workers
-from gdmunet.training.trainers.registry import find_trainer, nearest_named
+from gdmunet.training.trainers.registry import nearest_named
 from gdmunet.training.trainers.settings import format_value
 from gdmunet.training.trainers.trainer import Trainer
-from gdmunet.workflows.continuing import nothing_to_continue
-from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
+from gdmunet.workflows.training_run import Run, check_run, check_start
 
 
 def train(request: TrainRequest, folders: Folders) -> Path:
     """Train one fold and validate it; returns the model folder.
 
+    Nothing that an earlier training made is touched before everything that can refuse has been asked: here, and in
+    every process after it has opened what it needs. The fold is then set aside, until the new training has a
+    checkpoint, and comes back if it ends before.
+
     Raises
     ------
     GdmError
         Unknown data set, plans, configuration, fold, trainer or setting; cases that are not prepared; a fold that is
-        trained already or being trained; nothing to continue; a loss that is not a number.
+        trained already or being trained; nothing to continue; a loss that is not a number; a number of GPUs that does
+        not fit; a process that died.
     """
-    device = find_device(request.device)
-    if request.num_gpus == 1:
-        return _train_here(request, folders, device)
-    if device.type == "cuda" and request.num_gpus > torch.cuda.device_count():
-        raise GdmError(
-            "more GPUs were asked for than there are",
-            found=counted(torch.cuda.device_count(), "GPU"),
-            expected=counted(request.num_gpus, "GPU"),
-            remedy="ask for fewer with -num_gpus",
-        )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    spawn(_train_rank, (request, folders, device.type, address), nprocs=request.num_gpus)
-    data = FoldData.of(_plans_of(request, folders), request.configuration, request.fold, folders.preprocessed)
-    return fold_folder(_trainer_class(request), data, folders).path.parent
-
-
-def _train_rank(rank: int, request: TrainRequest, folders: Folders, device_type: str, address: str) -> None:
-    distributed.join(rank, request.num_gpus, device_type, address)
-    try:
-        device = torch.device(device_type, rank if device_type == "cuda" else 0)
-        if device_type == "cuda":
-            torch.cuda.set_device(device)
-        _train_here(request, folders, device)
-    finally:
-        distributed.leave()
-
-
-def _train_here(request: TrainRequest, folders: Folders, device: torch.device) -> Path:
-    plans = _plans_of(request, folders)
-    _check_fold(plans, request)
-    _check_prepared(plans, request, folders)
-    kind = _trainer_class(request)
-    data = FoldData.of(plans, request.configuration, request.fold, folders.preprocessed)
-    folder = fold_folder(kind, data, folders)
-    model = ModelFolder(folder.path.parent)
+    run = Run.of(request, folders)
+    check_run(run)
+    lock = FoldLock(run.folder.running, run.folder.previous.running)
     if request.validate:
-        _validate(data, folder, request.validate, folders, device, request.show_progress)
-        return model.path
-    if request.continue_training and not folder.resume.is_file():
-        raise nothing_to_continue(request, data, folder, folders)
-    loop = open_loop(kind, data, folders, device, request.show_progress)
-    if distributed.rank() > 0:
-        _train(loop, request)
-        return model.path
-    with FoldLock(folder.path):
-        _check_start(folder, request)
-        save_json(plans, model.plans)
-        save_json(loop.trainer.settings(), folder.settings)
-        _train(loop, request)
-        if data.fold == "all":
-            loop.journal.say("fold all holds no case out, so there is no validation of whole volumes")
-        else:
-            _validate(data, folder, "final", folders, device, request.show_progress)
-    return model.path
+        if lock.owner() is None and run.folder.previous.path.is_dir():
+            with lock:
+                _settle(run)
+        _in_processes(run, _begin_nothing)
+        return run.model.path
+    with lock:
+        _settle(run)
+        check_start(run)
+        try:
+            _in_processes(run, functools.partial(_begin, run, lock))
+        except GdmError as error:
+            if run.folder.can_continue and not run.folder.previous.path.is_dir() and error.command is None:
+                error.located(command=command_line(replace(request, continue_training=True, overwrite=False)))
+            raise
+        finally:
+            _settle(run)
+    return run.model.path
 
 
-def _train(loop: Loop, request: TrainRequest) -> None:
-    distributed.barrier()
+def _in_processes(run: Run, begin: Callable[[], None]) -> None:
+    """Do the work here, or in several processes; `begin` is called once everything is open."""
+    if run.request.num_gpus == 1:
+        _work(run, begin)
+    else:
+        run_crew(_work_in_rank, (run.request, run.folders), run.request.num_gpus, run.device.type, begin)
+
+
+def _work_in_rank(place: Place, begin: Callable[[], None], request: TrainRequest, folders: Folders) -> None:
+    _work(replace(Run.of(request, folders), device=place.device), begin)
+
+
+def _work(run: Run, begin: Callable[[], None]) -> None:
+    """The work of each process: open everything, begin, train, validate."""
+    request = run.request
+    if request.validate:
+        begin()
+        _validate(run, request.validate)
+        return
+    loop = open_loop(run.kind, run.data, run.folders, run.device, request.show_progress)
     if request.continue_training:
         loop.resume()
     elif request.pretrained_weights:
         loop.state.load_pretrained(request.pretrained_weights)
-    if distributed.rank() == 0:
+    begin()
+    first = distributed.rank() == 0
+    if first:
         loop.journal.say(_introduction(loop))
     workers = request.processes
     if workers is None:
-        workers = default_loader_workers(loop.trainer.device, loop.data.configuration, request.num_gpus)
+        workers = default_loader_workers(run.device, run.data.configuration, request.num_gpus)
     loop.train(workers)
+    if run.data.fold != "all":
+        _validate(run, "final")
+    elif first:
+        loop.journal.say("fold all holds no case out, so there is no validation of whole volumes")
 
 
-def _validate(
-    data: FoldData,
-    folder: FoldFolder,
-    checkpoint: ValidatedCheckpoint,
-    folders: Folders,
-    device: torch.device,
-    show_progress: bool,
-) -> None:
-    summary = validate_fold(data, folder, checkpoint, folders, device, show_progress)
-    score = METRICS[DECIDING].sentence(summary.mean[DECIDING], data.unit)
-    Journal(folder, speak=True).say(f"validation of whole volumes ({checkpoint}): {score}")
+def _begin_nothing() -> None:
+    """Validation changes nothing of a training."""
+
+
+def _begin(run: Run, lock: FoldLock) -> None:
+    """Set an earlier training aside, and write what the new one starts with."""
+    folder = run.folder
+    if not run.request.continue_training:
+        make_room(folder)
+        lock.claim()
+    save_json(run.plans, run.model.plans)
+    save_json(run.kind.settings(), folder.settings)
+
+
+def _settle(run: Run) -> None:
+    news = settle(run.folder)
+    if news is not None:
+        say(news)
+
+
+def _validate(run: Run, checkpoint: ValidatedCheckpoint) -> None:
+    data, folder = run.data, run.folder
+    summary = validate_fold(data, folder, checkpoint, run.folders, run.device, run.request.show_progress)
+    if distributed.rank() == 0:
+        score = METRICS[DECIDING].sentence(summary.mean[DECIDING], data.unit)
+        Journal(folder, speak=True).say(f"validation of whole volumes ({checkpoint}): {score}")
 
 
 def _introduction(loop: Loop) -> str:
@@ -152,56 +156,3 @@ def _settings_in_words(kind: type[Trainer]) -> str:
     base = nearest_named(kind)
     changed = ", ".join(f"{name}={format_value(value)}" for name, value in kind.changed_from(base).items())
     return f"settings that differ from {base.__name__}: {changed}" if changed else f"settings: those of {base.__name__}"
-
-
-def _plans_of(request: TrainRequest, folders: Folders) -> Plans:
-    return find_planned(folders, request.dataset, request.plans)
-
-
-def _trainer_class(request: TrainRequest) -> type[Trainer]:
-    return find_trainer(request.trainer).derive(request.overrides)
-
-
-def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> None:
-    plans.configuration(request.configuration)
-    store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, request.configuration)
-    prepared = set(store.identifiers())
-    wanted = {case for fold in plans.folds for case in (*fold.training, *fold.validation)}
-    missing = sorted(wanted - prepared)
-    if missing or not prepared:
-        raise GdmError(
-            "cases are not prepared" if prepared else "no case is prepared",
-            case=", ".join(missing[:5]) or None,
-            file=store.folder,
-            found=counted(prepared, "prepared case"),
-            # The plans of one patient have no folds, and so list no cases.
-            expected=counted(wanted, "case") if wanted else "every case of the only patient",
-            command=commands.preprocess(request.dataset, request.configuration, plans.name),
-        )
-
-
-def _check_fold(plans: Plans, request: TrainRequest) -> None:
-    try:
-        plans.fold(request.fold, every_case=())
-    except GdmError as error:
-        if not plans.folds:
-            error.located(command=command_line(replace(request, fold="all")))
-        raise
-
-
-def _check_start(folder: FoldFolder, request: TrainRequest) -> None:
-    if request.continue_training:
-        return
-    trained = folder.trained_files()
-    if trained and not request.overwrite:
-        raise GdmError(
-            "this fold has been trained already, wholly or in part",
-            file=folder.path,
-            found=", ".join(path.name for path in trained),
-            remedy="run {command}, or start over with --overwrite",
-            command=command_line(replace(request, continue_training=True)),
-        )
-    for file in (folder.journal, folder.log, folder.progress_figure, *trained):
-        file.unlink(missing_ok=True)
-    for place in (folder.validation("final"), folder.validation("best"), folder.tensorboard):
-        shutil.rmtree(place, ignore_errors=True)

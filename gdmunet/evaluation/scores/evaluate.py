@@ -84,20 +84,42 @@ def evaluate_folders(folders: EvaluationFolders, options: EvaluationOptions | No
         unreadable file. With `allow_missing` only if no case can be scored.
     """
     options = options or EvaluationOptions()
+    matched = _match(folders, options)
+    summary = put_together(_score_cases(matched, options), folders, options, matched.problems)
+    return summary if options.judge is None else _judged(summary, matched, options, options.judge)
+
+
+def score_cases(folders: EvaluationFolders, options: EvaluationOptions) -> dict[str, CaseScores]:
+    """The scores of every case alone, by identifier: a part of an evaluation that several processes share.
+
+    Raises
+    ------
+    GdmError
+        The same as those of `evaluate_folders`.
+    """
+    return _score_cases(_match(folders, options), options)
+
+
+def put_together(
+    scored: Mapping[str, CaseScores],
+    folders: EvaluationFolders,
+    options: EvaluationOptions,
+    problems: Mapping[str, str] | None = None,
+) -> Summary:
+    """The summary of scored cases; `problems`: identifier to the files that the others lack."""
+    results = {**(problems or {}), **{name: case.scores for name, case in scored.items()}}
+    groups = options.groups
+    if groups is None and options.descriptor is not None:
+        groups = {name: groups_of(options.descriptor, name) for name in sorted(results)}
+    return summarize(results, _describe(folders, options, scored), groups)
+
+
+def _match(folders: EvaluationFolders, options: EvaluationOptions) -> MatchedFiles:
     folders.check()
     matched = match_files(folders, options.identifiers)
     if matched.problems and not options.allow_missing:
         raise missing_error(matched, folders.prediction)
-    scored = _score_cases(matched, options)
-    groups = options.groups
-    if groups is None and options.descriptor is not None:
-        groups = {name: groups_of(options.descriptor, name) for name in matched.names}
-    summary = summarize(
-        matched.problems | {name: case.scores for name, case in scored.items()},
-        _describe(folders, options, scored),
-        groups,
-    )
-    return summary if options.judge is None else _judged(summary, matched, options, options.judge)
+    return matched
 
 
 def _score_cases(matched: MatchedFiles, options: EvaluationOptions) -> dict[str, CaseScores]:

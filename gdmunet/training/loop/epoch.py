@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gdmunet.errors import GdmError
+from gdmunet.training import distributed
 
 
 @dataclass
@@ -28,6 +29,19 @@ class EpochMeter:
     sums: dict[str, float] = field(default_factory=dict)
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def merged(cls, meters: Sequence[EpochMeter]) -> EpochMeter:
+        """One meter of the same steps on several processes: the means over them, and the longest wait."""
+        names = dict.fromkeys(name for meter in meters for name in meter.counts)
+        counts = {name: max(meter.counts.get(name, 0) for meter in meters) for name in names}
+        sums = {}
+        for name in names:
+            having = [meter for meter in meters if name in meter.counts]
+            total = sum(meter.sums[name] for meter in having)
+            # As they are where one process is alone: a quotient would round them.
+            sums[name] = total if len(having) == 1 else total / sum(m.counts[name] for m in having) * counts[name]
+        return cls(counts, sums, max(meter.waited for meter in meters), meters[0].started)
 
     def add(self, values: dict[str, float], waited: float) -> None:
         """Count one step."""
@@ -66,14 +80,22 @@ def describe_epoch(row: dict[str, Any], total_epochs: int) -> str:
 
 
 def check_finite(report: dict[str, float], iteration: int, identifiers: Iterable[str], *, gradient_too: bool) -> None:
-    """Stop at a loss, or a gradient, that is not a number; the error names the cases of the batch."""
+    """Stop at a loss, or a gradient, that is not a number; the error names the cases of the batch.
+
+    All processes stop together, with one error: its cases are those of the whole batch, its numbers those of the
+    process with most bad ones.
+    """
     names = [name for name in report if name.startswith("loss_") or (gradient_too and name == "gradient_norm")]
     bad = [name for name in names if not math.isfinite(report[name])]
-    if bad:
+    (any_bad,) = distributed.any_rank(bool(bad))
+    if any_bad:
+        every = distributed.gather((bad, {name: report[name] for name in names}, tuple(identifiers)))
+        bad, found, _ = max(every, key=lambda one: len(one[0]))
+        cases = sorted({identifier for *_, some in every for identifier in some})
         raise GdmError(
             f"the loss is not a number at iteration {iteration}: {', '.join(bad)}",
-            case=", ".join(sorted(identifiers)),
-            found={name: report[name] for name in names},
+            case=", ".join(cases),
+            found=found,
             remedy="look at these cases; lower the learning rate (--set learning_rate=1e-4) or use "
             "--set precision=float32. The last checkpoint is untouched: --c continues from it",
         )

@@ -16,7 +16,6 @@ import psutil
 from gdmunet.atomic import make_folder
 from gdmunet.errors import GdmError, Stopped, signal_name
 from gdmunet.progress import say
-from gdmunet.results import RUNNING_FILE
 
 
 class Interruption:
@@ -24,18 +23,26 @@ class Interruption:
 
     Parameters
     ----------
-    speak
-        Whether this process prints; one of several does.
+    led
+        Whether a parent leads this process as one of several. The parent speaks, and stops all at once by the second
+        signal; it passes the first one on, which may have come here already. Its own end asks for the end as well.
     """
 
-    def __init__(self, speak: bool = True) -> None:
+    def __init__(self, led: bool = False) -> None:
         self.requested: int | None = None
-        self._speak = speak
+        self._led, self._parent = led, os.getppid()
         self._process = os.getpid()
         self._previous: dict[int, Any] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the end is asked for."""
+        if self._led and self.requested is None and os.getppid() != self._parent:
+            self.requested = signal.SIGTERM
+        return self.requested is not None
+
     def __enter__(self) -> Interruption:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGTERM,) if self._led else (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._ask)
         return self
 
@@ -58,10 +65,10 @@ class Interruption:
     def _ask(self, number: int, _frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a process that was forked off: it ends when its parent says so
-        if self.requested is not None:
+        if self.requested is not None and not self._led:
             raise Stopped(number)
         self.requested = number
-        if self._speak:
+        if not self._led:
             _answer(f"{signal_name(number)}: stopping after this step; once more stops at once, without saving")
 
 
@@ -74,13 +81,21 @@ def _answer(text: str) -> None:
 
 
 class FoldLock:
-    """Holds a fold's folder for this process; a process that died holds nothing."""
+    """Holds a folder of results for this process; a process that died holds nothing.
 
-    def __init__(self, folder: Path) -> None:
-        self.file = folder / RUNNING_FILE
+    Parameters
+    ----------
+    file
+        File in the folder that says which process holds it.
+    aside
+        The same file where the folder has been set aside.
+    """
+
+    def __init__(self, file: Path, aside: Path | None = None) -> None:
+        self.file, self.aside = file, aside
 
     def __enter__(self) -> FoldLock:
-        owner = self._owner()
+        owner = self.owner()
         if owner is not None:
             raise GdmError(
                 "this fold is being trained by another process",
@@ -88,9 +103,7 @@ class FoldLock:
                 found=f"process {owner} is running",
                 remedy="wait for it or stop it; train another fold meanwhile",
             )
-        me = psutil.Process()
-        make_folder(self.file.parent)
-        self.file.write_text(json.dumps({"pid": me.pid, "started": me.create_time(), "host": platform.node()}))
+        self.claim()
         return self
 
     def __exit__(
@@ -98,10 +111,24 @@ class FoldLock:
     ) -> None:
         self.file.unlink(missing_ok=True)
 
-    def _owner(self) -> int | None:
-        try:
-            claim = json.loads(self.file.read_text())
-            process = psutil.Process(claim["pid"])
-        except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
-            return None
-        return process.pid if abs(process.create_time() - claim["started"]) < 1 else None
+    def claim(self) -> None:
+        """Say that this process holds the fold; again, where its folder has been set aside."""
+        me = psutil.Process()
+        make_folder(self.file.parent)
+        self.file.write_text(json.dumps({"pid": me.pid, "started": me.create_time(), "host": platform.node()}))
+        if self.aside is not None:
+            self.aside.unlink(missing_ok=True)
+
+    def owner(self) -> int | None:
+        """The process that holds the fold; None if none does."""
+        claims = (_claimant(file) for file in (self.file, self.aside) if file is not None)
+        return next((owner for owner in claims if owner is not None), None)
+
+
+def _claimant(file: Path) -> int | None:
+    try:
+        claim = json.loads(file.read_text())
+        process = psutil.Process(claim["pid"])
+    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+        return None
+    return process.pid if abs(process.create_time() - claim["started"]) < 1 else None

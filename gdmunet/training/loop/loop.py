@@ -18,6 +18,7 @@ from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
+from gdmunet.training.loop.predecessor import settle
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.loop.validation import patch_mae
 from gdmunet.training.patches.batch import Batch
@@ -54,7 +55,7 @@ class Loop:
     def train(self, loader_workers: int) -> None:
         """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
         # Opened before the processes that make patches: they inherit its handlers, and so no signal's default.
-        with Interruption(speak=distributed.rank() == 0) as interruption:
+        with Interruption(led=distributed.world_size() > 1) as interruption:
             stream = self._open_stream(loader_workers)
             try:
                 while self.state.iteration < self.trainer.total_iterations:
@@ -62,6 +63,7 @@ class Loop:
             finally:
                 stream.close()
         self.save("final")
+        distributed.barrier()
 
     def train_step(self, batches: list[Batch]) -> dict[str, float]:
         """One optimiser step; returns the numbers that the journal averages. `state.iteration` does not change.
@@ -100,10 +102,14 @@ class Loop:
         save_weights(self.folder.checkpoint(name), state.average.state, trainer.network_spec, metadata)
 
     def save_latest(self) -> None:
-        """Write the state for continuing, and the averaged weights."""
+        """Write the state for continuing, and the averaged weights; every process calls it.
+
+        An earlier training of the fold that was set aside is let go: this one has got as far.
+        """
+        self.state.save(self.folder.resume, self.trainer)
+        self.save("latest")
         if distributed.rank() == 0:
-            self.state.save(self.folder.resume, self.trainer)
-            self.save("latest")
+            settle(self.folder)
 
     def resume(self) -> None:
         """Continue from ``resume.pt``.
@@ -114,7 +120,8 @@ class Loop:
             There is nothing to continue, or the settings have changed since.
         """
         self.state.load(self.folder.resume, self.trainer)
-        self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
+        if distributed.rank() == 0:
+            self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
 
     # ---- its parts --------------------------------------------------------------------------------------------
 
@@ -124,10 +131,7 @@ class Loop:
 
     def _share(self) -> int:
         """Patches of a batch that this process gets."""
-        world, size = distributed.world_size(), self.data.configuration.batch_size
-        if size % world:
-            raise GdmError(f"a batch of {size} cannot be shared by {world} processes")
-        return size // world
+        return self.data.configuration.batch_size // distributed.world_size()
 
     def _open_stream(self, workers: int) -> BatchStream:
         trainer, share = self.trainer, self._share()
@@ -159,32 +163,39 @@ class Loop:
         with Progress(title, last - state.iteration, self.show_progress, every=30.0) as progress:
             while state.iteration < last:
                 asked = time.perf_counter()
-                try:
-                    batches = [next(stream).to(trainer.device) for _ in range(trainer.accumulation)]
-                except (GdmError, RuntimeError):
-                    # A job's SIGTERM also ends the processes that make patches: no error, the end that was asked for.
-                    if interruption.requested is not None:
-                        self._save_and_stop(interruption)
-                    raise
+                batches = self._next_batches(stream, interruption)
                 waited = time.perf_counter() - asked
                 state.meter.add(self.train_step(batches), waited)
                 state.iteration += 1
                 progress.step(state.meter.losses())
-                self._stop_if_asked(interruption)
-                if time.monotonic() - saved > 60 * trainer.save_minutes and state.iteration < last:
+                due = time.monotonic() - saved > 60 * trainer.save_minutes and state.iteration < last
+                if self._stop_if_asked(interruption, due):
                     self.save_latest()
                     saved = time.monotonic()
         self._finish_epoch()
 
+    def _next_batches(self, stream: BatchStream, interruption: Interruption) -> list[Batch]:
+        """The patches of a step. A process without patches keeps the others from a step in which it is missing."""
+        batches, failure = _fetched(stream, self.trainer)
+        failed, stop = distributed.any_rank(failure is not None, failure is not None and interruption.wanted)
+        if stop:
+            # A job's SIGTERM also ends the processes that make patches: no error, the end that was asked for.
+            self._save_and_stop(interruption)
+        if failure is not None:
+            raise failure
+        if failed:
+            distributed.barrier()  # the other one does not come: the parent ends all
+        return batches
+
     def _finish_epoch(self) -> None:
         """Validate on patches, write the journal, save ``best`` and ``latest``; every process calls it."""
         trainer, state = self.trainer, self.state
-        meter, state.meter = state.meter, EpochMeter()
+        meter, state.meter = EpochMeter.merged(distributed.gather(state.meter)), EpochMeter()
+        memory = max(distributed.gather(peak_memory_mb(trainer.device)))
         seconds, wait_share = meter.seconds, meter.wait_share
         mae = patch_mae(trainer, state, self.data) if distributed.rank() == 0 else 0.0
         state.mae_average = mae if state.mae_average is None else 0.9 * state.mae_average + 0.1 * mae
-        improved = state.mae_average < state.best_mae
-        state.best_mae = min(state.best_mae, state.mae_average)
+        improved, state.best_mae = state.mae_average < state.best_mae, min(state.best_mae, state.mae_average)
         if distributed.rank() == 0:
             row = {
                 "epoch": trainer.epoch_of(state.iteration - 1),
@@ -197,7 +208,7 @@ class Loop:
                 "seconds": seconds,
                 "validation_seconds": meter.seconds - seconds,
                 "wait_share": wait_share,
-                "peak_memory_mb": peak_memory_mb(trainer.device),
+                "peak_memory_mb": memory,
             }
             self.journal.record(row)
             self.journal.draw()
@@ -207,11 +218,20 @@ class Loop:
         self.save_latest()
         distributed.barrier()
 
-    def _stop_if_asked(self, interruption: Interruption) -> None:
-        if distributed.any_rank(interruption.requested is not None, self.trainer.device):
-            self._save_and_stop(interruption)
+    def _stop_if_asked(self, interruption: Interruption, due: bool = False) -> bool:
+        """Stop all processes if one of them is asked to; else, whether one of them finds that saving is due."""
+        stop, save = distributed.any_rank(interruption.wanted, due)
+        return save if not stop else self._save_and_stop(interruption)
 
     def _save_and_stop(self, interruption: Interruption) -> NoReturn:
         self.save_latest()
         self._say(f"stopped at iteration {self.state.iteration}; continue with --c")
         interruption.stop()
+
+
+def _fetched(stream: BatchStream, trainer: Trainer) -> tuple[list[Batch], Exception | None]:
+    """The batches of a step on the device, or the error that kept them from coming."""
+    try:
+        return [next(stream).to(trainer.device) for _ in range(trainer.accumulation)], None
+    except (GdmError, RuntimeError) as error:
+        return [], error

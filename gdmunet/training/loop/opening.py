@@ -34,16 +34,18 @@ def open_loop(
     GdmError
         Settings that the trainer cannot take, or plans without the encoder that it needs.
     """
-    if kind.uses_encoder and data.configuration.encoder is None:
-        raise _without_encoder(kind, data)
+    check_encoder(kind, data)
     encoders = functools.partial(load_encoder, cache=folders.encoders)
     trainer = kind(data.configuration, data.plans.dataset, device, encoders)
     return Loop(trainer, TrainingState.fresh(trainer), data, fold_folder(kind, data, folders), show_progress)
 
 
-def _without_encoder(kind: type[Trainer], data: FoldData) -> GdmError:
+def check_encoder(kind: type[Trainer], data: FoldData) -> None:
+    """Refuse plans without the frozen encoder that the trainer needs (GdmError)."""
     plans, configuration = data.plans, data.configuration
-    return GdmError(
+    if not kind.uses_encoder or configuration.encoder is not None:
+        return
+    raise GdmError(
         f"{kind.__name__} needs a frozen encoder, and the plans have none for "
         f"{configuration.name} ({configuration.dimensions}D)",
         file=f"plans {plans.name}",

@@ -62,8 +62,10 @@ def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) 
     step = trainer.step
     state.network.train()
     state.optimizer.zero_grad(set_to_none=True)
-    for batch in batches:
-        add_gradients(trainer, batch)
+    for number, batch in enumerate(batches, start=1):
+        # Several processes exchange the sum of the batches' gradients, once.
+        with distributed.unsynchronised(state.called, number < len(batches)):
+            add_gradients(trainer, batch)
     state.scaler.unscale_(state.optimizer)
     step.note("gradient_norm", nn.utils.clip_grad_norm_(state.network.parameters(), trainer.gradient_clip))
     report = step.report()

@@ -71,22 +71,30 @@ class TrainingState:
         return cls(network, _as_called(network, trainer), optimizer, scaler, average)
 
     def save(self, file: Path, trainer: Trainer) -> None:
-        """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it."""
+        """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it.
+
+        Every process calls it, and the first one writes: the sums of the epoch are those of all, and so are the GPUs'
+        random numbers.
+        """
+        meter = EpochMeter.merged(distributed.gather(self.meter))
+        cuda_random = distributed.gather(_cuda_random(trainer.device))
+        if distributed.rank() > 0:
+            return
         content: dict[str, Any] = {
             RESUME_FORMAT.key: RESUME_FORMAT.version,
             "settings": to_json(trainer.settings()),
             "iteration": self.iteration,
             "best_mae": self.best_mae,
             "mae_average": self.mae_average,
-            "epoch_counts": self.meter.counts,
-            "epoch_sums": self.meter.sums,
+            "epoch_counts": meter.counts,
+            "epoch_sums": meter.sums,
             "network": weights_of(self.network),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average.state,
             "average_steps": self.average.steps,
             "torch_random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda_random": [state for state in cuda_random if state is not None],
             "extra": trainer.extra_state(),
         }
         with atomic_path(file) as temporary:
@@ -110,8 +118,10 @@ class TrainingState:
         self.best_mae, self.mae_average = content["best_mae"], content["mae_average"]
         self.meter.counts, self.meter.sums = content["epoch_counts"], content["epoch_sums"]
         torch.set_rng_state(content["torch_random"])
-        if torch.cuda.is_available() and content["cuda_random"]:
-            torch.cuda.set_rng_state_all(content["cuda_random"])
+        # One for each process. More processes than then: the others start from the seed.
+        random = content["cuda_random"][distributed.rank() : distributed.rank() + 1]
+        if trainer.device.type == "cuda" and random:
+            torch.cuda.set_rng_state(random[0], trainer.device)
         trainer.load_extra_state(content["extra"])
 
     def load_pretrained(self, file: Path) -> None:
@@ -142,6 +152,10 @@ def changed_settings(saved: Mapping[str, Any], present: Mapping[str, Any], names
         for name in sorted(names)
         if saved.get(name) != present.get(name)
     ]
+
+
+def _cuda_random(device: torch.device) -> torch.Tensor | None:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
 def _as_called(network: nn.Module, trainer: Trainer) -> nn.Module:

@@ -7,7 +7,8 @@ import torch
 from gdmunet.dataset import find_dataset, list_cases, load_descriptor
 from gdmunet.dataset_names import RawFolders
 from gdmunet.device import exact_float32, mixed_precision
-from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.case_scores import CaseScores
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, put_together, score_cases
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.inference.cases.files import ListedCases
@@ -18,6 +19,7 @@ from gdmunet.inference.samplers import sample_patches
 from gdmunet.paths import Folders
 from gdmunet.preprocessing.mask_folders import given_masks, scored_masks
 from gdmunet.results import FoldFolder, ValidatedCheckpoint
+from gdmunet.training import distributed
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
@@ -56,6 +58,9 @@ def validate_fold(
 ) -> Summary:
     """Predict the fold's validation cases from their raw files, as ``gdm_predict`` does, and score them.
 
+    Several processes share the cases, each of which one predicts and scores; all must call, and the first writes the
+    summary.
+
     Parameters
     ----------
     folder
@@ -65,18 +70,28 @@ def validate_fold(
     """
     raw = find_dataset(folders.raw, data.plans.dataset_name)
     descriptor = load_descriptor(raw)
-    chosen = set(data.validation)
-    cases = [case for case in list_cases(raw, descriptor) if case.identifier in chosen]
+    number, first = distributed.rank(), distributed.rank() == 0
+    held_out = [case for case in list_cases(raw, descriptor) if case.identifier in set(data.validation)]
+    mine = held_out[number :: distributed.world_size()]
     output = folder.validation(checkpoint)
     masks = scored_masks(raw, folders.preprocessed / data.plans.dataset_name, descriptor)
-    predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
-    given = ListedCases(cases, given_masks(raw, descriptor))
-    predict_cases(given, output, predictor, PredictionOptions(show_progress=show_progress))
-    summary = evaluate_folders(
-        EvaluationFolders(RawFolders(raw).targets, output, masks),
-        EvaluationOptions(
-            descriptor=descriptor, identifiers=chosen, checkpoint=checkpoint, show_progress=show_progress
-        ),
+    compared = EvaluationFolders(RawFolders(raw).targets, output, masks)
+    options = EvaluationOptions(
+        descriptor=descriptor,
+        identifiers={case.identifier for case in mine},
+        checkpoint=checkpoint,
+        show_progress=show_progress and first,
     )
-    save_summary(summary, folder.summary(checkpoint))
+    scored: dict[str, CaseScores] = {}
+    if mine:
+        predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
+        given = ListedCases(mine, given_masks(raw, descriptor))
+        predict_cases(
+            given, output, predictor, PredictionOptions(describe=first, show_progress=show_progress and first)
+        )
+        scored = score_cases(compared, options)
+    everyone = {name: case for part in distributed.gather(scored) for name, case in part.items()}
+    summary = put_together(dict(sorted(everyone.items())), compared, options)
+    if first:
+        save_summary(summary, folder.summary(checkpoint))
     return summary

@@ -102,7 +102,8 @@ class DriftTrainer(DriftSettings, EncoderTrainer):
     def load_extra_state(self, extra: dict[str, Any]) -> None:
         """Take back what `extra_state` gave."""
         super().load_extra_state(extra)
-        if self.bank is not None and extra["bank"] is not None:
+        # One of several ranks holds a share of its own, and fills it anew.
+        if self.bank is not None and extra["bank"] is not None and distributed.world_size() == 1:
             self.bank.load_state(extra["bank"])
         self._force_averages = {key: value.to(self.device) for key, value in extra["force_averages"].items()}
 

@@ -1,6 +1,5 @@
 """Gradients of several objectives become one direction in the output space."""
 
-import socket
 from pathlib import Path
 from typing import get_args
 
@@ -295,7 +294,7 @@ def test_ranks_have_the_weights_of_the_whole_batch(name, monkeypatch):
 
 def coordinate_on_a_rank(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    distributed.join(rank, 2, "cpu", f"tcp://127.0.0.1:{port}")
+    distributed.join(distributed.Place(rank, 2, torch.device("cpu"), port))
     half = [2 * one[2 * rank : 2 * rank + 2] for one in gradients(2, samples=4)]
     mask = ball(4)[2 * rank : 2 * rank + 2]
     coordinator = Coordinator("mgda", "l2", gramian_ema=0.5)
@@ -306,10 +305,8 @@ def coordinate_on_a_rank(rank: int, port: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(coordinate_on_a_rank, args=(port, str(tmp_path)), nprocs=2)
+    store = distributed.open_store()
+    multiprocessing.spawn(coordinate_on_a_rank, args=(store.port, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     one = Coordinator("mgda", "l2").combine(gradients(2, samples=4), ball(4))
     assert torch.equal(ranks[0][1], ranks[1][1])

@@ -90,7 +90,7 @@ def test_sigterm_to_a_whole_job_saves_although_the_patch_workers_die_first(toy):
             self.stream = super()._open_stream(workers)
             return self.stream
 
-        def _stop_if_asked(self, interruption):
+        def _stop_if_asked(self, interruption, _due):
             # As if the signal came while patches are awaited: there is no step after it that could notice it.
             if self.state.iteration == 2:
                 for worker in self.stream._augmenter._processes:
