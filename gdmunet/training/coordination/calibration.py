@@ -47,6 +47,7 @@ class Calibration:
                 found=len(norms),
                 expected=len(self._sums),
             )
+        self._sums, self._counts = self._sums.to(norms.device), self._counts.to(norms.device)
         ratios = norms[0] / norms
         measured = ratios.isfinite() & (norms[0] > 0) & (self._counts < self.steps)
         self._sums += torch.where(measured, ratios, 0.0)
@@ -57,7 +58,7 @@ class Calibration:
         """The state for continuing: tensors on the CPU."""
         if self._sums is None or self._counts is None:
             return {}
-        return {"ratio_sums": self._sums.clone(), "ratio_counts": self._counts.clone()}
+        return {"ratio_sums": self._sums.clone().cpu(), "ratio_counts": self._counts.clone().cpu()}
 
     def load_state(self, state: Mapping[str, torch.Tensor]) -> None:
         """Continue where `state` stood; keys of others are left alone."""

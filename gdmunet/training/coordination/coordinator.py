@@ -22,23 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
 
 from gdmunet.errors import GdmError
 from gdmunet.training.coordination.calibration import Calibration
-from gdmunet.training.coordination.weightings import (
-    STATIONARY,
-    WEIGHTINGS,
-    WeightingName,
-    WeightingOptions,
-    cosines_of,
-)
+from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingName, WeightingOptions, cosines_of
+from gdmunet.training.coordination.weights import GradientNormalisation, weights_of
 from gdmunet.training.distributed import sum_over_ranks, world_size
-
-ZERO = 1e-36  # squared lengths below it are at the end of what float32 holds
-GradientNormalisation = Literal["l2", "none"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +42,15 @@ class Coordinated:
     direction
         Direction of the shape of the gradients, (B, ...).
     weights
-        (m,) on the CPU: direction = sum of weights times gradients; (B, m) per sample.
+        (m,): direction = sum of weights times gradients; (B, m) per sample.
     norms
         (m,) lengths of the gradients over all ranks, or (B, m).
     cosines
         (m, m) between them, or (B, m, m).
+
+    Notes
+    -----
+    Weights, norms and cosines lie on the gradients' device under an elementwise weighting, else on the CPU.
     """
 
     direction: torch.Tensor
@@ -63,9 +59,9 @@ class Coordinated:
     cosines: torch.Tensor
 
     @property
-    def cosine(self) -> float:
-        """Between the first gradient and the second (mean over samples); 0 where there is one gradient alone."""
-        return float(self.cosines[..., 0, 1].mean()) if self.cosines.shape[-1] > 1 else 0.0
+    def cosine(self) -> torch.Tensor:
+        """() between the first gradient and the second (mean over samples); 0 where there is one gradient alone."""
+        return self.cosines[..., 0, 1].mean() if self.cosines.shape[-1] > 1 else self.cosines.new_zeros(())
 
     @property
     def shares(self) -> torch.Tensor:
@@ -169,13 +165,13 @@ class Coordinator:
     def combine(self, gradients: Sequence[torch.Tensor], mask: torch.Tensor | None = None) -> Coordinated:
         """The direction of this step; shapes as for `coordinate`."""
         present = gramian(gradients, mask, per_sample=self.per_sample, across_ranks=self.across_ranks)
+        if self.gramian_ema or not WEIGHTINGS[self.weighting].elementwise:
+            present = present.cpu()
         smooth = self._averaged(present)
-        matrices = smooth if self.per_sample else smooth.unsqueeze(0)
         options = self.options
         if self.weighting == "calibrated":
-            options = replace(options, ratios=tuple(self._calibration.ratios(present).tolist()))
-        rows = [weights_of(one, self.weighting, self.normalise, options) for one in matrices]
-        weights = torch.stack(rows) if self.per_sample else rows[0]
+            options = replace(options, ratios=self._calibration.ratios(present))
+        weights = weights_of(smooth, self.weighting, self.normalise, options)
         norms = present.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
         return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))
 
@@ -234,7 +230,7 @@ def gramian(
     per_sample: bool = False,
     across_ranks: bool = True,
 ) -> torch.Tensor:
-    """Inner products of the gradients: (m, m), or (B, m, m) per sample; multiplied in float32, float64 on the CPU.
+    """Inner products of the gradients: (m, m), or (B, m, m) per sample; multiplied in float32, float64 from then on.
 
     Under several ranks, those of the loss that is averaged over all of them.
     """
@@ -249,50 +245,23 @@ def gramian(
         products = products.sum(0)
         products = sum_over_ranks(products) if across_ranks else products
     ranks = world_size() if across_ranks else 1
-    return products.cpu().double() / ranks**2
-
-
-def weights_of(
-    products: torch.Tensor, weighting: WeightingName, normalise: GradientNormalisation, options: WeightingOptions
-) -> torch.Tensor:
-    """Weights (m,) of the gradients with that Gramian (m, m)."""
-    if not products.isfinite().all():
-        return torch.full_like(products[0], torch.nan)
-    weights = torch.zeros_like(products[0])
-    active = (products.diagonal() > ZERO).nonzero().squeeze(1)
-    if not len(active):
-        return weights
-    # These know the first gradient by its place; the others do not miss a zero one.
-    chosen = torch.arange(len(products)) if weighting in ("sum", "adaptive", "calibrated") else active
-    used = products[chosen][:, chosen]
-    length = products[active[0], active[0]].sqrt()
-    norms = torch.where(used.diagonal() > ZERO, used.diagonal().clamp_min(0).sqrt(), 1.0)
-    seen = used / norms.outer(norms) if normalise == "l2" else used
-    shares = WEIGHTINGS[weighting].weigh(seen, options)
-    if normalise == "l2":
-        shares = shares * length / norms
-    if weighting == "mgda":
-        shares = _of_length(shares, used, length)
-    weights[chosen] = shares
-    return weights
-
-
-def _of_length(weights: torch.Tensor, products: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
-    """Rescaled to that length; zero where the combination is zero up to round-off."""
-    squared = weights @ products @ weights
-    shortest = (weights * products.diagonal().sqrt()).abs().max().square()
-    return torch.zeros_like(weights) if squared <= STATIONARY * shortest else weights * length / squared.sqrt()
+    # Not every device has float64.
+    products = products.cpu() if products.device.type == "mps" else products
+    return products.double() / ranks**2
 
 
 def _combination(gradients: Sequence[torch.Tensor], weights: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    dimensions = gradients[0].dim()
     total = torch.zeros_like(_wide(gradients[0]))
     for number, gradient in enumerate(gradients):
-        weight: Any = weights[..., number].tolist()
-        if isinstance(weight, list):
-            weight = torch.tensor(weight, dtype=total.dtype, device=total.device).view(-1, *[1] * (dimensions - 1))
-        total += weight * _wide(gradient)
+        total += _factor(weights[..., number], total) * _wide(gradient)
     return (total if mask is None else total * mask).to(gradients[0].dtype)
+
+
+def _factor(weight: torch.Tensor, total: torch.Tensor) -> torch.Tensor | float:
+    """A weight () or (B,) as a factor of tensors (B, ...); a number on the host need not be copied to the device."""
+    if weight.ndim == 0 and weight.device.type == "cpu":
+        return float(weight)
+    return weight.to(total).reshape(-1, *[1] * (total.ndim - 1)) if weight.ndim else weight.to(total)
 
 
 def _wide(gradient: torch.Tensor) -> torch.Tensor:

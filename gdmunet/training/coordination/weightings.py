@@ -1,13 +1,13 @@
 """From the inner products of several gradients to the weights of their combination.
 
-Every function takes the Gramian (m, m), G_ij = g_i . g_j with the fidelity's gradient first, as float64 on the CPU, and
-returns the weights (m,) of ``d = sum_i w_i g_i``. None of them needs the gradients themselves, so that ranks exchange
-m x m numbers only. `WEIGHTINGS` lists them with their uses.
+Every function takes the Gramian (m, m), G_ij = g_i . g_j with the fidelity's gradient first, as float64 on the CPU
+(elementwise ones also on a GPU), and returns the weights (m,) of ``d = sum_i w_i g_i``. None of them needs the
+gradients themselves, so that ranks exchange m x m numbers only. `WEIGHTINGS` lists them with their uses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,7 +41,7 @@ class WeightingOptions:
     calibration_steps
         ``calibrated``: steps over which the ratios are measured; later they are constant.
     ratios
-        ``calibrated``: |g1| / |gi| of every gradient, as measured; None: those of the present Gramian.
+        ``calibrated``: (m,) |g1| / |gi| of every gradient, as measured; None: those of the present Gramian.
     """
 
     weight: float = 1.0
@@ -49,7 +49,7 @@ class WeightingOptions:
     radius: float = 0.5
     kappa: float = 0.5
     calibration_steps: int = 20
-    ratios: tuple[float, ...] | None = None
+    ratios: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         if not (0 <= self.radius < 1 and self.beta >= 0 and self.kappa >= 0):
@@ -63,25 +63,25 @@ class WeightingOptions:
 
 def plain_sum(gramian: torch.Tensor, weight: float) -> torch.Tensor:
     """g1 + w g2 + w g3 ...: no coordination."""
-    weights = torch.full_like(gramian[0], weight)
-    weights[0] = 1
+    weights = torch.full_like(gramian[..., 0, :], weight)
+    weights[..., 0] = 1
     return weights
 
 
 def adaptive(gramian: torch.Tensor, beta: float) -> torch.Tensor:
     """g1 + beta clamp(|g1| / (|gi| + 1e-4), 0, 1e4) gi: the rule of VQGAN (arXiv 2012.09841, equation 7)."""
-    norms = gramian.diagonal().sqrt()
-    weights = beta * (norms[0] / (norms + 1e-4)).clamp(0, 1e4)
-    weights[0] = 1
+    norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
+    weights = beta * (norms[..., :1] / (norms + 1e-4)).clamp(0, 1e4)
+    weights[..., 0] = 1
     return weights
 
 
-def calibrated(gramian: torch.Tensor, kappa: float, ratios: Sequence[float] | None) -> torch.Tensor:
+def calibrated(gramian: torch.Tensor, kappa: float, ratios: torch.Tensor | None) -> torch.Tensor:
     """g1 + kappa w gi with a constant w, the ratio of the lengths that was measured first."""
-    norms = gramian.diagonal().sqrt()
-    measured = norms[0] / norms if ratios is None else torch.tensor(ratios, dtype=norms.dtype)
+    norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
+    measured = norms[..., :1] / norms if ratios is None else ratios.expand_as(norms)
     weights = kappa * measured.where(measured.isfinite(), 0.0)
-    weights[0] = 1
+    weights[..., 0] = 1
     return weights
 
 
@@ -225,11 +225,15 @@ class Weighting:
         Result for two gradients, in symbols.
     purpose
         Use of the weighting, and the named trainer that uses it.
+    elementwise
+        Whether it also takes Gramians (B, m, m), on any device, and asks for none of their values: the host then does
+        not wait for the device. It knows the first gradient by its place, also one that is zero.
     """
 
     weigh: Callable[[torch.Tensor, WeightingOptions], torch.Tensor]
     direction: str
     purpose: str
+    elementwise: bool = False
 
 
 def _without_options(weigh: Callable[[torch.Tensor], torch.Tensor], direction: str, purpose: str) -> Weighting:
@@ -245,16 +249,19 @@ WEIGHTINGS: dict[WeightingName, Weighting] = {
         lambda gramian, options: plain_sum(gramian, options.weight),
         "g1 + w g2",
         "the baseline, in which the lengths of the gradients decide: `DriftTrainer`, `GDMTrainerNoCoordination`",
+        elementwise=True,
     ),
     "adaptive": Weighting(
         lambda gramian, options: adaptive(gramian, options.beta),
         r"g1 + beta clamp(\|g1\|/(\|g2\| + 1e-4), 0, 1e4) g2",
         "fidelity leads, the other has a fixed share of its length (beta: `adaptive_weight`): `GDMTrainer`",
+        elementwise=True,
     ),
     "calibrated": Weighting(
         lambda gramian, options: calibrated(gramian, options.kappa, options.ratios),
         r"g1 + kappa w g2, w the mean of \|g1\|/\|g2\| over the first steps, then constant",
         "a force that fades has less and less say (kappa: `calibrated_weight`): `GDMTrainerTransport`",
+        elementwise=True,
     ),
     "mgda": _without_options(
         mgda,

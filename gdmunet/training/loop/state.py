@@ -19,6 +19,7 @@ from gdmunet.serialization import to_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.ema import WeightAverage, copy_weights, weights_of
 from gdmunet.training.loop.epoch import EpochMeter
+from gdmunet.training.trainers.optimizers import load_optimizer
 from gdmunet.training.trainers.settings import declared_default
 from gdmunet.training.trainers.trainer import Trainer
 
@@ -111,7 +112,7 @@ class TrainingState:
         content = _read(file)
         _check_settings(trainer, content["settings"], file)
         copy_weights(self.network, content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
         self.average.load(content["average"], content["average_steps"])
         self.iteration = content["iteration"]

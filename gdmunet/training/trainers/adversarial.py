@@ -20,6 +20,7 @@ from gdmunet.training.trainers.discriminator import (
     gradient_penalty,
 )
 from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gdmunet.training.trainers.optimizers import adamw, load_optimizer
 from gdmunet.training.trainers.step import Terms
 
 
@@ -48,9 +49,8 @@ class AdversarialTrainer(FidelityTrainer):
         super().prepare()
         spec = DiscriminatorSpec.of(self.network_spec, self.discriminator_width, self.discriminator_layers)
         self.discriminator = PatchDiscriminator(spec).to(self.device).requires_grad_(False)
-        self.discriminator_optimizer = torch.optim.AdamW(
-            self.discriminator.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.999), weight_decay=0.0
-        )
+        weights, rate = self.discriminator.parameters(), self.discriminator_learning_rate
+        self.discriminator_optimizer = adamw(weights, self.device, lr=rate, betas=(0.5, 0.999), weight_decay=0.0)
 
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Fidelity, the discriminator's opinion, and the distance of its features if that has a weight."""
@@ -78,7 +78,7 @@ class AdversarialTrainer(FidelityTrainer):
         """Take back what `extra_state` gave."""
         super().load_extra_state(extra)
         self.discriminator.load_state_dict(extra["discriminator"])
-        self.discriminator_optimizer.load_state_dict(extra["discriminator_optimizer"])
+        load_optimizer(self.discriminator_optimizer, extra["discriminator_optimizer"])
 
     def _update_discriminator(self, batch: Batch, image: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """One step of the discriminator on a batch; gives its loss."""

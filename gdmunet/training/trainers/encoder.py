@@ -12,8 +12,9 @@ from gdmunet.composition import compose
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderSpec
-from gdmunet.training.coordination.coordinator import Coordinator, GradientNormalisation, output_gradient
+from gdmunet.training.coordination.coordinator import Coordinator, output_gradient
 from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
+from gdmunet.training.coordination.weights import GradientNormalisation
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.step import Term, Terms, as_terms
@@ -124,7 +125,7 @@ class EncoderTrainer(FidelityTrainer):
         coordinated = self.coordinator.combine(gradients)
         self.step.note("norm_fidelity", coordinated.norms[..., 0].mean())
         self.step.note("norm_features", coordinated.norms[..., 1:].mean())
-        self.step.note("cosine", torch.tensor(coordinated.cosine))
+        self.step.note("cosine", coordinated.cosine)
         self.step.note("lambda", coordinated.shares[0])
         prediction.backward(gradient=(coordinated.direction * (scale / self.accumulation)).to(prediction.dtype))
 

@@ -17,6 +17,7 @@ from gdmunet.plans import Configuration, EncoderSpec, NetworkSpec
 from gdmunet.training.draws import Draws
 from gdmunet.training.patches.augmentation import Augmentation, hu_intensity, mr_intensity
 from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.optimizers import adamw
 from gdmunet.training.trainers.step import Generated, Preview, Step, Term, Terms
 from gdmunet.training.trainers.trainer_settings import TrainerSettings
 
@@ -81,7 +82,7 @@ class Trainer(TrainerSettings, ABC):
         weights = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas)
+        return adamw(groups, self.device, lr=self.learning_rate, betas=self.betas)
 
     def prepare(self) -> None:
         """Make the parts beside the generator; called once, after the generator's weights are drawn."""

@@ -12,6 +12,7 @@ from gdmunet.training import distributed
 from gdmunet.training.coordination import coordinator as coordination
 from gdmunet.training.coordination.coordinator import Coordinator, coordinate, gramian, output_gradient
 from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingName, WeightingOptions
+from gdmunet.training.coordination.weights import weights_of
 
 # Of these the weights follow every gradient; `calibrated` is a constant, for gradients as they are.
 NORMALISED = [name for name in WEIGHTINGS if name != "calibrated"]
@@ -171,7 +172,7 @@ def test_the_average_starts_at_the_first_step_and_is_the_weighted_mean_of_all():
     found = coordinator.combine(steps[2])
     past = torch.tensor([0.64, 0.8, 1.0]).double()
     mean = sum(w * gramian(step) for w, step in zip(past / past.sum(), steps, strict=True))
-    expected = coordination.weights_of(mean, "mgda", "none", WeightingOptions())
+    expected = weights_of(mean, "mgda", "none", WeightingOptions())
     torch.testing.assert_close(found.weights, expected)
     torch.testing.assert_close(found.norms, gramian(steps[2]).diagonal().sqrt())
 

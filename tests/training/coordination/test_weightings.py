@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gdmunet.training.coordination.weightings import WEIGHTINGS, WeightingOptions, cosines_of
+from gdmunet.training.coordination.weights import weights_of
 
 OPTIONS = WeightingOptions(weight=0.7, beta=0.3, radius=0.4, kappa=0.6)
 # The order of the objectives has no meaning to these.
@@ -248,3 +249,19 @@ def test_cosines():
     products = torch.tensor([[4.0, 3.0, 0.0], [3.0, 9.0, 0.0], [0.0, 0.0, 0.0]]).double()
     expected = torch.tensor([[1.0, 0.5, 0.0], [0.5, 1.0, 0.0], [0.0, 0.0, 0.0]]).double()
     torch.testing.assert_close(cosines_of(products), expected)
+
+
+@pytest.mark.parametrize("normalise", ["none", "l2"])
+@pytest.mark.parametrize("name", [name for name, one in WEIGHTINGS.items() if one.elementwise])
+def test_elementwise_weightings_take_many_gramians_at_once(name, normalise):
+    rows = [jacobian(3, seed) for seed in range(4)]
+    rows[1][0] = 0
+    rows[2][:] = 0
+    rows[3][1] = torch.inf
+    products = torch.stack([one @ one.T for one in rows])
+    found = weights_of(products, name, normalise, OPTIONS)
+    for one, weights in zip(products, found, strict=True):
+        torch.testing.assert_close(weights, weights_of(one, name, normalise, OPTIONS), equal_nan=True)
+    assert (found[2] == 0).all()
+    assert found[3].isnan().all()
+    assert found[:2].isfinite().all()
