@@ -64,7 +64,7 @@ class WeightingOptions:
 def plain_sum(gramian: torch.Tensor, weight: float) -> torch.Tensor:
     """g1 + w g2 + w g3 ...: no coordination."""
     weights = torch.full_like(gramian[..., 0, :], weight)
-    weights[..., 0] = 1
+    weights[..., 0].fill_(1)
     return weights
 
 
@@ -72,7 +72,7 @@ def adaptive(gramian: torch.Tensor, beta: float) -> torch.Tensor:
     """g1 + beta clamp(|g1| / (|gi| + 1e-4), 0, 1e4) gi: the rule of VQGAN (arXiv 2012.09841, equation 7)."""
     norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
     weights = beta * (norms[..., :1] / (norms + 1e-4)).clamp(0, 1e4)
-    weights[..., 0] = 1
+    weights[..., 0].fill_(1)
     return weights
 
 
@@ -81,7 +81,7 @@ def calibrated(gramian: torch.Tensor, kappa: float, ratios: torch.Tensor | None)
     norms = gramian.diagonal(dim1=-2, dim2=-1).sqrt()
     measured = norms[..., :1] / norms if ratios is None else ratios.expand_as(norms)
     weights = kappa * measured.where(measured.isfinite(), 0.0)
-    weights[..., 0] = 1
+    weights[..., 0].fill_(1)
     return weights
 
 
