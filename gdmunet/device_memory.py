@@ -53,7 +53,7 @@ class DeviceMemory:
 
 
 def usable_bytes(free: float) -> int:
-    """Bytes of a card with so many free ones that counted tensors may take: min(0.9 x free, free - 1.5 GB)."""
+    """Bytes that counted tensors may take of a card with `free` bytes: min(0.9 x free, free - 1.5 GB)."""
     return max(0, int(min(USABLE_SHARE * free, free - RESERVE)))
 
 
@@ -86,7 +86,7 @@ class MemoryAdvice:
     predicted
         Predicted peak in bytes; None if nobody has predicted it.
     remedy, command
-        As in `GdmError`.
+        Remedy in prose and as a command, for the `GdmError`.
     """
 
     work: str

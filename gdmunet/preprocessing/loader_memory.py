@@ -15,7 +15,7 @@ _FREE_SHARE = 0.5
 
 
 def loader_bytes(configuration: Configuration, patches: int) -> int:
-    """Bytes of one process that makes batches of so many patches: conditions, target and mask in float32."""
+    """Bytes of one process that makes batches of that number of patches: conditions, target and mask in float32."""
     channels = configuration.network.condition_channels + 2
     batch = patches * math.prod(configuration.patch_size) * channels * 4
     return PROCESS_BYTES + _BATCHES * batch

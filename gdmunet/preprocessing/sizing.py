@@ -44,7 +44,7 @@ class SizingProblem:
         return self.shared(self.preset.batch_size or MIN_BATCH)
 
     def shared(self, patches: int) -> int:
-        """So many patches, or a few more, that every GPU has as many."""
+        """That number of patches, or a few more, so that every GPU has as many."""
         return self.gpus * -(-patches // self.gpus)
 
     def network(self, topology: Topology) -> NetworkSpec:

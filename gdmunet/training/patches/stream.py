@@ -172,7 +172,7 @@ def default_loader_workers(
     Parameters
     ----------
     processes
-        Training processes that share the computer, each with so many.
+        Training processes that share the computer; the number is that of each.
     free
         Bytes of host memory that are free; None: asked of the system.
     """
