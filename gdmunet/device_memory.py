@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,8 +96,10 @@ class MemoryAdvice:
 
 
 @contextlib.contextmanager
-def explained_memory(device: torch.device, advice: MemoryAdvice) -> Iterator[None]:
+def explained_memory(device: torch.device, advise: Callable[[], MemoryAdvice]) -> Iterator[None]:
     """Inside, a device that runs out of memory raises a `GdmError` with predicted, free and peak memory and a remedy.
+
+    `advise` is asked only then.
 
     Raises
     ------
@@ -109,6 +111,7 @@ def explained_memory(device: torch.device, advice: MemoryAdvice) -> Iterator[Non
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        advice = advise()
         raise memory_error(f"{_name(device)} ran out of memory while {advice.work}", device, advice) from error
 
 

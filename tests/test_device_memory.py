@@ -51,7 +51,7 @@ def test_every_way_of_saying_so_is_recognised(error):
 )
 def test_other_errors_pass(error):
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as raised, explained_memory(torch.device("cpu"), MemoryAdvice("x", None, "y")):
+    with pytest.raises(type(error)) as raised, explained_memory(torch.device("cpu"), dict):
         raise error
     assert raised.value is error
 
@@ -59,7 +59,7 @@ def test_other_errors_pass(error):
 def test_the_error_says_predicted_free_and_peak_memory_and_what_to_do(monkeypatch):
     monkeypatch.setattr(module, "device_memory", lambda _: DeviceMemory(round(7e9), round(8e9), round(6.9e9)))
     advice = MemoryAdvice("training", round(6.4e9), "plan for less", CommandLine("gdm_plan_experiment", "-d", 1))
-    with pytest.raises(GdmError) as raised, explained_memory(torch.device("cuda", 1), advice):
+    with pytest.raises(GdmError) as raised, explained_memory(torch.device("cuda", 1), lambda: advice):
         raise torch.OutOfMemoryError("CUDA out of memory.")
     error = raised.value
     assert error.problem == "the GPU cuda:1 ran out of memory while training"

@@ -20,6 +20,7 @@ from gdmunet.training.distributed import Place
 from gdmunet.training.loop.interruption import FoldLock
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.memory_check import check_memory
 from gdmunet.training.loop.opening import open_loop
 from gdmunet.training.loop.predecessor import make_room, settle
 from gdmunet.training.loop.validation import validate_fold
@@ -93,6 +94,7 @@ def _work(run: Run, begin: Callable[[], None]) -> None:
         loop.resume()
     elif request.pretrained_weights:
         loop.state.load_pretrained(request.pretrained_weights)
+    check_memory(loop.trainer, run.data, say)
     begin()
     first = distributed.rank() == 0
     if first:

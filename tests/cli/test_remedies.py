@@ -9,12 +9,15 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 
 from gdmunet.checkpoint import load_weights, save_weights
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.plans import load_plans
 from gdmunet.results import ResultsFolder
+from gdmunet.training.loop import loop
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
 ROOT = Path(__file__).parents[2]
@@ -171,6 +174,23 @@ def test_plans_of_another_target_are_made_anew(work):
 def test_plans_without_an_encoder_get_one(work):
     remedy = f"gdm_plan_experiment -d {DATASET} -pl tiny -encoder auto --raw .*"
     mend(work.train("--overwrite", trainer="GDMTrainer"), "needs a frozen encoder", remedy)
+
+
+def test_a_training_out_of_memory_is_planned_for_less(work, monkeypatch):
+    plans = work.preprocessed / f"{PLANS}.json"
+    before = load_plans(plans).configurations["3d_fullres"]
+    take_step, planned = loop.take_step, before.predicted_memory.total
+
+    def ask_for_memory(trainer, *arguments):
+        if trainer.configuration.predicted_memory.total == planned:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return take_step(trainer, *arguments)
+
+    monkeypatch.setattr(loop, "take_step", ask_for_memory)
+    remedy = f"gdm_plan_and_preprocess -d {DATASET} -pl tiny -gpu_memory_target .* -tr FidelityTrainer --raw .*"
+    again = mend(work.train(), "ran out of memory while training", remedy)
+    assert again is None
+    assert load_plans(plans).configurations["3d_fullres"].predicted_memory.total < 0.8 * planned
 
 
 def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
@@ -333,6 +353,7 @@ EXECUTED = {
     "preprocessing/casestore.py preparation": [test_a_damaged_case_is_prepared_anew],
     "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
     "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
+    "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
     "training/loop/opening.py _without_encoder": [test_plans_without_an_encoder_get_one],
     "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],

@@ -17,6 +17,7 @@ from gdmunet.training.draws import Draws
 from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
+from gdmunet.training.loop.memory_check import explained_training
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.predecessor import settle
 from gdmunet.training.loop.state import TrainingState
@@ -58,8 +59,8 @@ class Loop:
         with Interruption(led=distributed.world_size() > 1) as interruption:
             stream = self._open_stream(loader_workers)
             try:
-                while self.state.iteration < self.trainer.total_iterations:
-                    self._train_epoch(stream, interruption)
+                with explained_training(self.trainer.device, self.data):
+                    self._train_epochs(stream, interruption)
             finally:
                 stream.close()
         self.save("final")
@@ -153,6 +154,10 @@ class Loop:
             for _ in range(batches):
                 trainer.see(loader.next_batch().to(trainer.device), draws)
                 progress.step()
+
+    def _train_epochs(self, stream: BatchStream, interruption: Interruption) -> None:
+        while self.state.iteration < self.trainer.total_iterations:
+            self._train_epoch(stream, interruption)
 
     def _train_epoch(self, stream: BatchStream, interruption: Interruption) -> None:
         trainer, state = self.trainer, self.state

@@ -13,6 +13,7 @@ from gdmunet.paths import Folders
 from gdmunet.plan_names import planning_flags
 from gdmunet.results import FoldFolder, ResultsFolder
 from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.memory_check import explained_training
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.trainer import Trainer
@@ -37,7 +38,9 @@ def open_loop(
     check_encoder(kind, data)
     encoders = functools.partial(load_encoder, cache=folders.encoders)
     trainer = kind(data.configuration, data.plans.dataset, device, encoders)
-    return Loop(trainer, TrainingState.fresh(trainer), data, fold_folder(kind, data, folders), show_progress)
+    with explained_training(device, data):
+        state = TrainingState.fresh(trainer)
+    return Loop(trainer, state, data, fold_folder(kind, data, folders), show_progress)
 
 
 def check_encoder(kind: type[Trainer], data: FoldData) -> None:

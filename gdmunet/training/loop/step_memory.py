@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.errors import GdmError
@@ -278,7 +279,10 @@ def _say_nothing(text: str) -> None:
 
 @functools.lru_cache(maxsize=4)
 def _without_data(encoder: FrozenEncoder) -> FrozenEncoder:
-    return copy.deepcopy(encoder).to(META)
+    # Its weights, which may fill a GPU, are not copied on the way.
+    bare: dict[int, Any] = {id(p): nn.Parameter(p.detach().to(META), p.requires_grad) for p in encoder.parameters()}
+    bare |= {id(buffer): buffer.to(META) for buffer in encoder.buffers()}
+    return copy.deepcopy(encoder, bare).to(META)
 
 
 def _bank_bytes(kind: type[Trainer], planned: PlannedStep) -> int:
