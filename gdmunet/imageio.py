@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from gdmunet.volume_formats.interface import not_finite_error
 from gdmunet.volume_formats.itk import last_line
 from gdmunet.volume_formats.table import format_of
 
+MaskSource = Literal["given", "derived"]
 _NOT_WRITTEN = "cannot write the volume"
 
 
@@ -31,13 +33,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class CaseVolumes:
-    """The volumes of one case on one grid; conditions (C, z, y, x) float32, mask bool."""
+    """The volumes of one case on one grid; conditions (C, z, y, x) float32, mask bool with its origin."""
 
     identifier: str
     conditions: np.ndarray
     target: np.ndarray | None
     mask: np.ndarray | None
     geometry: Geometry
+    mask_source: MaskSource = "given"
 
 
 def read_case(case: Case) -> CaseVolumes:

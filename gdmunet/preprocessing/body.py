@@ -27,6 +27,9 @@ from gdmunet.geometry import Vector
 from gdmunet.hounsfield import is_hounsfield
 from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape
 
+# Raised whenever the rules find other bodies: masks of an earlier rule are not used again.
+RULE = 1
+
 WORKING_SPACING = 2.0  # mm
 SMOOTHING = 1.5  # mm, standard deviation
 TISSUE_HU = -500.0
@@ -101,9 +104,7 @@ def _tissue_threshold(smooth: np.ndarray) -> float:
 
 def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """Pieces that survive an erosion by `EROSION` mm and are large among those, grown back inside the tissue."""
-    if tissue.all():
-        return tissue
-    core = scipy.ndimage.distance_transform_edt(tissue, sampling=spacing) > EROSION
+    core = ~grow(~tissue, EROSION, spacing)
     labels, count = scipy.ndimage.label(core)
     if count == 0:
         return np.zeros_like(tissue)
@@ -111,22 +112,44 @@ def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     sizes[0] = 0
     kept = (sizes >= SMALLEST_SHARE * sizes.max())[labels]
     # One voxel more than was eroded: the outermost layer is restored where it is tissue.
-    grown = scipy.ndimage.distance_transform_edt(~kept, sampling=spacing) <= EROSION + max(
-        WORKING_SPACING, min(spacing)
-    )
-    pieces: np.ndarray = tissue & grown
-    return pieces
+    return tissue & grow(kept, EROSION + max(WORKING_SPACING, min(spacing)), spacing)
 
 
 def _close(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
-    if mask.all():
-        return mask
-    grown: np.ndarray = scipy.ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
-    if grown.all():
-        return grown
-    # Distances see no air beyond the volume's faces, so a body that is cut by a face stays whole there.
-    closed: np.ndarray = mask | (scipy.ndimage.distance_transform_edt(grown, sampling=spacing) > radius)
+    # There is no air beyond the volume's faces, so a body that is cut by a face stays whole there.
+    closed: np.ndarray = mask | ~grow(~grow(mask, radius, spacing), radius, spacing)
     return closed
+
+
+def grow(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:
+    """Every voxel whose centre lies at most `radius` mm from that of a voxel of the mask (z, y, x); bool.
+
+    The same voxels as an exact distance transform finds. A ball of a few voxels is a bundle of rows along x: the mask
+    is grown along x to each half length once, and then moved to where the rows lie.
+    """
+    reach = [range(-int(radius / step) - 1, int(radius / step) + 2) for step in spacing]
+    squares = [(np.array(steps) * step) ** 2 for steps, step in zip(reach, spacing, strict=True)]
+    distance = np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+    longest = (distance <= radius).sum(axis=2) // 2  # of an odd number of voxels, about the middle one
+    touched = (distance <= radius).any(axis=2)
+    grown, row = np.zeros_like(mask), mask.copy()
+    for half in range(int(longest.max()) + 1):
+        if half:
+            _add_moved(row, mask, (0, 0, half))
+            _add_moved(row, mask, (0, 0, -half))
+        for z, y in np.argwhere(touched & (longest == half)):
+            _add_moved(grown, row, (reach[0][z], reach[1][y], 0))
+    return grown
+
+
+def _add_moved(mask: np.ndarray, other: np.ndarray, by: tuple[int, int, int]) -> None:
+    """Add to `mask`, in place, the voxels of `other` moved by that many voxels (z, y, x); those that leave are lost."""
+    ends = [size - abs(shift) for size, shift in zip(mask.shape, by, strict=True)]
+    if min(ends) <= 0:
+        return
+    to = tuple(slice(max(0, shift), max(0, shift) + end) for shift, end in zip(by, ends, strict=True))
+    source = tuple(slice(max(0, -shift), max(0, -shift) + end) for shift, end in zip(by, ends, strict=True))
+    mask[to] |= other[source]
 
 
 def _fill_holes(mask: np.ndarray, structure: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

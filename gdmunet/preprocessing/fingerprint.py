@@ -14,6 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
 from gdmunet.plans import FINGERPRINT_FILE
+from gdmunet.preprocessing.known_body import BodySpec, KnownBody
 from gdmunet.preprocessing.mask_folders import DERIVED_MASKS
 from gdmunet.preprocessing.preprocessor import crop_case, uncrop_mask
 from gdmunet.quantities import counted
@@ -51,6 +52,8 @@ class CaseFingerprint:
         Channel number (``"0"``, ...) and ``"target"`` to the statistics in the body.
     files
         Source file (name of its folder and its own) to size and time of change: tells whether it is still the same.
+    body
+        Record of the body that was derived and written; None if the mask was given.
     """
 
     shape: Shape
@@ -58,6 +61,7 @@ class CaseFingerprint:
     body_share: float
     intensities: dict[str, IntensityStatistics]
     files: dict[str, tuple[int, int]] | None = None
+    body: BodySpec | None = None
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,8 @@ def extract_fingerprint(
     known = _load_if_unchanged(file, cases)
     if known is not None:
         return known
-    masks = Path(preprocessed_folder) / DERIVED_MASKS
     items = [
-        (case.identifier, (case, descriptor.channels, masks / f"{case.identifier}{descriptor.file_ending}"))
+        (case.identifier, (case, descriptor.channels, _derived_file(Path(preprocessed_folder), case, descriptor)))
         for case in cases
     ]
     measured = run_in_workers(_measure, items, processes, show_progress, "fingerprint")
@@ -149,6 +152,28 @@ def source_files(case: Case) -> dict[str, tuple[int, int]]:
     return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
 
 
+def known_bodies(
+    preprocessed_folder: Path, cases: Sequence[Case], descriptor: DatasetDescriptor
+) -> dict[str, KnownBody]:
+    """Case to the body that the fingerprint derived from its present files; without a fingerprint, none."""
+    file = Path(preprocessed_folder) / FINGERPRINT_FILE
+    if descriptor.mask or not file.is_file():
+        return {}
+    try:
+        measured = load_json(Fingerprint, file).cases
+    except GdmError:
+        return {}  # written by another version: bodies are derived anew
+    return {
+        case.identifier: KnownBody(_derived_file(Path(preprocessed_folder), case, descriptor), one.body)
+        for case in cases
+        if (one := measured.get(case.identifier)) and one.body is not None and one.files == source_files(case)
+    }
+
+
+def _derived_file(preprocessed_folder: Path, case: Case, descriptor: DatasetDescriptor) -> Path:
+    return preprocessed_folder / DERIVED_MASKS / f"{case.identifier}{descriptor.file_ending}"
+
+
 def _load_if_unchanged(file: Path, cases: Sequence[Case]) -> Fingerprint | None:
     if not file.is_file():
         return None
@@ -174,8 +199,11 @@ def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measu
     files = source_files(case)
     volumes = read_case(case)
     cropped = crop_case(volumes, modalities)
+    body = None
     if cropped.mask_source == "derived":
-        write_volume(mask_file, uncrop_mask(cropped, volumes.geometry), volumes.geometry)
+        mask = uncrop_mask(cropped, volumes.geometry)
+        write_volume(mask_file, mask, volumes.geometry)
+        body = BodySpec.of(mask)
     inside = np.flatnonzero(cropped.mask)
     generator = np.random.default_rng(list(case.identifier.encode()))
     # Every case gives the same number of samples, so that a large one does not outweigh the others.
@@ -196,6 +224,7 @@ def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measu
         float(cropped.mask.mean()),
         statistics,
         files,
+        body,
     )
     return _Measured(fingerprint, samples)
 

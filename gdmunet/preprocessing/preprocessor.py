@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, Shape, Vector, canonical_axes, triple
-from gdmunet.imageio import CaseVolumes
+from gdmunet.imageio import CaseVolumes, MaskSource
 from gdmunet.plans import Configuration, NormalizationSpec
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.normalization import IntensityMap, fit_map
@@ -19,7 +18,6 @@ from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_
 from gdmunet.quantities import counted
 
 CropBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-MaskSource = Literal["given", "derived"]
 
 
 @dataclass(frozen=True)
@@ -110,16 +108,9 @@ def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequ
         No body can be found; names the case.
     """
     axes = prepared_axes(volumes.geometry, transpose)
-    mask_source: MaskSource = "given"
-    if volumes.mask is not None:
-        mask = axes.apply(volumes.mask)
-    else:
-        mask_source = "derived"
-        # Derived in canonical order (axial slices first), so that the configuration's axis order has no say.
-        canonical = canonical_axes(volumes.geometry)
-        spacing = canonical.apply_to_geometry(volumes.geometry).spacing
-        mask = _derive(volumes.identifier, canonical.apply(volumes.conditions), modalities, spacing)
-        mask = mask.transpose(tuple(transpose))
+    known = with_body(volumes, modalities)
+    assert known.mask is not None
+    mask = axes.apply(known.mask)
     box = _bounding_box(mask)
     window = tuple(slice(low, high) for low, high in box)
     return CroppedCase(
@@ -128,8 +119,25 @@ def crop_case(volumes: CaseVolumes, modalities: tuple[str, ...], transpose: Sequ
         np.ascontiguousarray(mask[window]),
         axes.apply_to_geometry(volumes.geometry).spacing,
         box,
-        mask_source,
+        known.mask_source,
     )
+
+
+def with_body(volumes: CaseVolumes, modalities: tuple[str, ...]) -> CaseVolumes:
+    """The case with its body mask: the given one, else derived from the conditions.
+
+    Raises
+    ------
+    GdmError
+        No body can be found; names the case.
+    """
+    if volumes.mask is not None:
+        return volumes
+    # Derived in canonical order (axial slices first), so that the configuration's axis order has no say.
+    canonical = canonical_axes(volumes.geometry)
+    spacing = canonical.apply_to_geometry(volumes.geometry).spacing
+    mask = _derive(volumes.identifier, canonical.apply(volumes.conditions), modalities, spacing)
+    return replace(volumes, mask=canonical.inverse().apply(mask), mask_source="derived")
 
 
 def border_values(properties: CaseProperties) -> tuple[float, ...]:
@@ -155,6 +163,17 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
         the case.
     """
     cropped = crop_case(volumes, descriptor.channels, configuration.transpose)
+    return prepare_cropped(cropped, volumes.identifier, volumes.geometry, configuration, descriptor)
+
+
+def prepare_cropped(
+    cropped: CroppedCase,
+    identifier: str,
+    geometry: Geometry,
+    configuration: Configuration,
+    descriptor: DatasetDescriptor,
+) -> PreparedCase:
+    """Normalise and resample a case that `crop_case` cut in the configuration's axis order; see `prepare_case`."""
     shape: Shape = cropped.mask.shape
     wanted = working_spacing(configuration, cropped.spacing)
     new_shape = resampled_shape(shape, cropped.spacing, wanted)
@@ -165,7 +184,7 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
 
     specs = configuration.condition_normalization
     condition_maps = tuple(
-        _fit(volumes.identifier, f"channel {i} ({descriptor.channels[i]})", array, cropped.mask, specs[i])
+        _fit(identifier, f"channel {i} ({descriptor.channels[i]})", array, cropped.mask, specs[i])
         for i, array in enumerate(cropped.conditions)
     )
     if len(condition_maps) == 1:  # no copy: a large volume is held once
@@ -177,8 +196,8 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
     target_map = _target_map(configuration.target_normalization)
     target = None if cropped.target is None else to_grid(cropped.target, target_map)[None]
     properties = CaseProperties(
-        volumes.identifier,
-        volumes.geometry,
+        identifier,
+        geometry,
         cropped.crop_box,
         shape,
         new_shape,
@@ -191,7 +210,7 @@ def prepare_case(volumes: CaseVolumes, configuration: Configuration, descriptor:
     if not mask.any():
         raise GdmError(
             "the body mask is smaller than one voxel of the working grid",
-            case=volumes.identifier,
+            case=identifier,
             found=f"{counted(int(cropped.mask.sum()), 'voxel')} of {_millimetres(cropped.spacing)}",
             expected=f"a body that survives resampling to {_millimetres(wanted)}",
             remedy="make the mask again, or leave the case out",

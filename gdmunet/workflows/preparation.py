@@ -63,20 +63,18 @@ def prepared_by(
 ) -> list[preparation.PreparedFolder]:
     """Prepare the cases for the wanted configurations, and say how many were done."""
     wanted = request.configuration or plans.configurations
-    prepared = []
-    for configuration in [name for name in wanted if name in plans.configurations]:
-        done = preparation.preprocess(
-            folders.raw / plans.dataset_name,
-            folders.preprocessed / plans.dataset_name,
-            plans,
-            configuration,
-            request.processes,
-            request.show_progress,
-            clean=request.clean,
-        )
+    prepared = preparation.preprocess(
+        folders.raw / plans.dataset_name,
+        folders.preprocessed / plans.dataset_name,
+        plans,
+        [name for name in wanted if name in plans.configurations],
+        request.processes,
+        request.show_progress,
+        clean=request.clean,
+    )
+    for done in prepared:
         say(
-            f"{configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
+            f"{done.store.configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
             f"{done.folder}"
         )
-        prepared.append(done)
     return prepared

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from gdmunet.imageio import read_case
 from gdmunet.plan_names import planning_flags
 from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
-from gdmunet.preprocessing.fingerprint import source_files
-from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.preprocessing.fingerprint import known_bodies, source_files
+from gdmunet.preprocessing.known_body import KnownBody
+from gdmunet.preprocessing.preprocessor import CroppedCase, crop_case, prepare_cropped, with_body
 from gdmunet.serialization import to_json
 from gdmunet.workers import run_in_workers
 
@@ -43,17 +45,23 @@ def preprocess(
     dataset_folder: Path,
     preprocessed_dataset_folder: Path,
     plans: Plans,
-    configuration_name: str,
+    configurations: Sequence[str],
     processes: int = 1,
     show_progress: bool = True,
     clean: bool = False,
-) -> PreparedFolder:
-    """Prepare every training case for one configuration.
+) -> list[PreparedFolder]:
+    """Prepare every training case for some configurations; each case is read once for all of them.
 
     Parameters
     ----------
+    configurations
+        Names of configurations of the plans.
     clean
         Whether all cases are prepared again.
+
+    Returns
+    -------
+    What was done, for each configuration.
 
     Raises
     ------
@@ -62,21 +70,59 @@ def preprocess(
     """
     descriptor = load_descriptor(dataset_folder)
     _check_plans(plans, descriptor, Path(dataset_folder))
-    configuration = plans.configuration(configuration_name)
     cases = list_cases(dataset_folder, descriptor)
-    store = CaseStore(preprocessed_dataset_folder, plans.name, configuration_name)
+    orders = [
+        _order(plans.configuration(name), CaseStore(preprocessed_dataset_folder, plans.name, name), cases, descriptor)
+        for name in configurations
+    ]
+    removed = [_tidy(order) for order in orders]
+    todo = [order.todo(clean) for order in orders]
+    bodies = known_bodies(Path(preprocessed_dataset_folder), cases, descriptor)
+    items = []
+    for case in cases:
+        name = case.identifier
+        wanted = tuple(
+            (order.configuration, order.store, order.origins[name])
+            for order, names in zip(orders, todo, strict=True)
+            if name in names
+        )
+        if wanted:
+            items.append((name, (case, descriptor, bodies.get(name), wanted)))
+    run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {', '.join(configurations)}")
+    return [
+        PreparedFolder(order.store, names, tuple(name for name in order.origins if name not in set(names)), gone)
+        for order, names, gone in zip(orders, todo, removed, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A configuration to prepare, where, and what each of its cases is made from."""
+
+    configuration: Configuration
+    store: CaseStore
+    origins: dict[str, CaseOrigin]
+
+    def todo(self, clean: bool) -> tuple[str, ...]:
+        """The cases that are not there as they should be, or all."""
+        return tuple(name for name, origin in self.origins.items() if clean or self.store.origin(name) != origin)
+
+
+def _order(
+    configuration: Configuration, store: CaseStore, cases: Sequence[Case], descriptor: DatasetDescriptor
+) -> _Order:
     recipe = recipe_hash(configuration, descriptor)
-    origins = {case.identifier: CaseOrigin(recipe, source_files(case)) for case in cases}
-    removed = [name for name in store.identifiers() if name not in origins]
+    return _Order(configuration, store, {case.identifier: CaseOrigin(recipe, source_files(case)) for case in cases})
+
+
+def _tidy(order: _Order) -> tuple[str, ...]:
+    """Delete cases that the data set has no more, and leftovers of a run that was killed; gives the cases."""
+    removed = tuple(name for name in order.store.identifiers() if name not in order.origins)
     for name in removed:
-        store.remove(name)
-    for leftover in store.folder.glob(".tmp-*"):  # of a run that was killed
+        order.store.remove(name)
+    for leftover in order.store.folder.glob(".tmp-*"):
         leftover.unlink(missing_ok=True)
-    todo = [case for case in cases if clean or store.origin(case.identifier) != origins[case.identifier]]
-    items = [(case.identifier, (case, configuration, descriptor, store, origins[case.identifier])) for case in todo]
-    run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {configuration_name}")
-    done = tuple(case.identifier for case in todo)
-    return PreparedFolder(store, done, tuple(name for name in origins if name not in set(done)), tuple(removed))
+    return removed
 
 
 def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> str:
@@ -95,10 +141,25 @@ def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> 
 
 
 def _prepare(
-    case: Case, configuration: Configuration, descriptor: DatasetDescriptor, store: CaseStore, origin: CaseOrigin
+    case: Case,
+    descriptor: DatasetDescriptor,
+    body: KnownBody | None,
+    wanted: Sequence[tuple[Configuration, CaseStore, CaseOrigin]],
 ) -> None:
-    prepared = prepare_case(read_case(case), configuration, descriptor)
-    store.write(prepared, configuration.window_size, origin)
+    """Read a case once and prepare it for each configuration, so that one axis order is cut once."""
+    volumes = read_case(case)
+    volumes = with_body(body.given_to(volumes) if body else volumes, descriptor.channels)
+    cropped: dict[tuple[int, ...], CroppedCase] = {}
+    for configuration, store, origin in wanted:
+        if configuration.transpose not in cropped:
+            cropped = {configuration.transpose: crop_case(volumes, descriptor.channels, configuration.transpose)}
+        one = cropped[configuration.transpose]
+        # Without a name: the first configuration's volumes are gone when those of the next one are made.
+        store.write(
+            prepare_cropped(one, case.identifier, volumes.geometry, configuration, descriptor),
+            configuration.window_size,
+            origin,
+        )
 
 
 def _check_plans(plans: Plans, descriptor: DatasetDescriptor, dataset_folder: Path) -> None:

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from gdmunet.conversion.phantoms import FIELD_OF_VIEW_MM, make_phantom
 from gdmunet.errors import GdmError
-from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.preprocessing.body import derive_body_mask, grow
 
 SIZE = 48
 SPACING = (FIELD_OF_VIEW_MM / SIZE,) * 3
@@ -99,3 +99,18 @@ def test_no_body_is_an_error_that_asks_for_masks(modality):
     with pytest.raises(GdmError, match="no body can be found") as caught:
         derive_body_mask(array, (modality,), (2.0, 2.0, 2.0))
     assert "give body masks" in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_growing_is_that_of_an_exact_distance_transform(seed):
+    draws = np.random.default_rng(seed)
+    mask = draws.random(tuple(draws.integers(1, 24, 3))) < draws.choice([0.02, 0.3, 0.9])
+    mask.flat[0] = True
+    spacing = tuple(float(draws.choice([2.0, 2.5, 5.5, draws.uniform(2, 7)])) for _ in range(3))
+    for radius in (4.0, 6.0, 8.0):
+        exact = ndimage.distance_transform_edt(~mask, sampling=spacing) <= radius
+        np.testing.assert_array_equal(grow(mask, radius, spacing), exact)
+
+
+def test_nothing_grows_from_nothing():
+    assert not grow(np.zeros((4, 5, 6), dtype=bool), 6.0, (2.0, 2.0, 2.0)).any()

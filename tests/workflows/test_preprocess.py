@@ -22,7 +22,7 @@ def prepare(raw_dataset, make_plans, tmp_path):
 
     def run(plans=None, processes=1, clean=False):
         plans = plans or make_plans()
-        return preprocess(folder, tmp_path / "prepared", plans, "3d_fullres", processes, False, clean)
+        return preprocess(folder, tmp_path / "prepared", plans, ["3d_fullres"], processes, False, clean)[0]
 
     run.folder = folder
     return run
@@ -140,7 +140,7 @@ def test_plans_of_another_data_set_are_refused(prepare, make_plans):
 
 def test_an_unknown_configuration_lists_the_known_ones(prepare, make_plans, tmp_path):
     with pytest.raises(GdmError, match="3d_fullres"):
-        preprocess(prepare.folder, tmp_path / "prepared", make_plans(), "4d", 1, False)
+        preprocess(prepare.folder, tmp_path / "prepared", make_plans(), ["4d"], 1, False)
 
 
 @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.uint16, np.int32, np.float32, np.float64])
