@@ -112,7 +112,8 @@ def _large_pieces(tissue: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     sizes[0] = 0
     kept = (sizes >= SMALLEST_SHARE * sizes.max())[labels]
     # One voxel more than was eroded: the outermost layer is restored where it is tissue.
-    return tissue & grow(kept, EROSION + max(WORKING_SPACING, min(spacing)), spacing)
+    pieces: np.ndarray = tissue & grow(kept, EROSION + max(WORKING_SPACING, min(spacing)), spacing)
+    return pieces
 
 
 def _close(mask: np.ndarray, radius: float, spacing: tuple[float, ...]) -> np.ndarray:

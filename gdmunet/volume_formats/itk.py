@@ -40,11 +40,13 @@ class ItkFormat(VolumeFormat):
                     expected="three axes, one value",
                     remedy="split a 4D series into one file per volume (one channel each); stack 2D slices first",
                 )
+            if path.name.endswith((".nii", ".nii.gz")):
+                voxels = _checked_voxels(path)
+                if voxels is not None and voxels.shape == size[::-1] and _is_grid(reader):
+                    return voxels, geometry_of(reader)
             image = reader.Execute()
         except RuntimeError as error:
             raise _read_error(error) from error
-        if path.name.endswith((".nii", ".nii.gz")):
-            _check_bytes(path)
         return sitk.GetArrayFromImage(image), geometry_of(image)
 
     def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
@@ -81,8 +83,8 @@ def to_image(array: np.ndarray, geometry: Geometry) -> sitk.Image:
     return image
 
 
-def geometry_of(image: sitk.Image) -> Geometry:
-    """The grid of a SimpleITK image."""
+def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+    """The grid of a SimpleITK image, or of the header that a reader has read."""
     from gdmunet.geometry import Geometry
 
     held: Any = image
@@ -95,11 +97,11 @@ def _library() -> Any:
     return library
 
 
-def _check_bytes(path: Path) -> None:
-    """Refuse a NIfTI that is cut short or holds NaN: ITK reads one without a word."""
-    from gdmunet.volume_formats.nifti import scan_nifti
+def _checked_voxels(path: Path) -> np.ndarray | None:
+    """The voxels of a NIfTI where they need no ITK; refuses one that is cut short or holds NaN: ITK says no word."""
+    from gdmunet.volume_formats.nifti import read_nifti
 
-    scan = scan_nifti(path)
+    scan = read_nifti(path)
     if scan.not_finite:
         raise not_finite_error(scan.not_finite)
     if scan.damage:
@@ -109,6 +111,15 @@ def _check_bytes(path: Path) -> None:
             expected="a whole file",
             remedy="copy or export the file again; gzip -t FILE tests a .gz",
         )
+    return scan.voxels
+
+
+def _is_grid(reader: Any) -> bool:
+    """Whether spacing and direction of the header are those of the image: ITK mends odd ones with the voxels."""
+    import numpy as np
+
+    turned = np.reshape(reader.GetDirection(), (3, 3))
+    return min(reader.GetSpacing()) > 0 and bool(np.allclose(turned @ turned.T, np.eye(3), atol=1e-3))
 
 
 def _check_written(path: Path, image: Any) -> None:
