@@ -13,6 +13,11 @@ from gdmunet.serialization import save_json
 
 @pytest.fixture
 def toy(tmp_path) -> tuple[Plans, Folders]:
+    return prepared_toy(tmp_path)
+
+
+def prepared_toy(tmp_path) -> tuple[Plans, Folders]:
+    """The toy data set in a folder."""
     descriptor = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 4, mask=True)
     names = tuple(f"case_{i}" for i in range(4))
     plans = Plans(

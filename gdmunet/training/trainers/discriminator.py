@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
 
 from gdmunet.plans import NetworkSpec
+from gdmunet.training import distributed
 
 AdversarialLoss = Literal["hinge", "least_squares"]
 
@@ -144,6 +145,9 @@ def feature_distance(real: list[torch.Tensor], fake: list[torch.Tensor]) -> torc
 
 
 def body_mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean of judgements (B, 1, ...) weighted by the share of body (mask (B, 1, ...), finer) at their places."""
+    """Mean of judgements (B, 1, ...) weighted by the share of body (mask (B, 1, ...), finer) at their places.
+
+    Under several processes the weights are those of all, as in `masked_mean`.
+    """
     weights = functional.interpolate(mask, size=values.shape[2:], mode="area")
-    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
+    return (values * weights).sum() / distributed.mean_over_ranks(weights.sum()).clamp(min=1e-6)

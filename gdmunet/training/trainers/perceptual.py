@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from gdmunet.training import distributed
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.step import Terms
@@ -15,11 +16,10 @@ class PerceptualTrainer(EncoderTrainer):
     weighting = "adaptive"
 
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
-        """Mean over the levels of |difference| over the mean size of the target's features."""
+        """Mean over the levels of |difference| over the mean size of the target's features, of all processes."""
         with torch.no_grad():
             real = [level.values.float() for level in self.feature_maps(batch, batch.target)]
         generated = [level.values.float() for level in self.feature_maps(batch, prediction)]
-        distances = [
-            (a - b).abs().mean() / b.abs().mean().clamp(min=1e-6) for a, b in zip(generated, real, strict=True)
-        ]
+        sizes = [distributed.mean_over_ranks(level.abs().mean()).clamp(min=1e-6) for level in real]
+        distances = [(a - b).abs().mean() / size for a, b, size in zip(generated, real, sizes, strict=True)]
         return {"perceptual": torch.stack(distances).mean()}
