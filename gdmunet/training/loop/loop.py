@@ -138,21 +138,22 @@ class Loop:
         trainer, share = self.trainer, self._share()
         source = self.data.source(self.data.training, trainer.body_share, trainer.seed)
         start, place = self.state.iteration * trainer.accumulation, distributed.rank() * share
-        loader = PatchLoader(source, trainer.augmentation(), share, workers, start, place)
-        return BatchStream(loader, workers, pin_memory=trainer.device.type == "cuda")
+        loader = PatchLoader(source, trainer.augmentation(), share, workers, start, place, trainer.device)
+        return BatchStream(loader, workers)
 
     @exact_float32()
     def _show(self, asked: Preview) -> None:
         """Real patches, drawn as training draws them."""
         trainer, share = self.trainer, self._share()
         source = self.data.source(self.data.training, trainer.body_share, trainer.seed + 2)
-        loader = PatchLoader(source, trainer.augmentation(), share, 0, first_place=distributed.rank() * share)
+        place = distributed.rank() * share
+        loader = PatchLoader(source, trainer.augmentation(), share, 0, first_place=place, device=trainer.device)
         draws = Draws.seeded(trainer.seed + 2, trainer.device)
         self._say(f"{asked.purpose} with {asked.patches * distributed.world_size()} patches of the training cases")
         batches = -(-asked.patches // share)
         with Progress(asked.purpose, batches, self.show_progress) as progress:
             for _ in range(batches):
-                trainer.see(loader.next_batch().to(trainer.device), draws)
+                trainer.see(loader.next_batch(), draws)
                 progress.step()
 
     def _train_epochs(self, stream: BatchStream, interruption: Interruption) -> None:
@@ -237,6 +238,6 @@ class Loop:
 def _fetched(stream: BatchStream, trainer: Trainer) -> tuple[list[Batch], Exception | None]:
     """The batches of a step on the device, or the error that kept them from coming."""
     try:
-        return [next(stream).to(trainer.device) for _ in range(trainer.accumulation)], None
+        return [next(stream) for _ in range(trainer.accumulation)], None
     except (GdmError, RuntimeError) as error:
         return [], error

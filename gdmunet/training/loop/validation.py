@@ -31,13 +31,14 @@ from gdmunet.training.trainers.trainer import Trainer
 def patch_mae(trainer: Trainer, state: TrainingState, data: FoldData) -> float:
     """Body MAE of the averaged weights on the fold's fixed validation patches, in the target's unit (HU for CT)."""
     configuration, device = data.configuration, trainer.device
-    loader = PatchLoader(data.source(data.validation, 1.0, trainer.seed + 1), None, configuration.batch_size, workers=0)
+    source = data.source(data.validation, 1.0, trainer.seed + 1)
+    loader = PatchLoader(source, None, configuration.batch_size, workers=0, device=device)
     background = trainer.units.network_background
     noise = torch.Generator().manual_seed(trainer.seed)
     error = voxels = 0.0
     with state.average.applied(state.network):
         for _ in range(-(-trainer.validation_patches // configuration.batch_size)):
-            batch = loader.next_batch().to(device)
+            batch = loader.next_batch()
             with mixed_precision(device, trainer.precision_on(device)):
                 prediction = sample_patches(
                     trainer.sampler, state.network, batch.condition, batch.mask, background, noise

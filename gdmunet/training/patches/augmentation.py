@@ -1,4 +1,4 @@
-"""Augmentation of one patch with batchgenerators: space moves everything alike, intensity only the condition."""
+"""Augmentation of one patch, by tensors: space moves everything alike, intensity changes only the condition."""
 
 from __future__ import annotations
 
@@ -6,25 +6,48 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from batchgenerators.augmentations.spatial_transformations import augment_spatial
-from batchgenerators.transforms.abstract_transforms import AbstractTransform, Compose
-from batchgenerators.transforms.color_transforms import (
-    BrightnessMultiplicativeTransform,
-    ContrastAugmentationTransform,
-    GammaTransform,
-)
-from batchgenerators.transforms.noise_transforms import GaussianBlurTransform, GaussianNoiseTransform
-from batchgenerators.transforms.resample_transforms import SimulateLowResolutionTransform
-from batchgenerators.transforms.spatial_transforms import MirrorTransform
+import torch
+
+from gdmunet.errors import GdmError
+from gdmunet.training.patches.intensity import IntensityTransform, PatchDraws, Range
+from gdmunet.training.patches.motion import crop_shape, move, rotation_matrix
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One patch: condition (C, ...), target (1, ...), both network units; mask (1, ...) 0 or 1; all float32."""
+    """One patch in network units: `values` (C + 1, ...), the conditions and then the target; mask (1, ...) 0 or 1.
 
-    condition: np.ndarray
-    target: np.ndarray
-    mask: np.ndarray
+    Both are float32.
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """What happens to one patch, as numbers that travel with its crop.
+
+    Attributes
+    ----------
+    matrix
+        Place in the crop from the place in the patch, both about their centres in voxels; None: the patch stays.
+    flips
+        Axes of the patch that are mirrored.
+    seed
+        Seed of the changes of intensity.
+    """
+
+    matrix: np.ndarray | None = None
+    flips: tuple[int, ...] = ()
+    seed: int = 0
+
+    def crop_shape(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
+        """Size of the region that is read for the patch."""
+        return patch_size if self.matrix is None else crop_shape(self.matrix, patch_size)
+
+
+UNCHANGED = Change()
 
 
 @dataclass(frozen=True)
@@ -44,108 +67,70 @@ class Augmentation:
     mirror
         Whether each axis is flipped with a chance of one half.
     intensity
-        Transforms of the condition; None for none.
+        Transforms of the condition, applied in this order.
     """
 
     spatial_probability: float = 0.2
     rotation: float = 15.0
     in_plane: bool = False
-    scale: tuple[float, float] = (0.85, 1.2)
+    scale: Range = (0.85, 1.2)
     mirror: bool = True
-    intensity: AbstractTransform | None = None
+    intensity: tuple[IntensityTransform, ...] = ()
 
-    def margin(self, patch_size: tuple[int, ...]) -> tuple[int, ...]:
-        """Size of the region to read so that no rotated and scaled patch looks over its edge, in voxels."""
-        sine, cosine = math.sin(math.radians(self.rotation)), math.cos(math.radians(self.rotation))
-        sizes = []
-        for axis, size in enumerate(patch_size):
-            turned = [float(size)]
-            rotating = (
-                range(len(patch_size)) if not self.in_plane else range(max(0, len(patch_size) - 2), len(patch_size))
+    def __post_init__(self) -> None:
+        strange = [one for one in self.intensity if not isinstance(one, IntensityTransform)]
+        if strange:
+            raise GdmError(
+                "an intensity transform of the augmentation cannot be used",
+                found=type(strange[0]).__name__,
+                expected="objects of a class derived from gdmunet.training.patches.intensity.IntensityTransform",
             )
-            if axis in rotating:
-                turned += [size * cosine + patch_size[other] * sine for other in rotating if other != axis]
-            sizes.append(math.ceil(max(turned) * self.scale[1]) if size > 1 else 1)
-        return tuple(sizes)
 
-    def apply(self, sample: Sample, patch_size: tuple[int, ...], move: bool, border: np.ndarray) -> Sample:
-        """Augment one sample; draws from numpy's global random state, which the loader seeds for each sample.
+    def draw(self, seed: np.random.SeedSequence, dimensions: int, move: bool) -> Change:
+        """What happens to the patch of that seed.
+
+        Parameters
+        ----------
+        seed
+            Seed of the patch.
+        dimensions
+            Axes of the patch, 2 or 3.
+        move
+            Whether it is rotated and scaled.
+        """
+        draws = PatchDraws(int(seed.generate_state(1, np.uint64)[0]))
+        matrix = self._matrix(draws, dimensions) if move else None
+        flips = tuple(axis for axis in range(dimensions) if draws.chance(0.5)) if self.mirror else ()
+        return Change(matrix, flips, int(seed.generate_state(2, np.uint64)[1]))
+
+    def apply(self, sample: Sample, change: Change, patch_size: tuple[int, ...]) -> Sample:
+        """The changed patch; the given sample is left alone.
 
         Parameters
         ----------
         sample
-            Patch of size `margin(patch_size)` if `move`, else of `patch_size`.
+            Crop of ``change.crop_shape(patch_size)``, on the device that shall compute.
+        change
+            Its change, from `draw`.
         patch_size
             Size of the result; two or three numbers.
-        move
-            Whether the patch is rotated and scaled.
-        border
-            Value of every channel (conditions, then target) outside the volume: air for CT.
         """
-        if move:
-            sample = self._move(sample, patch_size, border)
-        batch = {"data": sample.condition[None], "target": np.concatenate([sample.target, sample.mask])[None]}
-        if self.mirror:
-            stacked = np.concatenate([batch["data"], batch["target"]], axis=1)
-            stacked = MirrorTransform(tuple(range(len(patch_size))), label_key="none")(data=stacked)["data"]
-            channels = sample.condition.shape[0]
-            batch = {"data": stacked[:, :channels], "target": stacked[:, channels:]}
-        if self.intensity is not None:
-            batch["data"] = self.intensity(data=np.ascontiguousarray(batch["data"]))["data"]
-        moved = batch["target"][0]
-        return Sample(*(np.ascontiguousarray(a, dtype=np.float32) for a in (batch["data"][0], moved[:1], moved[1:])))
+        values, mask = sample.values, sample.mask
+        if change.matrix is not None:
+            values, mask = move(values, mask, change.matrix, patch_size)
+        if change.flips:
+            axes = [1 + axis for axis in change.flips]
+            values, mask = values.flip(axes), mask.flip(axes)
+        draws = PatchDraws(change.seed)
+        for transform in self.intensity:
+            if draws.chance(transform.probability):
+                condition = transform.change(values[:-1].clone(), draws)
+                values = torch.cat([condition, values[-1:]])
+        return Sample(values, mask)
 
-    def _move(self, sample: Sample, patch_size: tuple[int, ...], border: np.ndarray) -> Sample:
-        # batchgenerators fills with one value for all channels: shift every channel so that this value is its air.
-        offset = border.reshape(-1, *([1] * len(patch_size)))
-        data = np.concatenate([sample.condition, sample.target]) - offset
+    def _matrix(self, draws: PatchDraws, dimensions: int) -> np.ndarray:
         limit = math.radians(self.rotation)
-        still = (0.0, 0.0)
-        three = len(patch_size) == 3
-        moved, mask = augment_spatial(
-            data[None],
-            sample.mask[None],
-            patch_size=patch_size,
-            patch_center_dist_from_border=[s / 2 for s in data.shape[1:]],
-            do_elastic_deform=False,
-            do_rotation=True,
-            angle_x=(-limit, limit),
-            angle_y=still if three and self.in_plane else (-limit, limit),
-            angle_z=still if three and self.in_plane else (-limit, limit),
-            do_scale=True,
-            scale=self.scale,
-            border_mode_data="constant",
-            border_cval_data=0,
-            order_data=3 if min(patch_size) > 8 else 1,
-            border_mode_seg="constant",
-            border_cval_seg=0,
-            order_seg=0,
-            random_crop=False,
-            p_el_per_sample=0,
-            p_scale_per_sample=1,
-            p_rot_per_sample=1,
-        )
-        moved = moved[0] + offset
-        return Sample(moved[:-1], moved[-1:], (mask[0] > 0.5).astype(np.float32))
-
-
-def mr_intensity() -> AbstractTransform:
-    """Contrast changes, noise and blur for a z-scored MR-like condition, as nnU-Net's at half its strength."""
-    return Compose(
-        [
-            GaussianNoiseTransform(p_per_sample=0.1, noise_variance=(0, 0.05)),
-            GaussianBlurTransform((0.5, 1.0), different_sigma_per_channel=True, p_per_sample=0.1, p_per_channel=0.5),
-            BrightnessMultiplicativeTransform(multiplier_range=(0.8, 1.2), p_per_sample=0.15),
-            ContrastAugmentationTransform(contrast_range=(0.8, 1.2), p_per_sample=0.15),
-            SimulateLowResolutionTransform(
-                zoom_range=(0.6, 1), per_channel=True, p_per_channel=0.5, order_downsample=0, order_upsample=3,
-                p_per_sample=0.1, ignore_axes=None,
-            ),
-            GammaTransform((0.8, 1.25), False, True, retain_stats=True, p_per_sample=0.2),
-        ]
-    )  # fmt: skip
-
-
-def hu_intensity() -> AbstractTransform:
-    """Slight noise alone for a condition in HU: its values are calibrated, and a change would teach a wrong scale."""
-    return GaussianNoiseTransform(p_per_sample=0.1, noise_variance=(0, 0.005))
+        angles = [draws.uniform((-limit, limit)) for _ in range(3 if dimensions == 3 else 1)]
+        if self.in_plane:
+            angles[1:] = [0.0 for _ in angles[1:]]
+        return rotation_matrix(tuple(angles)) * draws.factor(self.scale)

@@ -33,24 +33,18 @@ class Batch:
     identifiers: tuple[str, ...]
     context: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device) -> Batch:
-        """The batch on `device`; copies overlap with computing where the memory is pinned."""
-        condition, target, mask = (
-            tensor.to(device, non_blocking=True) for tensor in (self.condition, self.target, self.mask)
-        )
-        return replace(self, condition=condition, target=target, mask=mask)
+    def to_message(self) -> dict[str, Any]:
+        """As a dictionary of arrays for a pipe, the mask in bytes."""
+        arrays = {"condition": self.condition.numpy(), "target": self.target.numpy()}
+        return arrays | {"mask": self.mask.byte().numpy(), "identifiers": self.identifiers}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, Any]) -> Batch:
-        """From the dictionary of a loader."""
-        condition, target, mask = (torch.from_numpy(arrays[name]) for name in ("condition", "target", "mask"))
-        return cls(condition, target, mask, arrays["identifiers"])
+    def from_message(cls, message: dict[str, Any]) -> Batch:
+        """The inverse of `to_message`."""
+        condition, target, mask = (torch.from_numpy(message[name]) for name in ("condition", "target", "mask"))
+        return cls(condition, target, mask.float(), message["identifiers"])
 
-    def pinned(self) -> Batch:
-        """In page-locked memory, from which a GPU copies while it computes."""
-        return replace(
-            self,
-            condition=self.condition.pin_memory(),
-            target=self.target.pin_memory(),
-            mask=self.mask.pin_memory(),
-        )
+    def to(self, device: torch.device) -> Batch:
+        """The batch on `device`."""
+        condition, target, mask = (tensor.to(device) for tensor in (self.condition, self.target, self.mask))
+        return replace(self, condition=condition, target=target, mask=mask)

@@ -6,19 +6,16 @@ iteration k reads exactly what an uninterrupted one would have read.
 
 from __future__ import annotations
 
-import contextlib
-import random
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 
+from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 from gdmunet.preprocessing.preprocessor import border_values
-from gdmunet.training.patches.augmentation import Augmentation, Sample
+from gdmunet.training.patches.augmentation import UNCHANGED, Augmentation
+from gdmunet.training.patches.crops import Crop, CropLabel
 
 
 @dataclass(frozen=True)
@@ -51,24 +48,25 @@ class PatchSource:
     body_share: float
     seed: int
 
-    def draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> tuple[str, Sample]:
-        """The patch at `place` of batch `iteration`, augmented or as it is; (case, sample)."""
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Patch as it is returned: two or three numbers."""
+        return self.window_size[3 - self.dimensions :]
+
+    def draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> Crop:
+        """What is read for the patch at `place` of batch `iteration`, and how it is to be augmented."""
         seed = np.random.SeedSequence((self.seed, iteration, place))
         rng = np.random.default_rng(seed)
         identifier = self.identifiers[rng.integers(len(self.identifiers))]
         case = self.store.open(identifier)
-        move = augmentation is not None and rng.random() < augmentation.spatial_probability
-        window = self.window_size
-        if move and augmentation is not None:
-            flat = augmentation.margin(window[3 - self.dimensions :])
-            window = triple((*(1 for _ in range(3 - self.dimensions)), *flat))
-        border = self._border(case)
-        sample = self._read(case, self._corner(case, window, rng), window, border)
-        if augmentation is None:
-            return identifier, sample
-        patch_size = self.window_size[3 - self.dimensions :]
-        with _random_state(int(seed.generate_state(1)[0])):
-            return identifier, augmentation.apply(sample, patch_size, move, border)
+        change = UNCHANGED
+        if augmentation is not None:
+            moves = bool(rng.random() < augmentation.spatial_probability)
+            change = augmentation.draw(seed, self.dimensions, moves)
+        shape = change.crop_shape(self.patch_size)
+        window = triple((*(1 for _ in range(3 - self.dimensions)), *shape))
+        values, mask = self._read(case, self._corner(case, window, rng), window)
+        return Crop(values.reshape(-1, *shape), mask.reshape(1, *shape), CropLabel(identifier, shape, change))
 
     def _corner(self, case: StoredCase, window: tuple[int, ...], rng: np.random.Generator) -> list[int]:
         shape = case.mask.shape
@@ -89,35 +87,24 @@ class PatchSource:
         air = float(case.properties.target_map.apply(np.asarray(self.background)))
         return np.asarray([*border_values(case.properties), air], np.float32)
 
-    def _read(self, case: StoredCase, corner: list[int], window: tuple[int, ...], border: np.ndarray) -> Sample:
-        box = [[low, low + size] for low, size in zip(corner, window, strict=True)]
+    def _read(self, case: StoredCase, corner: list[int], window: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Conditions and target (C + 1, z, y, x) float32, and mask (z, y, x) uint8, in the box from `corner` on."""
         channels = case.condition.shape[0]
-        data = _crop(case.condition, box, border[:channels])
-        target = _crop(case.target, box, border[channels:])
-        mask = _crop(case.mask, box, np.zeros(1, np.float32))
-        lead = slice(None) if self.dimensions == 3 else 0
-        return Sample(data[:, lead], target[:, lead], mask[:, lead])
+        if case.target is None:
+            raise GdmError("a case without a target cannot be trained on", case=case.properties.identifier)
+        values = np.empty((channels + 1, *window), np.float32)
+        mask = np.zeros(window, np.uint8)
+        parts = [_inside(low, size, extent) for low, size, extent in zip(corner, window, case.mask.shape, strict=True)]
+        read, place = tuple(part for part, _ in parts), tuple(part for _, part in parts)
+        if mask[place].shape != window:
+            values[:] = self._border(case)[:, None, None, None]
+        values[:channels, *place] = case.condition[:, *read]
+        values[channels:, *place] = case.target[:, *read]
+        mask[place] = case.mask[read]
+        return values, mask
 
 
-@contextlib.contextmanager
-def _random_state(seed: int) -> Iterator[None]:
-    """Give batchgenerators, which draws from both global random states, states of its own."""
-    before, numpy_before = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(numpy_before)
-
-
-def _crop(array: Any, box: list[list[int]], border: np.ndarray) -> np.ndarray:
-    """The box of a (z, y, x) or (C, z, y, x) array, as float32 (C, ...); outside lies the channel's border value."""
-    lead = array.ndim - 3
-    cut = np.asarray(crop_and_pad_nd(array, box, 0), dtype=np.float32)
-    cut = cut if lead else cut[None]
-    for axis, ((low, _), size) in enumerate(zip(box, array.shape[lead:], strict=True), start=1):
-        for outside in (slice(0, max(0, -low)), slice(max(0, size - low), None)):
-            cut[(slice(None),) * axis + (outside,)] = border[:, None, None, None]
-    return cut
+def _inside(low: int, size: int, extent: int) -> tuple[slice, slice]:
+    """The part of [low, low + size) inside a volume of that extent, as places in the volume and in the window."""
+    start, stop = max(0, low), min(low + size, extent)
+    return slice(start, stop), slice(start - low, stop - low)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, Self
 
-import numpy as np
 import psutil
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
@@ -19,11 +20,17 @@ from gdmunet.plans import Configuration
 from gdmunet.preprocessing.loader_memory import most_loaders
 from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
+from gdmunet.training.patches.crops import Crops
 from gdmunet.training.patches.source import PatchSource
+
+CPU = torch.device("cpu")
 
 
 class PatchLoader:
     """Endless batches of a `PatchSource`; worker k of n makes batches k, k + n, ... after `start`.
+
+    For a GPU only crops and numbers leave a reading process, and the device augments; for any other device the reading
+    process augments too.
 
     Parameters
     ----------
@@ -37,6 +44,8 @@ class PatchLoader:
         Number of the first batch.
     first_place
         Place in the whole batch of this rank's first patch.
+    device
+        Device that the batches are for.
     """
 
     def __init__(
@@ -47,9 +56,10 @@ class PatchLoader:
         workers: int,
         start: int = 0,
         first_place: int = 0,
+        device: torch.device = CPU,
     ) -> None:
         self.source, self.augmentation, self.batch_size = source, augmentation, batch_size
-        self.first_place, self._next = first_place, start
+        self.first_place, self.device, self._next = first_place, device, start
         self._stride = max(1, workers)
 
     def set_thread_id(self, worker: int) -> None:
@@ -66,17 +76,28 @@ class PatchLoader:
         places = range(self.first_place, self.first_place + self.batch_size)
         drawn = [self.source.draw(self._next, place, self.augmentation) for place in places]
         self._next += self._stride
-        samples = [sample for _, sample in drawn]
-        return {
-            "condition": np.stack([s.condition for s in samples]),
-            "target": np.stack([s.target for s in samples]),
-            "mask": np.stack([s.mask for s in samples]),
-            "identifiers": tuple(identifier for identifier, _ in drawn),
-        }
+        crops = Crops.pack(drawn, self.source.patch_size)
+        if self._augments_on_device:
+            return crops.to_message()
+        with _one_thread():
+            return crops.finish(self.augmentation).to_message()
+
+    def receive(self, message: dict[str, Any]) -> Crops | Batch:
+        """What `__next__` sent, in page-locked memory where a GPU reads it."""
+        return Crops.from_message(message).pinned() if self._augments_on_device else Batch.from_message(message)
+
+    def finish(self, received: Crops | Batch) -> Batch:
+        """The batch on the device; nothing waits for it."""
+        on_device = received.to(self.device)
+        return on_device.finish(self.augmentation) if isinstance(on_device, Crops) else on_device
 
     def next_batch(self) -> Batch:
         """The next batch, made in this process."""
-        return Batch.from_arrays(next(self))
+        return self.finish(self.receive(next(self)))
+
+    @property
+    def _augments_on_device(self) -> bool:
+        return self.device.type == "cuda"
 
 
 class BatchStream:
@@ -86,28 +107,28 @@ class BatchStream:
     way. One thread fetches (and pins) the next batch while the device computes.
     """
 
-    def __init__(self, loader: PatchLoader, workers: int, pin_memory: bool) -> None:
-        self._loader, self._pin = loader, pin_memory
+    def __init__(self, loader: PatchLoader, workers: int) -> None:
+        self._loader = loader
         self._fetcher: ThreadPoolExecutor | None = None
         self._augmenter: MultiThreadedAugmenter | None = None
         if workers:
             self._augmenter = MultiThreadedAugmenter(loader, None, workers, num_cached_per_queue=2, wait_time=0.002)
             self._fetcher = ThreadPoolExecutor(1, "patches")
-            self._coming = self._fetcher.submit(self._fetch)
+            self._coming = self._fetcher.submit(self._fetch, self._augmenter)
             # Whatever ends this process: its workers do not end by the SIGTERM that Python would wait for.
             atexit.register(self.close)
 
     def __next__(self) -> Batch:
         if self._fetcher is None:
-            return self._fetch()
+            return self._loader.next_batch()
         while True:
             try:
-                batch = self._coming.result(timeout=5)
+                received = self._coming.result(timeout=5)
                 break
             except TimeoutError:
                 self._check_workers()
-        self._coming = self._fetcher.submit(self._fetch)
-        return batch
+        self._coming = self._fetcher.submit(self._fetch, self._augmenter)
+        return self._loader.finish(received)
 
     def close(self) -> None:
         """End the background processes.
@@ -144,9 +165,19 @@ class BatchStream:
                 remedy="often memory ran out: use fewer workers (-np), then continue with --c",
             )
 
-    def _fetch(self) -> Batch:
-        batch = self._loader.next_batch() if self._augmenter is None else Batch.from_arrays(next(self._augmenter))
-        return batch.pinned() if self._pin else batch
+    def _fetch(self, augmenter: MultiThreadedAugmenter) -> Crops | Batch:
+        return self._loader.receive(next(augmenter))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over a patch end on the same bits in a worker, which has one thread, and in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _leave_signals_to_the_trainer() -> None:

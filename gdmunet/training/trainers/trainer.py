@@ -15,8 +15,9 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, EncoderSpec, NetworkSpec
 from gdmunet.training.draws import Draws
-from gdmunet.training.patches.augmentation import Augmentation, hu_intensity, mr_intensity
+from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
+from gdmunet.training.patches.intensity import hu_intensity, mr_intensity
 from gdmunet.training.trainers.optimizers import adamw
 from gdmunet.training.trainers.step import Generated, Preview, Step, Term, Terms
 from gdmunet.training.trainers.trainer_settings import TrainerSettings
@@ -92,7 +93,7 @@ class Trainer(TrainerSettings, ABC):
         spacing = self.configuration.spacing
         thick = self.configuration.dimensions == 3 and spacing[0] > 3 * spacing[-1]
         affine = all(spec.scheme == "affine" for spec in self.configuration.condition_normalization)
-        intensity = (hu_intensity() if affine else mr_intensity()) if self.intensity_augmentation else None
+        intensity = (hu_intensity() if affine else mr_intensity()) if self.intensity_augmentation else ()
         return Augmentation(
             self.spatial_probability, self.rotation, in_plane=thick, mirror=self.mirror, intensity=intensity
         )

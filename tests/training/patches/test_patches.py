@@ -1,17 +1,19 @@
 import dataclasses
 import os
+import pickle
 import time
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
 from toy import DATASET, toy_configuration
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.loader_memory import loader_bytes
-from gdmunet.training.patches.augmentation import Augmentation, Sample, hu_intensity, mr_intensity
+from gdmunet.training.patches.augmentation import Augmentation, Sample
+from gdmunet.training.patches.crops import Crops
+from gdmunet.training.patches.intensity import mr_intensity
 from gdmunet.training.patches.source import PatchSource
 from gdmunet.training.patches.stream import BatchStream, PatchLoader, default_loader_workers
 
@@ -28,7 +30,7 @@ def source_of(toy, name="3d_fullres", **changes) -> PatchSource:
 
 def draw(source, workers=0, start=0, count=4, augmentation=None, size=2):
     loader = PatchLoader(source, augmentation or Augmentation(intensity=mr_intensity()), size, workers, start)
-    stream = BatchStream(loader, workers, pin_memory=False)
+    stream = BatchStream(loader, workers)
     try:
         return [next(stream) for _ in range(count)]
     finally:
@@ -52,9 +54,11 @@ def test_a_stream_that_starts_later_continues_the_same_batches(toy):
 
 
 def test_two_ranks_share_the_batch_of_one(toy):
-    whole = next(PatchLoader(source_of(toy), Augmentation(), 4, 0))
-    halves = [next(PatchLoader(source_of(toy), Augmentation(), 2, 0, first_place=k)) for k in (0, 2)]
-    assert np.array_equal(whole["condition"], np.concatenate([half["condition"] for half in halves]))
+    augmentation = Augmentation(spatial_probability=0.5, intensity=mr_intensity())
+    whole = PatchLoader(source_of(toy), augmentation, 4, 0).next_batch()
+    halves = [PatchLoader(source_of(toy), augmentation, 2, 0, first_place=k).next_batch() for k in (0, 2)]
+    assert torch.equal(whole.condition, torch.cat([half.condition for half in halves]))
+    assert torch.equal(whole.mask, torch.cat([half.mask for half in halves]))
 
 
 def test_global_random_state_is_left_alone(toy):
@@ -74,78 +78,90 @@ def test_patches_have_the_planned_shape(toy, name):
 
 def test_outside_a_volume_smaller_than_the_patch_lies_air(toy):
     source = source_of(toy, window_size=(32, 32, 32))
-    _, sample = source.draw(0, 0, None)
-    corner = sample.target[0, 0, 0, 0]
-    assert corner == pytest.approx(-1024 / 500)
-    assert sample.mask[0, 0, 0, 0] == 0
-    assert sample.condition[0, 0, 0, 0] <= sample.condition.min() + 1e-6
+    crop = source.draw(0, 0, None)
+    condition, target = crop.values
+    assert target[0, 0, 0] == pytest.approx(-1024 / 500)
+    assert crop.mask[0, 0, 0, 0] == 0
+    assert condition[0, 0, 0] <= condition.min() + 1e-6
+    inside = source.store.open(crop.label.identifier).target[0]
+    place = tuple(slice((32 - size) // 2, (32 - size) // 2 + size) for size in inside.shape)
+    assert np.array_equal(target[place], inside)
+
+
+def test_a_gpus_loader_sends_crops_and_seeds_that_become_the_same_batch(toy):
+    augmentation = Augmentation(spatial_probability=0.5, intensity=mr_intensity())
+    sends = PatchLoader(source_of(toy), augmentation, 2, 0, device=torch.device("cuda"))
+    makes = PatchLoader(source_of(toy), augmentation, 2, 0)
+    for _ in range(6):
+        crops = Crops.from_message(pickle.loads(pickle.dumps(next(sends))))
+        assert crops.mask.dtype == torch.uint8
+        assert same(crops.finish(augmentation), makes.next_batch())
+
+
+def test_the_number_of_threads_does_not_change_a_batch(toy):
+    one = draw(source_of(toy))
+    torch.set_num_threads(2)
+    try:
+        two = draw(source_of(toy))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    assert all(map(same, one, two))
+
+
+def test_a_case_without_a_target_is_refused(toy, monkeypatch):
+    source = source_of(toy)
+    opened = CaseStore.open
+    monkeypatch.setattr(CaseStore, "open", lambda *a: dataclasses.replace(opened(*a), target=None))
+    with pytest.raises(GdmError, match="without a target"):
+        source.draw(0, 0, None)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("move", [True, False])
-def test_condition_target_and_mask_move_alike(dimensions, move):
-    augmentation = Augmentation(rotation=30.0, intensity=None)
-    patch = (24,) * dimensions
-    size = augmentation.margin(patch) if move else patch
-    smooth = np.zeros(size, np.float32)
-    smooth[tuple(slice(s // 4, s // 2) for s in size)] = 1.0
-    image = gaussian_filter(smooth, 2).astype(np.float32) * 3
-    mask = (image > 0.5).astype(np.float32)
-    for seed in range(5):
-        np.random.seed(seed)
-        moved = augmentation.apply(
-            Sample(image[None], 2 * image[None], mask[None]), patch, move, np.zeros(2, np.float32)
-        )
-        assert moved.condition.shape == (1, *patch)
-        np.testing.assert_allclose(moved.target, 2 * moved.condition, atol=1e-4)
-        inside = moved.condition[moved.mask > 0]
-        assert inside.size
-        assert inside.min() > 0.25
-        assert moved.condition[moved.mask == 0].max() < 0.8
+def test_a_moved_patch_shows_what_lies_about_its_centre(dimensions):
+    """A crop of coordinates, moved: every voxel of condition, target and mask says the place that the matrix names."""
+    source = CoordinateSource((64, 72, 80)[-dimensions:])
+    augmentation = Augmentation(spatial_probability=1.0, rotation=20.0)
+    patch = (24, 20, 28)[-dimensions:]
+    for seed in range(4):
+        change = augmentation.draw(np.random.SeedSequence(seed), dimensions, move=True)
+        shape = change.crop_shape(patch)
+        crop = source.crop(shape)
+        moved = augmentation.apply(crop, change, patch)
+        offsets = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij"))
+        places = np.einsum("ij,j...->i...", change.matrix, offsets)
+        places += source.centre(shape).reshape(-1, *[1] * dimensions)
+        places = np.flip(places, [1 + axis for axis in change.flips])
+        np.testing.assert_allclose(moved.values.numpy(), places, atol=2e-3)
+        np.testing.assert_array_equal(moved.mask[0].numpy(), source.inside(np.round(places)))
 
 
-def test_the_border_of_a_moved_patch_is_each_channels_air():
-    augmentation = Augmentation(rotation=40.0, mirror=False)
-    np.random.seed(1)
-    sample = Sample(
-        np.ones((1, 8, 8, 8), np.float32), np.ones((1, 8, 8, 8), np.float32), np.ones((1, 8, 8, 8), np.float32)
-    )
-    moved = augmentation.apply(sample, (16, 16, 16), True, np.array([-3.0, -2.0], np.float32))
-    assert moved.condition[0, 0, 0, 0] == pytest.approx(-3.0)
-    assert moved.target[0, 0, 0, 0] == pytest.approx(-2.0)
-    assert moved.mask[0, 0, 0, 0] == 0
+class CoordinateSource:
+    """A volume whose channels are its own coordinates; its body is a slanted half."""
 
+    def __init__(self, shape):
+        self.shape = shape
+        self.values = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij")).astype(np.float32)
 
-@pytest.mark.parametrize("intensity", [mr_intensity(), hu_intensity()])
-def test_intensity_changes_touch_the_condition_alone(intensity):
-    rng = np.random.default_rng(0)
-    image = rng.normal(size=(1, 16, 16, 16)).astype(np.float32)
-    augmentation = Augmentation(mirror=False, intensity=intensity)
-    changed = 0
-    for seed in range(30):
-        np.random.seed(seed)
-        sample = Sample(image.copy(), image.copy(), np.ones_like(image))
-        moved = augmentation.apply(sample, (16, 16, 16), False, np.zeros(2, np.float32))
-        assert np.array_equal(moved.target, image)
-        changed += not np.array_equal(moved.condition, image)
-    assert changed > 0
+    def inside(self, places):
+        return (places.sum(axis=0) > sum(self.shape) / 2).astype(np.float32)
 
+    def corner(self, size):
+        return [(extent - part) // 2 for extent, part in zip(self.shape, size, strict=True)]
 
-def test_a_moved_patch_never_looks_over_the_edge_of_its_margin():
-    augmentation = Augmentation(rotation=15.0, mirror=False)
-    patch = (20, 24, 28)
-    size = augmentation.margin(patch)
-    ones = np.ones((1, *size), np.float32)
-    for seed in range(10):
-        np.random.seed(seed)
-        moved = augmentation.apply(Sample(ones, ones, ones), patch, True, np.full(2, -9.0, np.float32))
-        assert moved.condition.min() > 0.9
+    def centre(self, size):
+        return np.array([low + (part - 1) / 2 for low, part in zip(self.corner(size), size, strict=True)])
+
+    def crop(self, size):
+        box = tuple(slice(low, low + part) for low, part in zip(self.corner(size), size, strict=True))
+        cut = self.values[:, *box]
+        return Sample(torch.from_numpy(cut.copy()), torch.from_numpy(self.inside(cut))[None])
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(toy):
     # Patches larger than a pipe's buffer and all queues full, so that the worker dies in the middle of a message.
-    stream = BatchStream(PatchLoader(source_of(toy, window_size=(64, 64, 64)), None, 4, 1), 1, pin_memory=False)
+    stream = BatchStream(PatchLoader(source_of(toy, window_size=(64, 64, 64)), None, 4, 1), 1)
     next(stream)
     threads = [stream._augmenter.pin_memory_thread, *stream._fetcher._threads]
     while not stream._augmenter.pin_memory_queue.full():

@@ -1,0 +1,106 @@
+"""Crops of the case store on their way from a reading process to the device, and the batch that they become."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from gdmunet.training.patches.augmentation import Augmentation, Change, Sample
+from gdmunet.training.patches.batch import Batch
+
+
+@dataclass(frozen=True)
+class CropLabel:
+    """Case, size and coming change of a crop."""
+
+    identifier: str
+    shape: tuple[int, ...]
+    change: Change
+
+
+@dataclass(frozen=True)
+class Crop:
+    """What is read for one patch: `values` (C + 1, ...) float32, the target last; `mask` (1, ...) uint8."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    label: CropLabel
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops of a batch, one behind the other in two tensors, so that each batch is two copies to the device.
+
+    Attributes
+    ----------
+    values
+        (N,) float32 of all crops.
+    mask
+        (M,) uint8 of all crops.
+    labels
+        What lies in them, in this order.
+    channels
+        Channels of `values`: conditions and the target.
+    patch_size
+        Size of the patches that they become.
+    """
+
+    values: torch.Tensor
+    mask: torch.Tensor
+    labels: tuple[CropLabel, ...]
+    channels: int
+    patch_size: tuple[int, ...]
+
+    @classmethod
+    def pack(cls, crops: Sequence[Crop], patch_size: tuple[int, ...]) -> Crops:
+        """Of crops that were read."""
+        values = np.concatenate([crop.values.reshape(-1) for crop in crops])
+        mask = np.concatenate([crop.mask.reshape(-1) for crop in crops])
+        labels = tuple(crop.label for crop in crops)
+        return cls(torch.from_numpy(values), torch.from_numpy(mask), labels, crops[0].values.shape[0], patch_size)
+
+    def to_message(self) -> dict[str, Any]:
+        """As a dictionary of arrays for a pipe: torch would send tensors through files that outlive their sender."""
+        return vars(self) | {"values": self.values.numpy(), "mask": self.mask.numpy()}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Crops:
+        """The inverse of `to_message`."""
+        arrays = {name: torch.from_numpy(message[name]) for name in ("values", "mask")}
+        return cls(**(message | arrays))
+
+    def pinned(self) -> Crops:
+        """In page-locked memory, from which a GPU copies while it computes."""
+        return replace(self, values=self.values.pin_memory(), mask=self.mask.pin_memory())
+
+    def to(self, device: torch.device) -> Crops:
+        """On `device`; the copies overlap with computing where the memory is pinned."""
+        values, mask = (tensor.to(device, non_blocking=True) for tensor in (self.values, self.mask))
+        return replace(self, values=values, mask=mask)
+
+    @torch.no_grad()
+    def finish(self, augmentation: Augmentation | None) -> Batch:
+        """The batch, made on the device that the crops lie on; without an augmentation the crops as they are."""
+        count, size = len(self.labels), self.patch_size
+        condition = self.values.new_empty(count, self.channels - 1, *size)
+        target = self.values.new_empty(count, 1, *size)
+        mask = self.values.new_empty(count, 1, *size)
+        for place, (sample, label) in enumerate(zip(self._samples(), self.labels, strict=True)):
+            if augmentation is not None:
+                sample = augmentation.apply(sample, label.change, size)
+            condition[place], target[place], mask[place] = sample.values[:-1], sample.values[-1:], sample.mask
+        return Batch(condition, target, mask, tuple(label.identifier for label in self.labels))
+
+    def _samples(self) -> Iterator[Sample]:
+        start = 0
+        mask = self.mask.float()
+        for label in self.labels:
+            stop = start + math.prod(label.shape)
+            values = self.values[self.channels * start : self.channels * stop]
+            yield Sample(values.view(self.channels, *label.shape), mask[start:stop].view(1, *label.shape))
+            start = stop
