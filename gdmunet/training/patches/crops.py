@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from gdmunet.training.patches.augmentation import Augmentation, Change, Sample
@@ -21,15 +20,6 @@ class CropLabel:
     identifier: str
     shape: tuple[int, ...]
     change: Change
-
-
-@dataclass(frozen=True)
-class Crop:
-    """What is read for one patch: `values` (C + 1, ...) float32, the target last; `mask` (1, ...) uint8."""
-
-    values: np.ndarray
-    mask: np.ndarray
-    label: CropLabel
 
 
 @dataclass(frozen=True)
@@ -57,12 +47,20 @@ class Crops:
     patch_size: tuple[int, ...]
 
     @classmethod
-    def pack(cls, crops: Sequence[Crop], patch_size: tuple[int, ...]) -> Crops:
-        """Of crops that were read."""
-        values = np.concatenate([crop.values.reshape(-1) for crop in crops])
-        mask = np.concatenate([crop.mask.reshape(-1) for crop in crops])
-        labels = tuple(crop.label for crop in crops)
-        return cls(torch.from_numpy(values), torch.from_numpy(mask), labels, crops[0].values.shape[0], patch_size)
+    def empty(cls, labels: Sequence[CropLabel], channels: int, patch_size: tuple[int, ...]) -> Crops:
+        """Room for crops that are to be read into `views`."""
+        voxels = sum(math.prod(label.shape) for label in labels)
+        values, mask = torch.empty(channels * voxels), torch.empty(voxels, dtype=torch.uint8)
+        return cls(values, mask, tuple(labels), channels, patch_size)
+
+    def views(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Of each crop the values (C + 1, ...), conditions and then the target, and the mask (1, ...)."""
+        start = 0
+        for label in self.labels:
+            stop = start + math.prod(label.shape)
+            values, mask = self.values[self.channels * start : self.channels * stop], self.mask[start:stop]
+            yield values.view(self.channels, *label.shape), mask.view(1, *label.shape)
+            start = stop
 
     def to_message(self) -> dict[str, Any]:
         """As a dictionary of arrays for a pipe: torch would send tensors through files that outlive their sender."""
@@ -90,17 +88,9 @@ class Crops:
         condition = self.values.new_empty(count, self.channels - 1, *size)
         target = self.values.new_empty(count, 1, *size)
         mask = self.values.new_empty(count, 1, *size)
-        for place, (sample, label) in enumerate(zip(self._samples(), self.labels, strict=True)):
+        for place, ((values, body), label) in enumerate(zip(self.views(), self.labels, strict=True)):
+            sample = Sample(values, body.float())
             if augmentation is not None:
                 sample = augmentation.apply(sample, label.change, size)
             condition[place], target[place], mask[place] = sample.values[:-1], sample.values[-1:], sample.mask
         return Batch(condition, target, mask, tuple(label.identifier for label in self.labels))
-
-    def _samples(self) -> Iterator[Sample]:
-        start = 0
-        mask = self.mask.float()
-        for label in self.labels:
-            stop = start + math.prod(label.shape)
-            values = self.values[self.channels * start : self.channels * stop]
-            yield Sample(values.view(self.channels, *label.shape), mask[start:stop].view(1, *label.shape))
-            start = stop

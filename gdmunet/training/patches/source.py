@@ -6,6 +6,8 @@ iteration k reads exactly what an uninterrupted one would have read.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +17,17 @@ from gdmunet.geometry import triple
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 from gdmunet.preprocessing.preprocessor import border_values
 from gdmunet.training.patches.augmentation import UNCHANGED, Augmentation
-from gdmunet.training.patches.crops import Crop, CropLabel
+from gdmunet.training.patches.crops import CropLabel, Crops
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A patch before it is read: case, label, and the window (z, y, x) with its first voxel."""
+
+    case: StoredCase
+    label: CropLabel
+    corner: list[int]
+    window: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -53,20 +65,27 @@ class PatchSource:
         """Patch as it is returned: two or three numbers."""
         return self.window_size[3 - self.dimensions :]
 
-    def draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> Crop:
-        """What is read for the patch at `place` of batch `iteration`, and how it is to be augmented."""
+    def read(self, iteration: int, places: Sequence[int], augmentation: Augmentation | None) -> Crops:
+        """What is read for the patches at `places` of batch `iteration`, and how each is to be augmented."""
+        drawn = [self._draw(iteration, place, augmentation) for place in places]
+        channels = drawn[0].case.condition.shape[0] + 1
+        crops = Crops.empty([one.label for one in drawn], channels, self.patch_size)
+        for one, (values, mask) in zip(drawn, crops.views(), strict=True):
+            self._read(one, values.numpy(), mask.numpy())
+        return crops
+
+    def _draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> _Drawn:
         seed = np.random.SeedSequence((self.seed, iteration, place))
         rng = np.random.default_rng(seed)
         identifier = self.identifiers[rng.integers(len(self.identifiers))]
-        case = self.store.open(identifier)
+        case = _open(self.store, identifier)
         change = UNCHANGED
         if augmentation is not None:
             moves = bool(rng.random() < augmentation.spatial_probability)
             change = augmentation.draw(seed, self.dimensions, moves)
         shape = change.crop_shape(self.patch_size)
         window = triple((*(1 for _ in range(3 - self.dimensions)), *shape))
-        values, mask = self._read(case, self._corner(case, window, rng), window)
-        return Crop(values.reshape(-1, *shape), mask.reshape(1, *shape), CropLabel(identifier, shape, change))
+        return _Drawn(case, CropLabel(identifier, shape, change), self._corner(case, window, rng), window)
 
     def _corner(self, case: StoredCase, window: tuple[int, ...], rng: np.random.Generator) -> list[int]:
         shape = case.mask.shape
@@ -87,21 +106,28 @@ class PatchSource:
         air = float(case.properties.target_map.apply(np.asarray(self.background)))
         return np.asarray([*border_values(case.properties), air], np.float32)
 
-    def _read(self, case: StoredCase, corner: list[int], window: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Conditions and target (C + 1, z, y, x) float32, and mask (z, y, x) uint8, in the box from `corner` on."""
-        channels = case.condition.shape[0]
+    def _read(self, drawn: _Drawn, values: np.ndarray, mask: np.ndarray) -> None:
+        """Fill conditions and target, and the mask, with what lies in the window from its corner on."""
+        case, window = drawn.case, drawn.window
         if case.target is None:
-            raise GdmError("a case without a target cannot be trained on", case=case.properties.identifier)
-        values = np.empty((channels + 1, *window), np.float32)
-        mask = np.zeros(window, np.uint8)
-        parts = [_inside(low, size, extent) for low, size, extent in zip(corner, window, case.mask.shape, strict=True)]
+            raise GdmError("a case without a target cannot be trained on", case=drawn.label.identifier)
+        values, mask = values.reshape(-1, *window), mask.reshape(window)
+        parts = [
+            _inside(low, size, extent) for low, size, extent in zip(drawn.corner, window, case.mask.shape, strict=True)
+        ]
         read, place = tuple(part for part, _ in parts), tuple(part for _, part in parts)
         if mask[place].shape != window:
             values[:] = self._border(case)[:, None, None, None]
-        values[:channels, *place] = case.condition[:, *read]
-        values[channels:, *place] = case.target[:, *read]
+            mask[:] = 0
+        values[:-1, *place] = case.condition[:, *read]
+        values[-1:, *place] = case.target[:, *read]
         mask[place] = case.mask[read]
-        return values, mask
+
+
+@functools.lru_cache(maxsize=128)
+def _open(store: CaseStore, identifier: str) -> StoredCase:
+    """Kept open: reading the record again would take a twentieth of a patch's time."""
+    return store.open(identifier)
 
 
 def _inside(low: int, size: int, extent: int) -> tuple[slice, slice]:

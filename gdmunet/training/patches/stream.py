@@ -74,9 +74,8 @@ class PatchLoader:
     def __next__(self) -> dict[str, Any]:
         """One batch as the dictionary that batchgenerators passes on."""
         places = range(self.first_place, self.first_place + self.batch_size)
-        drawn = [self.source.draw(self._next, place, self.augmentation) for place in places]
+        crops = self.source.read(self._next, places, self.augmentation)
         self._next += self._stride
-        crops = Crops.pack(drawn, self.source.patch_size)
         if self._augments_on_device:
             return crops.to_message()
         with _one_thread():

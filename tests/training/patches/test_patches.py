@@ -78,12 +78,12 @@ def test_patches_have_the_planned_shape(toy, name):
 
 def test_outside_a_volume_smaller_than_the_patch_lies_air(toy):
     source = source_of(toy, window_size=(32, 32, 32))
-    crop = source.draw(0, 0, None)
-    condition, target = crop.values
-    assert target[0, 0, 0] == pytest.approx(-1024 / 500)
-    assert crop.mask[0, 0, 0, 0] == 0
+    crops = source.read(0, [0], None)
+    (((condition, target), mask),) = crops.views()
+    assert target[0, 0, 0].item() == pytest.approx(-1024 / 500)
+    assert mask[0, 0, 0, 0] == 0
     assert condition[0, 0, 0] <= condition.min() + 1e-6
-    inside = source.store.open(crop.label.identifier).target[0]
+    inside = source.store.open(crops.labels[0].identifier).target[0]
     place = tuple(slice((32 - size) // 2, (32 - size) // 2 + size) for size in inside.shape)
     assert np.array_equal(target[place], inside)
 
@@ -112,9 +112,9 @@ def test_the_number_of_threads_does_not_change_a_batch(toy):
 def test_a_case_without_a_target_is_refused(toy, monkeypatch):
     source = source_of(toy)
     opened = CaseStore.open
-    monkeypatch.setattr(CaseStore, "open", lambda *a: dataclasses.replace(opened(*a), target=None))
+    monkeypatch.setattr(CaseStore, "open", lambda *case: dataclasses.replace(opened(*case), target=None))
     with pytest.raises(GdmError, match="without a target"):
-        source.draw(0, 0, None)
+        source.read(0, [0], None)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
