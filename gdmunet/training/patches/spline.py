@@ -24,7 +24,7 @@ def spline_coefficients(values: torch.Tensor) -> torch.Tensor:
     in float64, because TF32 would round a CT by half a HU and is a switch of the whole process.
     """
     kept = values.dtype
-    values = values.to(torch.float64 if values.is_cuda else kept)
+    values = values.to(kept if values.device.type == "cpu" else torch.float64)
     for axis in range(1, values.ndim):
         if values.shape[axis] > 1:
             matrix = _inverse_filter(values.shape[axis], values)

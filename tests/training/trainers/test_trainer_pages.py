@@ -1,11 +1,14 @@
 """What the pages on trainers show runs, and they list every setting."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import pytest
+import torch
 from short_trainers import batch_for, loop_of
 
+from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.registry import find_trainer
 
@@ -29,6 +32,21 @@ def test_the_ablations_of_the_page_take_a_step(toy, tmp_path, name):
         assert report["loss_edges"] > 0
     else:
         assert len(drifting) == len(loop.trainer.encoder.levels) > 2
+
+
+def test_the_augmentation_of_the_page_changes_the_condition_alone(toy, tmp_path):
+    page = (PAGES / "write_a_trainer.md").read_text()
+    file = tmp_path / "my_augmentation.py"
+    file.write_text(re.search(r"```python\n(# my_augmentation.py.*?)```", page, re.DOTALL)[1])
+    loop = loop_of(toy, find_trainer(f"{file}:OffsetTrainer").derive({"spatial_probability": "0", "mirror": "false"}))
+    augmentation, source = loop.trainer.augmentation(), loop.data.source(loop.data.training, 0.8, 1)
+    assert augmentation.scale == (0.7, 1.4)
+    offset, none = (dataclasses.replace(augmentation, intensity=one) for one in (augmentation.intensity[-1:], ()))
+    changed, kept = (PatchLoader(source, one, 8, 0).next_batch() for one in (offset, none))
+    assert torch.equal(changed.target, kept.target)
+    moved = (changed.condition - kept.condition).flatten(1)
+    assert 0 < (moved != 0).any(dim=1).sum() < 8
+    assert moved.std(dim=1).max() < 1e-6
 
 
 def test_the_page_lists_every_setting_of_the_method():
