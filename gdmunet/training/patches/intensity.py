@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from gdmunet.errors import GdmError
+from gdmunet.training.draws import Draws
 
 Range = tuple[float, float]
 
@@ -49,11 +50,7 @@ class PatchDraws:
     def noise(self, like: torch.Tensor) -> torch.Tensor:
         """Standard normal noise of the shape and device of `like`; each kind of device has numbers of its own."""
         seed = int(self._numbers.integers(2**63))
-        if like.is_meta:
-            return torch.empty_like(like)
-        generator = torch.Generator(like.device)
-        generator.manual_seed(seed)
-        return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+        return Draws.seeded(seed, like.device).normal(like.shape, like.device)
 
 
 @dataclass(frozen=True)

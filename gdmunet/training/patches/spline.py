@@ -13,18 +13,19 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from gdmunet.device import exact_float32
+
 # Pole of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit").
 _POLE = math.sqrt(3) - 2
 
 
+@exact_float32()
 def spline_coefficients(values: torch.Tensor) -> torch.Tensor:
     """Coefficients of the cubic B-spline through `values` (C, z, y, x) or (C, y, x); edges are mirrored.
 
-    Each axis is multiplied by the inverse filter's matrix: three kernels, exact also at the edges. A GPU computes
-    in float64, because TF32 would round a CT by half a HU and is a switch of the whole process.
+    Each axis is multiplied by the inverse filter's matrix, which is exact also at the edges; TF32 would round a CT
+    by half a HU.
     """
-    kept = values.dtype
-    values = values.to(kept if values.device.type == "cpu" else torch.float64)
     for axis in range(1, values.ndim):
         if values.shape[axis] > 1:
             matrix = _inverse_filter(values.shape[axis], values)
@@ -32,7 +33,7 @@ def spline_coefficients(values: torch.Tensor) -> torch.Tensor:
                 values = torch.matmul(values, matrix.T)
             else:
                 values = torch.matmul(matrix, values.flatten(axis + 1)).reshape(values.shape)
-    return values.to(kept)
+    return values
 
 
 def _inverse_filter(size: int, like: torch.Tensor) -> torch.Tensor:
