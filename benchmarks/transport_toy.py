@@ -124,6 +124,7 @@ class PairedForce(KernelForce):
     """Each local statistic against that of its own target."""
 
     def __call__(self, generated: Tokens, real: Tokens, step: int) -> list[torch.Tensor]:
+        del step
         losses = paired_losses(generated, real, {key: len(tokens) for key, tokens in real.items()})
         return [torch.stack(list(losses.values())).mean()]
 
