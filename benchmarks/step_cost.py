@@ -33,7 +33,8 @@ from gdmunet.training.drift.sets import SetSamples, drift_of_sets
 from gdmunet.training.drift.token_plan import plan_tokens
 from gdmunet.training.drift.tokens import extract_tokens, token_sets
 from gdmunet.training.loop.step_memory import StepMemory
-from gdmunet.training.trainers.gdm import GDMTrainer, chosen_levels
+from gdmunet.training.trainers.gdm import GDMTrainer
+from gdmunet.training.trainers.tokens import chosen_levels
 
 
 class Clock:

@@ -39,6 +39,7 @@ class DriftField:
         (R,) mean number of positives that a generated sample listens to, per temperature.
     force_average
         (R,) root of `raw_force`; with ``normalisation="ema"`` its running average, to be handed to the next call.
+        Under ``frozen`` the caller averages the roots of the first calls, and hands that on.
 
     Notes
     -----
@@ -79,7 +80,8 @@ def drift_loss(
     options, changes
         See `DriftOptions`; single fields of it as keywords, such as ``field="sharp"``.
     force_average
-        (R,) `DriftField.force_average` of the previous call, for ``normalisation="ema"``; None starts the average.
+        (R,) `DriftField.force_average` of the previous call, for ``normalisation="ema"``, or the divisor of ``frozen``;
+        None starts the average.
 
     Returns
     -------
@@ -212,6 +214,8 @@ def _divisor(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Divisors (S, R) of each temperature's force, and the (running) average of its root mean square."""
     root = raw_force.sqrt()
+    if options.normalisation == "frozen":
+        return (root if average is None else average.to(root)).clamp(min=LEAST_FORCE), root
     if options.normalisation == "ema" and average is not None:
         root = options.force_decay * average.to(root) + (1.0 - options.force_decay) * root
     if options.field == "logkde":

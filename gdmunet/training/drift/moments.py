@@ -57,6 +57,7 @@ class RunningMoments:
         self._first = {one.key: torch.zeros(2, one.channels, dtype=torch.float64) for one in sets}
         self._second = {one.key: torch.zeros(2, one.channels, one.channels, dtype=torch.float64) for one in sets}
         self._batches = dict.fromkeys(self._first, 0)
+        self._tokens = dict.fromkeys(self._first, 0)
         self._pending: list[_Sums] = []
 
     @property
@@ -64,6 +65,11 @@ class RunningMoments:
         """Number of batches that each set's averages have seen."""
         self._absorb()
         return dict(self._batches)
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Number of tokens of each side that each set's averages have seen, over all processes."""
+        return dict(self._tokens)
 
     @torch.no_grad()
     def add(self, generated: Tokens, real: Tokens, totals: Mapping[str, int]) -> None:
@@ -77,6 +83,8 @@ class RunningMoments:
             Number of each set's tokens over all processes; a set without any is left out.
         """
         kept = {key: tokens for key, tokens in generated.items() if totals[key]}
+        for key in kept:
+            self._tokens[key] += totals[key]
         if kept:
             with exact_float32(), full_precision(next(iter(kept.values())).device):
                 self._pending.append(_Sums.of(kept, real, totals))
@@ -98,6 +106,7 @@ class RunningMoments:
                 "first": first.clone(),
                 "second": self._second[key].clone(),
                 "batches": torch.tensor(self._batches[key]),
+                "tokens": torch.tensor(self._tokens[key]),
             }
             for key, first in self._first.items()
         }
@@ -122,7 +131,7 @@ class RunningMoments:
         self._pending.clear()
         for key, saved in state.items():
             self._first[key], self._second[key] = saved["first"].clone(), saved["second"].clone()
-            self._batches[key] = int(saved["batches"])
+            self._batches[key], self._tokens[key] = int(saved["batches"]), int(saved["tokens"])
 
     def _absorb(self) -> None:
         for sums in self._pending:

@@ -13,6 +13,9 @@ from gdmunet.training.drift.moments import RunningMoments, Tokens
 from gdmunet.training.drift.tokens import TokenSet
 from gdmunet.training.drift.transport import Transport, transport_between, transport_loss
 
+TOKENS_PER_CHANNEL = 4
+"""Fewest tokens for each channel with which a covariance is one."""
+
 
 @dataclass(frozen=True)
 class MomentOptions:
@@ -63,22 +66,19 @@ class MovingTransport:
         self.moments = RunningMoments(sets, options.decay)
         self._channels = {one.key: one.channels for one in sets}
         self._maps: dict[str, Transport] = {}
-        self._renewed: int | None = None
 
     @property
     def empty(self) -> bool:
         """Whether no batch has been seen."""
-        return not any(self.moments.batches.values())
+        return not any(self.moments.tokens.values())
 
     def renew(self, iteration: int) -> None:
-        """Renew the maps whose turn it is, and make those of sets that have seen enough batches; once for each step."""
-        if self._renewed == iteration:
-            return
-        self._renewed, batches = iteration, self.moments.batches
+        """Renew the maps whose turn it is, and make those of sets that have now seen `TOKENS_PER_CHANNEL`."""
+        seen = self.moments.tokens
         turns: dict[int, list[str]] = {}
         for number, (key, channels) in enumerate(self._channels.items()):
             turn = (iteration + number) % self.options.refresh == 0
-            if batches[key] >= self.options.batches and (turn or key not in self._maps):
+            if seen[key] >= TOKENS_PER_CHANNEL * channels and (turn or key not in self._maps):
                 turns.setdefault(channels, []).append(key)
         for keys in turns.values():
             found = transport_between(*self.moments.gaussians(keys)).to(self.device)
@@ -87,7 +87,7 @@ class MovingTransport:
     def losses(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """Mean squared distance () of the tokens (S, C) from where they are to go, by set; see `transport_loss`.
 
-        Sets whose moments have not seen enough batches are left out.
+        Sets whose moments have not seen enough tokens are left out.
         """
         groups: dict[torch.Size, list[str]] = {}
         for key, values in tokens.items():
@@ -121,7 +121,6 @@ class MovingTransport:
         """
         self.moments.load_state(state["moments"])
         self._maps = {key: Transport(**one).to(self.device) for key, one in state["maps"].items()}
-        self._renewed = None
 
 
 def _parts(one: Transport) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from gdmunet.errors import GdmError
 
 FieldName = Literal["official", "sinkhorn", "sharp", "logkde", "score", "mmd"]
 Kernel = Literal["laplace", "gaussian"]
-ForceNormalisation = Literal["batch", "ema", "floored"]
+ForceNormalisation = Literal["batch", "ema", "floored", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class DriftOptions:
     normalisation
         Divisor of the force of each temperature: ``batch``, its root mean square; ``ema``, a running average of that,
         of which `force_decay` is the share kept; ``floored``, its root mean square but at least `force_floor`: a
-        force below it, mostly noise, stays small.
+        force below it, mostly noise, stays small; ``frozen``, the average that is handed in, for ever the same one:
+        the force fades as the distributions meet.
     mask_self
         Whether a generated sample does not repel itself.
     mask_twins

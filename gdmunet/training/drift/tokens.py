@@ -47,6 +47,11 @@ def level_of(key: str) -> str:
     return key.rpartition("/")[0]
 
 
+def is_local(key: str) -> bool:
+    """Whether a set's tokens are means or deviations of windows, from the set's key."""
+    return key.rpartition("/")[2].startswith("local")
+
+
 def token_sets(
     levels: Sequence[EncoderLevel],
     patch_size: Sequence[int],

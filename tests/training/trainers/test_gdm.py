@@ -83,9 +83,9 @@ def test_a_run_continues_bit_for_bit_with_its_bank(toy):
 
     stopped, continued = (loop_of(toy, type("Stopped", (kind,), {"__module__": __name__})) for _ in range(2))
     end_after(stopped, 12)
-    assert stopped.trainer.bank.full
+    assert stopped.trainer.force.bank.full
     continued.resume()
-    assert continued.trainer.bank.sizes == stopped.trainer.bank.sizes
+    assert continued.trainer.force.bank.sizes == stopped.trainer.force.bank.sizes
     continued.train(0)
     expected = weights(whole)
     assert all(torch.equal(value, expected[name]) for name, value in weights(continued).items())

@@ -8,10 +8,10 @@ from short_trainers import batch_for, gradients, in_step, loop_of, send_gradient
 
 from gdmunet.errors import GdmError
 from gdmunet.training.coordination.weightings import WeightingOptions
-from gdmunet.training.drift.loss import drift_loss
 from gdmunet.training.drift.options import DriftOptions
+from gdmunet.training.drift.sets import drift_of_sets
 from gdmunet.training.patches.batch import Batch
-from gdmunet.training.trainers import gdm
+from gdmunet.training.trainers import forces
 from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.perceptual import PerceptualTrainer
 from gdmunet.training.trainers.variants import GDMTrainerFreshEncoder
@@ -76,15 +76,15 @@ def test_settings_reach_the_drift_loss_and_the_coordination(toy, monkeypatch):
     numbers = {"sinkhorn_iterations": 5, "force_decay": 0.5, "force_floor": 0.3, "block_elements": 4096}
     seen = []
 
-    def spy(*arguments, **named):
-        seen.append(named)
-        return drift_loss(*arguments, **named)
+    def spy(samples, options, averages):
+        seen.append(options)
+        return drift_of_sets(samples, options, averages)
 
-    monkeypatch.setattr(gdm, "drift_loss", spy)
+    monkeypatch.setattr(forces, "drift_of_sets", spy)
     loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, weighting="cagrad", cagrad_radius=0.25, **numbers))
     loop.train_step([batch_for(loop)])
     assert seen
-    assert all(getattr(named["options"], name) == value for named in seen for name, value in numbers.items())
+    assert all(getattr(options, name) == value for options in seen for name, value in numbers.items())
     assert loop.trainer.coordinator.options.radius == 0.25
 
 
@@ -135,11 +135,11 @@ def test_the_fresh_encoder_is_another_at_every_step_and_the_same_when_a_step_is_
 def test_pairing_by_index_makes_every_place_a_problem(toy, monkeypatch):
     shapes = []
 
-    def spy(generated, positives, negatives, **named):
-        shapes.append((generated.shape, positives.shape, negatives))
-        return drift_loss(generated, positives, negatives, **named)
+    def spy(samples, options, averages):
+        shapes.extend((one.generated.shape, one.positives.shape, one.negatives) for one in samples.values())
+        return drift_of_sets(samples, options, averages)
 
-    monkeypatch.setattr(gdm, "drift_loss", spy)
+    monkeypatch.setattr(forces, "drift_of_sets", spy)
     loop = loop_of(toy, short(GDMTrainer, feature_start=0.0, pairing="index", bank_patches=0))
     batch = batch_for(loop)
     before = weights(loop)
