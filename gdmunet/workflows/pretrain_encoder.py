@@ -50,9 +50,10 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
         "modality": plans.dataset.target_name,
         "cases": list(source.fold.training),
     }
+    device = find_device(request.device)  # before anything is removed
     with FoldLock(folder / RUNNING_FILE):
         _check_start(folder, request.overwrite)
-        training = Pretraining(settings, windows, folder, recipe=recipe, device=find_device(request.device))
+        training = Pretraining(settings, windows, folder, recipe=recipe, device=device)
         return folder if _train(training, request.show_progress) else None
 
 
