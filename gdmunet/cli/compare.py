@@ -16,6 +16,6 @@ def main(request: CompareRequest, folders: Folders) -> ViewRequest:
 
     written = compare(request, folders)
     print(format_markdown(written.comparison))
-    print(f"distances judged by the encoder {written.judge}")
+    print(f"distances judged by {', '.join(written.judges)}")
     print("wrote " + ", ".join(str(file) for file in written.files))
     return ViewRequest(folder=written.files[0].parent)

@@ -15,14 +15,14 @@ from gdmunet.metrics.seams import seam_score
 from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.structural import ms_ssim
 from gdmunet.metrics.structures import StructureScores, dice, hd95, score_structures
-from gdmunet.metrics.table import DECIDING, DISTANCE, METRICS, metric_of_cases, metrics_in
+from gdmunet.metrics.table import DECIDING, METRICS, PRICE, metric_of_cases, metrics_in
 
 __all__ = [
     "DECIDING",
-    "DISTANCE",
     "HU_2023",
     "HU_2025",
     "METRICS",
+    "PRICE",
     "EvaluationRange",
     "ImageScores",
     "Metric",

@@ -11,11 +11,13 @@ import numpy as np
 
 from gdmunet.metrics.pointwise import TissueErrors, tissue_mae
 from gdmunet.metrics.ranges import EvaluationRange, ValueRange
+from gdmunet.metrics.spectrum import ShellSpectra, shell_spectra
 
 # "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
 Unit = Literal["target", "dB", "mm", "ratio", "distance"]
-# The volumes that a metric is computed from; "tissue" are images in HU, "cases" all volumes of both sides together.
-Basis = Literal["images", "tissue", "label maps", "cases", "windows"]
+# The volumes that a metric is computed from; "tissue" are images in HU, "judge" a case against a classifier that saw
+# other cases, "cases" all volumes of both sides together.
+Basis = Literal["images", "tissue", "label maps", "judge", "cases", "windows"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class ImagePair:
     def tissue(self) -> TissueErrors:
         """Errors by tissue class, computed once for the three rows that show them."""
         return tissue_mae(self.target, self.prediction, self.mask)
+
+    @cached_property
+    def spectra(self) -> ShellSpectra | None:
+        """Spectra inside the body, computed once for the rows that show them; None: no block of it fits."""
+        return shell_spectra(self.target, self.prediction, self.value_range, self.mask)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,10 @@ class ImageScores:
 
     values: dict[str, float | None]
     notes: dict[str, str] = field(default_factory=dict)
+
+    def with_values(self, values: Mapping[str, float]) -> ImageScores:
+        """These scores and further ones."""
+        return ImageScores({**self.values, **values}, self.notes)
 
     def with_structures(self, found: StructureScores) -> ImageScores:
         """These scores and those of the case's label maps."""

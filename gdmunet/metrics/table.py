@@ -12,8 +12,10 @@ from gdmunet.metrics.detail import detail_ratio
 from gdmunet.metrics.metric import Metric
 from gdmunet.metrics.pointwise import bias, mae, psnr, rmse
 from gdmunet.metrics.similarity import nmi, ssim
+from gdmunet.metrics.spectrum import BANDS
 from gdmunet.metrics.structural import ms_ssim
 
+_NO_SPECTRUM = "undefined: no block of the mask has a spectrum in both images (a constant image, or a thin mask)"
 _ROWS = (
     Metric(
         name="mae",
@@ -102,6 +104,55 @@ _ROWS = (
         undefined="undefined: the mask is less than three voxels thick, or the target is constant",
     ),
     Metric(
+        name="fsc_quarter",
+        label="FSC 1/4",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="Fourier shell correlation with the target at a quarter of Nyquist, in blocks inside the mask; 1 is "
+        "perfect, and a filter cancels in it",
+        main=True,
+        score=lambda pair: pair.spectra.correlation(0.25) if pair.spectra else None,
+        undefined=_NO_SPECTRUM,
+    ),
+    Metric(
+        name="fsc_half",
+        label="FSC 1/2",
+        unit="ratio",
+        best="high",
+        decimals=4,
+        meaning="Fourier shell correlation with the target at half of Nyquist",
+        main=True,
+        score=lambda pair: pair.spectra.correlation(0.5) if pair.spectra else None,
+        undefined=_NO_SPECTRUM,
+    ),
+    Metric(
+        name="nps",
+        label="NPS distance",
+        unit="dB",
+        best="low",
+        decimals=2,
+        meaning="difference of the noise power spectra of prediction and target in the flattest quarter of the blocks, "
+        "mean of the absolute values over three bands",
+        main=True,
+        score=lambda pair: pair.spectra.noise_distance() if pair.spectra else None,
+        undefined=_NO_SPECTRUM,
+    ),
+    *(
+        Metric(
+            name=f"nps_{band}",
+            label=f"NPS {band}",
+            unit="dB",
+            best=0.0,
+            decimals=2,
+            meaning=f"noise power of the prediction over that of the target from {first - 0.5:g}/8 to {last + 0.5:g}/8 "
+            "of Nyquist; below 0 is blurred",
+            score=lambda pair, band=band: pair.spectra.band_difference(band) if pair.spectra else None,  # type: ignore[misc]
+            undefined=_NO_SPECTRUM,
+        )
+        for band, (first, last) in BANDS.items()
+    ),
+    Metric(
         name="mae_air",
         label="MAE air",
         unit="target",
@@ -155,6 +206,17 @@ _ROWS = (
         basis="label maps",
     ),
     Metric(
+        name="c2st",
+        label="C2ST",
+        unit="ratio",
+        best=0.5,
+        decimals=3,
+        meaning="area under the ROC curve of a small classifier that tells patches of the case's prediction from those "
+        "of its reference, after training on other cases; 0.5: they look alike",
+        main=True,
+        basis="judge",
+    ),
+    Metric(
         name="frechet",
         label="Frechet",
         unit="distance",
@@ -174,6 +236,16 @@ _ROWS = (
         basis="cases",
     ),
     Metric(
+        name="price",
+        label="price ratio",
+        unit="ratio",
+        best="low",
+        decimals=2,
+        meaning="rise of the squared error over the squared gain in the root of the Frechet distance, as shares, "
+        "both against the first trainer of a comparison; on the optimal path it is constant and at most 1",
+        basis="cases",
+    ),
+    Metric(
         name="seam",
         label="seam score",
         unit="ratio",
@@ -186,8 +258,8 @@ _ROWS = (
 
 # Name to row, in the order of tables.
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ROWS}
-# Any distance between two sets of volumes in a comparison, whatever its name says of the encoder.
-DISTANCE = Metric("distance", "distance", "distance", 0.0, 2, "distance between two sets of volumes", basis="cases")
+# What distance costs in error, for the tables of a comparison.
+PRICE = METRICS["price"]
 # The metric that decides where one number must: which model, and which case is the worst.
 DECIDING = "mae"
 
@@ -205,7 +277,7 @@ def metric_of_cases(name: str) -> Metric:
     GdmError
         Unknown name, or a metric of whole sets of cases.
     """
-    known = [metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps")]
+    known = [metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps", "judge")]
     if name not in known:
         raise GdmError("the metric is unknown", found=name, expected=", ".join(known))
     return METRICS[name]

@@ -14,14 +14,14 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.paired import Comparison, Cost, TrainerRow, row_from_summary
 from gdmunet.evaluation.comparison.paired import compare as compare_rows
-from gdmunet.evaluation.distributions.judge import JudgeOptions
+from gdmunet.evaluation.comparison.unsharp import tuned_filters, write_filtered
+from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions
 from gdmunet.evaluation.report.page import PageOptions, write_page
 from gdmunet.evaluation.report.sources import read_content
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, save_summary
-from gdmunet.evaluation.scores.volume_files import EvaluationFolders
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders, match_files
 from gdmunet.journal import read_journal
-from gdmunet.metrics import METRICS
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.mask_folders import scored_masks
@@ -37,17 +37,19 @@ from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 from gdmunet.workflows.train import train
 
-# Encoders that need no download; the second is random, for plans whose own encoder is the first.
+# End of the name of a folder of filtered predictions, beside the unfiltered ones.
+FILTERED = "__unsharp"
+# Encoders that need no download; the second is random. One that trained a generator does not judge.
 DEFAULT_JUDGES = ("mini", "tiny")
 
 
 @dataclass(frozen=True)
 class WrittenComparison:
-    """The comparison, its files, and the encoder that judged."""
+    """The comparison, its files, and the encoders that judged."""
 
     comparison: Comparison
     files: tuple[Path, ...]
-    judge: str
+    judges: tuple[str, ...]
 
 
 def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
@@ -70,12 +72,12 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
         names = ", ".join(trainer.__name__ for trainer in trainers)
         raise GdmError("a comparison needs trainers of different names", found=names)
-    judge = choose_judge(request, plans, trainers)
+    judges = choose_judges(request, plans, trainers)
     raw = find_dataset(folders.raw, plans.dataset_name)
     descriptor = load_descriptor(raw)
     results = ResultsFolder(folders.results)
     output = request.output or results.comparison(plans.dataset_name, plans.name, request.configuration)
-    run = _Run(request, folders, plans, descriptor, raw, output, judge)
+    run = _Run(request, folders, plans, descriptor, raw, output, judges)
     rows, settings = run.rows(dict(zip(request.trainers, trainers, strict=True)))
     title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
     title += "".join(f", {name}={value}" for name, value in request.overrides.items())
@@ -84,19 +86,19 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     files = write_comparison(comparison, output)
     options = PageOptions(show_progress=False)
     page = write_page(read_content(output), output / REPORT_FILE, options)
-    return WrittenComparison(comparison, (*files, page.file), judge)
+    return WrittenComparison(comparison, (*files, page.file), judges)
 
 
-def choose_judge(request: CompareRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> str:
-    """The encoder of the distances; never the one that some generator was trained with."""
+def choose_judges(request: CompareRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> tuple[str, ...]:
+    """The encoders of the distances; never the one that some generator was trained with."""
     spec = plans.configuration(request.configuration).encoder
     trained_with = spec.spec if spec is not None and any(trainer.uses_encoder for trainer in trainers) else None
-    if request.judge is None:
-        return next(name for name in DEFAULT_JUDGES if name != trained_with)
-    if request.judge == trained_with:
+    if not request.judge:
+        return tuple(name for name in DEFAULT_JUDGES if name != trained_with)
+    if trained_with in request.judge:
         raise GdmError(
             "an encoder cannot judge a generator that was trained with it",
-            found=f"--judge {request.judge}, which is the encoder of the plans {plans.name}",
+            found=f"--judge {trained_with}, which is the encoder of the plans {plans.name}",
             remedy="name another one ({command} shows them), or omit --judge",
             command=commands.list_encoders(),
         )
@@ -141,7 +143,7 @@ class _Run:
     descriptor: DatasetDescriptor
     raw: Path
     output: Path
-    judge: str
+    judges: tuple[str, ...]
 
     def rows(self, trainers: dict[str, type[Trainer]]) -> tuple[list[TrainerRow], EvaluationSpec]:
         """A row for each trainer, and the settings of the first one's scores.
@@ -166,7 +168,7 @@ class _Run:
             reasons = "; ".join(f"{row.trainer}: {row.failure}" for row in rows)
             remedy, command = failures[0].remedy, failures[0].command
             raise GdmError("no trainer could be scored", found=reasons, remedy=remedy, command=command)
-        return rows, settings[0]
+        return [*rows, *(self.filtered_row(row) for row in rows if row.failure is None)], settings[0]
 
     def _row(self, name: str, trainer: type[Trainer]) -> tuple[TrainerRow, EvaluationSpec]:
         """The settings that all trainers share are in the names of the folders and in the title, not in every row."""
@@ -174,14 +176,20 @@ class _Run:
         for fold in self.request.folds:
             self._train(name, label, fold)
         measured = self._predict(label)
-        summary = self._evaluate(label)
-        distances = {}
-        if (distribution := summary.distribution) is not None:
-            distances = {
-                f"{METRICS[metric].label} ({distribution.encoder})": value
-                for metric, value in distribution.values.items()
-            }
-        return row_from_summary(shown, summary, self._cost(label, measured), distances), summary.settings
+        summary = self._evaluate(self.output / label)
+        return row_from_summary(shown, summary, self._cost(label, measured)), summary.settings
+
+    def filtered_row(self, row: TrainerRow) -> TrainerRow:
+        """The row of a trainer's predictions behind the best unsharp mask."""
+        predictions = Path(row.prediction_folder or "")
+        folder = self.output / f"{predictions.name}{FILTERED}"
+        matched = match_files(self._scored_folders(predictions), self._cases())
+        files = [JudgedFiles(one.identifier, one.reference, one.prediction, one.mask) for one in matched.complete]
+        filters = tuned_filters(
+            files, self._judge(), self.descriptor.target_name, show_progress=self.request.show_progress
+        )
+        write_filtered(files, filters, folder)
+        return row_from_summary(f"{row.trainer} + unsharp mask", self._evaluate(folder))
 
     def _train(self, name: str, label: str, fold: str) -> None:
         folder = self._model(label).fold(fold)
@@ -220,26 +228,31 @@ class _Run:
                 return earlier
         return measure_in_new_process(task)
 
-    def _evaluate(self, label: str) -> Summary:
-        folder = self.output / label
-        masks = scored_masks(self.raw, self.folders.preprocessed / self.plans.dataset_name, self.descriptor)
+    def _evaluate(self, predictions: Path) -> Summary:
         summary = evaluate_folders(
-            EvaluationFolders(RawFolders(self.raw).targets, folder, masks),
+            self._scored_folders(predictions),
             EvaluationOptions(
                 descriptor=self.descriptor,
-                identifiers={case for fold in self.request.folds for case in self.plans.fold(fold).validation},
+                identifiers=self._cases(),
                 checkpoint="final",
-                judge=JudgeOptions(
-                    self.judge,
-                    self.folders.encoders,
-                    self.request.judge_file,
-                    allow_download=downloads_allowed(),
-                ),
+                judge=self._judge(),
                 show_progress=self.request.show_progress,
             ),
         )
-        save_summary(summary, folder / SUMMARY_FILE)
+        save_summary(summary, predictions / SUMMARY_FILE)
         return summary
+
+    def _cases(self) -> set[str]:
+        return {case for fold in self.request.folds for case in self.plans.fold(fold).validation}
+
+    def _scored_folders(self, predictions: Path) -> EvaluationFolders:
+        masks = scored_masks(self.raw, self.folders.preprocessed / self.plans.dataset_name, self.descriptor)
+        return EvaluationFolders(RawFolders(self.raw).targets, predictions, masks)
+
+    def _judge(self) -> JudgeOptions:
+        return JudgeOptions(
+            self.judges, self.folders.encoders, self.request.judge_file, allow_download=downloads_allowed()
+        )
 
     def _cost(self, label: str, measured: Measurement) -> Cost:
         journals = [self._model(label).fold(fold).journal for fold in self.request.folds]

@@ -64,7 +64,7 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
 
 
 def _judge(request: EvaluateRequest, folders: Folders) -> JudgeOptions | None:
-    if request.judge is None:
+    if not request.judge:
         return None
     return JudgeOptions(request.judge, folders.encoders, request.judge_file, allow_download=downloads_allowed())
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy
 
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.judgement import Judgement
+from gdmunet.evaluation.distributions.resampling import BootstrapSpec, bootstrap_interval
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, Statistics, Summary, statistics
+from gdmunet.formats import FileFormat
 from gdmunet.metrics import METRICS, ImageScores, metrics_in
 from gdmunet.serialization import load_json, save_json
 
@@ -48,8 +52,8 @@ class TrainerRow:
         Its name, unique in the comparison.
     cases
         Identifier to metric to value, or to ``{"error": text}``, as in `Summary.cases`; empty where the run failed.
-    distances
-        Distances between the sets of predicted and target volumes, by name; 0 is best.
+    judgements
+        Distances between the sets of predicted and target volumes, one entry for each encoder.
     failure
         Why there are no scores; None where there are some.
     prediction_folder
@@ -58,10 +62,14 @@ class TrainerRow:
 
     trainer: str
     cases: dict[str, CaseRow] = field(default_factory=dict)
-    distances: dict[str, float] = field(default_factory=dict)
+    judgements: tuple[Judgement, ...] = ()
     cost: Cost = Cost()
     failure: str | None = None
     prediction_folder: str | None = None
+
+    def judgement(self, encoder: str) -> Judgement | None:
+        """The distances in the features of `encoder`; None: it did not judge this trainer."""
+        return next((one for one in self.judgements if one.encoder == encoder), None)
 
 
 @dataclass(frozen=True)
@@ -95,13 +103,22 @@ class PairedDifference:
     better: int
 
 
-@dataclass(frozen=True)
-class BootstrapSpec:
-    """Options of the bootstrap intervals; `confidence` is a share, `seed` makes them the same every time."""
+def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Distances by encoder; before, ``{"Frechet (mini)": 0.1, "MMD (mini)": 0.2}``."""
+    keys = {"Frechet": "frechet", "MMD": "mmd"}
 
-    confidence: float = 0.95
-    resamples: int = 2000
-    seed: int = 0
+    def upgraded(row: dict[str, Any]) -> dict[str, Any]:
+        judgements: dict[str, dict[str, Any]] = {}
+        for name, value in row.get("distances", {}).items():
+            label, _, encoder = name.partition(" (")
+            judgements.setdefault(encoder[:-1], {"sha256": "", "frechet": 0.0, "mmd": 0.0})[keys[label]] = value
+        kept = {key: value for key, value in row.items() if key != "distances"}
+        return {**kept, "judgements": [{"encoder": name, **rest} for name, rest in judgements.items()]}
+
+    return {**content, "rows": [upgraded(row) for row in content["rows"]]}
+
+
+COMPARISON_FORMAT = FileFormat("comparison", (upgrade_1_to_2,))
 
 
 @dataclass(frozen=True)
@@ -130,7 +147,8 @@ class Comparison:
     groups: dict[str, dict[str, dict[str, Statistics]]]
     differences: tuple[PairedDifference, ...]
     settings: EvaluationSpec
-    resampling: BootstrapSpec = BootstrapSpec()
+    resampling: BootstrapSpec = field(default_factory=BootstrapSpec)
+    version: int = COMPARISON_FORMAT.version
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -138,17 +156,15 @@ class Comparison:
         return _metrics(self.rows)
 
     @property
-    def distances(self) -> tuple[str, ...]:
-        """Names of the distances that some trainer has, in the order of their first appearance."""
-        return tuple(dict.fromkeys(name for row in self.rows for name in row.distances))
+    def judges(self) -> tuple[str, ...]:
+        """Encoders that judged some trainer, in the order of their first appearance."""
+        return tuple(dict.fromkeys(judgement.encoder for row in self.rows for judgement in row.judgements))
 
 
-def row_from_summary(
-    trainer: str, summary: Summary, cost: Cost | None = None, distances: Mapping[str, float] | None = None
-) -> TrainerRow:
+def row_from_summary(trainer: str, summary: Summary, cost: Cost | None = None) -> TrainerRow:
     """The row of a trainer whose predictions were evaluated."""
     folder = summary.settings.prediction_folder or None
-    return TrainerRow(trainer, summary.cases, dict(distances or {}), cost or Cost(), None, folder)
+    return TrainerRow(trainer, summary.cases, summary.distributions, cost or Cost(), None, folder)
 
 
 def compare(
@@ -194,14 +210,6 @@ def compare(
     )
 
 
-def bootstrap_interval(values: np.ndarray, resampling: BootstrapSpec) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` (n,): Efron and Tibshirani 1993, chapter 13."""
-    draws = np.random.default_rng(resampling.seed).integers(len(values), size=(resampling.resamples, len(values)))
-    tail = (1 - resampling.confidence) / 2
-    low, high = np.quantile(values[draws].mean(axis=1), (tail, 1 - tail))
-    return float(low), float(high)
-
-
 def signed_rank_p_value(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test; 1 where no pair differs (the test itself is undefined there)."""
     if not np.any(differences):
@@ -216,7 +224,7 @@ def save_comparison(comparison: Comparison, file: Path) -> None:
 
 def load_comparison(file: Path) -> Comparison:
     """Read what `save_comparison` wrote; every key and type is checked."""
-    return load_json(Comparison, file, "comparison")
+    return load_json(Comparison, file, "comparison", COMPARISON_FORMAT)
 
 
 def _metrics(rows: Sequence[TrainerRow]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gdmunet.evaluation.comparison.paired import Comparison, PairedDifference, TrainerRow
-from gdmunet.evaluation.scores.summary_text import mean_and_spread
-from gdmunet.metrics import DISTANCE, METRICS, Metric, metrics_in
+from gdmunet.evaluation.comparison.price import price_ratio
+from gdmunet.evaluation.scores.summary_text import distance_text, mean_and_spread
+from gdmunet.metrics import METRICS, PRICE, Metric, metrics_in
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,14 @@ def trainers_csv(comparison: Comparison) -> str:
     costs = ("network_passes", "seconds", "peak_memory_mb", "training_seconds", "parameters")
     parts = ("mean", "std", "count", "difference", "difference_low", "difference_high", "p_value")
     heads = [f"{metric}_{part}" for metric in comparison.metrics for part in parts]
-    lines: list[Sequence[object]] = [["trainer", "kind", "group", *heads, *comparison.distances, *costs, "failure"]]
-    for row in comparison.rows:
-        more: list[object] = [row.distances.get(name) for name in comparison.distances]
+    distances = _distance_columns(comparison)
+    names = [column.head for column in distances]
+    lines: list[Sequence[object]] = [["trainer", "kind", "group", *heads, *names, *costs, "failure"]]
+    for position, row in enumerate(comparison.rows):
+        more: list[object] = [column.values[position] for column in distances]
         more += [getattr(row.cost, name) for name in costs]
         lines.append([row.trainer, None, None, *_score_cells(comparison, row.trainer), *more, row.failure])
-    rest = [None] * (len(comparison.distances) + len(costs) + 1)
+    rest = [None] * (len(distances) + len(costs) + 1)
     for kind, groups in comparison.groups.items():
         for group, by_trainer in groups.items():
             lines += [[name, kind, group, *_score_cells(comparison, name, kind, group), *rest] for name in by_trainer]
@@ -126,10 +129,17 @@ def _metric_columns(comparison: Comparison) -> list[Column]:
 
 
 def _distance_columns(comparison: Comparison) -> list[Column]:
+    """For each encoder its distances, and what a trainer paid for them."""
     columns = []
-    for name in comparison.distances:
-        values = [row.distances.get(name) for row in comparison.rows]
-        columns.append(_column(name, values, [DISTANCE.text(value, "") for value in values], DISTANCE.badness))
+    for encoder in comparison.judges:
+        judgements = [row.judgement(encoder) for row in comparison.rows]
+        names = dict.fromkeys(name for one in judgements if one for name in one.values)
+        for metric in metrics_in(names):
+            values = [one.values[metric.name] if one else None for one in judgements]
+            texts = [distance_text(one, metric.name) if one else "-" for one in judgements]
+            columns.append(_column(f"{metric.label} ({encoder})", values, texts, metric.badness))
+        prices = [price_ratio(comparison, row, encoder) for row in comparison.rows]
+        columns.append(_column(f"{PRICE.label} ({encoder})", prices, [PRICE.text(value, "") for value in prices]))
     return columns
 
 

@@ -6,7 +6,8 @@ and an encoder that a generator was trained with must not judge it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy
@@ -23,11 +24,15 @@ from gdmunet.evaluation.distributions.judgement import DistributionDistance
 _PLACES = 4096
 _MMD_PLACES = 2048
 
+# Features of one volume by level, and those of a prediction and its reference.
+Features = dict[str, np.ndarray]
+FeaturePair = tuple[Features, Features]
+
 
 @torch.no_grad()
 def body_features(
     encoder: FrozenEncoder, volume: np.ndarray, mask: np.ndarray, *, seed: int = 0, window: int = 96
-) -> dict[str, np.ndarray]:
+) -> Features:
     """Features at places inside the body, by level.
 
     Parameters
@@ -86,19 +91,95 @@ def distribution_distance(generated: np.ndarray, real: np.ndarray, *, seed: int 
     )
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Count, sum and sum of products of a set of features: moments of several sets are their sums.
+
+    Attributes
+    ----------
+    total
+        (D,) sum of the features less a shift that all sets of a comparison share.
+    products
+        (D, D) sum of their outer products.
+    """
+
+    count: float
+    total: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, features: np.ndarray, shift: np.ndarray) -> Moments:
+        """Moments of features (n, D); `shift` (D,) is near their mean, so that the covariance keeps its digits."""
+        values = features.astype(np.float64) - shift
+        return cls(float(len(values)), values.sum(0), values.T @ values)
+
+    @classmethod
+    def weighted(cls, parts: Sequence[Moments], weights: np.ndarray) -> Moments:
+        """Moments of several sets, each counted `weights` times."""
+        pairs = list(zip(weights, parts, strict=True))
+        return cls(
+            float(sum(w * part.count for w, part in pairs)),
+            np.sum([w * part.total for w, part in pairs], axis=0),
+            np.sum([w * part.products for w, part in pairs], axis=0),
+        )
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(D,)"""
+        return np.asarray(self.total / self.count)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(D, D), unbiased."""
+        return np.asarray((self.products - np.outer(self.total, self.mean)) / max(self.count - 1, 1.0))
+
+
 def frechet_distance(generated: np.ndarray, real: np.ndarray) -> float:
     """Frechet distance of the Gaussians fitted to both sets, over the trace of the real covariance.
 
     Source: Heusel et al., arXiv 1706.08500, with the trace of (C1 C2)^(1/2) from the symmetric form
     (C1^(1/2) C2 C1^(1/2))^(1/2), whose eigenvalues are real.
     """
-    a, b = generated.astype(np.float64), real.astype(np.float64)
-    first, second = np.atleast_2d(np.cov(a, rowvar=False)), np.atleast_2d(np.cov(b, rowvar=False))
+    shift = real.astype(np.float64).mean(0)
+    return frechet_of_moments(Moments.of(generated, shift), Moments.of(real, shift))
+
+
+def frechet_of_moments(generated: Moments, real: Moments) -> float:
+    """`frechet_distance` from the moments of both sets."""
+    first, second = generated.covariance, real.covariance
     values, vectors = scipy.linalg.eigh(first)
     root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
     cross = np.sqrt(np.clip(scipy.linalg.eigvalsh(root @ second @ root), 0, None)).sum()
-    shift = np.square(a.mean(0) - b.mean(0)).sum()
+    shift = np.square(generated.mean - real.mean).sum()
     return float((shift + np.trace(first) + np.trace(second) - 2 * cross) / max(np.trace(second), 1e-12))
+
+
+def frechet_over_draws(pairs: Sequence[FeaturePair], levels: Sequence[str], draws: np.ndarray) -> np.ndarray:
+    """Frechet distance, mean over `levels`, of every resample of the cases.
+
+    Parameters
+    ----------
+    pairs
+        (generated, real) features of each case, by level.
+    draws
+        (resamples, cases) indices of cases, as `BootstrapSpec.draws` gives them. Two sets of predictions of the same
+        cases that share the draws can be subtracted from each other.
+
+    Returns
+    -------
+    (resamples,) float64
+    """
+    counts = np.stack([np.bincount(draw, minlength=len(pairs)) for draw in draws])
+    values = np.zeros((len(levels), len(draws)))
+    for row, name in enumerate(levels):
+        known = [place for place, (_, real) in enumerate(pairs) if name in real]
+        shift = np.concatenate([pairs[place][1][name] for place in known]).astype(np.float64).mean(0)
+        moments = [[Moments.of(pairs[place][side][name], shift) for place in known] for side in (0, 1)]
+        for column, count in enumerate(counts[:, known]):
+            # A resample without a case that has this level counts every case once.
+            weights = count if count.any() else np.ones(len(known))
+            values[row, column] = frechet_of_moments(*(Moments.weighted(side, weights) for side in moments))
+    return np.asarray(values.mean(0))
 
 
 def squared_mmd(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> float:
@@ -127,9 +208,7 @@ def squared_mmd(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> float
     return float(within - 2 * (off_diagonal(cross) if paired else cross.mean()))
 
 
-def pooled_distances(
-    pairs: Iterable[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]],
-) -> dict[str, DistributionDistance]:
+def pooled_distances(pairs: Sequence[FeaturePair]) -> dict[str, DistributionDistance]:
     """Distances by level over all cases together: (generated, real) features of each case."""
     generated: dict[str, list[np.ndarray]] = {}
     real: dict[str, list[np.ndarray]] = {}
@@ -143,7 +222,12 @@ def pooled_distances(
     }
 
 
+def counted_levels(levels: Mapping[str, DistributionDistance]) -> tuple[str, ...]:
+    """The levels with enough places; all if no level has enough."""
+    return tuple(name for name, one in levels.items() if one.sampled) or tuple(levels)
+
+
 def mean_distances(levels: Mapping[str, DistributionDistance]) -> tuple[float, float]:
-    """Frechet distance and MMD, means over the levels with enough places; over all where no level has enough."""
-    used = [one for one in levels.values() if one.sampled] or list(levels.values())
+    """Frechet distance and MMD, means over `counted_levels`."""
+    used = [levels[name] for name in counted_levels(levels)]
     return float(np.mean([one.frechet for one in used])), float(np.mean([one.mmd for one in used]))

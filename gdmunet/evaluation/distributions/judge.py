@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,21 @@ import numpy as np
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import AUTO, EncoderOptions, choose_encoder
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.classifier import ClassifierOptions, draw_patches, two_sample_scores
 from gdmunet.evaluation.distributions.distances import (
+    FeaturePair,
     body_features,
+    counted_levels,
+    frechet_over_draws,
     mean_distances,
     pooled_distances,
 )
-from gdmunet.evaluation.distributions.judgement import Judgement
+from gdmunet.evaluation.distributions.judgement import Judgement, Verdict
+from gdmunet.evaluation.distributions.resampling import BootstrapSpec
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import read_mask, read_volume
-from gdmunet.plans import STANDARD_HU, NormalizationSpec
+from gdmunet.plans import STANDARD_HU, EncoderSpec, NormalizationSpec
 from gdmunet.progress import Progress
 
 
@@ -36,22 +41,47 @@ class JudgedFiles:
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """The encoder that judges: a name as for planning (not ``auto``: it belongs beside the figures) and its weights."""
+    """The encoders that judge, and how.
 
-    encoder: str
+    Attributes
+    ----------
+    encoders
+        Names as for planning, not ``auto``: a name belongs beside each figure. None of them trained a generator.
+    cache, allow_download
+        Folder of downloaded weights, and whether they may be fetched.
+    file
+        Weights of the encoder, if there is only one.
+    classifier
+        Options of the classifier two-sample test.
+    resampling
+        Options of the intervals over cases.
+    """
+
+    encoders: tuple[str, ...]
     cache: Path
     file: Path | None = None
     allow_download: bool = False
+    classifier: ClassifierOptions = field(default_factory=ClassifierOptions)
+    resampling: BootstrapSpec = field(default_factory=lambda: BootstrapSpec(resamples=200))
 
     def __post_init__(self) -> None:
-        if self.encoder == AUTO:
+        if AUTO in self.encoders or not self.encoders:
             raise GdmError("a judge needs a name", found=AUTO, expected="an encoder of gdm_download_encoder --list")
+        if len(set(self.encoders)) < len(self.encoders):
+            raise GdmError("an encoder judges once", found=", ".join(self.encoders), expected="different encoders")
+        if self.file is not None and len(self.encoders) > 1:
+            raise GdmError(
+                "a file of weights belongs to one encoder",
+                found=f"{len(self.encoders)} encoders: {', '.join(self.encoders)}",
+                file=self.file,
+                remedy="name one encoder with --judge",
+            )
 
 
 def judge_files(
     files: Sequence[JudgedFiles], judge: JudgeOptions, modality: str, *, show_progress: bool = True
-) -> Judgement:
-    """Distances over the bodies of all cases together.
+) -> Verdict:
+    """Distances over the bodies of all cases together, and the classifier's score of each case.
 
     Parameters
     ----------
@@ -66,31 +96,58 @@ def judge_files(
     GdmError
         An encoder whose weights are not at hand.
     """
-    scale, air = (STANDARD_HU, HU_AIR) if is_hounsfield(modality) else (_common_scale(files), 0.0)
-    units = VolumeUnits(scale, air, modality)
+    units = target_units(files, modality)
+    judges = choose_judges(judge, units)
+    features: dict[str, list[FeaturePair]] = {name: [] for name in judges}
+    patches = {}
+    with Progress(f"judging with {', '.join(judges)}", len(files), show_progress) as progress:
+        for one in files:
+            real, mask = read_judged(one.reference, one)
+            pair = [scaled(volume, units) for volume in (read_judged(one.prediction, one)[0], real)]
+            for name, (_, encoder) in judges.items():
+                generated, original = (body_features(encoder, volume, mask) for volume in pair)
+                features[name].append((generated, original))
+            patches[one.identifier] = draw_patches(pair[0], pair[1], mask, units.network_background, judge.classifier)
+            progress.step()
+    judgements = tuple(_judgement(judges[name][0], pairs, judge.resampling) for name, pairs in features.items())
+    return Verdict(judgements, two_sample_scores(patches, judge.classifier) or {})
+
+
+def choose_judges(judge: JudgeOptions, units: VolumeUnits) -> dict[str, tuple[EncoderSpec, FrozenEncoder]]:
+    """The encoders by the names that the user gave."""
     options = EncoderOptions(judge.cache, judge.file, allow_download=judge.allow_download)
-    choice = choose_encoder(judge.encoder, units, 3, options)
-    if choice.spec is None or choice.encoder is None:
-        raise GdmError(f"the encoder {judge.encoder} does not judge volumes", found=choice.because)
-    with Progress(f"judging with {judge.encoder}", len(files), show_progress) as progress:
-        levels = pooled_distances(_features(files, choice.encoder, progress))
-    return Judgement(choice.spec.spec, choice.spec.sha256, *mean_distances(levels), levels)
+    judges = {}
+    for name in judge.encoders:
+        choice = choose_encoder(name, units, 3, options)
+        if choice.spec is None or choice.encoder is None:
+            raise GdmError(f"the encoder {name} does not judge volumes", found=choice.because)
+        judges[name] = (choice.spec, choice.encoder)
+    return judges
 
 
-def _features(
-    files: Sequence[JudgedFiles], encoder: FrozenEncoder, progress: Progress
-) -> Iterator[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
-    spec = encoder.units.target
-    for one in files:
-        real, mask = _canonical(one.reference, one)
-        predicted, _ = _canonical(one.prediction, one)
-        pair = [body_features(encoder, (np.clip(v, *spec.clip) - spec.offset) / spec.scale, mask)
-                for v in (predicted, real)]  # fmt: skip
-        yield pair[0], pair[1]
-        progress.step()
+def target_units(files: Sequence[JudgedFiles], modality: str) -> VolumeUnits:
+    """Units in which encoders see the volumes."""
+    if is_hounsfield(modality):
+        return VolumeUnits(STANDARD_HU, HU_AIR, modality)
+    return VolumeUnits(_common_scale(files), 0.0, modality)
 
 
-def _canonical(file: Path, files: JudgedFiles) -> tuple[np.ndarray, np.ndarray]:
+def scaled(volume: np.ndarray, units: VolumeUnits) -> np.ndarray:
+    """A volume in the units of the network."""
+    spec = units.target
+    return np.asarray((np.clip(volume, *spec.clip) - spec.offset) / spec.scale)
+
+
+def _judgement(spec: EncoderSpec, pairs: Sequence[FeaturePair], resampling: BootstrapSpec) -> Judgement:
+    levels = pooled_distances(pairs)
+    interval = None
+    if len(pairs) > 1:
+        draws = resampling.draws(len(pairs))
+        interval = resampling.interval(frechet_over_draws(pairs, counted_levels(levels), draws))
+    return Judgement(spec.spec, spec.sha256, *mean_distances(levels), levels, interval)
+
+
+def read_judged(file: Path, files: JudgedFiles) -> tuple[np.ndarray, np.ndarray]:
     """A volume and its body in canonical axes."""
     volume = read_volume(file, files.identifier)
     axes = canonical_axes(volume.geometry)
@@ -104,7 +161,7 @@ def _common_scale(files: Sequence[JudgedFiles]) -> NormalizationSpec:
     """Mean and standard deviation of all references inside their bodies."""
     count = total = squares = 0.0
     for one in files:
-        volume, mask = _canonical(one.reference, one)
+        volume, mask = read_judged(one.reference, one)
         values = volume[mask].astype(np.float64)
         count, total, squares = count + values.size, total + values.sum(), squares + np.square(values).sum()
     mean = total / count

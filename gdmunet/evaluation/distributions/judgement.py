@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,16 @@ class Judgement:
         Means over the levels with ten places or more for each channel; over all where no level has them.
     levels
         Level to its distances.
+    frechet_interval
+        95 % bootstrap interval of the Frechet distance over cases; None for a single case.
     """
 
     encoder: str
     sha256: str
     frechet: float
     mmd: float
-    levels: dict[str, DistributionDistance]
+    levels: dict[str, DistributionDistance] = field(default_factory=dict)
+    frechet_interval: tuple[float, float] | None = None
 
     @property
     def title(self) -> str:
@@ -66,3 +69,28 @@ class Judgement:
     def values(self) -> dict[str, float]:
         """Name of the metric (a key of `gdmunet.metrics.METRICS`) to its value."""
         return {"frechet": self.frechet, "mmd": self.mmd}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Name of the metric to its interval, for those that have one."""
+        return {} if self.frechet_interval is None else {"frechet": self.frechet_interval}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All that a judge says of a folder of predictions.
+
+    Attributes
+    ----------
+    judgements
+        Distances, one entry for each encoder.
+    classifier
+        Identifier to the area under the ROC curve of the classifier two-sample test; empty for a single case.
+    """
+
+    judgements: tuple[Judgement, ...]
+    classifier: dict[str, float] = field(default_factory=dict)
+
+    def scores_of(self, case: str) -> dict[str, float]:
+        """The case's own scores by the name of the metric."""
+        return {"c2st": self.classifier[case]} if case in self.classifier else {}

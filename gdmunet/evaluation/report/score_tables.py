@@ -9,7 +9,7 @@ from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.comparison.tables import difference_text, find_difference, table_columns
 from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.scores.summary import CaseRow, Statistics, Summary
-from gdmunet.evaluation.scores.summary_text import mean_and_spread, score_of, statistics_rows
+from gdmunet.evaluation.scores.summary_text import distance_text, mean_and_spread, score_of, statistics_rows
 from gdmunet.metrics import METRICS, Metric, metrics_in
 
 
@@ -44,14 +44,17 @@ def score_table(summary: Summary) -> Table:
     return Table("Scores by case; a head sorts", heads, tuple(rows), tuple(foot))
 
 
-def judgement_table(judgement: Judgement) -> Table:
-    """The distances between predictions and references as sets."""
-    metrics = metrics_in(judgement.values)
-    cells = (Cell(metric.text(judgement.values[metric.name], ""), judgement.values[metric.name]) for metric in metrics)
+def judgement_table(judgements: Sequence[Judgement]) -> Table:
+    """The distances between predictions and references as sets, one line for each encoder."""
+    metrics = metrics_in(judgements[0].values)
+    rows = tuple(
+        (Cell(one.title), *(Cell(distance_text(one, m.name), one.values[m.name]) for m in metrics))
+        for one in judgements
+    )
     return Table(
-        "All predictions against all references as distributions, in the features of an encoder",
+        "All predictions against all references as distributions, by encoder [95 % interval over cases]",
         ("encoder", *(metric.head("") for metric in metrics)),
-        ((Cell(judgement.title), *cells),),
+        rows,
     )
 
 

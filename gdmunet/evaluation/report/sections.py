@@ -142,8 +142,8 @@ def _evaluation_section(summary: Summary) -> ScoreSection:
     parts = [Part("", (score_table(summary),))]
     for kind, groups in summary.groups.items():
         parts.append(Part(f"By {kind}", (group_table(kind, groups, metrics, unit),)))
-    if summary.distribution is not None:
-        parts.append(Part("As distributions", (judgement_table(summary.distribution),)))
+    if summary.distributions:
+        parts.append(Part("As distributions", (judgement_table(summary.distributions),)))
     if summary.errors:
         errors = tuple(f"{name}: {error}" for name, error in summary.errors.items())
         parts.append(Part("Without scores, not in the means", items=errors))

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 
 from gdmunet.dataset import DatasetDescriptor, groups_of
 from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions, judge_files
+from gdmunet.evaluation.distributions.judgement import Verdict
 from gdmunet.evaluation.scores.case_scores import CaseScores, score_case
 from gdmunet.evaluation.scores.range_choice import RangeChoice, choose_range
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, package_versions, summarize
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, MatchedFiles, match_files, missing_error
-from gdmunet.metrics import EvaluationRange
+from gdmunet.metrics import EvaluationRange, ImageScores
 from gdmunet.workers import check_processes, run_in_workers
 
 
@@ -33,7 +34,8 @@ class EvaluationOptions:
     structures
         Identifier to the labels that count there; None, or a case that is not named: all of its reference's.
     judge
-        Encoder whose features compare predictions and references as distributions; None: no such comparison.
+        Encoders whose features compare predictions and references as distributions, and the classifier's options; None:
+        no such comparison.
     checkpoint
         Name of the weights that made the predictions; only recorded.
     allow_missing
@@ -85,8 +87,10 @@ def evaluate_folders(folders: EvaluationFolders, options: EvaluationOptions | No
     """
     options = options or EvaluationOptions()
     matched = _match(folders, options)
-    summary = put_together(_score_cases(matched, options), folders, options, matched.problems)
-    return summary if options.judge is None else _judged(summary, matched, options, options.judge)
+    scored = _score_cases(matched, options)
+    verdict = _judge(matched, scored, options)
+    summary = put_together(_with_verdict(scored, verdict), folders, options, matched.problems)
+    return replace(summary, distributions=verdict.judgements)
 
 
 def score_cases(folders: EvaluationFolders, options: EvaluationOptions) -> dict[str, CaseScores]:
@@ -153,13 +157,25 @@ def _describe(
     )
 
 
-def _judged(summary: Summary, matched: MatchedFiles, options: EvaluationOptions, judge: JudgeOptions) -> Summary:
-    """The summary with the distances between all scored predictions and their references."""
+def _judge(matched: MatchedFiles, scored: Mapping[str, CaseScores], options: EvaluationOptions) -> Verdict:
+    """Distances between all scored predictions and their references; nothing without a judge or a scored case."""
     files = [
         JudgedFiles(files.identifier, files.reference, files.prediction, files.mask)
         for files in matched.complete
-        if "error" not in summary.cases[files.identifier]
+        if isinstance(scored[files.identifier].scores, ImageScores)
     ]
-    unknown = "CT" if summary.settings.hounsfield else "other"
+    if options.judge is None or not files:
+        return Verdict(())
+    unknown = "CT" if options.range_choice.hounsfield else "other"
     modality = options.descriptor.target_name if options.descriptor else unknown
-    return replace(summary, distribution=judge_files(files, judge, modality, show_progress=options.show_progress))
+    return judge_files(files, options.judge, modality, show_progress=options.show_progress)
+
+
+def _with_verdict(scored: Mapping[str, CaseScores], verdict: Verdict) -> dict[str, CaseScores]:
+    """The cases' scores with those that the judge gave to each."""
+    return {
+        name: replace(case, scores=case.scores.with_values(verdict.scores_of(name)))
+        if isinstance(case.scores, ImageScores)
+        else case
+        for name, case in scored.items()
+    }

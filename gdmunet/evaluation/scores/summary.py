@@ -6,15 +6,26 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import Judgement
+from gdmunet.formats import FileFormat
 from gdmunet.metrics import METRICS, ImageScores, ValueRange, metrics_in
 from gdmunet.serialization import load_json, save_json
 from gdmunet.version import __version__
+
+
+def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Several encoders may judge; before, one did or none."""
+    upgraded = {key: value for key, value in content.items() if key != "distribution"}
+    judged = content.get("distribution")
+    return {**upgraded, "distributions": [] if judged is None else [judged]}
+
+
+SUMMARY_FORMAT = FileFormat("summary", (upgrade_1_to_2,))
 
 # One row of summary.json: metric to value (None: no finite value), or the key "error" with a text.
 CaseRow = dict[str, float | str | None]
@@ -119,8 +130,8 @@ class Summary:
         Kind of group (such as ``region``) to group to statistics.
     notes
         Identifier to metric to the reason why it has no value.
-    distribution
-        All predictions against all references in the features of an encoder; None: not asked for.
+    distributions
+        All predictions against all references in the features of encoders; empty: not asked for.
     """
 
     cases: dict[str, CaseRow]
@@ -135,7 +146,8 @@ class Summary:
     groups: dict[str, dict[str, Statistics]]
     notes: dict[str, dict[str, str]]
     settings: EvaluationSpec
-    distribution: Judgement | None = None
+    distributions: tuple[Judgement, ...] = ()
+    version: int = SUMMARY_FORMAT.version
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -222,7 +234,7 @@ def save_summary(summary: Summary, file: Path) -> None:
 
 def load_summary(file: Path) -> Summary:
     """Read what `save_summary` wrote; every key and type is checked."""
-    return load_json(Summary, file, "summary")
+    return load_json(Summary, file, "summary", SUMMARY_FORMAT)
 
 
 def package_versions() -> dict[str, str]:

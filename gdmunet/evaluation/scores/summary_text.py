@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gdmunet.atomic import write_text
+from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.scores.summary import CaseRow, Statistics, Summary
 from gdmunet.metrics import METRICS, Metric, metrics_in
 from gdmunet.quantities import counted
@@ -30,9 +31,8 @@ def format_table(summary: Summary, most: int = 40) -> str:
             for group, part in groups.items()
         ]
     lines = [summary.settings.describe(), *aligned(rows)]
-    if summary.distribution is not None:
-        distances = [METRICS[name].sentence(value, unit) for name, value in summary.distribution.values.items()]
-        lines += ["", f"as distributions, in the features of {summary.distribution.title}: {', '.join(distances)}"]
+    lines += [] if not summary.distributions else [""]
+    lines += [judgement_line(judgement) for judgement in summary.distributions]
     if summary.failed:
         lines += ["", f"{summary.failed} of {counted(names, 'case')} have no scores and are not in the means:"]
         lines += [f"  {name}: {error}" for name, error in summary.errors.items()]
@@ -42,6 +42,19 @@ def format_table(summary: Summary, most: int = 40) -> str:
         for metric, reason in notes.items()
     ]
     return "\n".join(lines)
+
+
+def judgement_line(judgement: Judgement) -> str:
+    """``as distributions, in the features of mini (0123...): Frechet 0.0012 [0.0010, 0.0014], MMD 0.0001``."""
+    texts = (f"{METRICS[name].label} {distance_text(judgement, name)}" for name in judgement.values)
+    return f"as distributions, in the features of {judgement.title}: {', '.join(texts)}"
+
+
+def distance_text(judgement: Judgement, name: str) -> str:
+    """A distance and, if there is one, its interval over cases: ``0.0012 [0.0010, 0.0014]``."""
+    numbers = [judgement.values[name], *judgement.intervals.get(name, ())]
+    value, *ends = (METRICS[name].text(number, "") for number in numbers)
+    return f"{value} [{', '.join(ends)}]" if ends else value
 
 
 def write_csv(summary: Summary, file: Path) -> None:

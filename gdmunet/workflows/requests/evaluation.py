@@ -69,11 +69,12 @@ class EvaluateRequest(ProgressRequest):
         "and HD95 of its structures, by region and over all cases; regions come from -d, --groups or the identifiers",
         default=False,
     )
-    judge: str | None = option(
+    judge: tuple[str, ...] = option(
         "--judge",
-        help="also compare predictions and references as distributions (Frechet distance, MMD) in the features of this "
-        "encoder, which must not be the one that the generator was trained with; names as for planning; default: none",
-        default=None,
+        help="also compare predictions and references as distributions: Frechet distance and MMD in the features of "
+        "these encoders, of which none may have trained the generator, and a classifier two-sample test; names as for "
+        "planning; default: none",
+        default=(),
         metavar="ENCODER",
     )
     judge_file: Path | None = judge_file_option()

@@ -110,11 +110,11 @@ class CompareRequest(ProgressRequest):
     epochs: int | None = epochs_option()
     iterations: int | None = iterations_option()
     settings: dict[str, str] = settings_option()
-    judge: str | None = option(
+    judge: tuple[str, ...] = option(
         "--judge",
-        help="encoder that measures the distances between distributions and trained none of the generators; default: "
-        "mini, or the random tiny where the plans' own encoder is mini",
-        default=None,
+        help="encoders that measure the distances between distributions and trained none of the generators; default: "
+        "mini and the random tiny, without the plans' own encoder",
+        default=(),
         metavar="ENCODER",
     )
     judge_file: Path | None = judge_file_option()
