@@ -23,7 +23,7 @@ _SHELLS = 8
 # Share of the blocks whose target is flattest: noise is measured there, as physicists do.
 _FLAT_SHARE = 0.25
 # First and last shell of each band of the noise power spectrum.
-BANDS = {"low": (1, 2), "middle": (3, 5), "high": (6, 8)}
+BANDS = {"low": (2, 3), "middle": (4, 5), "high": (6, 8)}
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,12 @@ class ShellSpectra:
         return float(np.mean(known)) if len(known) == len(BANDS) else None
 
     def _flat_blocks(self) -> np.ndarray:
-        """Indices of the blocks whose target has the least power in the low band."""
-        first, last = BANDS["low"]
+        """Indices of the blocks whose target has the least power in shell 1.
+
+        That shell belongs to no band: blocks that were chosen by a band would have less than their share of its noise.
+        """
         count = max(1, round(_FLAT_SHARE * len(self.target)))
-        return np.argsort(self.target[:, first : last + 1].sum(axis=1), kind="stable")[:count]
+        return np.argsort(self.target[:, 1], kind="stable")[:count]
 
 
 def shell_spectra(

@@ -63,14 +63,18 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, capsys, mon
     assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
     printed = capsys.readouterr().out
     assert "no loss today" in printed
-    assert "judged by the encoder mini" in printed
+    assert "judged by mini, tiny" in printed
     found = json.loads((work.output / "comparison.json").read_text())
-    fidelity, flow_row, broken_row = found["rows"]
+    fidelity, flow_row, broken_row, filtered, filtered_flow = found["rows"]
+    assert (filtered["trainer"], filtered_flow["trainer"]) == (
+        "FidelityTrainer + unsharp mask", f"{flow} + unsharp mask",
+    )  # fmt: skip
+    assert filtered["cases"].keys() == fidelity["cases"].keys()
     assert broken_row["failure"].startswith("no loss today")
     assert not broken_row["cases"]
     assert fidelity["cases"].keys() == flow_row["cases"].keys()
     assert (fidelity["cost"]["network_passes"], flow_row["cost"]["network_passes"]) == (1, 10)
-    assert flow_row["distances"].keys() == {"Frechet (mini)", "MMD (mini)"}
+    assert [one["encoder"] for one in flow_row["judgements"]] == ["mini", "tiny"]
     for name in ("seconds", "peak_memory_mb", "training_seconds", "parameters"):
         assert flow_row["cost"][name] > 0
     assert found["differences"][0]["trainer"].startswith(flow)
@@ -175,13 +179,13 @@ def test_the_judge_is_never_the_encoder_of_a_generator(work):
     planned = type("Plans", (), {"name": plans.name, "configuration": lambda *_: type("C", (), {"encoder": spec})})()
     request = CompareRequest(dataset="502", configuration="3d_fullres", trainers=())
     gdm, fidelity = find_trainer("GDMTrainer"), find_trainer("FidelityTrainer")
-    assert comparison_run.choose_judge(request, planned, [gdm]) == "tiny"
-    assert comparison_run.choose_judge(request, planned, [fidelity]) == "mini"
-    assert comparison_run.choose_judge(request, plans, [fidelity]) == "mini"
+    assert comparison_run.choose_judges(request, planned, [gdm]) == ("tiny",)
+    assert comparison_run.choose_judges(request, planned, [fidelity]) == ("mini", "tiny")
+    assert comparison_run.choose_judges(request, plans, [fidelity]) == ("mini", "tiny")
     assert set(comparison_run.DEFAULT_JUDGES) <= FAMILIES.keys()
-    wish = CompareRequest(dataset="502", configuration="3d_fullres", trainers=(), judge="mini")
+    wish = CompareRequest(dataset="502", configuration="3d_fullres", trainers=(), judge=("mini",))
     with pytest.raises(comparison_run.GdmError, match="an encoder cannot judge"):
-        comparison_run.choose_judge(wish, planned, [gdm])
+        comparison_run.choose_judges(wish, planned, [gdm])
 
 
 @pytest.mark.slow
@@ -189,6 +193,6 @@ def test_all_rivals_in_processes_of_their_own(work):
     trainers = ["FidelityTrainer", "GDMTrainer", "AdversarialTrainer", "FlowMatchingTrainer", "BridgeTrainer"]
     assert work.compare("-tr", *trainers, "-f", "0", "1", "--judge", "tiny") == 0
     found = json.loads((work.output / "comparison.json").read_text())
-    assert [row["failure"] for row in found["rows"]] == [None] * 5
+    assert [row["failure"] for row in found["rows"]] == [None] * 10
     assert all(len(row["cases"]) >= 2 for row in found["rows"])
     assert all(20 < row["cost"]["peak_memory_mb"] < 20_000 for row in found["rows"])

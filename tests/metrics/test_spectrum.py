@@ -8,7 +8,7 @@ from gdmunet.metrics import METRICS, ValueRange
 from gdmunet.metrics.metric import ImagePair
 from gdmunet.metrics.spectrum import BANDS, shell_spectra
 
-SHAPE = (48, 40, 44)
+SHAPE = (72, 60, 64)
 WIDE = ValueRange(-1e6, 1e6, -1e6)
 
 
@@ -26,7 +26,7 @@ def test_an_image_correlates_fully_with_itself_and_not_with_another():
     same, other = spectra(noise(0), noise(0)), spectra(noise(0), noise(1))
     for share in (0.25, 0.5):
         assert same.correlation(share) == pytest.approx(1)
-        assert abs(other.correlation(share)) < 0.05
+        assert abs(other.correlation(share)) < 0.1
     assert same.noise_distance() == pytest.approx(0)
     assert other.noise_distance() < 0.3  # the same power, of other voxels
 
@@ -56,9 +56,9 @@ def test_a_filter_cancels_in_the_correlation_and_shows_in_the_power(amount):
 def test_blur_is_the_closed_form_in_decibel():
     """A Gaussian of sigma voxels has the power response exp(-(2 pi sigma f)^2) for frequencies f along any axis."""
     target = noise(0)
-    difference = spectra(target, ndimage.gaussian_filter(target, 0.5)).band_difference("middle")
-    shares = np.linspace(2.5 / 8, 5.5 / 8, 200)
-    powers = np.average(np.exp(-((np.pi * 0.5 * shares) ** 2)), weights=shares**2)
+    difference = spectra(target, ndimage.gaussian_filter(target, 0.8)).band_difference("middle")
+    shares = np.linspace(3.5 / 8, 5.5 / 8, 200)
+    powers = np.average(np.exp(-((np.pi * 0.8 * shares) ** 2)), weights=shares**2)
     assert difference == pytest.approx(10 * np.log10(powers), abs=0.3)
 
 
@@ -71,7 +71,7 @@ def test_a_shift_keeps_the_power_and_loses_correlation():
 
 def test_what_lies_outside_the_mask_and_the_unit_do_not_matter():
     mask = np.zeros(SHAPE, bool)
-    mask[6:42, 4:36, 6:40] = True
+    mask[6:62, 4:46, 6:50] = True
     target, prediction = noise(0), noise(0) + noise(1)
     wild = np.where(mask, prediction, np.nan)
     one, two = spectra(target, prediction, mask), spectra(target, wild, mask)

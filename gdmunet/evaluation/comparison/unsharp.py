@@ -58,7 +58,7 @@ _GRID = tuple(UnsharpMask(sigma, amount) for sigma, amount in product(_SIGMAS, _
 def tuned_filters(
     files: Sequence[JudgedFiles], judge: JudgeOptions, modality: str, *, show_progress: bool = True
 ) -> dict[str, UnsharpMask]:
-    """The filter of each case: the one of the smallest Frechet distance that raises the mean absolute error by 1 % at most.
+    """The filter of each case: of the smallest Frechet distance for a rise of the mean absolute error by 1 % at most.
 
     The cases are halved, and each half is filtered as is best for the other one. A single case is filtered as is best
     for itself, which favours the filter. The first encoder of `judge` measures.

@@ -1,6 +1,7 @@
 import csv
 import io
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from gdmunet.evaluation.comparison.paired import (
     bootstrap_interval,
     compare,
     load_comparison,
+    save_comparison,
     signed_rank_p_value,
 )
 from gdmunet.evaluation.comparison.tables import cases_csv, find_difference, table_columns, trainers_csv
+from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.report.content import ReportContent
 from gdmunet.evaluation.report.sections import score_section
 from gdmunet.evaluation.scores.summary import EvaluationSpec
@@ -38,7 +41,12 @@ def row(trainer: str, maes: list[float], **more) -> TrainerRow:
 @pytest.fixture
 def comparison() -> Comparison:
     rows = [
-        row("First", [10, 20, 30, 40, 50, 60], cost=Cost(1, 2.5, 900.0, 120.0, 1_500_000), distances={"FID": 3.0}),
+        row(
+            "First",
+            [10, 20, 30, 40, 50, 60],
+            cost=Cost(1, 2.5, 900.0, 120.0, 1_500_000),
+            judgements=(Judgement("mini", "", 3.0, 0.1),),
+        ),
         row("Second_B", [9, 18, 27, 36, 45, 54], cost=Cost(50, 125.0)),
         TrainerRow("Broken", failure="out of memory | 80 GB & more\nof them"),
     ]
@@ -117,7 +125,7 @@ def test_the_csv_of_cases_has_a_line_a_trainer_and_case(comparison):
 def test_the_csv_of_trainers_has_means_differences_and_costs(comparison):
     first, second, broken = list(csv.DictReader(io.StringIO(trainers_csv(comparison))))[:3]
     assert {line["kind"] + line["group"] for line in (first, second, broken)} == {""}
-    assert (first["mae_mean"], first["mae_difference"], first["FID"], first["parameters"]) == (
+    assert (first["mae_mean"], first["mae_difference"], first["Frechet (mini)"], first["parameters"]) == (
         "35.0", "", "3.0", "1500000",
     )  # fmt: skip
     assert (second["mae_difference"], second["mae_count"], second["network_passes"]) == ("-3.5", "6", "50")
@@ -133,7 +141,7 @@ def test_the_csv_of_trainers_has_a_line_a_group(comparison):
     first, second = lines[2:]
     assert (first["mae_mean"], first["mae_count"], first["mae_difference"]) == ("50.0", "3", "")
     assert (second["mae_mean"], second["mae_difference"]) == ("45.0", "-5.0")
-    assert second["network_passes"] == second["FID"] == second["failure"] == ""
+    assert second["network_passes"] == second["Frechet (mini)"] == second["failure"] == ""
 
 
 def test_latex_has_the_groups_that_markdown_has(comparison):
@@ -149,7 +157,8 @@ def test_latex_has_the_groups_that_markdown_has(comparison):
 def test_the_best_of_each_column_is_marked_and_empty_columns_are_left_out(comparison):
     best = {column.head: column.best for column in table_columns(comparison)}
     assert best == {
-        "MAE (HU)": 31.5, "PSNR (dB)": 28.5, "FID": None, "network passes": 1, "s per volume": 2.5,
+        "MAE (HU)": 31.5, "PSNR (dB)": 28.5, "Frechet (mini)": None, "MMD (mini)": None,
+        "network passes": 1, "s per volume": 2.5,
         "peak memory (MB)": None, "training (min)": None, "parameters (M)": None,
     }  # fmt: skip
 
@@ -173,6 +182,34 @@ def test_latex_escapes_names_and_closes_what_it_opens(comparison):
     assert all(line.startswith("%") for line in text.splitlines() if "out of memory" in line)
 
 
+def test_a_trainer_that_comes_nearer_has_a_price_and_the_first_has_none():
+    rows = [
+        row("A", [100.0], judgements=(Judgement("mini", "", 0.4, 0.1),)),
+        row("B", [110.0], judgements=(Judgement("mini", "", 0.1, 0.1),)),
+        row("C", [110.0], judgements=(Judgement("mini", "", 0.5, 0.1),)),
+    ]
+    column = next(column for column in table_columns(compare(rows, SETTINGS)) if column.head == "price ratio (mini)")
+    assert column.values == (None, pytest.approx((1.1**2 - 1) / 0.25), None)
+    assert column.texts == ("-", "0.84", "-")
+
+
+def test_intervals_stand_beside_distances():
+    rows = [row("A", [1.0], judgements=(Judgement("mini", "", 0.1, 0.002, {}, (0.05, 0.2)),))]
+    column = next(column for column in table_columns(compare(rows, SETTINGS)) if column.head == "Frechet (mini)")
+    assert column.texts == ("0.1 [0.05, 0.2]",)
+
+
+def test_a_comparison_of_the_first_version_is_read(comparison, tmp_path):
+    save_comparison(comparison, tmp_path / "comparison.json")
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    del content["version"]
+    for number, line in enumerate(content["rows"]):
+        del line["judgements"]
+        line["distances"] = {"Frechet (mini)": 3.0, "MMD (mini)": 0.1} if number == 0 else {}
+    (tmp_path / "comparison.json").write_text(json.dumps(content))
+    assert load_comparison(tmp_path / "comparison.json") == comparison
+
+
 def detail_rows() -> list[TrainerRow]:
     sharp, blurred = (
         {f"case_{k}": {"detail": value, "dice": 0.5, "hd95": 2.0} for k in range(4)} for value in (0.9, 0.3)
@@ -192,7 +229,10 @@ def test_no_table_heads_a_ratio_or_a_distance_in_mm_with_hounsfield_units():
 
 
 def test_a_distance_is_best_at_zero():
-    rows = [row("A", [1.0], distances={"MMD (mini)": 0.002}), row("B", [1.0], distances={"MMD (mini)": -0.001})]
+    rows = [
+        row("A", [1.0], judgements=(Judgement("mini", "", 0.1, 0.002),)),
+        row("B", [1.0], judgements=(Judgement("mini", "", 0.1, -0.001),)),
+    ]
     column = next(column for column in table_columns(compare(rows, SETTINGS)) if column.head == "MMD (mini)")
     assert column.best == -0.001
     assert column.texts == ("0.002", "-0.001")

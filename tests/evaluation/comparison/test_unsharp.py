@@ -69,7 +69,7 @@ def test_each_case_is_filtered_as_is_best_for_others(tmp_path, judge):
     assert filters["case_1"].amount == 0 < filters["case_0"].amount
 
 
-def test_files_keep_their_names_and_what_lies_outside_the_mask(tmp_path, judge):
+def test_files_keep_their_names_and_what_lies_outside_the_mask(tmp_path):
     files = make_files(tmp_path, blurred, 1)
     write_filtered(files, {"case_0": UnsharpMask(1.0, 0.5)}, tmp_path / "out")
     before = read_volume(files[0].prediction).array

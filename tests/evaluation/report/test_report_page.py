@@ -238,7 +238,7 @@ def test_terminal_and_page_round_alike(evaluation):
 
 def test_a_page_shows_the_distances_of_distributions(evaluation):
     summary = replace(
-        load_summary(evaluation / "summary.json"), distribution=Judgement("mini", "ab" * 32, 0.123456, -0.000987654, {})
+        load_summary(evaluation / "summary.json"), distributions=(Judgement("mini", "ab" * 32, 0.123456, -0.000987654),)
     )
     text = " ".join(Reader(page.page_text(content_of_summary(summary, EVIL), METRICS["mae"])).texts)
     assert "mini (abababababab) 0.1235 -0.0009877" in " ".join(text.split())
