@@ -80,7 +80,7 @@ def shell_spectra(
 ) -> ShellSpectra | None:
     """Spectra of a prediction and its target over shells of equal share of Nyquist.
 
-    Blocks of 32^3 voxels (fewer along a shorter axis) overlap by half; those with half of their voxels in the mask
+    Blocks of 32^3 voxels (fewer along a shorter axis) overlap by half; those with a quarter of their voxels in the mask
     count, at most 128 of them, evenly spread. In each, both volumes lose their mean and fade out towards the block's
     border and the mask's rim, so that neither shows as an edge. Frequencies are shares of each axis's own Nyquist
     frequency: the shells are ellipsoids if the voxel is not a cube.
@@ -120,13 +120,13 @@ def _coefficients(block: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> 
 
 
 def _blocks(inside: np.ndarray, edges: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """The blocks with half of their voxels inside; evenly chosen if they are many."""
+    """The blocks with a quarter of their voxels inside; evenly chosen if they are many."""
     corners = [_corners(n, edge) for n, edge in zip(inside.shape, edges, strict=True)]
     blocks = [
         tuple(slice(first, first + edge) for first, edge in zip(corner, edges, strict=True))
         for corner in np.stack(np.meshgrid(*corners, indexing="ij"), axis=-1).reshape(-1, inside.ndim)
     ]
-    fitting = [block for block in blocks if inside[block].mean() >= 0.5]
+    fitting = [block for block in blocks if inside[block].mean() >= 0.25]
     chosen = np.linspace(0, len(fitting) - 1, min(len(fitting), _MOST_BLOCKS)).round().astype(int)
     return (fitting[place] for place in chosen)
 

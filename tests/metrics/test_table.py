@@ -22,7 +22,8 @@ PAGE = PACKAGE.parent / "documentation" / "reference" / "metrics.md"
 NAMED_ELSEWHERE = {
     "cli/demo_run.py": "compares the model's MAE with the MAE of naive references",
     "encoders/registry.py": "mae is the encoder family of masked autoencoders",
-    "evaluation/distributions/judgement.py": "holds the two distances that its formulas give",
+    "evaluation/comparison/paired.py": "reads the labels of distances that comparisons of version 1 hold",
+    "evaluation/distributions/judgement.py": "holds the scores that its formulas give",
     "evaluation/report/sections.py": "MAE is the title of the journal's curve of validation patches",
     "training/drift/options.py": "mmd is a field of the drift",
     "training/drift/fields.py": "mmd is a field of the drift",

@@ -1,12 +1,14 @@
 """A small evaluation, training and comparison on disk, for the tests of the report."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.paired import Cost, TrainerRow, compare, row_from_summary
+from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
@@ -81,7 +83,9 @@ def make_comparison(root: Path, names: dict[str, float]) -> Path:
     second = evaluate_folders(folders, EvaluationOptions(show_progress=False))
     rows = [
         row_from_summary("First", summary, Cost(1, 0.5, 800.0)),
-        row_from_summary("Second", second, Cost(20, 10.0, 900.0), {"distance": 2.0}),
+        replace(
+            row_from_summary("Second", second, Cost(20, 10.0, 900.0)), judgements=(Judgement("tiny", "", 2.0, 0.1),)
+        ),
         TrainerRow("Failed", failure=f"out of memory {EVIL}"),
     ]
     folder = root / "comparison"

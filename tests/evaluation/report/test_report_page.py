@@ -233,7 +233,7 @@ def test_terminal_and_page_round_alike(evaluation):
     assert list(table.heads[1:]) == [metric.head("HU") for metric in metrics]
     line = case_line(summary.cases["case_1"], METRICS["detail"], "HU")
     assert line.startswith("MAE 20.00 HU · PSNR ")
-    assert line.endswith("detail 1.000")
+    assert "detail 1.000" in line
 
 
 def test_a_page_shows_the_distances_of_distributions(evaluation):
