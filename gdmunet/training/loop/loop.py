@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import NoReturn
 
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
@@ -58,11 +59,9 @@ class Loop:
         # Opened before the processes that make patches: they inherit its handlers, and so no signal's default.
         with Interruption(led=distributed.world_size() > 1) as interruption:
             stream = self._open_stream(loader_workers)
-            try:
-                with explained_training(self.trainer.device, self.data):
-                    self._train_epochs(stream, interruption)
-            finally:
-                stream.close()
+            with closing(stream), explained_training(self.trainer.device, self.data):
+                while self.state.iteration < self.trainer.total_iterations:
+                    self._train_epoch(stream, interruption)
         self.save("final")
         distributed.barrier()
 
@@ -155,10 +154,6 @@ class Loop:
             for _ in range(batches):
                 trainer.see(loader.next_batch(), draws)
                 progress.step()
-
-    def _train_epochs(self, stream: BatchStream, interruption: Interruption) -> None:
-        while self.state.iteration < self.trainer.total_iterations:
-            self._train_epoch(stream, interruption)
 
     def _train_epoch(self, stream: BatchStream, interruption: Interruption) -> None:
         trainer, state = self.trainer, self.state
