@@ -1,9 +1,10 @@
 """Train `mini`, the encoder inside the package, from plain NIfTI files. The same seed gives the same weights on a CPU.
 
-usage: pretrain_mini.py DATA OUT [--dimensions 2] [--iterations N] [--seed 0]
+usage: pretrain_mini.py DATA OUT [--part fine] [--dimensions 2] [--iterations N] [--seed 0]
 
 DATA holds ct/{abdomen,heart,lung}.nii.gz and pairs/mr_to_mr/*.nii.gz; phantoms and random shapes are made on the way.
-Ctrl-C stops it; the same command goes on. OUT/encoder.safetensors becomes gdmunet/encoders/weights/mini_Xd.safetensors.
+Ctrl-C stops it; the same command goes on. OUT/encoder.safetensors becomes gdmunet/encoders/weights/mini_Xd.safetensors,
+with --part fine (the level at stride 1, which shares no weight with the others) mini_fine_Xd.safetensors.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import torch
 from scipy.ndimage import gaussian_filter, zoom
 
 from gdmunet.conversion.phantoms import make_phantom
+from gdmunet.encoders.fine import FINE_CHANNELS
 from gdmunet.encoders.mini import squash
 from gdmunet.encoders.pretraining import Pretraining, PretrainingOptions
 from gdmunet.encoders.views import random_window
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--dimensions", type=int, choices=(2, 3), default=3)
+    parser.add_argument("--part", choices=("trunk", "fine"), default="trunk")
     parser.add_argument("--iterations", type=int, help="default: 1200 in 3D, 400 in 2D")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -108,6 +111,8 @@ def main() -> None:
         warmup=40,
         ema_decay=0.99,
         seed=arguments.seed,
+        fine=FINE_CHANNELS if arguments.part == "fine" else 0,
+        part="fine" if arguments.part == "fine" else "whole",
     )
     recipe = {"script": "benchmarks/pretrain_mini.py", "data": [*CT, *MR, "phantoms", "random shapes"]}
     training = Pretraining(settings, Windows(arguments.data, settings), arguments.out, recipe=recipe)

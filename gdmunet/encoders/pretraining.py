@@ -12,13 +12,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from gdmunet.atomic import atomic_path
-from gdmunet.encoders.pretraining_losses import ContrastOptions, MaskedDecoder, place_contrast, reconstruction_loss
+from gdmunet.encoders.fine import FINE_CHANNELS, save_fine_level
+from gdmunet.encoders.pretraining_losses import (
+    ContrastOptions,
+    MaskedDecoder,
+    place_contrast,
+    reconstruction_loss,
+    texture_contrast,
+)
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
 from gdmunet.encoders.views import Views, blur, make_views
 from gdmunet.errors import GdmError
@@ -28,6 +35,8 @@ from gdmunet.serialization import to_json
 
 # Windows of encoder input (B, 1, ...) for an iteration, always the same ones for the same number.
 WindowSource = Callable[[int], torch.Tensor]
+# Beyond the places of a batch, which draw their windows.
+_FINE_DRAWS = 63
 ENCODER_FILE = "encoder.safetensors"
 
 
@@ -51,6 +60,11 @@ class PretrainingOptions:
         Windows per iteration whose blurred form is a decoy in the contrastive term.
     contrast_weight, temperature, places
         Weight and temperature of the contrastive term; places compared per level and iteration.
+    fine
+        Filters of the level at stride 1; 0: no such level.
+    part
+        Part to train: the whole encoder, or its level at stride 1 alone. That level shares no weight with the others:
+        trained apart it becomes what it becomes beside them.
     """
 
     dimensions: int = 3
@@ -72,6 +86,8 @@ class PretrainingOptions:
     seed: int = 0
     widths: tuple[int, ...] = (16, 48, 96, 128)
     blocks: tuple[int, ...] = (1, 1, 2, 1)
+    fine: int = FINE_CHANNELS
+    part: Literal["whole", "fine"] = "whole"
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % 16:
@@ -84,6 +100,12 @@ class PretrainingOptions:
                 f"and {self.blurred_windows} blurred, {self.places} places, shift {self.shift}, "
                 f"mask share {self.mask_share:g}",
                 expected="1 or more of each (0 or more for blurred windows and shift), a mask share between 0 and 1",
+            )
+        if self.fine < 0 or (self.part == "fine" and not self.fine):
+            raise GdmError(
+                "the level at stride 1 cannot have that many filters",
+                found=self.fine,
+                expected="0 or more, and 1 or more if it alone is trained",
             )
 
     @property
@@ -126,13 +148,19 @@ class Pretraining:
     ) -> None:
         self.settings, self.source, self.folder = settings, source, Path(folder)
         self.recipe, self.device = recipe or {}, torch.device(device)
-        encoder = random_encoder(settings.dimensions, settings.seed, widths=settings.widths, blocks=settings.blocks)
+        encoder = random_encoder(
+            settings.dimensions, settings.seed, widths=settings.widths, blocks=settings.blocks, fine=settings.fine
+        )
         standardise_weights(encoder)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.decoder = MaskedDecoder(encoder)
-        self.encoder = encoder
-        self.network = nn.ModuleDict({"encoder": encoder, "decoder": self.decoder}).to(self.device)
+        self.encoder = encoder.to(self.device)
+        trained: dict[str, nn.Module] = {"encoder": encoder, "decoder": self.decoder}
+        if settings.part == "fine":
+            assert encoder.fine is not None  # the options say so
+            trained = {"fine": encoder.fine}
+        self.network = nn.ModuleDict(trained).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.98)
         )
@@ -174,7 +202,8 @@ class Pretraining:
             group["lr"] = settings.learning_rate * _rate(iteration, settings)
         self.optimizer.zero_grad(set_to_none=True)
         terms.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        for weights in self._parts():
+            nn.utils.clip_grad_norm_(weights, settings.clip)
         self.optimizer.step()
         self.state.iteration += 1
         decay = min(settings.ema_decay, (1 + iteration) / (10 + iteration))
@@ -184,7 +213,25 @@ class Pretraining:
             raise GdmError("the pretraining diverged", found=f"loss {notes['loss']}", remedy="lower the learning rate")
         return notes
 
+    def _parts(self) -> list[list[nn.Parameter]]:
+        """Weights that share a loss: those of the level at stride 1, and all others."""
+        fine = set() if self.encoder.fine is None else set(self.encoder.fine.parameters())
+        parts = [[p for p in self.network.parameters() if (p in fine) is own] for own in (False, True)]
+        return [weights for weights in parts if weights]
+
     def _losses(self, views: Views, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+        losses = []
+        notes: dict[str, float] = {}
+        if self.settings.part == "whole":
+            losses.append(self._trunk_loss(views, generator, notes))
+        if self.encoder.fine is not None:
+            # Draws of its own, so that it trains alike with and without the others.
+            own = torch.Generator().manual_seed(step_seed(self.settings.seed, self.state.iteration, _FINE_DRAWS))
+            losses.append(self._fine_loss(views, own, notes))
+        total = torch.stack(losses).sum()
+        return total, {"loss": float(total.detach()), **notes}
+
+    def _trunk_loss(self, views: Views, generator: torch.Generator, notes: dict[str, float]) -> torch.Tensor:
         settings = self.settings
         encoder, device = self.encoder, self.device
         first, second = views.first.to(device), views.second.to(device)
@@ -194,9 +241,9 @@ class Pretraining:
         )
         blurred = blur(first[: settings.blurred_windows], generator)
         maps = encoder.maps(encoder.cells(torch.cat([first, second, blurred])))
-        notes = {"masked": float(masked.detach())}
+        notes["masked"] = float(masked.detach())
         contrast = masked.new_zeros(())
-        for level, values in zip(encoder.levels, maps, strict=True):
+        for level, values in zip(encoder.trunk_levels, maps, strict=True):
             keys, queries, decoys = values.tensor_split([len(first), 2 * len(first)])
             loss, share_found = place_contrast(
                 queries,
@@ -209,8 +256,19 @@ class Pretraining:
             )
             contrast = contrast + loss / len(maps)
             notes[level.name] = share_found
-        total = masked + settings.contrast_weight * contrast
-        return total, {"loss": float(total.detach()), **notes}
+        return masked + settings.contrast_weight * contrast
+
+    def _fine_loss(self, views: Views, generator: torch.Generator, notes: dict[str, float]) -> torch.Tensor:
+        settings, fine = self.settings, self.encoder.fine
+        assert fine is not None
+        first, second = views.first.to(self.device), views.second.to(self.device)
+        maps = fine(torch.cat([first, second, blur(first[: settings.blurred_windows], generator)]))
+        keys, queries, decoys = maps.tensor_split([len(first), 2 * len(first)])
+        options = ContrastOptions(1, settings.places, settings.temperature)
+        loss, notes[fine.level.name] = texture_contrast(
+            queries, keys, decoys, second, views.shift, generator, options
+        )
+        return settings.contrast_weight * loss
 
     def save(self) -> None:
         """Write ``resume.pt``: the state that continuing exactly needs."""
@@ -244,19 +302,27 @@ class Pretraining:
         self.state.iteration = content["iteration"]
 
     def export(self, file: Path) -> None:
-        """Write the averaged encoder as plain convolutions, every channel calibrated on windows of the source."""
+        """Write the averaged encoder as plain convolutions, every channel calibrated on windows of the source.
+
+        Where the level at stride 1 alone is trained, the file holds that level alone.
+        """
+        settings = self.settings
         own = [p.detach().clone() for p in self.network.parameters()]
         self._set(self.average)
-        plain = ResidualEncoder(self.settings.dimensions, self.settings.widths, self.settings.blocks)
+        plain = ResidualEncoder(settings.dimensions, settings.widths, settings.blocks, settings.fine)
         standardise_weights(plain)
         plain.load_state_dict(self.encoder.state_dict())
         self._set(own)
         bake_weights(plain)
         # Numbers beyond the last iteration: windows that no step has seen in this form.
-        batches = [self.source(self.settings.iterations + k) for k in range(8)]
-        plain.calibrate(torch.cat(batches)[..., : self.settings.crop, : self.settings.crop])
-        made = {**self.recipe, "settings": to_json(self.settings), "iterations_done": self.state.iteration}
-        save_encoder(plain, file, made)
+        batches = [self.source(settings.iterations + k) for k in range(8)]
+        plain.calibrate(torch.cat(batches)[..., : settings.crop, : settings.crop])
+        made = {**self.recipe, "settings": to_json(settings), "iterations_done": self.state.iteration}
+        if settings.part == "fine":
+            assert plain.fine is not None
+            save_fine_level(plain.fine, file, made)
+        else:
+            save_encoder(plain, file, made)
 
     @torch.no_grad()
     def _set(self, values: Sequence[torch.Tensor]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from gdmunet.device import full_precision
+from gdmunet.encoders.fine import FINE_WINDOWS, window_statistics
 from gdmunet.encoders.residual import ResidualEncoder
 from gdmunet.encoders.views import random_mask
 from gdmunet.errors import GdmError
@@ -151,6 +152,36 @@ def _compare_places(
     wanted = torch.arange(len(left), device=similar.device)
     loss = functional.cross_entropy(similar / options.temperature, wanted) / math.log(max(len(answers), 2))
     return loss, float((similar.detach().argmax(1) == wanted).float().mean())
+
+
+def texture_contrast(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    decoys: torch.Tensor,
+    images: torch.Tensor,
+    shift: torch.Tensor,
+    generator: torch.Generator,
+    options: ContrastOptions,
+) -> tuple[torch.Tensor, float]:
+    """`place_contrast` of what the drift reads of a level at stride 1: local means and deviations, by window size.
+
+    Each of the four is a set of tokens of its own in the drift, so each is a contrast of its own here.
+
+    Returns
+    -------
+    tuple of torch.Tensor and float
+        Mean loss; mean share of places found by the deviations.
+    """
+    losses, shares = [], []
+    for window in FINE_WINDOWS:
+        statistics = [window_statistics(maps, window) for maps in (queries, keys, decoys)]
+        for number, (left, right, wrong) in enumerate(zip(*statistics, strict=True)):
+            own = replace(options, stride=window)
+            loss, share = place_contrast(left, right, wrong, images, shift, generator, own)
+            losses.append(loss)
+            if number == 1:
+                shares.append(share)
+    return torch.stack(losses).mean(), sum(shares) / len(shares)
 
 
 def _sample(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,13 +21,22 @@ from torch.nn import functional
 from torch.nn.utils import parametrize
 
 from gdmunet.atomic import atomic_path
+from gdmunet.encoders.fine import FineLevel
 from gdmunet.errors import GdmError
+from gdmunet.formats import FileFormat
 from gdmunet.plans import EncoderLevel
 
 # Keeps the variance: 1 / standard deviation of SiLU of a standard normal number.
 _SILU_GAIN = 1.787
 _HEADER_KEY = "gdmunet_encoder"
-_FORMAT = 1
+
+
+def _upgrade_1_to_2(header: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 has a level at stride 1."""
+    return {**header, "fine": 0}
+
+
+_FORMAT = FileFormat("encoder", (_upgrade_1_to_2,), key="format")
 
 
 def _activate(values: torch.Tensor) -> torch.Tensor:
@@ -63,10 +73,18 @@ class ResidualEncoder(nn.Module):
         Channels of every stage.
     blocks
         Residual blocks of every stage.
+    fine
+        Filters of the level at stride 1, which is a branch of its own; 0: no such level.
     """
 
+    fine: FineLevel | None
+
     def __init__(
-        self, dimensions: int = 3, widths: Sequence[int] = (16, 48, 96, 128), blocks: Sequence[int] = (1, 1, 2, 1)
+        self,
+        dimensions: int = 3,
+        widths: Sequence[int] = (16, 48, 96, 128),
+        blocks: Sequence[int] = (1, 1, 2, 1),
+        fine: int = 0,
     ) -> None:
         super().__init__()
         convolution = nn.Conv3d if dimensions == 3 else nn.Conv2d
@@ -87,6 +105,8 @@ class ResidualEncoder(nn.Module):
                 nn.init.normal_(module.weight, std=fan_in**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        # Last, so that the other weights are drawn alike with and without it.
+        self.fine = FineLevel(dimensions, fine) if fine else None
 
     def reset_parameters(self) -> None:
         """Parameters beside those of the convolutions: gains and the constants of `calibrate`."""
@@ -98,6 +118,11 @@ class ResidualEncoder(nn.Module):
     @property
     def levels(self) -> tuple[EncoderLevel, ...]:
         """Name, channels and stride of every map, finest first."""
+        return self.trunk_levels if self.fine is None else (self.fine.level, *self.trunk_levels)
+
+    @property
+    def trunk_levels(self) -> tuple[EncoderLevel, ...]:
+        """The levels of the stages, which `maps` gives."""
         strides = [2 ** (level + 1) for level in range(len(self.widths))]
         return tuple(
             EncoderLevel(f"stride_{stride}", width, (stride,) * self.dimensions)
@@ -123,9 +148,13 @@ class ResidualEncoder(nn.Module):
         return maps
 
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 1, ...) to one map per level, each channel with about mean 0 and standard deviation 1 on images."""
+        """(B, 1, ...) to one map per level, each channel with about mean 0 and standard deviation 1 on images.
+
+        At stride 1 it is the deviation inside windows that is 1.
+        """
         shape = (-1, *(1,) * self.dimensions)
-        return [
+        fine = [] if self.fine is None else [self.fine(volume)]
+        return fine + [
             (values - getattr(self, f"mean_{level}").view(shape)) / getattr(self, f"scale_{level}").view(shape)
             for level, values in enumerate(self.maps(self.cells(volume)))
         ]
@@ -139,6 +168,8 @@ class ResidualEncoder(nn.Module):
             # A floor, so that a channel that hardly varies is not blown up to noise.
             scale = values.std(axes)
             getattr(self, f"scale_{level}").copy_(scale.clamp_min(0.1 * float(scale.median()) + 1e-6))
+        if self.fine is not None:
+            self.fine.calibrate(volumes)
 
 
 class WeightStandardisation(nn.Module):
@@ -171,7 +202,7 @@ def bake_weights(network: nn.Module) -> None:
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 
-def random_encoder(dimensions: int, seed: int, **numbers: Sequence[int]) -> ResidualEncoder:
+def random_encoder(dimensions: int, seed: int, **numbers: Any) -> ResidualEncoder:
     """A network with seeded random weights; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -181,10 +212,11 @@ def random_encoder(dimensions: int, seed: int, **numbers: Sequence[int]) -> Resi
 def save_encoder(network: ResidualEncoder, file: Path, recipe: dict[str, object]) -> None:
     """Write a plain (baked) network in half precision with its numbers and its origin in the header."""
     header = {
-        "format": _FORMAT,
+        _FORMAT.key: _FORMAT.version,
         "dimensions": network.dimensions,
         "widths": network.widths,
         "blocks": network.blocks,
+        "fine": network.fine.channels if network.fine else 0,
         "recipe": recipe,
     }
     tensors = {name: value.detach().half().contiguous() for name, value in network.state_dict().items()}
@@ -204,11 +236,9 @@ def load_encoder_file(file: Path) -> ResidualEncoder:
         raise GdmError("the encoder's weight file is missing", file=file, remedy="check the path")
     try:
         with safe_open(str(file), framework="pt", device="cpu") as stored:
-            header = json.loads((stored.metadata() or {})[_HEADER_KEY])
+            header = _FORMAT.upgrade(json.loads((stored.metadata() or {})[_HEADER_KEY]))
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 - no dict
-        if header["format"] != _FORMAT:
-            raise KeyError(f"format {header['format']}")
-        network = ResidualEncoder(header["dimensions"], header["widths"], header["blocks"])
+        network = ResidualEncoder(header["dimensions"], header["widths"], header["blocks"], header["fine"])
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise GdmError(
