@@ -34,7 +34,6 @@ from gdmunet.training.drift.token_plan import plan_tokens
 from gdmunet.training.drift.tokens import extract_tokens, token_sets
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.gdm import GDMTrainer
-from gdmunet.training.trainers.tokens import chosen_levels
 
 
 class Clock:
@@ -76,7 +75,8 @@ class Bench:
         self.mask = torch.ones(shape, device=self.device)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         self.coordinator = Coordinator("adaptive", "none", options=WeightingOptions(beta=GDMTrainer.adaptive_weight))
-        self.levels = chosen_levels(self.encoder.levels, GDMTrainer.drift_levels, GDMTrainer.drift_stride)
+        self.levels = GDMTrainer.used_levels(self.encoder.levels)
+        self.encoder.stop_after(self.levels)
         sets = token_sets(self.levels, patch, GDMTrainer.families, GDMTrainer.tokens_per_patch)
         self.bank = FeatureBank(sets, GDMTrainer.bank_patches, self.device)
         self.precision = GDMTrainer.precision_on(self.device) if arguments.precision == "auto" else arguments.precision

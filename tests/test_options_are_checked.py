@@ -15,8 +15,8 @@ from gdmunet.conversion.held_out import SplitOptions
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions
 from gdmunet.conversion.synthrad import SynthradOptions
 from gdmunet.encoders.choice import EncoderOptions
-from gdmunet.encoders.pretraining import PretrainingOptions
 from gdmunet.encoders.pretraining_losses import ContrastOptions
+from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judge import JudgeOptions
 from gdmunet.evaluation.report.page import PageOptions

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,12 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
-from gdmunet.encoders.audit_crops import Block, has_contrast
+from gdmunet.encoders.audit_crops import Block, has_contrast, stride_read
 from gdmunet.encoders.audit_report import EncoderAudit, LevelAudit, verdict
-from gdmunet.encoders.base import FrozenEncoder
+from gdmunet.encoders.base import FeatureMap, FrozenEncoder
+from gdmunet.encoders.fine import FINE_WINDOWS, window_statistics
 from gdmunet.errors import GdmError
+from gdmunet.plans import EncoderLevel
 
 _CANDIDATES, _QUERIES = 512, 128
 
@@ -70,7 +72,8 @@ def audit_encoder(
             "there are no volumes to audit the encoder on", remedy="give files with -i or a data set with -d"
         )
     tallies = [
-        _LevelTally([], [], [], torch.zeros(3, level.channels, dtype=torch.float64), {}) for level in encoder.levels
+        _LevelTally([], [], [], torch.zeros(3, _channels_read(level), dtype=torch.float64), {})
+        for level in encoder.levels
     ]
     for number, volume in enumerate(volumes.values()):
         rng = np.random.default_rng((seed, number))
@@ -93,7 +96,7 @@ def _audit_window(
     error = float((blurred - sharp).square().mean().sqrt())
     noisy = sharp + error * torch.randn(sharp.shape, generator=generator)
     with torch.no_grad():
-        maps, of_blur, of_noise = (encoder(volume) for volume in (sharp, blurred, noisy))
+        maps, of_blur, of_noise = (_read(encoder(volume)) for volume in (sharp, blurred, noisy))
     for index, tally in enumerate(tallies):
         values = maps[index].values
         cells = values[0].flatten(1).double()
@@ -113,7 +116,7 @@ def _retrieve(
     generator: torch.Generator,
 ) -> None:
     """Cells of a crop that is moved by one cell, and up to a quarter more, look for themselves in the unmoved one."""
-    stride, shape = encoder.levels[index].stride, reference.shape[2:]
+    stride, shape = stride_read(encoder.levels[index].stride), reference.shape[2:]
     steps = [int(torch.randint(-1, 2, (), generator=generator)) for _ in shape]
     shift = tuple(
         k * s + int(torch.randint(-(s // 4), s // 4 + 1, (), generator=generator))
@@ -121,7 +124,7 @@ def _retrieve(
     )
     moved = block.crop(shift)
     with torch.no_grad():
-        values = encoder(moved + noise * torch.randn(moved.shape, generator=generator))[index].values
+        values = _read(encoder(moved + noise * torch.randn(moved.shape, generator=generator)))[index].values
     cells = torch.stack(torch.meshgrid(*[torch.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, len(shape))
     own = cells + torch.tensor(steps)
     inside = ((own >= 0) & (own < torch.tensor(shape))).all(1)
@@ -141,9 +144,23 @@ def _retrieve(
     tally.positions.extend([float(len(candidates))] * len(queries))
 
 
+def _read(maps: Sequence[FeatureMap]) -> list[FeatureMap]:
+    """As the drift reads them: a level at stride 1 by the means and deviations of small windows."""
+    return [
+        FeatureMap(one.level, torch.cat(window_statistics(one.values, FINE_WINDOWS[0]), 1), stride_read(one.stride))
+        if max(one.stride) == 1
+        else one
+        for one in maps
+    ]
+
+
+def _channels_read(level: EncoderLevel) -> int:
+    return 2 * level.channels if max(level.stride) == 1 else level.channels
+
+
 def _audit_flat(encoder: FrozenEncoder, window: int, tallies: list[_LevelTally]) -> None:
     """Input gradients where there is nothing: air, the mean value, and a value above it."""
-    deepest = max(max(level.stride) for level in encoder.levels)
+    deepest = max(max(stride_read(level.stride)) for level in encoder.levels)
     size = (min(window, max(32, 2 * deepest)),) * encoder.dimensions
     for value in (encoder.units.network_background, 0.0, 1.0):
         _audit_gradients(encoder, torch.full((1, 1, *size), float(value)), tallies, "flat")

@@ -10,6 +10,12 @@ import torch
 from torch.nn import functional
 
 from gdmunet.encoders.base import FrozenEncoder
+from gdmunet.encoders.fine import FINE_WINDOWS
+
+
+def stride_read(stride: tuple[int, ...]) -> tuple[int, ...]:
+    """Voxels between the places of a level as the audit reads it: windows at stride 1, cells elsewhere."""
+    return tuple(FINE_WINDOWS[0] * step for step in stride) if max(stride) == 1 else stride
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Block:
         array = np.asarray(volume, np.float32)
         if encoder.dimensions == 2:
             array = array[rng.integers(len(array) // 5, max(len(array) * 4 // 5, len(array) // 5 + 1))]
-        deepest = max(max(level.stride) for level in encoder.levels)
+        deepest = max(max(stride_read(level.stride)) for level in encoder.levels)
         room = math.ceil(1.25 * deepest)
         unit = math.lcm(deepest, encoder.divisor)
         size = tuple(max(unit, min(window, n - 2 * room) // unit * unit) for n in array.shape)

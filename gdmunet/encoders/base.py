@@ -119,6 +119,7 @@ class FrozenEncoder(nn.Module, ABC):
         super().__init__()
         self.levels, self.units = tuple(levels), units
         self.dimensions, self.divisor, self.orientation = dimensions, divisor, orientation
+        self._every_level = len(self.levels)
 
     @abstractmethod
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
@@ -127,6 +128,26 @@ class FrozenEncoder(nn.Module, ABC):
     @abstractmethod
     def features(self, volume: torch.Tensor) -> Sequence[torch.Tensor]:
         """One map per level from the encoder's own input (B, 1, ...), in the encoder's axes."""
+
+    def drop_behind(self, depth: int) -> None:
+        """Let go of what only levels behind the first `depth` need: `features` then gives `depth` maps.
+
+        By default nothing is dropped, and the further maps are computed and left out.
+        """
+
+    def stop_after(self, levels: Sequence[EncoderLevel]) -> Self:
+        """Compute no level behind the last of `levels`. The maps that are left are the same, bit for bit.
+
+        Raises
+        ------
+        ValueError
+            The encoder does not have one of the levels.
+        """
+        depth = 1 + max(self.levels.index(level) for level in levels)
+        if depth < len(self.levels):
+            self.levels = self.levels[:depth]
+            self.drop_behind(depth)
+        return self
 
     def forward(self, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Feature maps of a volume (B, 1, ...) in network units, finest first."""
@@ -138,6 +159,8 @@ class FrozenEncoder(nn.Module, ABC):
         order, flips = self._axes()
         moved = volume.permute(0, 1, *(2 + i for i in order))
         maps = self.features(self.scale(self.units.to_raw(moved.flip(flips) if flips else moved)))
+        if len(maps) == self._every_level:
+            maps = maps[: len(self.levels)]
         feature_maps = []
         for level, values in zip(self.levels, maps, strict=True):
             back = (values.flip(flips) if flips else values).permute(

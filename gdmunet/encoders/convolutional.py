@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -64,6 +65,10 @@ class ConvolutionalEncoder(FrozenEncoder):
         if self._mean is None or self._deviation is None:
             return standardize(raw, self.units)
         return (raw - self._mean) / self._deviation
+
+    def drop_behind(self, depth: int) -> None:
+        """Stages behind the last level; networks of other packages have them under this name."""
+        self.network.stages = cast("nn.Sequential", self.network.stages)[:depth]
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """One map per stage."""

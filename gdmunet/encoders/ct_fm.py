@@ -41,6 +41,11 @@ class SegResNetwork(nn.Module):
             for channels, count in zip(self.channels, blocks, strict=True)
         )
 
+    def drop_behind(self, depth: int) -> None:
+        """Keep the first `depth` stages."""
+        self.layers = self.layers[:depth]
+        cast("_Stage", self.layers[-1]).downsample = nn.Identity()
+
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, z, y, x) to one map per stage, stride 1, 2, 4, ..."""
         values, maps = self.conv_init(volume), []
@@ -89,6 +94,10 @@ class CtFmEncoder(FrozenEncoder):
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
         """HU to 0..1."""
         return rescale(raw, _WINDOW, 0.0, 1.0)
+
+    def drop_behind(self, depth: int) -> None:
+        """Stages behind the last level."""
+        self.network.drop_behind(depth)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """One map per stage."""

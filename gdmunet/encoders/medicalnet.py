@@ -37,7 +37,7 @@ class MedicalNetwork(nn.Module):
     def __init__(self, blocks: tuple[int, ...], bottleneck: bool) -> None:
         super().__init__()
         kind, growth = (_Bottleneck, 4) if bottleneck else (_Basic, 1)
-        self.channels = (64, *(inside * growth for inside, _, _ in _LAYERS))
+        self.channels: tuple[int, ...] = (64, *(inside * growth for inside, _, _ in _LAYERS))
         self.conv1, self.bn1 = nn.Conv3d(1, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm3d(64)
         for number, (inside, stride, dilation) in enumerate(_LAYERS):
             before, after = self.channels[number], self.channels[number + 1]
@@ -45,11 +45,19 @@ class MedicalNetwork(nn.Module):
             layer += [kind(after, inside, after, 1, dilation) for _ in range(blocks[number] - 1)]
             self.add_module(f"layer{number + 1}", nn.Sequential(*layer))
 
+    def drop_behind(self, depth: int) -> None:
+        """Keep the stem and the layers of the first `depth` levels."""
+        for number in range(depth, len(self.channels)):
+            delattr(self, f"layer{number}")
+        self.channels = self.channels[:depth]
+
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, z, y, x) to five maps at strides 2, 4, 8, 8, 8."""
         maps = [functional.relu(self.bn1(self.conv1(volume)))]
+        if len(self.channels) == 1:
+            return maps
         values = functional.max_pool3d(maps[0], 3, stride=2, padding=1)
-        for number in range(1, 5):
+        for number in range(1, len(self.channels)):
             values = self.get_submodule(f"layer{number}")(values)
             maps.append(values)
         return maps
@@ -122,6 +130,10 @@ class MedicalNetEncoder(FrozenEncoder):
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw units to z-scores."""
         return standardize(raw, self.units)
+
+    def drop_behind(self, depth: int) -> None:
+        """Layers behind the last level."""
+        self.network.drop_behind(depth)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """Five maps."""

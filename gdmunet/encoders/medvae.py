@@ -51,6 +51,11 @@ class MedVaeNetwork(nn.Module):
             {"block_1": _Block(deepest, deepest), "attn_1": _Attention(deepest), "block_2": _Block(deepest, deepest)}
         )
 
+    def drop_behind(self, depth: int) -> None:
+        """Keep the first `depth` stages; the middle part follows the last of all."""
+        self.down, self.mid = self.down[:depth], nn.ModuleDict()
+        cast("_Stage", self.down[-1]).downsample = None
+
     def forward(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """(B, 1, z, y, x) to one map per stage, stride 1, 2, 4, ...; the deepest one behind the middle part."""
         values, maps = self.conv_in(volume), []
@@ -142,6 +147,10 @@ class MedVaeEncoder(FrozenEncoder):
     def scale(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw units to -1..1."""
         return rescale(raw, self._range, -1.0, 1.0)
+
+    def drop_behind(self, depth: int) -> None:
+        """Stages behind the last level."""
+        self.network.drop_behind(depth)
 
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
         """One map per stage."""

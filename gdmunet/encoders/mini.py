@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.fine import FINE_CHANNELS
 from gdmunet.encoders.residual import ResidualEncoder, load_encoder_file, random_encoder
 from gdmunet.errors import GdmError
 
@@ -36,8 +37,12 @@ class MiniEncoder(FrozenEncoder):
         """Raw units to about -1 to 1.5; see `network_input`."""
         return network_input(raw, self.units)
 
+    def drop_behind(self, depth: int) -> None:
+        """Stages behind the last level."""
+        self.network.drop_behind(depth)
+
     def features(self, volume: torch.Tensor) -> list[torch.Tensor]:
-        """Four maps at strides 2, 4, 8, 16."""
+        """Maps at strides 2, 4, 8, 16, and at stride 1 where the network has that level."""
         maps: list[torch.Tensor] = self.network(volume)
         return maps
 
@@ -88,7 +93,7 @@ def build_tiny(
 
 def random_mini(units: VolumeUnits, dimensions: int, seed: int = 0) -> FrozenEncoder:
     """The network of `mini` with random weights: the ablation that shows what pretraining gives."""
-    return MiniEncoder(random_encoder(dimensions, seed), units)
+    return MiniEncoder(random_encoder(dimensions, seed, fine=FINE_CHANNELS), units)
 
 
 def mini_file(dimensions: int) -> Path:

@@ -12,22 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from gdmunet.atomic import atomic_path
-from gdmunet.encoders.fine import FINE_CHANNELS, save_fine_level
-from gdmunet.encoders.pretraining_losses import (
-    ContrastOptions,
-    MaskedDecoder,
-    place_contrast,
-    reconstruction_loss,
-    texture_contrast,
-)
+from gdmunet.encoders.fine import save_fine_level
+from gdmunet.encoders.pretraining_losses import MaskedDecoder, fine_loss, trunk_loss
+from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
-from gdmunet.encoders.views import Views, blur, make_views
+from gdmunet.encoders.views import Views, make_views
 from gdmunet.errors import GdmError
 from gdmunet.results import RESUME_FILE
 from gdmunet.seeds import step_seed
@@ -38,80 +33,6 @@ WindowSource = Callable[[int], torch.Tensor]
 # Beyond the places of a batch, which draw their windows.
 _FINE_DRAWS = 63
 ENCODER_FILE = "encoder.safetensors"
-
-
-@dataclass(frozen=True)
-class PretrainingOptions:
-    """Numbers of a pretraining.
-
-    Attributes
-    ----------
-    crop
-        Voxels along each side of a view, a multiple of 16.
-    shift
-        Largest shift between two views in voxels; windows have ``crop + shift`` voxels along each side.
-    batch_size
-        Windows per iteration.
-    mask_share
-        Share of the cells that the autoencoder does not see.
-    masked_windows
-        Windows per iteration that the autoencoder looks at.
-    blurred_windows
-        Windows per iteration whose blurred form is a decoy in the contrastive term.
-    contrast_weight, temperature, places
-        Weight and temperature of the contrastive term; places compared per level and iteration.
-    fine
-        Filters of the level at stride 1; 0: no such level.
-    part
-        Part to train: the whole encoder, or its level at stride 1 alone. That level shares no weight with the others:
-        trained apart it becomes what it becomes beside them.
-    """
-
-    dimensions: int = 3
-    iterations: int = 20_000
-    crop: int = 48
-    shift: int = 24
-    batch_size: int = 4
-    mask_share: float = 0.6
-    masked_windows: int = 2
-    blurred_windows: int = 2
-    contrast_weight: float = 1.0
-    temperature: float = 0.1
-    places: int = 384
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    weight_decay: float = 0.02
-    clip: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    widths: tuple[int, ...] = (16, 48, 96, 128)
-    blocks: tuple[int, ...] = (1, 1, 2, 1)
-    fine: int = FINE_CHANNELS
-    part: Literal["whole", "fine"] = "whole"
-
-    def __post_init__(self) -> None:
-        if self.crop < 16 or self.crop % 16:
-            raise GdmError("the crop does not fit the encoder", found=self.crop, expected="a multiple of 16")
-        counts = (self.iterations, self.batch_size, self.masked_windows, self.places)
-        if min(counts) < 1 or self.shift < 0 or self.blurred_windows < 0 or not 0 < self.mask_share < 1:
-            raise GdmError(
-                "an encoder cannot be pretrained with these numbers",
-                found=f"{self.iterations} iterations, {self.batch_size} windows of which {self.masked_windows} masked "
-                f"and {self.blurred_windows} blurred, {self.places} places, shift {self.shift}, "
-                f"mask share {self.mask_share:g}",
-                expected="1 or more of each (0 or more for blurred windows and shift), a mask share between 0 and 1",
-            )
-        if self.fine < 0 or (self.part == "fine" and not self.fine):
-            raise GdmError(
-                "the level at stride 1 cannot have that many filters",
-                found=self.fine,
-                expected="0 or more, and 1 or more if it alone is trained",
-            )
-
-    @property
-    def window(self) -> int:
-        """Voxels along each side of the windows that the source gives."""
-        return self.crop + self.shift
 
 
 @dataclass
@@ -220,55 +141,17 @@ class Pretraining:
         return [weights for weights in parts if weights]
 
     def _losses(self, views: Views, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
-        losses = []
+        settings, losses = self.settings, []
         notes: dict[str, float] = {}
-        if self.settings.part == "whole":
-            losses.append(self._trunk_loss(views, generator, notes))
+        views = views.to(self.device)
+        if settings.part == "whole":
+            losses.append(trunk_loss(self.encoder, self.decoder, views, settings, generator, notes))
         if self.encoder.fine is not None:
             # Draws of its own, so that it trains alike with and without the others.
-            own = torch.Generator().manual_seed(step_seed(self.settings.seed, self.state.iteration, _FINE_DRAWS))
-            losses.append(self._fine_loss(views, own, notes))
+            own = torch.Generator().manual_seed(step_seed(settings.seed, self.state.iteration, _FINE_DRAWS))
+            losses.append(fine_loss(self.encoder.fine, views, settings, own, notes))
         total = torch.stack(losses).sum()
         return total, {"loss": float(total.detach()), **notes}
-
-    def _trunk_loss(self, views: Views, generator: torch.Generator, notes: dict[str, float]) -> torch.Tensor:
-        settings = self.settings
-        encoder, device = self.encoder, self.device
-        first, second = views.first.to(device), views.second.to(device)
-        seen = slice(0, settings.masked_windows)
-        masked = reconstruction_loss(
-            encoder, self.decoder, first[seen], views.clean[seen].to(device), settings.mask_share, generator
-        )
-        blurred = blur(first[: settings.blurred_windows], generator)
-        maps = encoder.maps(encoder.cells(torch.cat([first, second, blurred])))
-        notes["masked"] = float(masked.detach())
-        contrast = masked.new_zeros(())
-        for level, values in zip(encoder.trunk_levels, maps, strict=True):
-            keys, queries, decoys = values.tensor_split([len(first), 2 * len(first)])
-            loss, share_found = place_contrast(
-                queries,
-                keys,
-                decoys,
-                second,
-                views.shift,
-                generator,
-                ContrastOptions(level.stride[0], settings.places, settings.temperature),
-            )
-            contrast = contrast + loss / len(maps)
-            notes[level.name] = share_found
-        return masked + settings.contrast_weight * contrast
-
-    def _fine_loss(self, views: Views, generator: torch.Generator, notes: dict[str, float]) -> torch.Tensor:
-        settings, fine = self.settings, self.encoder.fine
-        assert fine is not None
-        first, second = views.first.to(self.device), views.second.to(self.device)
-        maps = fine(torch.cat([first, second, blur(first[: settings.blurred_windows], generator)]))
-        keys, queries, decoys = maps.tensor_split([len(first), 2 * len(first)])
-        options = ContrastOptions(1, settings.places, settings.temperature)
-        loss, notes[fine.level.name] = texture_contrast(
-            queries, keys, decoys, second, views.shift, generator, options
-        )
-        return settings.contrast_weight * loss
 
     def save(self) -> None:
         """Write ``resume.pt``: the state that continuing exactly needs."""

@@ -11,9 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from gdmunet.device import full_precision
-from gdmunet.encoders.fine import FINE_WINDOWS, window_statistics
+from gdmunet.encoders.fine import FINE_WINDOWS, FineLevel, window_statistics
+from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.encoders.residual import ResidualEncoder
-from gdmunet.encoders.views import random_mask
+from gdmunet.encoders.views import Views, blur, random_mask
 from gdmunet.errors import GdmError
 
 
@@ -182,6 +183,46 @@ def texture_contrast(
             if number == 1:
                 shares.append(share)
     return torch.stack(losses).mean(), sum(shares) / len(shares)
+
+
+def trunk_loss(
+    encoder: ResidualEncoder,
+    decoder: MaskedDecoder,
+    views: Views,
+    options: PretrainingOptions,
+    generator: torch.Generator,
+    notes: dict[str, float],
+) -> torch.Tensor:
+    """Both tasks over the stages; `notes` gets the share of places found, by level."""
+    first, second = views.first, views.second
+    seen = slice(0, options.masked_windows)
+    masked = reconstruction_loss(encoder, decoder, first[seen], views.clean[seen], options.mask_share, generator)
+    blurred = blur(first[: options.blurred_windows], generator)
+    maps = encoder.maps(encoder.cells(torch.cat([first, second, blurred])))
+    notes["masked"] = float(masked.detach())
+    contrast = masked.new_zeros(())
+    for level, values in zip(encoder.trunk_levels, maps, strict=True):
+        keys, queries, decoys = values.tensor_split([len(first), 2 * len(first)])
+        places = ContrastOptions(level.stride[0], options.places, options.temperature)
+        loss, notes[level.name] = place_contrast(queries, keys, decoys, second, views.shift, generator, places)
+        contrast = contrast + loss / len(maps)
+    return masked + options.contrast_weight * contrast
+
+
+def fine_loss(
+    fine: FineLevel,
+    views: Views,
+    options: PretrainingOptions,
+    generator: torch.Generator,
+    notes: dict[str, float],
+) -> torch.Tensor:
+    """The contrast of the level at stride 1; `notes` gets the share of places found."""
+    first, second = views.first, views.second
+    maps = fine(torch.cat([first, second, blur(first[: options.blurred_windows], generator)]))
+    keys, queries, decoys = maps.tensor_split([len(first), 2 * len(first)])
+    places = ContrastOptions(1, options.places, options.temperature)
+    loss, notes[fine.level.name] = texture_contrast(queries, keys, decoys, second, views.shift, generator, places)
+    return options.contrast_weight * loss
 
 
 def _sample(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:

@@ -134,6 +134,15 @@ class ResidualEncoder(nn.Module):
         """Input sizes must be multiples of it."""
         return 1 << len(self.widths)
 
+    def drop_behind(self, depth: int) -> None:
+        """Keep the first `depth` levels alone."""
+        kept = depth - (self.fine is not None)
+        self.downs, self.stages = self.downs[:kept], self.stages[:kept]
+        for level in range(kept, len(self.widths)):
+            delattr(self, f"mean_{level}")
+            delattr(self, f"scale_{level}")
+        self.widths, self.blocks = self.widths[:kept], self.blocks[:kept]
+
     def cells(self, volume: torch.Tensor) -> torch.Tensor:
         """(B, 1, ...) to the vectors of the finest cells (B, C, ...), which pretraining masks."""
         cells: torch.Tensor = self.downs[0](volume)
@@ -154,9 +163,10 @@ class ResidualEncoder(nn.Module):
         """
         shape = (-1, *(1,) * self.dimensions)
         fine = [] if self.fine is None else [self.fine(volume)]
+        trunk = self.maps(self.cells(volume)) if self.widths else []
         return fine + [
             (values - getattr(self, f"mean_{level}").view(shape)) / getattr(self, f"scale_{level}").view(shape)
-            for level, values in enumerate(self.maps(self.cells(volume)))
+            for level, values in enumerate(trunk)
         ]
 
     @torch.no_grad()

@@ -32,6 +32,10 @@ class Views:
     clean: torch.Tensor
     shift: torch.Tensor
 
+    def to(self, device: torch.device) -> Views:
+        """The images on a device; the shift, by which places are drawn, stays on the CPU."""
+        return Views(self.first.to(device), self.second.to(device), self.clean.to(device), self.shift)
+
 
 def random_window(
     volume: torch.Tensor,

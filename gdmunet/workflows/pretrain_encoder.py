@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from gdmunet.device import find_device
-from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingOptions
+from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining
+from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.progress import Progress, say

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
 from gdmunet.encoders.audit import audit_encoder
@@ -65,6 +66,24 @@ def test_a_detector_of_detail_punishes_blur_more_and_a_smoother_less():
     mean = Cells(change=lambda cells, _volume: cells.mean(1, keepdim=True).expand_as(cells))
     assert audit(contrast, NOISE).blur_over_noise > 1.2
     assert audit(mean, smooth).blur_over_noise != pytest.approx(1, abs=0.02)
+
+
+def test_a_level_at_stride_1_is_judged_by_its_windows_as_the_drift_reads_it():
+    class Voxels(FrozenEncoder):
+        def __init__(self):
+            super().__init__([EncoderLevel("voxels", 4, (1, 1, 1))], UNITS, divisor=4)
+
+        def scale(self, raw):
+            return raw / 500
+
+        def features(self, volume):
+            edges = [volume - volume.roll(1, axis) for axis in (-1, -2, -3)]
+            return [torch.cat([volume / 5, *edges], 1)]
+
+    smooth = 20 * gaussian_filter(NOISE, 2)
+    level = audit_encoder(Voxels(), {"smooth": smooth}, window=32, windows=2, noise=0.01).levels[0]
+    assert level.retrieval > 20 * level.chance
+    assert (level.stride, level.channels, level.dead) == ((1, 1, 1), 4, 0)
 
 
 def test_dead_channels_are_counted():

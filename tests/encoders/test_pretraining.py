@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining, PretrainingOptions
+from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining
 from gdmunet.encoders.pretraining_losses import ContrastOptions, place_contrast
+from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.encoders.residual import load_encoder_file
 from gdmunet.encoders.views import make_views, random_mask, random_window
 from gdmunet.errors import GdmError

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from gdmunet.encoders.fine import FINE_WINDOWS
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 from gdmunet.training.draws import Draws
@@ -192,19 +193,28 @@ def check_families(families: Sequence[str]) -> None:
         )
 
 
-def windows_in(shape: Sequence[int]) -> tuple[int, ...]:
-    """Edges of the windows that a map of that shape has room for."""
-    return tuple(window for window in WINDOWS if min(shape) >= window)
+def level_families(level: EncoderLevel, families: Sequence[str]) -> tuple[str, ...]:
+    """The families that a level gives: at stride 1, where a voxel holds no texture, windows alone if asked for."""
+    return ("local",) if _is_fine(level) and "local" in families else tuple(families)
+
+
+def windows_in(level: EncoderLevel, shape: Sequence[int]) -> tuple[int, ...]:
+    """Edges in cells of the windows that a level's map of that shape has room for; of 4 voxels or more."""
+    return tuple(window for window in (FINE_WINDOWS if _is_fine(level) else WINDOWS) if min(shape) >= window)
+
+
+def _is_fine(level: EncoderLevel) -> bool:
+    return max(level.stride) == 1
 
 
 def _draw_level(
     mask: torch.Tensor, level: EncoderLevel, families: Sequence[str], most: int, draws: Draws, aligned: bool
 ) -> _DrawnLevel:
     shares = _cell_shares(mask, level.stride)
-    shape = tuple(shares.shape[2:])
-    windows = ((1,) if "spatial" in families else ()) + (windows_in(shape) if "local" in families else ())
+    shape, wanted = tuple(shares.shape[2:]), level_families(level, families)
+    windows = ((1,) if "spatial" in wanted else ()) + (windows_in(level, shape) if "local" in wanted else ())
     drawn = tuple(_draw(shares, window, most, draws, aligned) for window in windows)
-    return _DrawnLevel(shape, drawn, _fill(shares, aligned) if "global" in families else None)
+    return _DrawnLevel(shape, drawn, _fill(shares, aligned) if "global" in wanted else None)
 
 
 def _counts(flags: Sequence[torch.Tensor]) -> list[int]:

@@ -17,7 +17,7 @@ import torch
 from gdmunet.encoders.base import FeatureMap
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
-from gdmunet.training.drift.token_plan import Picks, TokenPlan, check_families, windows_in
+from gdmunet.training.drift.token_plan import Picks, TokenPlan, check_families, level_families, windows_in
 
 VARIANCE_FLOOR = 1e-6
 
@@ -62,14 +62,14 @@ def token_sets(
     check_families(families)
     sets = []
     for level in levels:
-        shape = _map_shape(patch_size, level.stride)
-        if "spatial" in families:
+        shape, wanted = _map_shape(patch_size, level.stride), level_families(level, families)
+        if "spatial" in wanted:
             count = min(tokens_per_patch, math.prod(shape))
             sets.append(TokenSet(f"{level.name}/spatial", level.channels, count))
-        for window in windows_in(shape) if "local" in families else ():
+        for window in windows_in(level, shape) if "local" in wanted else ():
             count = min(tokens_per_patch, math.prod(n // window for n in shape))
             sets += [TokenSet(f"{level.name}/local{window}_{part}", level.channels, count) for part in ("mean", "std")]
-        if "global" in families:
+        if "global" in wanted:
             sets += [TokenSet(f"{level.name}/global_{part}", level.channels, 1) for part in ("mean", "std")]
     return tuple(sets)
 

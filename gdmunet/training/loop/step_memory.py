@@ -248,7 +248,8 @@ class _Training:
 
 
 def _run(kind: type[Trainer], planned: PlannedStep, sizes: Sequence[_Size]) -> _Count:
-    encoder = None if planned.encoder is None else _without_data(planned.encoder)
+    # A copy, since a trainer lets go of the levels that it does not use.
+    encoder = None if planned.encoder is None else copy.deepcopy(_without_data(planned.encoder))
     with torch.random.fork_rng(devices=[]), LiveBytes("meta") as live:
         training = _Training(kind, replace(planned, encoder=encoder), live)
         training.settle(sizes[-1])

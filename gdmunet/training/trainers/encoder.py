@@ -11,7 +11,7 @@ import torch
 from gdmunet.composition import compose
 from gdmunet.encoders.base import FeatureMap, FrozenEncoder
 from gdmunet.errors import GdmError
-from gdmunet.plans import EncoderSpec
+from gdmunet.plans import EncoderLevel, EncoderSpec
 from gdmunet.training.coordination.coordinator import Coordinator, output_gradient
 from gdmunet.training.coordination.weightings import WeightingName, WeightingOptions
 from gdmunet.training.coordination.weights import GradientNormalisation
@@ -59,6 +59,11 @@ class EncoderTrainer(FidelityTrainer):
             raise TypeError(f"{type(self).__name__} was built without a loader of encoders")
         return self.load_encoder(self.encoder_spec, self.units)
 
+    @classmethod
+    def used_levels(cls, levels: tuple[EncoderLevel, ...]) -> tuple[EncoderLevel, ...]:
+        """The levels of the encoder that the terms read; what only later ones need is not computed."""
+        return levels
+
     @abstractmethod
     def feature_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Named losses over the encoder's features, scalars or `Term`; called once the encoder has joined."""
@@ -68,7 +73,8 @@ class EncoderTrainer(FidelityTrainer):
     def prepare(self) -> None:
         """The frozen encoder, and the coordination of its gradient with the fidelity's."""
         super().prepare()
-        self.encoder = self.build_encoder().freeze().to(self.device)
+        encoder = self.build_encoder().freeze()
+        self.encoder = encoder.stop_after(self.used_levels(encoder.levels)).to(self.device)
         self.coordinator = Coordinator(
             self.weighting,
             self.normalise,

@@ -17,7 +17,7 @@ from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.forces import Force, KernelForce, TransportForce
 from gdmunet.training.trainers.gdm_settings import DriftSettings
 from gdmunet.training.trainers.step import Generated, Preview, Terms
-from gdmunet.training.trainers.tokens import Tokens, TokenTrainer, chosen_levels
+from gdmunet.training.trainers.tokens import Tokens, TokenTrainer
 
 
 class DriftTrainer(DriftSettings, TokenTrainer):
@@ -71,7 +71,7 @@ class DriftTrainer(DriftSettings, TokenTrainer):
         """Bytes of the feature bank."""
         if cls.field == "transport":
             return 0
-        levels = chosen_levels(encoder.levels, cls.drift_levels, cls.drift_stride)
+        levels = cls.used_levels(encoder.levels)
         return bank_bytes(levels, patch_size, cls.families, cls.tokens_per_patch, cls.bank_patches)
 
     # ---- its parts --------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class TokenTrainer(TokenSettings, EncoderTrainer):
     def prepare(self) -> None:
         """The encoder, the levels that are read, and their token sets."""
         super().prepare()
-        self.levels = chosen_levels(self.encoder.levels, self.drift_levels, self.drift_stride)
+        self.levels = self.used_levels(self.encoder.levels)
         self._sets = token_sets(self.levels, self.configuration.patch_size, self.families, self.tokens_per_patch)
         self._possible_sets = self._sets_that_can_take_part()
         self._said_few: set[str] = set()
@@ -70,6 +70,11 @@ class TokenTrainer(TokenSettings, EncoderTrainer):
             f"{super().description()}; a batch of {self.configuration.batch_size} has fewer than "
             f"minimum_tokens={self.minimum_tokens} tokens of {', '.join(waiting)}, which do not drift"
         )
+
+    @classmethod
+    def used_levels(cls, levels: tuple[EncoderLevel, ...]) -> tuple[EncoderLevel, ...]:
+        """The levels whose tokens are read."""
+        return chosen_levels(levels, cls.drift_levels, cls.drift_stride)
 
     # ---- its parts --------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gdmunet.encoders.base import FeatureMap
+from gdmunet.encoders.fine import window_statistics
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 from gdmunet.training.draws import Draws
@@ -239,15 +240,35 @@ def test_token_sets_are_what_a_patch_full_of_body_gives(dimensions):
         assert found.dtype == torch.float32
         assert found.shape[1] == sets[key].channels
         assert len(found) <= sets[key].per_patch  # cells at the far border lie partly beyond the patch
-    assert len(tokens["s1/spatial"]) == sets["s1/spatial"].per_patch == 20
+    assert len(tokens["s2/spatial"]) == sets["s2/spatial"].per_patch == 20
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_level_at_stride_1_is_read_by_windows_of_4_and_8_voxels_alone(dimensions):
+    fine = levels_of(dimensions, (1,))
+    mask = torch.ones(2, 1, *(16,) * dimensions)
+    maps = maps_of(mask, fine)
+    tokens = extract_tokens(maps, plan_tokens(mask, fine, FAMILIES, tokens_per_patch=1000))
+    assert set(tokens) == {f"s1/local{window}_{part}" for window in (4, 8) for part in ("mean", "std")}
+    for window in (4, 8):
+        mean, std = window_statistics(maps[0].values, window)
+        for part, values in (("mean", mean), ("std", std)):
+            wanted = values.flatten(2).transpose(1, 2).flatten(0, 1)
+            found = tokens[f"s1/local{window}_{part}"]
+            torch.testing.assert_close(found.sort(0).values, wanted.sort(0).values, rtol=1e-4, atol=1e-4)
+
+
+def test_a_level_at_stride_1_gives_what_is_asked_for_where_no_windows_are():
+    fine = levels_of(3, (1,))
+    assert [one.key for one in token_sets(fine, (16, 16, 16), ("spatial",), 8)] == ["s1/spatial"]
 
 
 def test_half_precision_maps_give_float32_moments():
-    level = EncoderLevel("a", 1, (1, 1, 1))
+    level = EncoderLevel("a", 1, (2, 2, 2))
     values = torch.full((1, 1, 4, 4, 4), 300.0, dtype=torch.float16)  # its square is not a half-precision number
     values[..., ::2] = -300
     tokens = extract_tokens(
-        [FeatureMap("a", values, level.stride)], plan_tokens(torch.ones(1, 1, 4, 4, 4), [level], FAMILIES, 256)
+        [FeatureMap("a", values, level.stride)], plan_tokens(torch.ones(1, 1, 8, 8, 8), [level], FAMILIES, 256)
     )
     torch.testing.assert_close(tokens["a/global_std"], torch.tensor([[300.0]]))
 

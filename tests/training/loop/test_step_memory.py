@@ -126,6 +126,22 @@ def test_the_methods_default_count_is_the_peak_of_a_real_step(patch, batch_size,
     assert predicted.bank + predicted.encoder > 0.2 * measured
 
 
+def test_levels_behind_the_last_one_that_is_used_are_not_counted():
+    encoder = random_mini(VolumeUnits(UNIT, 0.0, "CT"), 3).freeze()
+    step = planned(small_network(), (32, 32, 32), 2, "float32")
+    spec = EncoderSpec("mini", "0" * 64, 3, None, encoder.levels, "not stated")
+    configuration = dataclasses.replace(step.configuration, encoder=spec)
+    step = dataclasses.replace(step, configuration=configuration, encoder=encoder)
+    fine, every = (type(f"To{n}", (GDMTrainer,), {"__module__": __name__, "drift_stride": n}) for n in (4, 64))
+    fewer, all_levels, again = (StepMemory(kind)(step) for kind in (fine, every, fine))
+    # Stages at strides 8 and 16 hold 94 % of the weights; a count leaves the planned encoder whole.
+    dropped = sum(stage.nbytes for stage in [*encoder.network.stages[2:].parameters()])
+    assert dropped > 0.8 * sum(weight.nbytes for weight in encoder.parameters())
+    assert all_levels.encoder > fewer.encoder + dropped
+    assert fewer == again
+    assert len(encoder.levels) == 5
+
+
 class GreedyTrainer(FidelityTrainer):
     """A user's own loss, which keeps a large temporary."""
 

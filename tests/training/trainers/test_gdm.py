@@ -182,12 +182,20 @@ def test_fine_levels_drift_unless_others_are_asked_for(toy):
     def levels(**changes):
         return [level.name for level in loop_of(toy, short(GDMTrainer, **changes)).trainer.levels]
 
-    strides = [max(level.stride) for level in loop_of(toy, short(GDMTrainer)).trainer.encoder.levels]
+    strides = [max(level.stride) for level in loop_of(toy, short(GDMTrainer)).trainer.encoder_spec.levels]
     assert max(strides) > 4  # else nothing is left out
     assert levels() == [f"stride_{stride}" for stride in strides if stride <= 4]
     assert levels(drift_stride=64) == [f"stride_{stride}" for stride in strides]
     assert levels(drift_stride=1) == [f"stride_{min(strides)}"]
     assert levels(drift_levels=(f"stride_{max(strides)}",)) == [f"stride_{max(strides)}"]
+
+
+def test_the_encoder_stops_after_the_last_level_that_drifts(toy):
+    trainer = loop_of(toy, short(GDMTrainer)).trainer
+    assert trainer.encoder.levels == trainer.levels
+    assert len(trainer.encoder.network.stages) == len(trainer.levels) < len(trainer.encoder_spec.levels)
+    everything = loop_of(toy, short(GDMTrainer, drift_stride=64)).trainer.encoder
+    assert everything.levels == trainer.encoder_spec.levels
 
 
 def test_an_unknown_level_is_refused(toy):
@@ -209,7 +217,8 @@ def test_the_encoder_bank_and_output_gradients_are_in_the_memory_count(toy):
 
 @pytest.mark.parametrize("kind", [GDMTrainer, PerceptualTrainer], ids=lambda kind: kind.__name__)
 def test_the_predicted_memory_is_that_of_a_real_step_with_the_encoder(toy, kind):
-    kind = short(kind, feature_start=0.0)
+    levels = {"drift_stride": 64} if kind is GDMTrainer else {}
+    kind = short(kind, feature_start=0.0, **levels)
     with LiveBytes() as live:
         loop = loop_of(toy, kind)
         batch = dataclasses.replace(
