@@ -30,7 +30,7 @@ class PredictorOptions:
     precision
         Precision of the networks; None: bfloat16 on GPUs that have it, float16 on other GPUs, float32 elsewhere.
     batch_size
-        Windows in one pass; None: the configuration's on a GPU and for slices, else 1.
+        Windows in one pass; None: the configuration's on a GPU and for slices, else two small ones or a large one.
     skip_empty
         Whether windows without a body voxel are filled with the background, without running the networks on them.
     samples

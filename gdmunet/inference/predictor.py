@@ -24,6 +24,7 @@ from gdmunet.inference.passes import Passes, ProgressCallback
 from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, with_steps
 from gdmunet.inference.trained_models import load_model
+from gdmunet.inference.window_batches import windows_per_pass
 from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.normalization import IntensityMap
@@ -80,8 +81,7 @@ class Predictor:
         check_samples(sampler, self.options.samples)
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
-        batched = self.device.type != "cpu" or configuration.dimensions == 2
-        self.batch_size = self.options.batch_size or (configuration.batch_size if batched else 1)
+        self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
         self.networks = _placed(networks, configuration.dimensions, self.device)
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 

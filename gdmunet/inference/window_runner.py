@@ -62,11 +62,13 @@ class WindowRunner:
 
     def _try(self, windows: Sequence[torch.Tensor]) -> torch.Tensor | None:
         try:
-            if len(windows) == 1 and self._keeps_input and self.device.type == "cpu":
+            alone = len(windows) == 1 and self.device.type == "cpu"
+            if alone and self.batch_size == 1 and self._keeps_input:
                 return self._mean_over_flips(windows[0][None])
-            batch = self._stacked(windows)
+            # Convolutions of one image may be much slower on a CPU than of two (`window_batches`), and round otherwise.
+            batch = self._stacked([*windows, *windows] if alone and self.batch_size > 1 else windows)
             version = batch._version
-            predictions = self._mean_over_flips(batch)
+            predictions = self._mean_over_flips(batch)[: len(windows)]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -102,8 +104,8 @@ class WindowRunner:
         self._batch = torch.empty(0)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if len(windows) > 1:
-            self.batch_size = len(windows) // 2
+        if self.batch_size > 1:
+            self.batch_size = max(1, min(self.batch_size, len(windows)) // 2)
             return
         window = " x ".join(map(str, windows[0].shape[1:]))
         advice = MemoryAdvice("predicting", None, "end other programs on the device, or predict with -device cpu")

@@ -180,7 +180,7 @@ def test_a_failure_behind_stops_the_case_in_work(folders, monkeypatch):
     windows = predict(folders, num_parts=4).predicted["a"].predicted
     monkeypatch.setattr(run_module, "write_prediction", full)
     with pytest.raises(GdmError, match="case: a"):
-        predict(folders, predictor([slow]))
+        predict(folders, predictor([slow], batch_size=1))
     assert windows <= len(calls) < 2 * windows - 5
 
 
