@@ -13,7 +13,7 @@ from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.loader_memory import loader_bytes
 from gdmunet.training.patches.augmentation import Augmentation, Sample
 from gdmunet.training.patches.crops import Crops
-from gdmunet.training.patches.intensity import mr_intensity
+from gdmunet.training.patches.intensity import Noise, mr_intensity
 from gdmunet.training.patches.source import PatchSource
 from gdmunet.training.patches.stream import BatchStream, PatchLoader, default_loader_workers
 
@@ -96,6 +96,22 @@ def test_a_gpus_loader_sends_crops_and_seeds_that_become_the_same_batch(toy):
         crops = Crops.from_message(pickle.loads(pickle.dumps(next(sends))))
         assert crops.mask.dtype == torch.uint8
         assert same(crops.finish(augmentation), makes.next_batch())
+
+
+@pytest.mark.gpu
+def test_a_gpu_makes_the_patches_that_a_cpu_makes(toy):
+    """Noise aside, whose numbers are those of a device; within 0.02 HU where a patch is rotated."""
+    quiet = tuple(one for one in mr_intensity() if not isinstance(one, Noise))
+    augmentation = Augmentation(spatial_probability=0.5, intensity=quiet)
+    gpu = PatchLoader(source_of(toy), augmentation, 2, 0, device=torch.device("cuda"))
+    cpu = PatchLoader(source_of(toy), augmentation, 2, 0)
+    for _ in range(8):
+        made, expected = gpu.next_batch(), cpu.next_batch()
+        assert made.condition.is_cuda
+        assert made.identifiers == expected.identifiers
+        torch.testing.assert_close(made.target.cpu(), expected.target, atol=4e-5, rtol=0)
+        torch.testing.assert_close(made.condition.cpu(), expected.condition, atol=1e-3, rtol=0)
+        assert (made.mask.cpu() != expected.mask).float().mean() < 1e-3
 
 
 def test_the_number_of_threads_does_not_change_a_batch(toy):

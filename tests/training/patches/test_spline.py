@@ -54,3 +54,16 @@ def test_on_voxels_the_values_come_back():
     np.testing.assert_allclose(
         read_cubic(spline_coefficients(values), places).numpy(), values[:, 1:14, 1:14, 1:14].numpy(), atol=2e-5
     )
+
+
+def test_cubic_reads_keep_the_fine_detail_that_linear_ones_lose():
+    """A texture of 4 voxels per period, read half-way between voxels: linear keeps 71 % of it, cubic over 93 %."""
+    wave = torch.sin(torch.arange(64.0) * torch.pi / 2)
+    volume = (wave[:, None, None] + wave[None, :, None] + wave[None, None, :])[None]
+    places = torch.meshgrid(*[torch.arange(8.0, 55.0) + 0.5] * 3, indexing="ij")
+    exact = sum(torch.sin(place * torch.pi / 2) for place in places)
+    cubic = read_cubic(spline_coefficients(volume), places)[0]
+    linear = torch.from_numpy(ndimage.map_coordinates(volume[0].numpy(), [p.numpy() for p in places], order=1))
+    kept = [(one * exact).sum().item() / (exact * exact).sum().item() for one in (cubic, linear)]
+    assert kept[0] > 0.93
+    assert kept[1] == pytest.approx(0.7071, abs=0.01)
