@@ -234,6 +234,37 @@ def test_a_fold_that_has_been_trained_is_continued(work):
     assert run(error.command) is None
 
 
+def test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does(work, monkeypatch):
+    """Training itself by two processes has tests of its own."""
+    sizes = []
+    monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *given: sizes.append(given[2]))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    error = run(work.train("-num_gpus", 3))
+    assert "a batch of 2 cannot be shared by 3 processes" in error.problem
+    assert run(error.command) is None
+    assert sizes == [2]
+    words = list(work.train("-num_gpus", 4).words)
+    device = words.index("-device")
+    error = run(CommandLine(*words[:device], *words[device + 2 :]))
+    assert "more GPUs were asked for than there are" in error.problem
+    assert run(error.command) is None
+    assert sizes == [2]
+
+
+def test_a_training_whose_process_died_is_continued(work, monkeypatch):
+    assert run(work.train()) is None
+
+    def die(*_):
+        raise GdmError("a training process died")
+
+    monkeypatch.setattr("gdmunet.workflows.train.run_crew", die)
+    error = run(work.train("--c", "-num_gpus", 2))
+    assert error.problem == "a training process died"
+    assert {"--c", "-num_gpus"} <= set(error.command.words)
+    monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *_: None)
+    assert run(error.command) is None
+
+
 def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
     for name, folder in work.folders.items():
         monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
@@ -354,7 +385,7 @@ EXECUTED = {
     "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
     "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
     "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
-    "training/loop/opening.py _without_encoder": [test_plans_without_an_encoder_get_one],
+    "training/loop/opening.py check_encoder": [test_plans_without_an_encoder_get_one],
     "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
@@ -366,9 +397,13 @@ EXECUTED = {
     ],
     "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
-    "workflows/train.py _check_start": [test_a_fold_that_has_been_trained_is_continued],
-    "workflows/train.py _check_prepared": [test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user],
-    "workflows/train.py _check_fold": [test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user],
+    "workflows/train.py train": [test_a_training_whose_process_died_is_continued],
+    "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
+    "workflows/training_run.py _check_gpus": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
+    "workflows/training_run.py _check_prepared": [
+        test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user
+    ],
+    "workflows/training_run.py _check_fold": [test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user],
 }
 PACKAGE = ROOT / "gdmunet"
 # These spell the commands, or name the next one, which tests of their own run.

@@ -77,7 +77,14 @@ class TrainRequest(ProgressRequest):
         default=None,
         metavar="FILE",
     )
-    num_gpus: int = option("-num_gpus", "--num_gpus", help="GPUs to train on", default=1, metavar="N", bounds=COUNT)
+    num_gpus: int = option(
+        "-num_gpus",
+        "--num_gpus",
+        help="GPUs to train and validate on, one process each; a number that divides the batch",
+        default=1,
+        metavar="N",
+        bounds=COUNT,
+    )
     device: Device | None = device_option()
     processes: int | None = loader_processes_option()
 
