@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 from skimage.transform import resize
 
+from gdmunet.preprocessing import resampling
 from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape, thick_axis
 
 
@@ -96,3 +97,25 @@ def test_thick_axis_needs_more_than_three_times_the_others():
 
 def test_new_shape_keeps_the_extent_and_at_least_one_voxel():
     assert resampled_shape((10, 20, 3), (2.0, 1.0, 1.0), (1.0, 2.0, 50.0)) == (20, 10, 1)
+
+
+@pytest.mark.parametrize("order", [1, 3])
+@pytest.mark.parametrize(("size", "new_size"), [(100, 83), (83, 100), (96, 40), (200, 201), (1, 4), (40, 1)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_bands_give_what_the_whole_matrix_gives(axis, size, new_size, order):
+    shape = [7, 6, 5]
+    shape[axis] = size
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    bands = resampling._bands(size, new_size, order)
+    weights = resampling._weights(size, new_size, order)
+    exact = np.moveaxis(np.tensordot(weights, array.astype(np.float64), (1, axis)), 0, axis)
+    np.testing.assert_allclose(resampling._multiply(array, bands, axis), exact, atol=2e-6)
+
+
+@pytest.mark.parametrize(("size", "new_size"), [(512, 460), (460, 512), (512, 512 * 2)])
+def test_the_work_for_a_voxel_does_not_grow_with_the_axis(size, new_size):
+    """A band sees its neighbourhood alone, and no denormal weight, with which a processor is twenty times as slow."""
+    bands = resampling._bands(size, new_size, 3)
+    assert max(band.weights.shape[1] for band in bands) < 100
+    nonzero = np.concatenate([band.weights[band.weights != 0] for band in bands])
+    assert np.abs(nonzero).min() > np.finfo(np.float32).tiny
