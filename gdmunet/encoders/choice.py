@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from gdmunet.plans import EncoderSpec
 from gdmunet.progress import say
 
 AUTO = "auto"
+MOST_LOAD = 1.0
+"""Largest operations of an encoder over the generator's that `auto` takes: no step becomes twice as long unasked."""
+Weigh = Callable[[FrozenEncoder], float]
+"""Operations that an encoder adds to a training step, over those of the generator."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,19 @@ class EncoderChoice:
         Entry of plans.json, and the frozen module on the CPU; both None only if no encoder of that dimension exists.
     because
         The choice and its reason, in one line.
+    load
+        Operations over the generator's; None: they were not weighed.
     """
 
     spec: EncoderSpec | None
     encoder: FrozenEncoder | None
     because: str
+    load: float | None = None
 
 
-def choose_encoder(spec: str, units: VolumeUnits, dimensions: int, options: EncoderOptions) -> EncoderChoice:
+def choose_encoder(
+    spec: str, units: VolumeUnits, dimensions: int, options: EncoderOptions, weigh: Weigh | None = None
+) -> EncoderChoice:
     """Choose, fetch if allowed and needed, build once, and pin an encoder.
 
     Parameters
@@ -90,13 +100,16 @@ def choose_encoder(spec: str, units: VolumeUnits, dimensions: int, options: Enco
         Units of the volumes that the encoder will see.
     dimensions
         2 or 3.
+    weigh
+        Operations of an encoder over the generator's, by which `auto` passes over those beyond `MOST_LOAD`; None:
+        there is no generator.
 
     Raises
     ------
     GdmError
         A named encoder's weights cannot be had, are damaged, or do not fit.
     """
-    search = _Search(units, dimensions, options)
+    search = _Search(units, dimensions, options, weigh)
     if spec != AUTO:
         return search.named(parse_spec(spec))
     if options.file is not None:
@@ -116,6 +129,7 @@ class _Search:
     units: VolumeUnits
     dimensions: int
     options: EncoderOptions
+    weigh: Weigh | None
 
     def named(self, named: NamedEncoder) -> EncoderChoice:
         """The encoder that the user named."""
@@ -128,19 +142,29 @@ class _Search:
         return self._pin(named, file, f"encoder {named.spec}: as asked for")
 
     def best(self) -> EncoderChoice:
-        """The first of the ranked encoders whose weights are at hand, else a download of the first, else built in."""
+        """The first of the ranked encoders whose weights are at hand, else a download of the first, else built in.
+
+        Those with too many operations for the generator are passed over.
+        """
         options, ranked = self.options, ranked_families(self.units.modality, self.dimensions)
+        if not ranked:
+            return self.built_in(f"the larger ones are not {self.dimensions}D")
+        loads = {family.name: self.weigh(family.outlined(self.units)) for family in ranked} if self.weigh else {}
+        heavy = {name: load for name, load in loads.items() if load > MOST_LOAD}
+        passed = "".join(f"; {name} has {load:.1f} times the generator's operations" for name, load in heavy.items())
+        ranked = tuple(family for family in ranked if family.name not in heavy)
+        if not ranked:
+            return self.built_in(f"every larger one has more operations than the generator{passed}")
         for family in ranked:
             named = NamedEncoder(family, None)
             if (file := weight_file(named, options.cache, None)) is not None:
-                return self._pin(named, file, f"encoder {family.name}: the best whose weights are at hand ({file})")
-        if not ranked:
-            return self.built_in(f"the larger ones are not {self.dimensions}D")
+                because = f"encoder {family.name}: the best whose weights are at hand ({file}){passed}"
+                return self._pin(named, file, because)
         best = ranked[0]
         size = best.source.megabytes if best.source else 0
         later = f"gdm_download_encoder {best.name} fetches {size} MB"
         if not options.allow_download:
-            return self.built_in(f"no other weights are at hand, and downloads are off; {later}")
+            return self.built_in(f"no other weights are at hand, and downloads are off; {later}{passed}")
         say(
             f"encoder {best.name}: downloading {size} MB once to {family_folder(best, options.cache)} "
             f"(-encoder {BUILT_IN}, or HF_HUB_OFFLINE=1, avoids this)",
@@ -149,8 +173,8 @@ class _Search:
         try:
             file = fetch_weights(best, options.cache, options.download)
         except GdmError as error:
-            return self.built_in(f"{error.problem}; with a network, {later}")
-        return self._pin(NamedEncoder(best, None), file, f"encoder {best.name}: downloaded to {file}")
+            return self.built_in(f"{error.problem}; with a network, {later}{passed}")
+        return self._pin(NamedEncoder(best, None), file, f"encoder {best.name}: downloaded to {file}{passed}")
 
     def built_in(self, why: str) -> EncoderChoice:
         """The encoder inside the package, if it has the right number of dimensions."""
@@ -173,4 +197,4 @@ class _Search:
             file=str(file) if self.options.file is not None else None,
             trusted=trusted,
         )
-        return EncoderChoice(spec, encoder, because)
+        return EncoderChoice(spec, encoder, because, self.weigh(encoder) if self.weigh else None)

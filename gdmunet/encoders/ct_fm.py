@@ -114,3 +114,8 @@ def build(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpo
     network = SegResNetwork(channels_of(weights, f"{prefix}conv_init.weight", file))
     fill(network, weights, file, prefix)
     return CtFmEncoder(network, units)
+
+
+def outline(units: VolumeUnits) -> FrozenEncoder:
+    """``ct-fm`` with weights of no meaning."""
+    return CtFmEncoder(SegResNetwork(), units)

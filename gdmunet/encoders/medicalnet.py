@@ -143,12 +143,30 @@ class MedicalNetEncoder(FrozenEncoder):
 
 def build_10(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medicalnet-10`` from ``resnet_10_23dataset.pth``: 64 @ 2, 64 @ 4, 128 @ 8, 256 @ 8, 512 @ 8."""
-    return _build(file, units, MedicalNetwork((1, 1, 1, 1), bottleneck=False), trust_checkpoint)
+    return _build(file, units, _network_10(), trust_checkpoint)
 
 
 def build_50(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``medicalnet-50`` from ``resnet_50_23dataset.pth``: 64 @ 2, 256 @ 4, 512 @ 8, 1024 @ 8, 2048 @ 8."""
-    return _build(file, units, MedicalNetwork((3, 4, 6, 3), bottleneck=True), trust_checkpoint)
+    return _build(file, units, _network_50(), trust_checkpoint)
+
+
+def outline_10(units: VolumeUnits) -> FrozenEncoder:
+    """``medicalnet-10`` with weights of no meaning."""
+    return MedicalNetEncoder(_network_10(), units)
+
+
+def outline_50(units: VolumeUnits) -> FrozenEncoder:
+    """``medicalnet-50`` with weights of no meaning."""
+    return MedicalNetEncoder(_network_50(), units)
+
+
+def _network_10() -> MedicalNetwork:
+    return MedicalNetwork((1, 1, 1, 1), bottleneck=False)
+
+
+def _network_50() -> MedicalNetwork:
+    return MedicalNetwork((3, 4, 6, 3), bottleneck=True)
 
 
 def _build(file: Path | None, units: VolumeUnits, network: MedicalNetwork, trust_checkpoint: bool) -> FrozenEncoder:

@@ -168,6 +168,16 @@ def build_8x(file: Path | None, units: VolumeUnits, _dimensions: int, trust_chec
     return _build(file, units, (1, 2, 4, 4), trust_checkpoint)
 
 
+def outline_4x(units: VolumeUnits) -> FrozenEncoder:
+    """``medvae-4x-3d`` with weights of no meaning."""
+    return MedVaeEncoder(MedVaeNetwork((1, 2, 4)), units)
+
+
+def outline_8x(units: VolumeUnits) -> FrozenEncoder:
+    """``medvae-8x-3d`` with weights of no meaning."""
+    return MedVaeEncoder(MedVaeNetwork((1, 2, 4, 4)), units)
+
+
 def _build(
     file: Path | None, units: VolumeUnits, multipliers: tuple[int, ...], trust_checkpoint: bool
 ) -> FrozenEncoder:

@@ -10,7 +10,11 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.download import HubFile
 from gdmunet.encoders.factories import Builder, own_factory
 from gdmunet.errors import GdmError
@@ -62,6 +66,9 @@ class Family:
         Source of the weights' download, or None.
     rank
         Place in the order in which `auto` looks for weights, 1 first; None: `auto` does not take it.
+    outline
+        ``module:function`` that gives the encoder of some units with the published sizes and no weights, by which
+        `auto` knows its operations before it is downloaded; every ranked one has it.
     """
 
     name: str
@@ -73,6 +80,7 @@ class Family:
     argument: str | None = None
     source: HubFile | None = None
     rank: int | None = None
+    outline: str | None = None
 
     @property
     def usage(self) -> str:
@@ -84,6 +92,20 @@ class Family:
         trained = not self.modalities or canonical_modality(modality) in self.modalities
         return trained and dimensions in self.dimensions
 
+    def outlined(self, units: VolumeUnits) -> FrozenEncoder:
+        """The encoder without data, on the device ``meta``.
+
+        Raises
+        ------
+        ValueError
+            The row has no outline.
+        """
+        if self.outline is None:
+            raise ValueError(f"{self.name} has no outline")
+        with torch.device("meta"):
+            encoder: FrozenEncoder = _function(self.outline)(units)
+        return encoder.freeze()
+
 
 # The encoder whose weights lie inside the package: what `auto` takes where no other is at hand.
 BUILT_IN = "mini"
@@ -91,14 +113,60 @@ _ANY: tuple[str, ...] = ()
 _OURS = "Apache-2.0"
 _TABLE = (
     Family(BUILT_IN, "small, pretrained, inside the package", "mini:build_mini", _ANY, (2, 3), _OURS),
-    Family("medvae-4x-3d", "MedVAE, 3 levels", "medvae:build_4x", _ANY, (3,), "MIT", source=_MEDVAE_4X, rank=1),
-    Family("medvae-8x-3d", "MedVAE, 4 levels", "medvae:build_8x", _ANY, (3,), "MIT", source=_MEDVAE_8X, rank=2),
-    Family("ct-fm", "CT-FM, 5 levels", "ct_fm:build", HU_MODALITIES, (3,), "Apache-2.0", source=_CT_FM, rank=3),
     Family(
-        "medicalnet-10", "MedicalNet ResNet-10", "medicalnet:build_10", _ANY, (3,), "MIT", source=_MEDICALNET_10, rank=5
+        "medvae-4x-3d",
+        "MedVAE, 3 levels",
+        "medvae:build_4x",
+        _ANY,
+        (3,),
+        "MIT",
+        source=_MEDVAE_4X,
+        rank=1,
+        outline="medvae:outline_4x",
     ),
     Family(
-        "medicalnet-50", "MedicalNet ResNet-50", "medicalnet:build_50", _ANY, (3,), "MIT", source=_MEDICALNET_50, rank=4
+        "medvae-8x-3d",
+        "MedVAE, 4 levels",
+        "medvae:build_8x",
+        _ANY,
+        (3,),
+        "MIT",
+        source=_MEDVAE_8X,
+        rank=2,
+        outline="medvae:outline_8x",
+    ),
+    Family(
+        "ct-fm",
+        "CT-FM, 5 levels",
+        "ct_fm:build",
+        HU_MODALITIES,
+        (3,),
+        "Apache-2.0",
+        source=_CT_FM,
+        rank=3,
+        outline="ct_fm:outline",
+    ),
+    Family(
+        "medicalnet-10",
+        "MedicalNet ResNet-10",
+        "medicalnet:build_10",
+        _ANY,
+        (3,),
+        "MIT",
+        source=_MEDICALNET_10,
+        rank=5,
+        outline="medicalnet:outline_10",
+    ),
+    Family(
+        "medicalnet-50",
+        "MedicalNet ResNet-50",
+        "medicalnet:build_50",
+        _ANY,
+        (3,),
+        "MIT",
+        source=_MEDICALNET_50,
+        rank=4,
+        outline="medicalnet:outline_50",
     ),
     Family("nnunet", "encoder of an nnU-Net v2 model", "nnunet:build", _ANY, (2, 3), "the model's", "MODEL_FOLDER"),
     Family("nnssl", "ResEnc-L, self-supervised", "nnssl:build", _ANY, (3,), "CC BY 4.0", "FILE"),
@@ -143,9 +211,14 @@ class NamedEncoder:
         """The function that builds the encoder; imports its module."""
         if self.family is None:
             return own_factory(str(self.argument))
-        module, _, function = self.family.builder.partition(":")
-        builder: Builder = getattr(importlib.import_module(f"gdmunet.encoders.{module}"), function)
+        builder: Builder = _function(self.family.builder)
         return builder
+
+
+def _function(place: str) -> Any:
+    """A function of this package as ``module:function``."""
+    module, _, function = place.partition(":")
+    return getattr(importlib.import_module(f"gdmunet.encoders.{module}"), function)
 
 
 def parse_spec(spec: str) -> NamedEncoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,12 +15,13 @@ from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
+from gdmunet.preprocessing.operations import GeneratorStep
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder
 from gdmunet.preprocessing.planned_step import StepTrial
 from gdmunet.preprocessing.planning_options import CONFIGURATIONS, PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.reasons import format_reasons
-from gdmunet.preprocessing.sizing import FittedPatch, SizingProblem, fit_batch, fit_patch
+from gdmunet.preprocessing.sizing import MIN_BATCH, FittedPatch, SizingProblem, first_patch, fit_batch, fit_patch
 from gdmunet.preprocessing.topology import Topology, fullres_target_spacing, plan_topology
 
 __all__ = ["Topology", "format_reasons", "fullres_target_spacing", "plan_experiment", "plan_topology"]
@@ -31,6 +32,8 @@ LOWRES_SHARE = 0.25
 LOWRES_STEP = 1.03
 # A low resolution with more than half of the full one's voxels is not worth its training.
 LOWRES_GAIN = 2.0
+# Largest edge of the patch beside which encoders are weighed; operations of both grow alike with the voxels.
+WEIGHED_EDGE_3D, WEIGHED_EDGE_2D = 128, 512
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,13 @@ def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: Plan
     transpose = _axis_order(spacing)
     intensities = plan_intensities(fingerprint, descriptor)
     units = VolumeUnits(intensities.target, intensities.background, descriptor.target_name, transpose)
-    encoders = _choose_encoders(options, units)
+    prepared = triple(spacing[axis] for axis in transpose)
+    median_shape = _median_shape(fingerprint, spacing, transpose)
+    steps = {
+        number: _first_step(prepared[3 - number :], median_shape[3 - number :], options, descriptor, intensities)
+        for number in sorted({2 if name == "2d" else 3 for name in options.wanted})
+    }
+    encoders = {} if options.choose is None else {n: options.choose(units, step) for n, step in steps.items()}
     trial = StepTrial(options.footprint, descriptor, options.precision, transpose, intensities, encoders, options.gpus)
     problem = SizingProblem(
         PRESETS[options.preset],
@@ -109,19 +118,31 @@ def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: Plan
     return _Task(
         fingerprint,
         transpose,
-        triple(spacing[axis] for axis in transpose),
-        _median_shape(fingerprint, spacing, transpose),
+        prepared,
+        median_shape,
         intensities,
         problem,
         encoders,
     )
 
 
-def _choose_encoders(options: PlanningOptions, units: VolumeUnits) -> dict[int, PlannedEncoder]:
-    """By dimensions, for the wanted configurations."""
-    if options.choose is None:
-        return {}
-    return {number: options.choose(units, number) for number in sorted({2 if c == "2d" else 3 for c in options.wanted})}
+def _first_step(
+    spacing: tuple[float, ...],
+    median_shape: tuple[int, ...],
+    options: PlanningOptions,
+    descriptor: DatasetDescriptor,
+    intensities: IntensityPlan,
+) -> GeneratorStep:
+    """A step of a usual size beside which encoders are weighed: sizes are planned with the encoder that is chosen."""
+    preset = PRESETS[options.preset]
+    usual = replace(
+        preset,
+        first_edge_3d=min(preset.first_edge_3d, WEIGHED_EDGE_3D),
+        first_edge_2d=min(preset.first_edge_2d, WEIGHED_EDGE_2D),
+    )
+    topology = plan_topology(spacing, first_patch(spacing, median_shape, usual), preset.max_poolings)
+    network = preset.network(topology, len(descriptor.channels), intensities.residual_channel)
+    return GeneratorStep(network, topology.patch_size, preset.batch_size or MIN_BATCH)
 
 
 def _target_spacing(fingerprint: Fingerprint, given: Sequence[float] | None) -> tuple[Vector, Reason]:

@@ -17,6 +17,7 @@ from gdmunet.preprocessing.planner import format_reasons
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
 from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.plan import run_planning
@@ -60,7 +61,7 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
     options = PlanningOptions(
         preset=request.planner,
         footprint=largest_memory([StepMemory(kind) for kind in served]),
-        choose=_encoder_wish(request, folders, device) if served[-1].uses_encoder else None,
+        choose=_encoder_wish(request, folders, device, served[-1]) if issubclass(served[-1], EncoderTrainer) else None,
         trainer=" and ".join(kind.__name__ for kind in served),
         precision=served[0].precision_on(device),
         memory_budget_gb=request.gpu_memory_target,
@@ -83,7 +84,9 @@ def _served(request: PlanningRequest) -> list[type[Trainer]]:
     return [named, find_trainer(DEFAULT_TRAINER)]
 
 
-def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.device) -> WantedEncoder:
+def _encoder_wish(
+    request: PlanningRequest, folders: Folders, device: torch.device, kind: type[EncoderTrainer]
+) -> WantedEncoder:
     options = EncoderOptions(
         folders.encoders,
         request.encoder_path,
@@ -92,4 +95,4 @@ def _encoder_wish(request: PlanningRequest, folders: Folders, device: torch.devi
         trust_checkpoint=request.trust_checkpoint,
         download=DownloadOptions(show_progress=request.show_progress),
     )
-    return WantedEncoder(request.encoder or AUTO, options)
+    return WantedEncoder(request.encoder or AUTO, options, kind.used_levels)

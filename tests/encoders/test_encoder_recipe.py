@@ -15,6 +15,7 @@ from gdmunet.cli.download_encoder import main as download_encoder
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions
 from gdmunet.encoders.registry import FAMILIES, Family
+from gdmunet.preprocessing.operations import GeneratorStep
 from gdmunet.preprocessing.planned_encoder import WantedEncoder
 from gdmunet.training.trainers.gdm import DriftTrainer
 
@@ -90,7 +91,8 @@ def test_it_is_planned_with_one_build_and_trained_with(toy, tmp_path):
     plans, folders = toy
     configuration = plans.configurations["3d_fullres"]
     units = VolumeUnits.of(configuration, plans.dataset.target_name)
-    planned = WantedEncoder("cells", EncoderOptions(tmp_path / "cache"))(units, 3)
+    step = GeneratorStep(configuration.network, configuration.patch_size, configuration.batch_size)
+    planned = WantedEncoder("cells", EncoderOptions(tmp_path / "cache"))(units, step)
     from gdmunet.encoders import toy_cells
 
     assert toy_cells.BUILT == [3]  # chosen, measured and described from one module
