@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +53,29 @@ class PredictionSpec:
     sampler: SamplerSpec = ONE_STEP
     samples: int = 1
     seed: int = 0
+    fast: bool = False
     gdmunet_version: str = __version__
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Seconds of a run over cases, and those in which the device waited for a case to be read or written."""
+
+    seconds: float = 0.0
+    reading: float = 0.0
+    writing: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Share of the run in which the device waited."""
+        return (self.reading + self.writing) / self.seconds if self.seconds else 0.0
+
+    def sentence(self, device: str) -> str:
+        """Such as ``the GPU waited 40 % of the time, mostly for reading``."""
+        most = "reading" if self.reading >= self.writing else "writing"
+        return f"the {device} waited {100 * self.share:.0f} % of the time" + (
+            f", mostly for {most}" if self.share else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -62,6 +85,7 @@ class PredictedCases:
     predicted: dict[str, WindowCount]
     skipped: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    waits: Waits = Waits()
 
 
 def predict_cases(
@@ -92,12 +116,17 @@ def predict_cases(
     source.prepare(cases, options)
     if options.describe:
         save_json(_settings(predictor, source.mask_folder, options), output / SETTINGS_FILE)
-    reading: Stage[PreparedCase] = Stage(options.preprocess_workers, "read")
+    ahead = options.preprocess_workers
+    if ahead is None:
+        ahead = 1 if predictor.device.type == "cpu" else 2
+    reading: Stage[PreparedCase] = Stage(ahead, "read")
     writing: Stage[None] = Stage(options.export_workers, "write")
+    started = time.perf_counter()
     with reading, writing, Progress("predicting", len(todo), options.show_progress) as progress:
         predicted = _run_cases(outputs, todo, reading, writing, progress)
+    waits = Waits(time.perf_counter() - started, reading.waited, writing.waited)
     notes = source.finish(cases, predicted, options)
-    return PredictedCases(predicted, tuple(skipped), tuple(notes))
+    return PredictedCases(predicted, tuple(skipped), tuple(notes), waits)
 
 
 class _Outputs:
@@ -209,4 +238,5 @@ def _settings(predictor: Predictor, mask_folder: Path | None, options: Predictio
         sampler=predictor.sampler,
         samples=asked.samples,
         seed=asked.seed,
+        fast=asked.fast,
     )

@@ -25,6 +25,10 @@ class PredictorOptions:
         Device of the networks.
     step_size
         Distance of neighbouring windows as a share of the window.
+    fast
+        Whether windows are as large as memory holds and overlap by an eighth, whatever `step_size` says.
+    compiled
+        Whether networks are compiled by `torch.compile`, which pays for many windows on a GPU.
     tta
         Whether mirrored windows are averaged as well (8 passes in 3D, 4 in 2D).
     precision
@@ -41,6 +45,8 @@ class PredictorOptions:
 
     device: str | torch.device = "cpu"
     step_size: float = 0.5
+    fast: bool = False
+    compiled: bool = False
     tta: bool = False
     precision: Precision | None = None
     batch_size: int | None = None
@@ -67,7 +73,8 @@ class PredictionOptions:
     num_parts, part_id
         Share of the cases: every `num_parts`-th one from `part_id` on, to share a folder between machines.
     preprocess_workers, export_workers
-        Cases that are read ahead or written behind while one is computed; 0: none, which needs the least memory.
+        Cases that are read ahead or written behind while one is computed; 0: none, which needs the least memory. None
+        for reading: two on a GPU, which waits for one, else one.
     as_float
         Whether float32 is written also where whole numbers are enough (CT).
     uncertainty
@@ -79,7 +86,7 @@ class PredictionOptions:
     continue_prediction: bool = False
     num_parts: int = 1
     part_id: int = 0
-    preprocess_workers: int = 1
+    preprocess_workers: int | None = None
     export_workers: int = 1
     as_float: bool = False
     uncertainty: bool = False
@@ -93,7 +100,7 @@ class PredictionOptions:
                 found=f"part {self.part_id} of {self.num_parts}",
                 expected="0 to num_parts - 1",
             )
-        if min(self.preprocess_workers, self.export_workers) < 0:
+        if min(self.preprocess_workers or 0, self.export_workers) < 0:
             raise GdmError(
                 "a number of workers is negative", found=f"{self.preprocess_workers} and {self.export_workers}"
             )

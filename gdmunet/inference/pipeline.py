@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,11 @@ class Stage(Generic[T]):
     name
         Name of the threads.
 
+    Attributes
+    ----------
+    waited
+        Seconds that `take` has waited; without threads, those that the jobs took.
+
     Notes
     -----
     As a context it ends in order when the body does, and drops the jobs that have not begun when the body fails or
@@ -35,6 +41,7 @@ class Stage(Generic[T]):
         self._pending: deque[tuple[str, Future[T]]] = deque()
         self.capacity = max(1, workers)
         self.ahead = workers > 0
+        self.waited = 0.0
 
     @property
     def full(self) -> bool:
@@ -47,19 +54,24 @@ class Stage(Generic[T]):
             self._pending.append((identifier, self._pool.submit(function, *arguments)))
             return
         done: Future[T] = Future()
+        started = time.perf_counter()
         try:
             done.set_result(function(*arguments))
         except Exception as error:
             done.set_exception(error)
+        self.waited += time.perf_counter() - started
         self._pending.append((identifier, done))
 
     def take(self) -> T:
         """Wait for the oldest job and give its result, or raise its failure."""
         identifier, future = self._pending.popleft()
+        started = time.perf_counter()
         try:
             return future.result()
         except Exception as error:
             raise_named(identifier, error)
+        finally:
+            self.waited += time.perf_counter() - started
 
     def take_all(self) -> None:
         """Wait for all jobs."""

@@ -18,6 +18,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
+from gdmunet.inference.fast_windows import WindowPlan, fast_plan
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.options import PredictorOptions
 from gdmunet.inference.passes import Passes, ProgressCallback
@@ -61,7 +62,7 @@ class Predictor:
     sampler
         Sampler of the networks: one pass, or several as their checkpoints say.
     options
-        Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
+        Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Predictor:
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
         self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
-        self.networks = _placed(networks, configuration.dimensions, self.device)
+        self.networks = _placed(networks, configuration.dimensions, self.device, self.options.compiled)
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -108,7 +109,7 @@ class Predictor:
         steps
             Steps of a model that predicts in several; None: the number that its trainer chose.
         options
-            Fields of `PredictorOptions`: device, step_size, tta, precision, batch_size, skip_empty, samples, seed.
+            Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed.
 
         Raises
         ------
@@ -199,17 +200,18 @@ class Predictor:
     def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
         """The passes of one network over a prepared case."""
         background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
+        plan = self.window_plan(prepared.mask.shape)
+        asked, device, precision = self.options, self.device, self.precision
         windows = WindowOptions(
-            step_size=self.options.step_size,
-            background_value=background,
-            device=self.device,
-            batch_size=self.batch_size,
-            mirror_axes=mirror_axes,
-            precision=self.precision,
-            skip_empty=self.options.skip_empty,
-            offset=offset,
+            plan.step_size, background, device, plan.batch_size, mirror_axes, precision, asked.skip_empty, offset
         )
-        return Passes(prepared, self.configuration.window_size, windows, self.sampler, self.options.seed)
+        return Passes(prepared, plan.window, windows, self.sampler, self.options.seed)
+
+    def window_plan(self, shape: Shape) -> WindowPlan:
+        """Size, step and batch of the windows of a prepared volume."""
+        if self.options.fast:
+            return fast_plan(shape, self.configuration, self.device)
+        return WindowPlan(self.configuration.window_size, self.options.step_size, self.batch_size)
 
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
@@ -246,8 +248,8 @@ class Predictor:
         return self.restore(raw, mask, properties)
 
 
-def _placed(networks: Sequence[Network], dimensions: int, device: torch.device) -> list[Network]:
-    placed = [place(network, device) for network in networks]
+def _placed(networks: Sequence[Network], dimensions: int, device: torch.device, compiled: bool) -> list[Network]:
+    placed = [place(network, device, compiled) for network in networks]
     return [SliceNetwork(network) for network in placed] if dimensions == 2 else placed
 
 

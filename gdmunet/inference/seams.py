@@ -32,7 +32,8 @@ def prediction_seam_score(predictor: Predictor, prepared: PreparedCase, predicti
         One window holds the whole body: there is no seam.
     """
     shape: Shape = prediction.shape
-    grid = plan_windows(shape, predictor.configuration.window_size, predictor.options.step_size)
+    plan = predictor.window_plan(shape)
+    grid = plan_windows(shape, plan.window, plan.step_size)
     return seam_score(prediction, window_borders(grid), prepared.mask)
 
 
@@ -44,8 +45,8 @@ def offset_difference(predictor: Predictor, prepared: PreparedCase, offset: Shap
     offset
         Voxels by which the second grid is shifted; None: half a step along every axis.
     """
-    window = predictor.configuration.window_size
-    shift: Shape = offset or triple(int(size * predictor.options.step_size) // 2 for size in window)
+    plan = predictor.window_plan(prepared.mask.shape)
+    shift: Shape = offset or triple(int(size * plan.step_size) // 2 for size in plan.window)
     if not any(shift):
         raise GdmError("a shift of 0 voxels changes nothing", found=shift, expected="at least one voxel")
     first = predictor.predict_network_units(prepared).array

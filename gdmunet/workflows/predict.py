@@ -35,6 +35,8 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         request.checkpoint,
         device=find_device(request.device),
         step_size=request.step_size,
+        fast=request.fast,
+        compiled=request.compile,
         tta=request.tta,
         skip_empty=not request.predict_empty,
         steps=request.steps,
@@ -56,6 +58,8 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     done = predict_cases(_cases(request, predictor), request.output, predictor, options)
     for note in done.notes:
         say(note)
+    if done.predicted:
+        say(done.waits.sentence("CPU" if predictor.device.type == "cpu" else "GPU"))
     return done
 
 

@@ -11,12 +11,12 @@ from prediction_samples import SPACING, body_of, make_configuration, make_descri
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import Volume, read_volume, write_volume
+from gdmunet.imageio import Volume, read_case, read_volume, write_volume
 from gdmunet.inference import Predictor
 from gdmunet.inference import folder as run_module
 from gdmunet.inference.cases.files import FileCases
 from gdmunet.inference.cases.memory import MemoryCases
-from gdmunet.inference.folder import predict_cases
+from gdmunet.inference.folder import Waits, predict_cases
 from gdmunet.inference.options import PredictionOptions
 
 GEOMETRY = Geometry((20, 22, 24), SPACING, (1.0, 2.0, 3.0), (0.8, -0.6, 0, -0.6, -0.8, 0, 0, 0, 1))
@@ -232,3 +232,30 @@ def test_a_missing_channel_is_named(folders):
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(("read", "write"))]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_run_says_how_long_the_device_waited_and_for_what(folders, workers, monkeypatch):
+    def late(_source, case):
+        time.sleep(0.05)
+        return read_case(case)
+
+    monkeypatch.setattr(FileCases, "read", late)
+    waits = predict(folders, preprocess_workers=workers, export_workers=1).waits
+    assert waits.reading > 0.05  # at least the first case is waited for
+    assert 0 < waits.share <= 1
+    assert Waits(10, 3, 1).sentence("GPU") == "the GPU waited 40 % of the time, mostly for reading"
+    assert Waits(10, 0, 0).sentence("CPU") == "the CPU waited 0 % of the time"
+
+
+@pytest.mark.parametrize(("device", "ahead"), [("cpu", 1), ("cuda", 2)])
+def test_one_case_is_read_ahead_on_a_cpu_and_two_on_a_gpu(folders, device, ahead, monkeypatch):
+    def refuse(workers, _name):
+        raise KeyError(workers)
+
+    monkeypatch.setattr(run_module, "Stage", refuse)
+    model = predictor()
+    model.device = torch.device(device)
+    with pytest.raises(KeyError) as caught:
+        predict(folders, model)
+    assert caught.value.args == (ahead,)

@@ -262,3 +262,13 @@ def test_an_absent_device_is_named():
 def test_inference_does_not_import_training():
     code = "import sys, gdmunet.inference; sys.exit(any(m.startswith('gdmunet.training') for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_networks_are_compiled_if_asked(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda network: compiled.append(network) or network)
+    network = build_network(make_configuration().network)
+    Predictor([network], make_configuration(), make_descriptor())
+    assert not compiled
+    Predictor([network], make_configuration(), make_descriptor(), compiled=True)
+    assert compiled == [network]
