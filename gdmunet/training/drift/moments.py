@@ -54,8 +54,8 @@ class RunningMoments:
 
     def __init__(self, sets: Sequence[TokenSet], decay: float) -> None:
         self.decay = decay
-        self._first = {one.key: torch.zeros(2, one.channels, dtype=torch.float64) for one in sets}
-        self._second = {one.key: torch.zeros(2, one.channels, one.channels, dtype=torch.float64) for one in sets}
+        self._first = {one.key: _zeros(2, one.channels) for one in sets}
+        self._second = {one.key: _zeros(2, one.channels, one.channels) for one in sets}
         self._batches = dict.fromkeys(self._first, 0)
         self._tokens = dict.fromkeys(self._first, 0)
         self._pending: list[_Sums] = []
@@ -220,6 +220,11 @@ class _Stack:
         centre = torch.cat([means[key] for key in self.keys]).view(len(self.tokens), 1, -1)
         centred = self.tokens - centre
         return centred.mT @ centred
+
+
+def _zeros(*shape: int) -> torch.Tensor:
+    """On the CPU, also where memory is counted and the default is another device."""
+    return torch.zeros(shape, dtype=torch.float64, device="cpu")
 
 
 def _stacked(generated: Tokens, real: Tokens, totals: Mapping[str, int]) -> list[_Stack]:

@@ -66,7 +66,7 @@ def transport_between(generated: Gaussians, real: Gaussians, ridge: float = RIDG
     dimensions = real.mean.shape[-1]
     total = (dimensions * _LEAST_VARIANCE) + _trace(real.covariance).clamp(min=0.0)
     least = (ridge / dimensions) * total
-    added = least[:, None, None] * torch.eye(dimensions, dtype=total.dtype)
+    added = least[:, None, None] * torch.eye(dimensions, dtype=total.dtype, device=total.device)
     start, goal = generated.covariance + added, real.covariance + added
     values, vectors = torch.linalg.eigh(start)
     # Less than was added is round-off.
@@ -80,7 +80,7 @@ def transport_between(generated: Gaussians, real: Gaussians, ridge: float = RIDG
     return Transport(
         centre=generated.mean,
         shift=shift,
-        gain=matrix - torch.eye(dimensions, dtype=matrix.dtype),
+        gain=matrix - torch.eye(dimensions, dtype=matrix.dtype, device=matrix.device),
         scale=(total / dimensions).sqrt(),
         distance=distance.clamp(min=0.0) / total,
     )

@@ -67,7 +67,18 @@ def _draw_drift(axes: Any, rows: Rows) -> None:
         axis.set(title=title)
         if axis.get_legend_handles_labels()[1]:
             axis.set_yscale("log")
+    if any("frechet" in row for row in rows):
+        _draw_distances(axes[2, 1], rows)
     _draw_gradients(axes[3, 1], rows)
+
+
+def _draw_distances(axis: Axes, rows: Rows) -> None:
+    """What is left to do under the field ``transport``, which has no force of its own to show."""
+    _plot(axis, rows, "frechet", "mean of all token sets", color="black")
+    for name in _names(rows, "frechet_"):
+        _plot(axis, rows, name, name.removeprefix("frechet_"), alpha=0.5)
+    axis.set(title="squared Frechet distance, share of the real variance (falls as the distributions meet)")
+    axis.set_yscale("log")
 
 
 def _draw_gradients(axis: Axes, rows: Rows) -> None:
