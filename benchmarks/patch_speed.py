@@ -1,6 +1,6 @@
 """CPU seconds for a training patch: gdmunet's loader, nnU-Net's and MONAI's, by turns in one process of one thread.
 
-    OMP_NUM_THREADS=1 python benchmarks/patch_speed.py WORK [--side 96] [--rounds 5] [--batches 20]
+    OMP_NUM_THREADS=1 python benchmarks/patch_speed.py WORK [--side 96] [--rounds 5] [--batches 40]
 
 Volumes are generated (WORK keeps them): 2 channels, condition and target, and a body. nnU-Net's volume has one channel
 and a segmentation, MONAI's has all three. Each loader has its own defaults of training, and gdmunet its stronger ones
@@ -192,8 +192,9 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=20, help="per round and side")
+    parser.add_argument("--batches", type=int, default=40, help="per round and side")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="loaders whose name has one of these words")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -201,6 +202,8 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     with torch.no_grad():
         work_of = sides(arguments.work, arguments.side, torch.device(arguments.device))
+        if arguments.only:
+            work_of = {name: work for name, work in work_of.items() if any(word in name for word in arguments.only)}
         for _ in range(arguments.rounds):
             for name, work in work_of.items():
                 work()

@@ -109,7 +109,7 @@ class Augmentation:
         Parameters
         ----------
         sample
-            Crop of ``change.crop_shape(patch_size)``, on the device that shall compute.
+            Crop of ``change.crop_shape(patch_size)``, on the device that computes.
         change
             Its change, from `draw`.
         patch_size

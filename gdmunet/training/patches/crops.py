@@ -33,7 +33,7 @@ class Crops:
     mask
         (M,) uint8 of all crops.
     labels
-        What lies in them, in this order.
+        Case, size and change of each crop, in the order of the crops.
     channels
         Channels of `values`: conditions and the target.
     patch_size
