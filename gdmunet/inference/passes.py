@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.geometry import Shape
 from gdmunet.inference.samplers import Surroundings, sample_volume
-from gdmunet.inference.sliding_window import predict_volume
+from gdmunet.inference.sliding_window import predict_tensor, predict_volume
 from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
 
@@ -50,17 +51,21 @@ class Passes:
             if progress is not None:
                 progress(finished + count)
 
-        def predict(one: Network, condition: np.ndarray, around: Sequence[float], mask: np.ndarray) -> np.ndarray:
+        if self.sampler.one_step:
+            array = predict_volume(
+                network, prepared.condition, self.window, self.windows,
+                mask=prepared.mask, padding=padding, progress=note,
+            )  # fmt: skip
+            return array, current
+
+        def predict(one: Network, stacked: torch.Tensor, around: Sequence[float], mask: np.ndarray) -> torch.Tensor:
             nonlocal finished
-            estimate = predict_volume(
-                one, condition, self.window, self.windows, mask=mask, padding=around, progress=note
-            )
+            estimate = predict_tensor(one, stacked, self.window, self.windows, mask=mask, padding=around, progress=note)
             finished = finished + current
             return estimate
 
-        if self.sampler.one_step:
-            return predict(network, prepared.condition, padding, prepared.mask), finished
-        surroundings = Surroundings(padding, self.windows.background_value, self.window)
+        device = torch.device(self.windows.device)
+        surroundings = Surroundings(padding, self.windows.background_value, self.window, device)
         seed = (self.seed, draw)
         array = sample_volume(self.sampler, network, predict, prepared.condition, prepared.mask, surroundings, seed)
         return array, finished

@@ -17,17 +17,22 @@ import numpy as np
 import torch
 
 from gdmunet.checkpoint import SamplerSpec
-from gdmunet.composition import compose, compose_array
+from gdmunet.composition import compose
+from gdmunet.device_memory import device_memory
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.inference.window_options import Network
 from gdmunet.networks import stepwise_input
 from gdmunet.quantities import counted
+from gdmunet.seeds import step_seed
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 # (network, condition and state (C + 1, z, y, x), padding of each channel, mask (z, y, x)) -> (z, y, x)
-PredictWindows = Callable[[Network, np.ndarray, Sequence[float], np.ndarray], np.ndarray]
+PredictWindows = Callable[[Network, torch.Tensor, Sequence[float], np.ndarray], torch.Tensor]
+
+# Volumes that a draw holds beside the channels of its condition: state, estimate, two of a step, noise, body, sums.
+_VOLUMES_OF_A_DRAW = 7
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,14 @@ class Surroundings:
     window
         Size of a window in voxels; a smaller volume is grown to it, so that the state beyond it is what it was in
         training.
+    device
+        Device of the network.
     """
 
     padding: Sequence[float]
     background: float
     window: Shape
+    device: torch.device = torch.device("cpu")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
@@ -105,12 +113,13 @@ def sample_volume(
     condition: np.ndarray,
     mask: np.ndarray,
     surroundings: Surroundings,
-    seed: Sequence[int],
+    seed: tuple[int, int],
 ) -> np.ndarray:
     """One draw for a whole volume.
 
     Every step predicts the whole volume window by window and blends the windows before it moves the state, and all
-    windows see the same field of noise: there is nothing that could differ between neighbours, and so no seam.
+    windows see the same field of noise: there is nothing that could differ between neighbours, and so no seam. State
+    and noise stay on the device if its memory holds them.
 
     Parameters
     ----------
@@ -121,7 +130,7 @@ def sample_volume(
     condition, mask
         (C, z, y, x) in network units and body (z, y, x).
     seed
-        Seed of the noise: the same volume and seed give the same draw.
+        Seed of the noise and number of the draw: the same volume, seed and kind of device give the same draw.
 
     Returns
     -------
@@ -131,20 +140,37 @@ def sample_volume(
     padding, background = surroundings.padding, surroundings.background
     inside = _place_in(mask.shape, surroundings.window)
     grown = np.pad(mask, inside.around)
-    channels = [np.pad(c, inside.around, constant_values=v) for c, v in zip(condition, padding, strict=True)]
-    stacked = np.stack([*channels, np.zeros(grown.shape)], dtype=np.float32)
-    generator = np.random.default_rng(list(seed))
+    place = _place_of_state(grown.size * (len(condition) + _VOLUMES_OF_A_DRAW), surroundings.device)
+    stacked = torch.zeros((len(condition) + 1, *grown.shape), device=place)
+    for channel, values, value in zip(stacked, condition, padding, strict=False):
+        channel.fill_(value)
+        channel[inside.place] = torch.as_tensor(np.asarray(values, dtype=np.float32), device=place)
+    body = torch.from_numpy(grown).to(place)
+    draw = normal_fields(grown.shape, seed, surroundings.device)
 
-    def noise() -> np.ndarray:
-        return generator.standard_normal(grown.shape, dtype=np.float32)
+    def noise() -> torch.Tensor:
+        return draw().to(place)
 
-    def estimate(state: np.ndarray, time: float) -> np.ndarray:
+    def estimate(state: torch.Tensor, time: float) -> torch.Tensor:
         stacked[-1] = state
         clean = predict(TimedNetwork(network, time), stacked, (*padding, background), grown)
-        return compose_array(clean, grown, background)
+        return torch.where(body, clean, background)
 
-    source = noise() if spec.source_channel is None else stacked[spec.source_channel].copy()
-    return draw_sample(spec, estimate, source, noise)[inside.place]
+    source = noise() if spec.source_channel is None else stacked[spec.source_channel].clone()
+    drawn = draw_sample(spec, estimate, source, noise)[inside.place].cpu().numpy()
+    return np.ascontiguousarray(drawn)
+
+
+def normal_fields(shape: Sequence[int], seed: tuple[int, int], device: torch.device) -> Callable[[], torch.Tensor]:
+    """Function that draws one standard normal field after the other, on the device.
+
+    On a CPU the numbers are NumPy's, as ever; on a GPU its own generator's, which needs no upload.
+    """
+    if device.type == "cpu":
+        numbers = np.random.default_rng(list(seed))
+        return lambda: torch.from_numpy(numbers.standard_normal(shape, dtype=np.float32))
+    generator = torch.Generator(device).manual_seed(step_seed(*seed))
+    return lambda: torch.randn(tuple(shape), generator=generator, device=device)
 
 
 def sample_patches(
@@ -205,6 +231,12 @@ class _Placed:
 
     around: tuple[tuple[int, int], ...]
     place: tuple[slice, ...]
+
+
+def _place_of_state(values: int, device: torch.device) -> torch.device:
+    """The device, or the CPU if the device's memory does not hold so many float32 values and leave a reserve."""
+    fits = device.type == "cpu" or 4 * values <= device_memory(device).usable
+    return device if fits else torch.device("cpu")
 
 
 def _place_in(shape: Sequence[int], window: Sequence[int]) -> _Placed:

@@ -14,11 +14,12 @@ from gdmunet.cli.predict import main as predict_main
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, read_volume, write_volume
-from gdmunet.inference import Predictor
+from gdmunet.inference import Predictor, samplers
 from gdmunet.inference.samplers import (
     Surroundings,
     TimedNetwork,
     draw_sample,
+    normal_fields,
     sample_patches,
     sample_volume,
     with_steps,
@@ -125,14 +126,38 @@ def test_patches_and_volumes_are_drawn_alike():
 
     def predict(timed, stacked, _padding, _body):
         with torch.no_grad():
-            return timed(torch.from_numpy(stacked)[None])[0, 0].numpy()
+            return timed(stacked[None])[0, 0]
 
     volume = sample_volume(
         spec, network, predict, condition[0].numpy(), mask[0, 0].numpy() > 0,
-        Surroundings(padding=(0.0,), background=-1.0, window=(6, 6, 6)), seed=(0,),
+        Surroundings(padding=(0.0,), background=-1.0, window=(6, 6, 6)), seed=(0, 0),
     )  # fmt: skip
     np.testing.assert_allclose(volume, patch[0, 0].numpy(), atol=1e-5)
     assert volume[..., :2] == pytest.approx(-1.0)
+
+
+def test_noise_of_a_cpu_is_numpys_and_of_a_gpu_its_generators():
+    fields = normal_fields((3, 4, 5), (7, 2), torch.device("cpu"))
+    numbers = np.random.default_rng([7, 2])
+    for _ in range(2):
+        np.testing.assert_array_equal(fields().numpy(), numbers.standard_normal((3, 4, 5), dtype=np.float32))
+
+    class Elsewhere:
+        """A CPU that says that it is a GPU."""
+
+        type = "cuda"
+
+    made = []
+    with pytest.MonkeyPatch.context() as patch:
+        original, made_here = torch.randn, torch.Generator
+        patch.setattr(samplers.torch, "randn", lambda shape, generator, **_: original(shape, generator=generator))
+        patch.setattr(samplers.torch, "Generator", lambda device: made.append(device) or made_here())
+        first, second, other = (normal_fields((9,), seed, Elsewhere()) for seed in ((7, 2), (7, 2), (7, 3)))
+        drawn = first()
+        assert torch.equal(drawn, second())
+        assert not torch.equal(drawn, other())
+        assert not torch.equal(drawn, first())
+    assert len(made) == 3
 
 
 def test_the_time_is_a_plane_of_its_own():
