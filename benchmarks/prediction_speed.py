@@ -113,9 +113,8 @@ def measure_network(size: int, window: int, rounds: int) -> None:
     sides = {"whole": lambda: predict_volume(network, condition, (window,) * 3), "alone": alone}
     found = medians(sides, rounds)
     more = 100 * (found["whole"] / found["alone"] - 1)
-    print(
-        f"real network, {size}^3, {count} windows of {window}^3: {found['whole']:.1f} CPU s, {more:+.1f} % over the passes"
-    )
+    seconds = f"{found['whole']:.1f} CPU s, {more:+.1f} % over the passes alone"
+    print(f"real network, {size}^3, {count} windows of {window}^3: {seconds}", flush=True)
 
 
 def measure_growth(window: int, rounds: int) -> None:
