@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
@@ -19,7 +19,20 @@ from gdmunet.serialization import load_json
 
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
-PLANS_FORMAT = FileFormat("plans")
+
+
+def _upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 tells the first built-in encoder from the one with a level at stride 1, which has its name."""
+    configurations = {}
+    for name, configuration in content["configurations"].items():
+        encoder = configuration.get("encoder")
+        if encoder and encoder["spec"] == "mini":
+            configuration = {**configuration, "encoder": {**encoder, "spec": "mini-1"}}
+        configurations[name] = configuration
+    return {**content, "configurations": configurations}
+
+
+PLANS_FORMAT = FileFormat("plans", (_upgrade_1_to_2,))
 
 
 @dataclass(frozen=True)

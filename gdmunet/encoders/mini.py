@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.fine import FINE_CHANNELS
+from gdmunet.encoders.fine import FINE_CHANNELS, load_fine_level
 from gdmunet.encoders.residual import ResidualEncoder, load_encoder_file, random_encoder
 from gdmunet.errors import GdmError
 
@@ -70,7 +70,21 @@ def squash(values: torch.Tensor) -> torch.Tensor:
 def build_mini(
     file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False
 ) -> FrozenEncoder:
-    """`mini` from the package, or from `file`; trusted either way, safetensors hold no code."""
+    """`mini` from the package, or from `file`; trusted either way, safetensors hold no code.
+
+    The package keeps the level at stride 1 in a file of its own, beside the stages, which the first version has too.
+    """
+    if file is not None:
+        return _build(file, units, dimensions)
+    network = _load(mini_file(dimensions), dimensions)
+    network.fine = load_fine_level(fine_file(dimensions))
+    return MiniEncoder(network, units)
+
+
+def build_first_mini(
+    file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """`mini` of the first version, which plans of version 1 name: the same stages, no level at stride 1."""
     return _build(file or mini_file(dimensions), units, dimensions)
 
 
@@ -97,11 +111,20 @@ def random_mini(units: VolumeUnits, dimensions: int, seed: int = 0) -> FrozenEnc
 
 
 def mini_file(dimensions: int) -> Path:
-    """Weight file of `mini` inside the package."""
+    """Weight file of the stages of `mini` inside the package."""
     return WEIGHTS / f"mini_{dimensions}d.safetensors"
 
 
+def fine_file(dimensions: int) -> Path:
+    """Weight file of the level at stride 1 of `mini` inside the package."""
+    return WEIGHTS / f"mini_fine_{dimensions}d.safetensors"
+
+
 def _build(file: Path, units: VolumeUnits, dimensions: int) -> FrozenEncoder:
+    return MiniEncoder(_load(file, dimensions), units)
+
+
+def _load(file: Path, dimensions: int) -> ResidualEncoder:
     network = load_encoder_file(file)
     if network.dimensions != dimensions:
         raise GdmError(
@@ -111,4 +134,4 @@ def _build(file: Path, units: VolumeUnits, dimensions: int) -> FrozenEncoder:
             expected=f"{dimensions}D",
             remedy=f"pretrain an encoder with --dimensions {dimensions}, or use mini",
         )
-    return MiniEncoder(network, units)
+    return network

@@ -10,6 +10,8 @@ import torch
 
 from gdmunet.checkpoint import load_weights
 from gdmunet.cli import predict, train
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.imageio import read_volume
 from gdmunet.plans import find_plans
 from gdmunet.preprocessing.casestore import CaseStore
@@ -62,6 +64,14 @@ def test_training_continues_from_the_resume_state(archive: Path) -> None:
     assert (fold / "journal.jsonl").read_text().splitlines()[0] == journal[0]
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert summary["mean"]["mae"] == pytest.approx(first["mean"]["mae"], rel=1e-3)
+
+
+def test_plans_name_the_encoder_that_they_were_made_with(archive: Path) -> None:
+    plans = find_plans(archive / "preprocessed" / DATASET, PLANS)
+    spec = plans.configurations[CONFIGURATION].encoder
+    assert spec is not None
+    assert (spec.spec, len(spec.levels)) == ("mini-1", 4)
+    load_encoder(spec, VolumeUnits.of(plans.configurations[CONFIGURATION], "CT"), archive / "no cache")
 
 
 def test_prepared_cases_are_read(archive: Path) -> None:

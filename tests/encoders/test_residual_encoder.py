@@ -14,9 +14,11 @@ from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import (
     WEIGHTS,
     MiniEncoder,
+    build_first_mini,
     build_mae,
     build_mini,
     build_tiny,
+    fine_file,
     mini_file,
     network_input,
 )
@@ -41,12 +43,22 @@ BUILDERS = {"mini": build_mini, "tiny": build_tiny}
 def test_maps_have_the_channels_strides_and_sizes_of_their_levels(name, dimensions):
     encoder = BUILDERS[name](None, CT, dimensions)
     maps = encoder(torch.randn(2, 1, *(33, 40, 32)[:dimensions]))
-    assert [level.stride for level in encoder.levels] == [(s,) * dimensions for s in (2, 4, 8, 16)]
+    strides = (1, 2, 4, 8, 16) if name == "mini" else (2, 4, 8, 16)
+    assert [level.stride for level in encoder.levels] == [(s,) * dimensions for s in strides]
     for level, found in zip(encoder.levels, maps, strict=True):
         cells = [-(-n // s) for n, s in zip((33, 40, 32)[:dimensions], level.stride, strict=True)]
         assert found.level == level.name
         assert found.stride == level.stride
         assert found.values.shape == (2, level.channels, *cells)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_stages_of_mini_are_those_of_its_first_version(dimensions):
+    volume = torch.randn(1, 1, *(32,) * dimensions, generator=torch.Generator().manual_seed(0))
+    first, present = (build(None, CT, dimensions)(volume) for build in (build_first_mini, build_mini))
+    for old, new in zip(first, present[1:], strict=True):
+        assert old.level == new.level
+        assert torch.equal(old.values, new.values)
 
 
 def test_a_patch_of_32_has_two_cells_a_side_on_the_deepest_level():
@@ -101,10 +113,10 @@ def test_other_modalities_enter_by_the_constants_of_the_plans():
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_the_shipped_weights_are_those_that_their_page_names(dimensions):
-    file = mini_file(dimensions)
     page = (WEIGHTS / "MINI.md").read_text()
-    named = dict(re.findall(r"`(mini_\dd\.safetensors)`, sha256 `([0-9a-f]{64})`", page))
-    assert named[file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
+    named = dict(re.findall(r"`(mini_\w+\.safetensors)`, sha256 `([0-9a-f]{64})`", page))
+    for file in (mini_file(dimensions), fine_file(dimensions)):
+        assert named[file.name] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < 8e6
 
 
@@ -114,9 +126,9 @@ def test_mini_finds_places_of_an_unseen_volume_better_than_random_weights(dimens
     shapes = sum(a * (gaussian_filter(rng.normal(size=(72,) * 3), s) > 0) for a, s in ((1, 3), (0.5, 2), (-1.5, 5)))
     volume = gaussian_filter(shapes.astype(np.float32), 0.6) - 0.5
     options = {"windows": 2 if dimensions == 3 else 12, "window": 32}
-    own = audit_encoder(build_mini(None, CT, dimensions), {"shapes": volume}, **options)
+    own = audit_encoder(build_first_mini(None, CT, dimensions), {"shapes": volume}, **options)
     twin = audit_encoder(MiniEncoder(random_encoder(dimensions, 0), CT), {"shapes": volume}, **options)
-    deep = [np.mean([level.retrieval for level in audit.levels[-2:]]) for audit in (own, twin)]
+    deep = [np.mean([level.retrieval for level in audit.levels[2:]]) for audit in (own, twin)]
     assert deep[0] > deep[1] + 0.1
     assert own.levels[2].retrieval > 5 * own.levels[2].chance
 
