@@ -91,8 +91,7 @@ def affinity_force(problem: Problem, temperature: float, options: DriftOptions) 
     """
     row_log, column_log = balance(problem, temperature, options)
     repelling, positives = problem.targets[:, : problem.repelling], problem.targets[:, problem.repelling :]
-    vectors = torch.empty_like(problem.queries)
-    sizes = []
+    vectors, sizes = [], []
     for rows, distances in problem.distances.blocks():
         affinity = log2_kernel(distances, temperature, options.kernel, problem.distances.scratch(0, rows))
         affinity.sub_(row_log[:, rows]).sub_(column_log).clamp_(min=options.log2_least_affinity).exp2_()
@@ -100,9 +99,9 @@ def affinity_force(problem: Problem, temperature: float, options: DriftOptions) 
             affinity.mul_(problem.weights[:, None, :])
         repel, attract = affinity[..., : problem.repelling], affinity[..., problem.repelling :]
         repel_sum, attract_sum = repel.sum(-1, keepdim=True), attract.sum(-1, keepdim=True)
-        vectors[:, rows] = repel_sum * (attract @ positives) - attract_sum * (repel @ repelling)
+        vectors.append(repel_sum * (attract @ positives) - attract_sum * (repel @ repelling))
         sizes.append(effective_sizes(attract, attract_sum))
-    return Force(vectors, torch.cat(sizes, dim=1))
+    return Force(_joined(vectors), _joined(sizes))
 
 
 def balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,29 +110,32 @@ def balance(problem: Problem, temperature: float, options: DriftOptions) -> tupl
     Each iteration takes off half of either's log-sum, both at once: the geometric mean of normalised rows and
     normalised columns. It converges to the matrix that Sinkhorn's iteration finds, up to one factor.
     """
-    row_log = torch.zeros_like(problem.queries[..., :1])
-    column_log = torch.zeros_like(problem.targets[:, None, :, 0])
-    for iteration in range(options.balancing_rounds):
-        row_sum, column_sum = torch.empty_like(row_log), torch.full_like(column_log, -math.inf)
+    logs: tuple[torch.Tensor, torch.Tensor] | None = None
+    for _ in range(options.balancing_rounds):
+        row_sums, column_sum = [], None
         for rows, distances in problem.distances.blocks():
             first, second = problem.distances.scratch(0, rows), problem.distances.scratch(1, rows)
             kernel = log2_kernel(distances, temperature, options.kernel, first)
-            if iteration:
-                row_sum[:, rows] = log2_sum_exp2(torch.sub(kernel, column_log, out=second), -1, second)
-                kernel.sub_(row_log[:, rows])
+            if logs is None:
+                row_sums.append(log2_sum_exp2(kernel, -1, second))
             else:
-                row_sum[:, rows] = log2_sum_exp2(kernel, -1, second)
-            column_sum = torch.logaddexp2(column_sum, log2_sum_exp2(kernel, -2, first))
-        row_log = (row_log + row_sum) / 2
-        column_log = (column_log + problem.ranks.logsumexp2(column_sum)) / 2
-    return row_log, column_log
+                row_sums.append(log2_sum_exp2(torch.sub(kernel, logs[1], out=second), -1, second))
+                kernel.sub_(logs[0][:, rows])
+            of_block = log2_sum_exp2(kernel, -2, first)
+            column_sum = of_block if column_sum is None else torch.logaddexp2(column_sum, of_block)
+        assert column_sum is not None
+        row_sum, column_sum = _joined(row_sums), problem.ranks.logsumexp2(column_sum)
+        if logs is not None:
+            row_sum, column_sum = logs[0] + row_sum, logs[1] + column_sum
+        logs = row_sum / 2, column_sum / 2
+    assert logs is not None
+    return logs
 
 
 def kernel_mean_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:
     """Mean shift towards the positives minus mean shift towards what repels; see `mean_shift`."""
     repelling, attracting = slice(problem.repelling), slice(problem.repelling, None)
-    vectors = torch.empty_like(problem.queries)
-    values, sizes = [], []
+    vectors, values, sizes = [], [], []
     for rows, distances in problem.distances.blocks():
         queries = problem.queries[:, rows]
         attraction, repulsion = (
@@ -143,11 +145,16 @@ def kernel_mean_force(problem: Problem, temperature: float, options: DriftOption
                 _side(problem, repelling, rows, distances, options.mask_self),
             )
         )
-        vectors[:, rows] = attraction.vectors - repulsion.vectors
+        vectors.append(attraction.vectors - repulsion.vectors)
         values.append(repulsion.log_mean - attraction.log_mean)
         sizes.append(attraction.effective_sizes)
-    value = torch.cat(values, dim=1) if options.field == "logkde" else None
-    return Force(vectors, torch.cat(sizes, dim=1), value)
+    value = _joined(values) if options.field == "logkde" else None
+    return Force(_joined(vectors), _joined(sizes), value)
+
+
+def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
+    """Blocks of queries one after the other; a single one is not copied."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,12 @@ class WeightAverage:
         """Move the average towards the network's present weights."""
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        averages: list[torch.Tensor] = []
-        present: list[torch.Tensor] = []
-        for name, value in weights_of(network).items():
-            if value.is_floating_point():
-                averages.append(self.state[name])
-                present.append(value)
-            else:
-                self.state[name].copy_(value)
-        torch._foreach_lerp_(averages, present, weight)
+        present = weights_of(network)
+        averaged = [name for name, value in present.items() if value.is_floating_point()]
+        copied = [name for name, value in present.items() if not value.is_floating_point()]
+        torch._foreach_lerp_([self.state[name] for name in averaged], [present[name] for name in averaged], weight)
+        if copied:
+            torch._foreach_copy_([self.state[name] for name in copied], [present[name] for name in copied])
 
     def load(self, state: dict[str, torch.Tensor], steps: int) -> None:
         """Continue from a saved average."""
