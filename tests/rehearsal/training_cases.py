@@ -1,0 +1,119 @@
+"""A step of every trainer on the fake GPU."""
+
+import functools
+from collections.abc import Callable
+
+import torch
+from fake_gpu import GPU, Counts, Watch, faked
+from planned import planned_configuration, planned_encoder, planned_experiment
+
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.plans import EncoderSpec
+from gdmunet.training.loop.optimiser_step import begin_step, take_step
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.registry import named_trainers
+from gdmunet.training.trainers.trainer import Trainer
+
+# These are counted on the default plan, in a later step; their ablations and settings on a small one, in the first.
+COUNTED = ("FidelityTrainer", "PerceptualTrainer", "DriftTrainer", "GDMTrainer", "AdversarialTrainer",
+           "FlowMatchingTrainer", "BridgeTrainer")  # fmt: skip
+_GLOBAL = {"families": ("spatial", "local", "global"), "drift_stride": 64, "minimum_tokens": 2}
+SETTINGS: dict[str, tuple[str, dict[str, object]]] = {
+    "float32": ("GDMTrainer", {"precision": "float32"}),
+    "float16": ("GDMTrainer", {"precision": "float16"}),
+    "gradient term": ("FidelityTrainer", {"gradient_weight": 1.0}),
+    "accumulation": ("GDMTrainer", {"accumulation": 2}),
+    "activation checkpointing": ("FidelityTrainer", {"activation_checkpointing": True}),
+    "all families and levels": ("GDMTrainer", _GLOBAL),
+    "pairing by index": ("GDMTrainer", {"pairing": "index", "bank_patches": 0, "minimum_tokens": 2}),
+    "moving average of the force": ("GDMTrainer", {"drift_normalisation": "ema"}),
+    "a weighting of the host": ("GDMTrainer", {"objectives": "levels", "weighting": "mgda", "gramian_ema": 0.9}),
+    "weights per sample": ("GDMTrainer", {"per_sample": True}),
+    "small blocks": ("GDMTrainer", {"block_elements": 2**19}),
+    "gradient penalty and feature matching": (
+        "AdversarialTrainer", {"r1_weight": 1.0, "feature_matching_weight": 1.0, "adversarial_loss": "least_squares"},
+    ),
+    "flow from the condition": ("FlowMatchingTrainer", {"source": "condition", "solver": "heun"}),
+    "bridge without noise": ("BridgeTrainer", {"sampling": "deterministic"}),
+}  # fmt: skip
+
+
+def training_cases() -> dict[str, Callable[[Watch], Counts]]:
+    cases: dict[str, Callable[[Watch], Counts]] = {}
+    for name in COUNTED:
+        cases[f"trainer {name}"] = functools.partial(rehearse_trainer, name=name, preset="plain", steps=2)
+    for name in named_trainers():
+        if name not in COUNTED:
+            cases[f"trainer {name}"] = functools.partial(rehearse_trainer, name=name)
+    for what, (name, changes) in SETTINGS.items():
+        cases[f"setting {what}"] = functools.partial(rehearse_trainer, name=name, **changes)
+    for name in ("FidelityTrainer", "GDMTrainer"):
+        cases[f"2D {name}"] = functools.partial(rehearse_trainer, name=name, configuration="2d")
+        cases[f"residual {name}"] = functools.partial(rehearse_trainer, name=name, condition="CT")
+    return cases
+
+
+def rehearse_trainer(
+    watch: Watch,
+    name: str,
+    preset: str = "tiny",
+    condition: str = "MR",
+    configuration: str = "3d_fullres",
+    steps: int = 1,
+    **changes: object,
+) -> Counts:
+    """The counts of the last step; the first one makes the optimiser's moments besides."""
+    kind = named_trainers()[name]
+    own: dict[str, object] = {"precision": "bfloat16"} | changes
+    if kind.uses_encoder and "feature_start" not in vars(kind):
+        own["feature_start"] = 0.0
+    kind = type(f"Rehearsed{name}", (kind,), {"__module__": __name__, **own})
+    planned = planned_configuration(preset, condition, configuration)
+    encoder = planned_encoder(planned.dimensions)
+
+    def load_encoder(spec: EncoderSpec, units: VolumeUnits) -> FrozenEncoder:
+        del spec, units
+        return faked(encoder, watch.mode)
+
+    trainer = kind(planned, planned_experiment(preset, condition).dataset, GPU, load_encoder)
+    state = TrainingState.fresh(trainer)
+    _fill_bank(trainer)
+    for _ in range(steps):
+        begin_step(trainer, state, _say_nothing)
+        batches = [_batch(trainer) for _ in range(trainer.accumulation)]
+        watch.restart()
+        take_step(trainer, state, [batch.to(trainer.device) for batch in batches])
+        state.iteration += 1
+    counts = watch.restart()
+    _check_places(trainer, state)
+    return counts
+
+
+def _batch(trainer: Trainer) -> Batch:
+    """A batch as a loader gives it, in the host's memory."""
+    configuration = trainer.configuration
+    channels = (configuration.network.in_channels, 1, 1)
+    condition, target, mask = (
+        torch.ones(configuration.batch_size, count, *configuration.patch_size) for count in channels
+    )
+    return Batch(condition, target, mask, tuple(f"case_{n}" for n in range(configuration.batch_size)))
+
+
+def _fill_bank(trainer: Trainer) -> None:
+    """Without previews of real patches, which take many steps: the zeros that it starts with are as good."""
+    bank = getattr(trainer, "bank", None)
+    if bank is not None:
+        bank._written = dict(bank.capacities)
+
+
+def _check_places(trainer: Trainer, state: TrainingState) -> None:
+    """Weights and their average are on the device; what is saved besides can be asked for."""
+    trainer.extra_state()
+    wrong = [name for name, weight in state.network.named_parameters() if weight.device != GPU]
+    wrong += [name for name, weight in state.average.state.items() if weight.device != GPU]
+    assert not wrong, f"not on the GPU: {wrong}"
+
+
+def _say_nothing(_text: str) -> None:
+    """A training's log."""
