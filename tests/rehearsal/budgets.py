@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from training_cases import SETTINGS
 
 from gdmunet.training.coordination.weightings import WEIGHTINGS
-from gdmunet.training.trainers.gdm import DriftTrainer
 from gdmunet.training.trainers.registry import named_trainers
+from gdmunet.training.trainers.tokens import TokenTrainer
 
 
 @dataclass(frozen=True)
@@ -23,21 +23,37 @@ class Budget:
 
 
 NOTHING = Budget(0, 0)
-# The batch (condition, target, mask) goes up, the numbers of the journal come down.
-STEP = Budget(1, 3)
+# Crops and masks go up in a copy each, the numbers of the journal come down.
+STEP = Budget(1, 2)
 # Where tokens lie comes down besides.
-DRIFT = Budget(2, 3)
+TOKENS = Budget(2, 2)
 # Inner products of gradients come down besides.
-HOST_WEIGHTING = Budget(3, 3)
+HOST_WEIGHTING = Budget(3, 2)
 
 BUDGETS = {
-    "trainer FidelityTrainer": Budget(1, 3, 420),
-    "trainer PerceptualTrainer": Budget(1, 3, 900),
-    "trainer DriftTrainer": Budget(2, 3, 1500),
-    "trainer GDMTrainer": Budget(2, 3, 1500),
-    "trainer AdversarialTrainer": Budget(1, 3, 700),
-    "trainer FlowMatchingTrainer": Budget(1, 3, 450),
-    "trainer BridgeTrainer": Budget(1, 3, 450),
+    "trainer FidelityTrainer": Budget(1, 2, 430),
+    "trainer PerceptualTrainer": Budget(1, 2, 910),
+    "trainer DriftTrainer": Budget(2, 2, 1490),
+    "trainer GDMTrainer": Budget(2, 2, 1490),
+    "trainer AdversarialTrainer": Budget(1, 2, 960),
+    "trainer FlowMatchingTrainer": Budget(1, 2, 440),
+    "trainer BridgeTrainer": Budget(1, 2, 445),
+    # Two batches in a step, each with tokens.
+    "setting accumulation": Budget(3, 4),
+    # Noise of validation is drawn on the CPU, so that all devices see the same.
+    "sampler euler": Budget(0, 1),
+    "sampler heun": Budget(0, 1),
+    "sampler bridge_stochastic": Budget(0, 2),
+    # Rows of the condition and shares of windows go up; finished rows come down while the next ones are computed.
+    "prediction": Budget(3, 6, 390),
+    "prediction with flips": Budget(3, 6, 750),
+    "prediction, the condition on the device": Budget(3, 3, 385),
+    # The matrices are made once.
+    "projector parallel": Budget(14, 13),
+    "projector fan": Budget(14, 15),
+    "augmentation 2D": Budget(0, 2, 440),
+    "augmentation 3D": Budget(0, 2, 640),
+    "pretraining": Budget(50, 28),
 }
 
 
@@ -54,7 +70,7 @@ def _budget_of_kind(name: str) -> Budget:
         return NOTHING
     trainer, changes = SETTINGS[what] if kind == "setting" else (what, {})
     trained = named_trainers()[trainer]
-    if not issubclass(trained, DriftTrainer):
+    if not issubclass(trained, TokenTrainer) or trained.feature_start == 1:
         return STEP
     weighting = changes.get("weighting", trained.weighting)
-    return DRIFT if WEIGHTINGS[weighting].elementwise else HOST_WEIGHTING
+    return TOKENS if WEIGHTINGS[weighting].elementwise else HOST_WEIGHTING

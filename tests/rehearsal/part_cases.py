@@ -1,5 +1,7 @@
 """Encoders, drift, coordination, prediction, projectors and pretraining on the fake GPU."""
 
+import copy
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable
@@ -9,8 +11,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from fake_gpu import GPU, Counts, Watch
-from planned import EDGE, planned_configuration, planned_units
+from fake_gpu import GPU, Counts, Watch, faked
+from planned import EDGE, planned_configuration, planned_encoder, planned_units
 
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.encoders import ct_fm, medicalnet, medvae, mini, nnssl
@@ -29,6 +31,9 @@ from gdmunet.training.coordination.coordinator import Coordinator
 from gdmunet.training.coordination.weightings import WEIGHTINGS
 from gdmunet.training.drift.loss import drift_loss
 from gdmunet.training.drift.options import FIELDS, Kernel
+from gdmunet.training.patches.augmentation import Augmentation
+from gdmunet.training.patches.crops import CropLabel, Crops
+from gdmunet.training.patches.intensity import hu_intensity, mr_intensity
 from gdmunet.training.trainers.stepwise import stepwise_spec
 
 SAMPLERS = {
@@ -46,7 +51,7 @@ def _nnunet(units: VolumeUnits, kind: type[ConvolutionalEncoder]) -> FrozenEncod
 
 # One for each row of the table of encoders, built without its weights.
 ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
-    "mini": lambda units: mini.random_mini(units, 3),
+    "mini": lambda _: copy.deepcopy(planned_encoder(3)),
     "medvae-4x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4)), units),
     "medvae-8x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4, 4)), units),
     "ct-fm": lambda units: ct_fm.CtFmEncoder(ct_fm.SegResNetwork(), units),
@@ -60,7 +65,7 @@ ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
     "nnssl": lambda units: ConvolutionalEncoder(
         nnssl.residual_encoder_l(), units, nnssl.FEATURES, nnssl._STRIDES
     ),
-    "mae": lambda units: mini.random_mini(units, 3, seed=1),
+    "mae": lambda _: copy.deepcopy(planned_encoder(3)),
     "tiny": lambda units: mini.build_tiny(None, units, 3),
 }  # fmt: skip
 
@@ -81,13 +86,15 @@ def part_cases() -> dict[str, Callable[[Watch], Counts]]:
     cases["prediction, the condition on the device"] = functools.partial(rehearse_prediction, on_device=True)
     for beam in ("parallel", "fan"):
         cases[f"projector {beam}"] = functools.partial(rehearse_projector, beam=beam)
+    for dimensions in (2, 3):
+        cases[f"augmentation {dimensions}D"] = functools.partial(rehearse_augmentation, dimensions=dimensions)
     cases["pretraining"] = rehearse_pretraining
     return cases
 
 
 def rehearse_encoder(watch: Watch, build: Callable[[VolumeUnits], FrozenEncoder]) -> Counts:
     """Forward in mixed precision, and back to the volume."""
-    encoder = build(planned_units()).freeze().to(GPU)
+    encoder = faked(build(planned_units()), watch.mode).freeze().to(GPU)
     volume = torch.zeros(1, 1, EDGE, EDGE, EDGE, device=GPU, requires_grad=True)
     watch.restart()
     with torch.autocast("cuda", torch.bfloat16):
@@ -171,9 +178,25 @@ def _dense(
     return torch.zeros(size, dtype=values.dtype, device=values.device)
 
 
+def rehearse_augmentation(watch: Watch, dimensions: int) -> Counts:
+    """Two patches, turned, mirrored and changed by every transform that there is."""
+    size = (EDGE,) * dimensions
+    transforms = {type(one): dataclasses.replace(one, probability=1.0) for one in (*mr_intensity(), *hu_intensity())}
+    augmentation = Augmentation(in_plane=dimensions == 2, intensity=tuple(transforms.values()))
+    changes = [augmentation.draw(np.random.SeedSequence(seed), dimensions, move=True) for seed in range(2)]
+    labels = [CropLabel("case", change.crop_shape(size), change) for change in changes]
+    crops = Crops.empty(labels, 2, size).pinned()
+    watch.restart()
+    batch = crops.to(GPU).finish(augmentation)
+    assert batch.condition.shape == (2, 1, *size)
+    return watch.restart()
+
+
 def rehearse_pretraining(watch: Watch) -> Counts:
     """A step of an encoder's own pretraining."""
-    settings = PretrainingOptions(crop=32, shift=16, batch_size=2, places=32, masked_windows=1, blurred_windows=1)
+    settings = PretrainingOptions(
+        blocks=(1, 1, 1, 1), crop=32, shift=16, batch_size=2, places=32, masked_windows=1, blurred_windows=1
+    )
     training = Pretraining(settings, _windows, Path(tempfile.gettempdir()), device=GPU)
     watch.restart()
     training.step()

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable
 
-import torch
 from fake_gpu import GPU, Counts, Watch, faked
 from planned import planned_configuration, planned_encoder, planned_experiment
 
@@ -11,14 +10,16 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.plans import EncoderSpec
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
-from gdmunet.training.patches.batch import Batch
+from gdmunet.training.patches.augmentation import UNCHANGED
+from gdmunet.training.patches.crops import CropLabel, Crops
+from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.registry import named_trainers
 from gdmunet.training.trainers.trainer import Trainer
 
 # These are counted on the default plan, in a later step; their ablations and settings on a small one, in the first.
 COUNTED = ("FidelityTrainer", "PerceptualTrainer", "DriftTrainer", "GDMTrainer", "AdversarialTrainer",
            "FlowMatchingTrainer", "BridgeTrainer")  # fmt: skip
-_GLOBAL = {"families": ("spatial", "local", "global"), "drift_stride": 64, "minimum_tokens": 2}
+_GLOBAL = {"families": ("spatial", "local", "global"), "drift_stride": 64, "minimum_tokens": 2, "temperatures": (0.1,)}
 SETTINGS: dict[str, tuple[str, dict[str, object]]] = {
     "float32": ("GDMTrainer", {"precision": "float32"}),
     "float16": ("GDMTrainer", {"precision": "float16"}),
@@ -66,7 +67,7 @@ def rehearse_trainer(
     """The counts of the last step; the first one makes the optimiser's moments besides."""
     kind = named_trainers()[name]
     own: dict[str, object] = {"precision": "bfloat16"} | changes
-    if kind.uses_encoder and "feature_start" not in vars(kind):
+    if issubclass(kind, EncoderTrainer) and kind.feature_start < 1:
         own["feature_start"] = 0.0
     kind = type(f"Rehearsed{name}", (kind,), {"__module__": __name__, **own})
     planned = planned_configuration(preset, condition, configuration)
@@ -81,23 +82,20 @@ def rehearse_trainer(
     _fill_bank(trainer)
     for _ in range(steps):
         begin_step(trainer, state, _say_nothing)
-        batches = [_batch(trainer) for _ in range(trainer.accumulation)]
+        batches = [_crops(trainer) for _ in range(trainer.accumulation)]
         watch.restart()
-        take_step(trainer, state, [batch.to(trainer.device) for batch in batches])
+        take_step(trainer, state, [crops.to(trainer.device).finish(None) for crops in batches])
         state.iteration += 1
     counts = watch.restart()
     _check_places(trainer, state)
     return counts
 
 
-def _batch(trainer: Trainer) -> Batch:
-    """A batch as a loader gives it, in the host's memory."""
+def _crops(trainer: Trainer) -> Crops:
+    """A batch as a loader gives it, in the host's page-locked memory."""
     configuration = trainer.configuration
-    channels = (configuration.network.in_channels, 1, 1)
-    condition, target, mask = (
-        torch.ones(configuration.batch_size, count, *configuration.patch_size) for count in channels
-    )
-    return Batch(condition, target, mask, tuple(f"case_{n}" for n in range(configuration.batch_size)))
+    labels = [CropLabel(f"case_{n}", configuration.patch_size, UNCHANGED) for n in range(configuration.batch_size)]
+    return Crops.empty(labels, configuration.network.in_channels + 1, configuration.patch_size).pinned()
 
 
 def _fill_bank(trainer: Trainer) -> None:

@@ -1,11 +1,15 @@
 """What passes between the loop and a trainer's hooks are values, and a trainer needs nothing else."""
 
+import dataclasses
+import functools
+
 import pytest
 import torch
 from short_trainers import batch_for, gradients, loop_of, short
 from toy import toy_configuration
 
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.errors import GdmError
 from gdmunet.training.loop import loop as loop_module
 from gdmunet.training.loop.optimiser_step import add_gradients, begin_step
 from gdmunet.training.loop.state import TrainingState
@@ -75,3 +79,33 @@ def test_filling_the_bank_has_a_bar_of_its_own(toy, monkeypatch):
     monkeypatch.setattr(loop_module, "Progress", Bar)
     loop_of(toy, short(GDMTrainer)).train(0)
     assert bars == [("epoch 1/2", 4), ("epoch 2/2", 4), ("filling the feature bank", 2)]
+
+
+class Unfit(GDMTrainer):
+    """Its encoder gives features that half precision does not hold."""
+
+    def feature_maps(self, batch, volume):
+        maps = super().feature_maps(batch, volume)
+        return tuple(dataclasses.replace(level, values=level.values * 1e6) for level in maps)
+
+
+def test_tokens_that_cannot_be_banked_stop_the_step_before_the_optimiser(toy):
+    """The host learns of them with the numbers of the journal, without a wait of their own."""
+    loop = loop_of(toy, short(Unfit, feature_start=0.0))
+    loop.begin_step = functools.partial(begin_step, loop.trainer, loop.state, print)  # no preview, which would refuse
+    before = [weight.detach().clone() for weight in loop.state.network.parameters()]
+    with pytest.raises(GdmError, match="cannot be banked"):
+        loop.train_step([batch_for(loop)])
+    assert all(map(torch.equal, loop.state.network.parameters(), before))
+
+
+def test_what_is_required_is_asked_with_the_report(toy):
+    loop, refused = loop_of(toy, FidelityTrainer), []
+    loop.begin_step()
+    step = loop.trainer.step
+    step.note("loss", torch.tensor(2.0))
+    step.require(torch.tensor(True), functools.partial(refused.append, "held"))
+    assert step.report() == {"loss": 2.0}
+    step.require(torch.tensor(False), functools.partial(refused.append, "did not hold"))
+    step.report()
+    assert refused == ["did not hold"]
