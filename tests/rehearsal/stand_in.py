@@ -21,16 +21,13 @@ def torch_folder() -> Path:
     return Path(found.submodule_search_locations[0])
 
 
-def is_needed() -> bool:
-    """Whether this torch was built without CUDA."""
-    return not list((torch_folder() / "lib").glob("libtorch_cuda*"))
-
-
 def obstacle() -> str | None:
     """The reason why nothing can be rehearsed here, in words; None: it can."""
     if sys.platform != "linux":
         return f"the rehearsal without a GPU runs on Linux, and this is {sys.platform}"
-    if is_needed() and shutil.which(COMPILER) is None:
+    if list((torch_folder() / "lib").glob("libtorch_cuda*")):
+        return "the rehearsal without a GPU needs a CPU build of PyTorch, and this one has CUDA"
+    if shutil.which(COMPILER) is None:
         return f"the rehearsal without a GPU compiles 60 lines of C++, and {COMPILER} is not installed"
     return None
 
@@ -60,5 +57,4 @@ def built() -> Path:
 def load() -> None:
     """Before torch is imported, which looks for a device guard and hooks once."""
     assert "torch" not in sys.modules, "the stand-in must be loaded before torch"
-    if is_needed():
-        ctypes.CDLL(str(built()))
+    ctypes.CDLL(str(built()))
