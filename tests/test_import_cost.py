@@ -27,8 +27,9 @@ with torch.device("meta"):
 """
 
 ROWS = {
-    "gdm_train": ("import gdmunet.workflows.train", {"matplotlib", "pydicom"} | COMPILER),
-    "gdm_plan_experiment": ("import gdmunet.workflows.plan_and_preprocess", {"matplotlib", "pydicom"} | COMPILER),
+    "gdm_train": ("import gdmunet.workflows.train", SELDOM | COMPILER),
+    "a loader of patches": ("import gdmunet.training.patches.stream", SELDOM | COMPILER),
+    "gdm_plan_experiment": ("import gdmunet.workflows.plan_and_preprocess", SELDOM | COMPILER | {"blosc2"}),
     "gdm_extract_fingerprint, gdm_preprocess": ("import gdmunet.workflows.preparation", SELDOM | TORCH),
     "their workers": ("import gdmunet.workflows.preprocess, gdmunet.preprocessing.fingerprint", SELDOM | TORCH),
     "gdm_predict": ("import gdmunet.workflows.predict", SELDOM | COMPILER | {"blosc2"}),
