@@ -45,6 +45,8 @@ CHOICES: dict[str, dict[str, str]] = {
     "temperature 0.2": NO_BANK | {"temperatures": "0.2"},
     "temperature 1": NO_BANK | {"temperatures": "1.0"},
     "twins kept": NO_BANK | {"pairs": "kept"},
+    "transport": {"field": "transport", "feature_start": "0"},
+    "paired statistics alone": NO_BANK | {"paired_statistics": "true", "drift_weight": "0"},
 }
 
 

@@ -102,12 +102,14 @@ class DriftTrainer(DriftSettings, TokenTrainer):
     def _generated_aside(self, batch: Batch) -> torch.Tensor:
         """A prediction as a step makes it, which leaves no trace in statistics of normalisation layers."""
         network = self.step.network
+        training = network.training
         network.train()
         kept = [(buffer, buffer.clone()) for buffer in network.buffers()]
         with self.step.autocast():
             made = self.generate(batch)
         for buffer, value in kept:
             buffer.copy_(value)
+        network.train(training)
         return (made.prediction if isinstance(made, Generated) else made).float()
 
 

@@ -49,7 +49,9 @@ def test_moments_are_filled_before_the_first_step_and_the_network_does_not_notic
     kind = short(GDMTrainerTransport, feature_start=0.0, **SHORT)
     loop = loop_of(toy, kind, configuration)
     before = {name: value.clone() for name, value in loop.state.network.state_dict().items()}
+    loop.state.network.eval()
     trainer = in_step(loop)
+    assert not loop.state.network.training
     assert all(torch.equal(value, before[name]) for name, value in loop.state.network.state_dict().items())
     # Of other sets so small a patch has too few tokens for a covariance: they join after some steps.
     keys = [f"{trainer.levels[0].name}/local2_{part}" for part in ("mean", "std")]
