@@ -23,9 +23,17 @@ from gdmunet.plans import NetworkSpec
 from gdmunet.serialization import from_json, to_json
 from gdmunet.version import __version__
 
-CHECKPOINT_FORMAT = FileFormat("checkpoint", key="format")
 _HEADER_KEY = "gdmunet"
 _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
+
+
+def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knows networks with a dial for realism; those of version 1 have none."""
+    added = {"network": {"dial_channels": None}, "metadata": {"realism": None}}
+    return content | {key: content[key] | new for key, new in added.items() if isinstance(content.get(key), dict)}
+
+
+CHECKPOINT_FORMAT = FileFormat("checkpoint", (upgrade_1_to_2,), key="format")
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class CheckpointMetadata:
         Mean absolute error on the validation patches in the target's unit, or None if it was not measured.
     sampler
         Way in which a prediction is drawn: in one pass of the network, or in several.
+    realism
+        Place of the dial, 0 to 1, that validation chose; None: the network has no dial, or was not validated.
     """
 
     trainer: str
@@ -109,6 +119,7 @@ class CheckpointMetadata:
     validation_mae: float | None = None
     gdmunet_version: str = __version__
     sampler: SamplerSpec = ONE_STEP
+    realism: float | None = None
 
 
 @dataclass(frozen=True)

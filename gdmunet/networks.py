@@ -29,6 +29,8 @@ class Generator(nn.Module):
     -----
     forward: condition (B, C, z, y, x) or (B, C, y, x) -> prediction (B, out_channels, ...), both in network units.
     Where `spec.takes_state` the input is that of `stepwise_input`, and the output an estimate of the target.
+    With a dial the prediction is F + realism H: of the U-Net F, which realism 0 gives as it is, and of the change H,
+    a few convolutions that see the condition and F. No gradient reaches F through H.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -46,9 +48,23 @@ class Generator(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
         computes_in_float32(unet.decoder.seg_layers[-1])
+        # After the U-Net, whose first weights are so those of a network without a dial.
+        self.dial = None if spec.dial_channels is None else _build_dial(spec, spec.dial_channels)
 
-    def forward(self, condition: torch.Tensor) -> torch.Tensor:
-        """Predict the target, (B, C, ...) -> (B, out_channels, ...)."""
+    def forward(
+        self, condition: torch.Tensor, realism: float | None = 0.0
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Predict the target, (B, C, ...) -> (B, out_channels, ...); `realism` None gives F and H apart."""
+        faithful = self._faithful(condition)
+        if realism == 0.0:
+            return faithful
+        if self.dial is None:
+            raise TypeError("a network without a dial has one prediction")
+        seen = faithful.detach()
+        change: torch.Tensor = self.dial(torch.cat([condition, seen.to(condition.dtype)], dim=1))
+        return (faithful, change) if realism is None else faithful + realism * change
+
+    def _faithful(self, condition: torch.Tensor) -> torch.Tensor:
         change: torch.Tensor = self.unet(condition)
         if self.spec.residual_channel is None:
             return change
@@ -127,6 +143,22 @@ def _build_unet(spec: NetworkSpec) -> nn.Module:
     network = PlainConvUNet(n_conv_per_stage=list(spec.encoder_blocks), **common)
     network.apply(_initialize)
     return network
+
+
+def _build_dial(spec: NetworkSpec, channels: int) -> nn.Module:
+    """Four convolutions without norms (in_channels + out_channels -> out_channels); the last one starts at zero."""
+    conv: Any = nn.Conv3d if spec.dimensions == 3 else nn.Conv2d
+    size = spec.kernel_sizes[0]
+    layers: list[nn.Module] = []
+    width = spec.in_channels + spec.out_channels
+    for _ in range(3):
+        layers += [conv(width, channels, size, padding=[n // 2 for n in size]), nn.LeakyReLU(inplace=True)]
+        width = channels
+    last = conv(channels, spec.out_channels, 1)
+    dial = nn.Sequential(*layers, last).apply(_initialize)
+    nn.init.zeros_(last.weight)
+    computes_in_float32(last)
+    return dial
 
 
 def _norm_arguments(spec: NetworkSpec) -> dict[str, Any]:

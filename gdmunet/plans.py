@@ -69,6 +69,8 @@ class NetworkSpec:
     takes_state
         Whether the network works step by step: its last two input channels are then the state of the sample and a
         plane that holds the time, 0 to 1. Its output is the target either way.
+    dial_channels
+        Channels of the convolutions that make the change towards realism; None: the network has no dial.
     """
 
     in_channels: int
@@ -82,6 +84,7 @@ class NetworkSpec:
     norm: Literal["batch", "instance", "none"]
     residual_channel: int | None = None
     takes_state: bool = False
+    dial_channels: int | None = None
 
     @property
     def dimensions(self) -> int:

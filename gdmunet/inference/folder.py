@@ -54,6 +54,7 @@ class PredictionSpec:
     samples: int = 1
     seed: int = 0
     fast: bool = False
+    realism: float | None = None
     gdmunet_version: str = __version__
 
 
@@ -239,4 +240,5 @@ def _settings(predictor: Predictor, mask_folder: Path | None, options: Predictio
         samples=asked.samples,
         seed=asked.seed,
         fast=asked.fast,
+        realism=predictor.realism,
     )

@@ -41,6 +41,9 @@ class PredictorOptions:
         Draws whose mean is the prediction; more than one needs a sampler that draws noise.
     seed
         Seed of that noise.
+    realism
+        Place of the dial from 0, the most faithful prediction, to 1, the most plausible one; None: the place that
+        validation chose, as a checkpoint holds it, else 0. Networks without a dial refuse any.
     """
 
     device: str | torch.device = "cpu"
@@ -53,6 +56,7 @@ class PredictorOptions:
     skip_empty: bool = True
     samples: int = 1
     seed: int = 0
+    realism: float | None = None
 
     def __post_init__(self) -> None:
         check_step_size(self.step_size)

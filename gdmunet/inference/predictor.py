@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
@@ -18,6 +17,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
+from gdmunet.inference.dial import dialled
 from gdmunet.inference.fast_windows import WindowPlan, fast_plan
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.options import PredictorOptions
@@ -62,7 +62,13 @@ class Predictor:
     sampler
         Sampler of the networks: one pass, or several as their checkpoints say.
     options
-        Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed.
+        Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed,
+        realism.
+
+    Attributes
+    ----------
+    realism
+        Place of the networks' dial for realism; None: they have none.
     """
 
     def __init__(
@@ -83,7 +89,9 @@ class Predictor:
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
         self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
-        self.networks = _placed(networks, configuration.dimensions, self.device, self.options.compiled)
+        placed = [place(network, self.device, self.options.compiled) for network in networks]
+        dials, self.realism = dialled(placed, self.options.realism)
+        self.networks = [SliceNetwork(network) for network in dials] if configuration.dimensions == 2 else dials
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -109,7 +117,8 @@ class Predictor:
         steps
             Steps of a model that predicts in several; None: the number that its trainer chose.
         options
-            Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed.
+            Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed,
+            realism.
 
         Raises
         ------
@@ -118,6 +127,8 @@ class Predictor:
             for a model of one pass.
         """
         model = load_model(Path(model_folder), folds, checkpoint)
+        if options.get("realism") is None:
+            options["realism"] = model.realism
         return cls(
             model.networks,
             model.plans.configuration(model.configuration),
@@ -248,14 +259,11 @@ class Predictor:
         return self.restore(raw, mask, properties)
 
 
-def _placed(networks: Sequence[Network], dimensions: int, device: torch.device, compiled: bool) -> list[Network]:
-    placed = [place(network, device, compiled) for network in networks]
-    return [SliceNetwork(network) for network in placed] if dimensions == 2 else placed
-
-
 def _weights_of(network: Network) -> int:
-    module = getattr(network, "network", network)
-    return sum(p.numel() for p in module.parameters()) if isinstance(module, nn.Module) else 0
+    if isinstance(network, nn.Module):
+        return sum(p.numel() for p in network.parameters())
+    inner = getattr(network, "network", None)
+    return 0 if inner is None else _weights_of(inner)
 
 
 def _restore_deviation(

@@ -26,13 +26,17 @@ from gdmunet.results import (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """Networks of one model folder, one per fold, the plans that they were trained with, and their sampler."""
+    """Networks of one model folder, one per fold, the plans that they were trained with, and their sampler.
+
+    `realism` is the place of their dial that validation chose, of several folds the lowest; None: it chose none.
+    """
 
     networks: list[Generator]
     plans: Plans
     configuration: str
     folds: tuple[str, ...]
     sampler: SamplerSpec = ONE_STEP
+    realism: float | None = None
 
 
 def describe_model(model: ModelFolder) -> str:
@@ -174,7 +178,9 @@ def load_model(
                 expected=sampler,
                 remedy="predict these folds one by one (-f)",
             )
-    return LoadedModel([load_network(loaded) for loaded in checkpoints], plans, name, chosen, sampler)
+    places = [loaded.metadata.realism for loaded in checkpoints if loaded.metadata.realism is not None]
+    networks = [load_network(loaded) for loaded in checkpoints]
+    return LoadedModel(networks, plans, name, chosen, sampler, min(places, default=None))
 
 
 def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: Path) -> None:

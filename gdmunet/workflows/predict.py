@@ -42,6 +42,7 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         steps=request.steps,
         samples=request.samples,
         seed=request.seed,
+        realism=request.realism,
     )
     if predictor.descriptor.mask and request.mask is None:
         say(_NO_MASKS)

@@ -241,9 +241,10 @@ def _label(predictor: Predictor) -> SeriesLabel:
     model = f"{source.folder.parent.name} {source.folder.name}" if source else "a network given as an object"
     channels = " and ".join(predictor.descriptor.channels)
     target = predictor.descriptor.target_name
+    place = "" if predictor.realism is None else f"realism {predictor.realism:g}"
     return SeriesLabel(
-        f"Synthetic {target}",
-        f"Synthetic {target}: predicted from {channels} by gdmunet {__version__}, model {model}; "
-        "not acquired by a scanner.",
+        f"Synthetic {target}{f', {place}' if place else ''}",
+        f"Synthetic {target}: predicted from {channels} by gdmunet {__version__}, model {model}"
+        f"{f', {place} of 0 to 1' if place else ''}; not acquired by a scanner.",
         source.folder.parent.name if source else "",
     )

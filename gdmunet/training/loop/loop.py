@@ -196,7 +196,8 @@ class Loop:
         seconds, wait_share = meter.seconds, meter.wait_share
         mae = patch_mae(trainer, state, self.data) if distributed.rank() == 0 else 0.0
         state.mae_average = mae if state.mae_average is None else 0.9 * state.mae_average + 0.1 * mae
-        improved, state.best_mae = state.mae_average < state.best_mae, min(state.best_mae, state.mae_average)
+        improved = trainer.improves(state.mae_average, state.best_mae)
+        state.best_mae = min(state.best_mae, state.mae_average)
         if distributed.rank() == 0:
             row = {
                 "epoch": trainer.epoch_of(state.iteration - 1),

@@ -11,6 +11,7 @@ from torch import nn
 
 from gdmunet.device import exact_float32, mixed_precision
 from gdmunet.training import distributed
+from gdmunet.training.loop.ema import copy_weights
 from gdmunet.training.loop.epoch import check_finite
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.batch import Batch
@@ -29,6 +30,8 @@ def begin_step(trainer: Trainer, state: TrainingState, say: Callable[[str], None
         say=say,
     )
     trainer.step = step
+    if trainer.starts_from_average():
+        copy_weights(state.network, state.average.state)
     return step
 
 
@@ -73,7 +76,7 @@ def take_step(trainer: Trainer, state: TrainingState, batches: Sequence[Batch]) 
     # float16 steps with an infinite gradient are skipped, by design
     check_finite(report, step.iteration, identifiers, gradient_too=not state.scaler.is_enabled())
     for group in state.optimizer.param_groups:
-        group["lr"] = trainer.learning_rate_at(step.iteration)
+        group["lr"] = trainer.group_learning_rate(group)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     if not state.scaler.is_enabled():

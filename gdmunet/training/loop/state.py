@@ -164,7 +164,12 @@ def _as_called(network: nn.Module, trainer: Trainer) -> nn.Module:
     if distributed.world_size() > 1:
         places = [trainer.device.index] if trainer.device.type == "cuda" else None
         # Gradients lie in the buckets in which they are exchanged: they are not there twice.
-        called = nn.parallel.DistributedDataParallel(called, device_ids=places, gradient_as_bucket_view=True)
+        called = nn.parallel.DistributedDataParallel(
+            called,
+            device_ids=places,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=trainer.trains_in_turns,
+        )
     whole: nn.Module = called
     return whole
 

@@ -213,6 +213,8 @@ class _Training:
             self.trainer.see(shown, Draws.seeded(0, META))
             del shown
         self._step(0, size)
+        if self.trainer.trains_in_turns:
+            self._step(self.trainer.total_iterations - 1, size)
         self.at_rest = self.live.current
 
     def trace(self, iteration: int, sizes: Sequence[_Size]) -> LinearTrace:

@@ -51,6 +51,8 @@ class Trainer(TrainerSettings, ABC):
     """
 
     uses_encoder: ClassVar[bool] = False
+    trains_in_turns: ClassVar[bool] = False
+    """Whether some steps leave trained weights without a gradient."""
 
     def __init__(
         self,
@@ -84,6 +86,19 @@ class Trainer(TrainerSettings, ABC):
         others = [p for p in network.parameters() if p.ndim <= 1]
         groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
         return adamw(groups, self.device, lr=self.learning_rate, betas=self.betas)
+
+    def group_learning_rate(self, group: Mapping[str, Any]) -> float:
+        """Learning rate of one of the optimiser's groups in the present step."""
+        del group
+        return self.learning_rate_at(self.step.iteration)
+
+    def starts_from_average(self) -> bool:
+        """Whether the present step takes the averaged weights as the network's own."""
+        return False
+
+    def improves(self, error: float, best: float) -> bool:
+        """Whether an epoch's weights become the best ones, by the moving average of their validation error."""
+        return error < best
 
     def prepare(self) -> None:
         """Make the parts beside the generator; called once, after the generator's weights are drawn."""

@@ -17,7 +17,7 @@ from gdmunet.workflows.requests.shared import (
     model_plans_option,
     model_trainer_option,
 )
-from gdmunet.workflows.requests.values import COUNT, NATURAL, SHARE
+from gdmunet.workflows.requests.values import COUNT, NATURAL, PART, SHARE
 
 
 @request
@@ -134,6 +134,14 @@ class PredictRequest(ProgressRequest):
         bounds=COUNT,
     )
     seed: int = option("--seed", help="seed of the draws' noise", default=0, metavar="N", bounds=NATURAL)
+    realism: float | None = option(
+        "--realism",
+        help="place of the dial of a model that has one, from 0 (least error) to 1 (most like real images); default: "
+        "the place that validation chose",
+        default=None,
+        metavar="R",
+        bounds=PART,
+    )
     as_float: bool = float_option()
     predict_empty: bool = option(
         "--predict_empty", help="run the network in windows without body too (default: air there)", default=False

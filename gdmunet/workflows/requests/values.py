@@ -41,6 +41,7 @@ COUNT = Bounds(at_least=1)
 NATURAL = Bounds(at_least=0)
 POSITIVE = Bounds(above=0)
 SHARE = Bounds(above=0, at_most=1)
+PART = Bounds(at_least=0, at_most=1)
 
 _SCALARS: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", Path: "a path"}
 

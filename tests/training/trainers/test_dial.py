@@ -1,0 +1,110 @@
+"""The dial for realism: at 0 the fidelity model to the last bit, linear between, nearer to real images at 1."""
+
+import dataclasses
+
+import pytest
+import torch
+from short_trainers import batch_for, end_after, in_step, loop_of, planned_step, short, weights
+
+from gdmunet.checkpoint import load_network, load_weights
+from gdmunet.errors import GdmError
+from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.training.loop.step_memory import StepMemory
+from gdmunet.training.trainers.dial import GDMTrainerDial
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+
+def short_dial(**changes):
+    """The first half of 8 steps trains F, the second H."""
+    return short(GDMTrainerDial, **{"feature_start": 0.5, "moment_batches": 2} | changes)
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+def test_realism_0_is_the_fidelity_model_bit_for_bit(toy, configuration):
+    """The U-Net learns as a whole training of fidelity alone, and is left alone afterwards."""
+    alone = loop_of(
+        toy,
+        FidelityTrainer.derive(
+            {"iterations": "4", "iterations_per_epoch": "4", "learning_rate": "2e-3", "validation_patches": "2"}
+        ),
+        configuration,
+    )
+    alone.train(0)
+    loop = loop_of(toy, short_dial(epochs=2), configuration)
+    loop.train(0)
+    faithful = load_network(load_weights(alone.folder.checkpoint("final")))
+    for name in ("final", "best", "latest"):
+        network = load_network(load_weights(loop.folder.checkpoint(name)))
+        condition = batch_for(loop).condition
+        with torch.no_grad():
+            assert torch.equal(network(condition), faithful(condition))
+            assert not torch.equal(network(condition, 1.0), faithful(condition))
+
+
+def test_the_prediction_is_linear_in_the_dial(toy):
+    loop = loop_of(toy, short_dial())
+    loop.train(0)
+    network, condition = loop.state.network.eval(), batch_for(loop).condition
+    with torch.no_grad():
+        ends = [network(condition, realism) for realism in (0.0, 1.0)]
+        faithful, change = network(condition, None)
+        for realism in (0.25, 0.7):
+            mixed = torch.lerp(*ends, realism)
+            torch.testing.assert_close(network(condition, realism), mixed, atol=1e-6, rtol=1e-5)
+        assert torch.equal(faithful, ends[0])
+        torch.testing.assert_close(change, ends[1] - ends[0], atol=1e-6, rtol=1e-5)
+
+
+def test_a_run_continues_bit_for_bit_before_and_after_the_change_joins(toy):
+    kind = short_dial(epochs=4)
+    whole = loop_of(toy, kind)
+    whole.train(0)
+    expected = weights(whole)
+    for iteration in (4, 8, 12):
+        stopped = loop_of(toy, kind)
+        end_after(stopped, iteration)
+        continued = loop_of(toy, kind)
+        continued.resume()
+        continued.train(0)
+        assert all(torch.equal(value, expected[name]) for name, value in weights(continued).items())
+
+
+@pytest.mark.parametrize("faithful_rate", [0.0, 0.1])
+def test_only_what_learns_has_a_gradient(toy, faithful_rate):
+    loop = loop_of(toy, short_dial(faithful_rate=faithful_rate))
+    batch = batch_for(loop)
+    loop.train_step([batch])
+    before = weights(loop)
+    loop.state.iteration = 5  # behind the one that takes over the averaged weights
+    report = loop.train_step([batch])
+    changed = {name for name, value in weights(loop).items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("dial.") for name in changed)
+    assert any(name.startswith("unet.") for name in changed) == bool(faithful_rate)
+    assert ("loss_faithful" in report) == bool(faithful_rate)
+    assert {"loss_realistic_fidelity", "norm_features"} <= report.keys()
+
+
+def test_a_dial_on_nothing_is_refused(toy):
+    with pytest.raises(GdmError, match="never be trained"):
+        loop_of(toy, short_dial(feature_start=0.0))
+
+
+@pytest.mark.parametrize(("configuration", "faithful_rate"), [("3d_fullres", 0.0), ("3d_fullres", 0.1), ("2d", 0.0)])
+def test_the_predicted_memory_is_that_of_a_step(toy, configuration, faithful_rate):
+    """Of the larger of both kinds of step, once the moments of all weights are there."""
+    kind = short_dial(faithful_rate=faithful_rate)
+    loop = loop_of(toy, kind, configuration)
+    with LiveBytes() as live:
+        loop = loop_of(toy, kind, configuration)
+        batch = batch_for(loop)
+        full = dataclasses.replace(batch, mask=torch.ones_like(batch.mask))
+        live.track(loop.trainer.encoder.state_dict())
+        peaks = []
+        for iteration in (0, 7, 0, 7):
+            loop.state.iteration = iteration
+            in_step(loop)
+            live.restart()
+            loop.train_step([full])
+            peaks.append(live.peak)
+    predicted = StepMemory(kind, linear=False)(planned_step(loop))
+    assert predicted.total == pytest.approx(max(peaks[2:]), rel=0.1)
