@@ -23,12 +23,10 @@ FINGERPRINT_FILE = "dataset_fingerprint.json"
 
 def _upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
     """Version 2 tells the first built-in encoder from the one with a level at stride 1, which has its name."""
-    configurations = {}
-    for name, configuration in content["configurations"].items():
-        encoder = configuration.get("encoder")
-        if encoder and encoder["spec"] == "mini":
-            configuration = {**configuration, "encoder": {**encoder, "spec": "mini-1"}}
-        configurations[name] = configuration
+    configurations = {name: dict(configuration) for name, configuration in content["configurations"].items()}
+    for configuration in configurations.values():
+        if (encoder := configuration.get("encoder")) and encoder["spec"] == "mini":
+            configuration["encoder"] = {**encoder, "spec": "mini-1"}
     return {**content, "configurations": configurations}
 
 
@@ -67,8 +65,7 @@ class NetworkSpec:
     residual_channel
         Condition channel that is added to the output (network units), or None: the network then predicts a change.
     takes_state
-        Whether the network works step by step: its last two input channels are then the state of the sample and a
-        plane that holds the time, 0 to 1. Its output is the target either way.
+        Whether it works step by step: its last two input channels are a sample's state and a plane of time, 0 to 1.
     dial_channels
         Channels of the convolutions that make the change towards realism; None: the network has no dial.
     """
@@ -101,9 +98,8 @@ class NetworkSpec:
 class MemoryFootprint:
     """Predicted peak bytes of one training step, by part. The parts add up to the peak.
 
-    `encoder` holds a frozen encoder's weights and activations, `bank` the features it keeps from step to step,
-    `output_gradients` the gradients that are coordinated; all 0 for trainers without an encoder. `buckets` holds the
-    gradients in the form in which several processes exchange them, 0 for one process.
+    `encoder` holds a frozen encoder's weights and activations, `bank` features that it keeps, `output_gradients` those
+    that are coordinated; all 0 without an encoder. `buckets`: gradients as several processes exchange them, else 0.
     """
 
     parameters: int
@@ -119,8 +115,7 @@ class MemoryFootprint:
     @property
     def total(self) -> int:
         """Bytes at the peak."""
-        generator = self.parameters + self.gradients + self.optimizer + self.ema + self.activations
-        return generator + self.encoder + self.bank + self.output_gradients + self.buckets
+        return sum(vars(self).values())
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
@@ -62,13 +63,7 @@ class Predictor:
     sampler
         Sampler of the networks: one pass, or several as their checkpoints say.
     options
-        Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed,
-        realism.
-
-    Attributes
-    ----------
-    realism
-        Place of the networks' dial for realism; None: they have none.
+        Fields of `PredictorOptions`, such as device, fast, tta, batch_size, samples, realism.
     """
 
     def __init__(
@@ -89,9 +84,8 @@ class Predictor:
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
         self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
-        placed = [place(network, self.device, self.options.compiled) for network in networks]
-        dials, self.realism = dialled(placed, self.options.realism)
-        self.networks = [SliceNetwork(network) for network in dials] if configuration.dimensions == 2 else dials
+        # `realism`: place of the networks' dial; None: they have none.
+        self.networks, self.realism = _placed(networks, configuration.dimensions, self.device, self.options)
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -117,8 +111,7 @@ class Predictor:
         steps
             Steps of a model that predicts in several; None: the number that its trainer chose.
         options
-            Fields of `PredictorOptions`: device, fast, compiled, tta, precision, batch_size, skip_empty, samples, seed,
-            realism.
+            Fields of `PredictorOptions`, such as device, fast, tta, batch_size, samples, realism.
 
         Raises
         ------
@@ -127,15 +120,13 @@ class Predictor:
             for a model of one pass.
         """
         model = load_model(Path(model_folder), folds, checkpoint)
-        if options.get("realism") is None:
-            options["realism"] = model.realism
         return cls(
             model.networks,
             model.plans.configuration(model.configuration),
             model.plans.dataset,
             source=ModelSource(Path(model_folder), model.folds, checkpoint),
             sampler=with_steps(model.sampler, steps),
-            **options,
+            **model.completed(options),
         )
 
     def predict(
@@ -257,6 +248,15 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
+
+
+def _placed(
+    networks: Sequence[Network], dimensions: int, device: torch.device, options: PredictorOptions
+) -> tuple[list[Network], float | None]:
+    """The networks on the device, as 3D ones, with their dials set; and where these stand."""
+    placed = [place(network, device, options.compiled) for network in networks]
+    dials, realism = dialled(placed, options.realism)
+    return [SliceNetwork(network) for network in dials] if dimensions == 2 else dials, realism
 
 
 def _weights_of(network: Network) -> int:

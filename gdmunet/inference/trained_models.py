@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gdmunet import commands
 from gdmunet.checkpoint import ONE_STEP, Checkpoint, SamplerSpec, load_network, load_weights
@@ -37,6 +38,10 @@ class LoadedModel:
     folds: tuple[str, ...]
     sampler: SamplerSpec = ONE_STEP
     realism: float | None = None
+
+    def completed(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Options of a predictor, with the model's own realism if none is asked for."""
+        return options | {"realism": self.realism} if options.get("realism") is None else options
 
 
 def describe_model(model: ModelFolder) -> str:
