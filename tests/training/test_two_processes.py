@@ -23,6 +23,9 @@ SHORT = {"iterations": str(STEPS), "iterations_per_epoch": str(STEPS), "warmup_s
 UNDRAWN = {"bank_patches": "0", "tokens_per_patch": "100000", "families": "local", "feature_start": "0.25"}
 EVERY_TRAINER = [(name, "3d_fullres", {}) for name in named_trainers()]
 EVERY_TRAINER += [(name, "2d", {}) for name in ("AdversarialTrainer", "FlowMatchingTrainer", "GDMTrainer")]
+# Step 0 trains the faithful part alone, and the others the change beside it.
+IN_TURNS = {"feature_start": "0.34", "moment_batches": "2"}
+EVERY_TRAINER += [("GDMTrainerDial", "3d_fullres", IN_TURNS | {"faithful_rate": rate}) for rate in ("0.0", "0.1")]
 # Those that promise the numbers of one process, on networks whose patches do not know each other.
 EXACT = [
     ("FidelityTrainer", "3d_fullres", {"accumulation": "2", "gradient_weight": "0.5"}),
