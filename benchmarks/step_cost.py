@@ -143,6 +143,21 @@ class Bench:
             self.optimizer.step()
 
 
+def part_seconds(bench: Bench, rounds: int) -> dict[str, float]:
+    """Median seconds of both steps, taken in turn, and of the parts of the method's."""
+    clock = Clock(bench.device)
+    for number in range(rounds + 1):
+        bench.fidelity_step(clock)
+        bench.method_step(clock)
+        if number == 0:
+            clock.parts.clear()  # warm-up
+    parts = {}
+    for name, seconds in clock.parts.items():
+        calls = len(seconds) // rounds
+        parts[name] = statistics.median(sum(seconds[i : i + calls]) for i in range(0, len(seconds), calls))
+    return parts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, default=48)
@@ -155,16 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1 if find_device(arguments.device).type == "cpu" else torch.get_num_threads())
     bench = Bench(arguments)
-    clock = Clock(bench.device)
-    for number in range(arguments.rounds + 1):
-        bench.fidelity_step(clock)
-        bench.method_step(clock)
-        if number == 0:
-            clock.parts.clear()  # warm-up
-    parts = {}
-    for name, seconds in clock.parts.items():
-        calls = len(seconds) // arguments.rounds
-        parts[name] = statistics.median(sum(seconds[i : i + calls]) for i in range(0, len(seconds), calls))
+    parts = part_seconds(bench, arguments.rounds)
     whole = parts["method step, all of it"]
     print(f"{bench.device}, {bench.precision}, patch {arguments.patch}^3, batch {arguments.batch}, {arguments.preset}")
     for name, seconds in parts.items():
