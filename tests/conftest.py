@@ -19,6 +19,30 @@ settings.register_profile("stable", derandomize=True, deadline=None, max_example
 settings.load_profile("stable")
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--cpu-as-gpu",
+        action="store_true",
+        help="run the tests marked gpu that take the fixture gpu on the CPU: it proves the tests, nothing of a GPU",
+    )
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Tests of a GPU say why they are skipped where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        stand_in = config.getoption("--cpu-as-gpu") and "gpu" in item.fixturenames
+        if item.get_closest_marker("gpu") and not stand_in:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and PyTorch finds none"))
+
+
+@pytest.fixture
+def gpu(request) -> torch.device:
+    """The first GPU; the CPU where it stands for one."""
+    return torch.device("cpu" if request.config.getoption("--cpu-as-gpu") else "cuda:0")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: a process per core that is free for this one, at most eight, as each takes a gigabyte of memory."""

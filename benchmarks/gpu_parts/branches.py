@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_parts.course import Course
-from gpu_parts.setting import Setting
-from gpu_parts.stores import ResidentCases, fold_of, small
 from safetensors.torch import save_file
 
 from gdmunet.encoders.loading import load_encoder
@@ -25,6 +22,9 @@ from gdmunet.training.trainers.transport import (
     GDMTrainerTransportPaired,
     PairedStatisticsTrainer,
 )
+from gpu_parts.course import Course
+from gpu_parts.setting import Setting
+from gpu_parts.stores import ResidentCases, fold_of, small
 
 # In the order in which a deadline may end them.
 BRANCHES: tuple[type[Trainer], ...] = (
@@ -82,6 +82,9 @@ def branch(setting: Setting, kind: type[Trainer], trunk: Course) -> dict[str, ob
         errors.append(course.body_mae(name, found))
         kept[f"prediction.{name}"] = torch.from_numpy(np.round(found).astype(np.int16))
     save_file(kept, setting.out / f"branch_{kind.__name__}.safetensors")
-    steps = lengths(setting)[1]
-    return {"iterations": course.state.iteration, "mae_hu": float(np.mean(errors)), "ms_per_step": 1000 * seconds / steps,
-            "report": report}  # fmt: skip
+    return {
+        "iterations": course.state.iteration,
+        "mae_hu": float(np.mean(errors)),
+        "ms_per_step": 1000 * seconds / lengths(setting)[1],
+        "report": report,
+    }

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from gpu_parts.setting import Setting
-from gpu_parts.stores import ResidentCases, prepared_case
 
 from gdmunet.device import exact_float32
 from gdmunet.inference.predictor import Predictor
+from gdmunet.preprocessing.preprocessor import PreparedCase
 from gdmunet.training.draws import Draws
 from gdmunet.training.loop.ema import copy_weights, weights_of
 from gdmunet.training.loop.optimiser_step import begin_step, take_step
@@ -17,9 +16,13 @@ from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.optimizers import load_optimizer
 from gdmunet.training.trainers.trainer import Trainer
+from gpu_parts.setting import Setting
+from gpu_parts.stores import ResidentCases, prepared_case
 
 PREVIEW = 1_000_000
 """Number of the first batch that a trainer is shown before its encoder joins: training takes no such batch."""
+DRY = (4, 20, 20)
+"""Half of the extent (z, y, x) of what is predicted in a dry run."""
 KEPT_SECONDS = 8.0
 """Seconds before its deadline at which a course stops, so that what it has is written."""
 
@@ -66,9 +69,21 @@ class Course:
         for number in range(-(-asked.patches // size)):
             self.trainer.see(self.cases.batch(PREVIEW + number, size), draws)
 
+    def prepared(self, name: str) -> PreparedCase:
+        """A whole case; in a dry run a part of it."""
+        whole = prepared_case(self.fold, name)
+        if not self.setting.dry:
+            return whole
+        part = tuple(
+            slice(extent // 2 - edge, extent // 2 + edge) for extent, edge in zip(whole.mask.shape, DRY, strict=True)
+        )
+        assert whole.target is not None
+        condition, target = (array[(slice(None), *part)] for array in (whole.condition, whole.target))
+        return PreparedCase(condition, target, whole.mask[part], whole.properties)
+
     def predict(self, name: str, offset: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
         """Prediction (z, y, x) of a whole case by the averaged weights, in HU on the prepared grid."""
-        prepared = prepared_case(self.fold, name)
+        prepared = self.prepared(name)
         with self.state.average.applied(self.state.network):
             self.state.network.eval()
             predictor = Predictor(
@@ -80,7 +95,7 @@ class Course:
 
     def body_mae(self, name: str, prediction: np.ndarray) -> float:
         """Mean absolute error inside the body, in HU."""
-        prepared = prepared_case(self.fold, name)
+        prepared = self.prepared(name)
         assert prepared.target is not None
         target = prepared.properties.target_map.invert(prepared.target[0])
         return float(np.abs(prediction - target)[prepared.mask].mean())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from gpu_parts.setting import Setting
 from step_cost import Bench, part_seconds
+
+from gpu_parts.setting import Setting
 
 
 def run(setting: Setting) -> None:

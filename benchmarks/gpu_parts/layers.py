@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from gpu_parts.course import Course
-from gpu_parts.setting import Setting
-from gpu_parts.stores import ResidentCases, fold_of, prepared_case, small
 
 from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gpu_parts.course import Course
+from gpu_parts.setting import Setting
+from gpu_parts.stores import ResidentCases, fold_of, small
 
 NORMS = ("none", "batch", "instance")
 ITERATIONS = 600
@@ -39,7 +39,7 @@ def measure(setting: Setting, norm: str) -> dict[str, object]:
     for name in fold.validation[: setting.pick(2, 1)]:
         first, second = (course.predict(name, offset) for offset in ((0, 0, 0), tuple(part // 4 for part in patch)))
         errors.append(course.body_mae(name, first))
-        offsets.append(float(np.abs(first - second)[prepared_case(fold, name).mask].mean()))
+        offsets.append(float(np.abs(first - second)[course.prepared(name).mask].mean()))
     return {
         "iterations": course.state.iteration, "patch": patch, "mae_hu": float(np.mean(errors)),
         "offset_hu": float(np.mean(offsets)), "cases": fold.validation,

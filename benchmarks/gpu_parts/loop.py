@@ -9,14 +9,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from gpu_parts.setting import Setting
-from gpu_parts.stores import fold_of, small
-
 from gdmunet.paths import Folders
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.opening import open_loop
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.gdm import GDMTrainer
+from gpu_parts.setting import Setting
+from gpu_parts.stores import fold_of, small
 
 WORKERS = 12
 

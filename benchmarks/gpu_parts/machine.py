@@ -8,9 +8,9 @@ import platform
 import numpy as np
 import psutil
 import torch
-from gpu_parts.setting import Setting
 
 import gdmunet
+from gpu_parts.setting import Setting
 
 
 def run(setting: Setting) -> None:

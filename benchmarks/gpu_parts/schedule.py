@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -102,10 +103,8 @@ def run_alone(part: Part, options: RunOptions, deadline: float) -> int | None:
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the process and its children: a reading process that stays would hold the device."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from gpu_parts.stores import fold_of, prepared_case
 from safetensors.numpy import load_file
 
 from gdmunet import evaluate
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
+from gdmunet.training.patches.fold import FoldData
+from gpu_parts.stores import fold_of, prepared_case
 
 SHOWN = ("mae", "psnr", "ms_ssim", "detail", "fsc_quarter", "fsc_half", "nps")
 JUDGES = ("tiny",)
@@ -42,7 +43,7 @@ def score_branches(out: Path, stores: Path) -> None:
     print(f"\nFiltered rows, price ratio and classifier: gdm_compare over {work}, whose folders are named by branch")
 
 
-def _write_reference(fold, work: Path, name: str) -> None:  # noqa: ANN001
+def _write_reference(fold: FoldData, work: Path, name: str) -> None:
     prepared = prepared_case(fold, name)
     assert prepared.target is not None
     target = prepared.properties.target_map.invert(prepared.target[0])
@@ -50,7 +51,7 @@ def _write_reference(fold, work: Path, name: str) -> None:  # noqa: ANN001
     _write(fold, work / "masks" / f"{name}.nii.gz", name, prepared.mask)
 
 
-def _write(fold, file: Path, name: str, array: np.ndarray) -> None:  # noqa: ANN001
+def _write(fold: FoldData, file: Path, name: str, array: np.ndarray) -> None:
     """A volume on the prepared grid, once."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from gpu_parts.setting import Setting
 from memory_model import DATASET, Training, configuration_of, random_batch
 
 from gdmunet.plans import Configuration
@@ -19,6 +18,7 @@ from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gpu_parts.setting import Setting
 
 BATCH = 2
 

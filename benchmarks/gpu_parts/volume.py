@@ -6,14 +6,14 @@ import time
 
 import numpy as np
 import torch
-from gpu_parts.setting import Setting
-from gpu_parts.steps import planned
 from torch import nn
 
 from gdmunet.device import mixed_precision
 from gdmunet.inference.sliding_window import predict_volume
 from gdmunet.inference.window_options import WindowCount, WindowOptions
 from gdmunet.networks import Generator, build_network
+from gpu_parts.setting import Setting
+from gpu_parts.steps import planned
 
 HU = 500.0
 """A network unit, about as bone and air have it."""
