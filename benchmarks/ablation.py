@@ -11,7 +11,6 @@ both phases together. Stops and goes on where it stood; WORK/ablation.md holds t
 """
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write_dataset
 from ablation_table import row_file, table
+from deepbet_judge import deepbet_weights
 from protocol import check_protocol
 
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
@@ -188,14 +188,6 @@ def score(work: Path, model: ModelFolder, judge: str, change=lambda volume: volu
         distances = pooled_distances(pairs[spec])
         row[f"{prefix}frechet"], row[f"{prefix}mmd"] = mean_distances(distances)
     return row
-
-
-def deepbet_weights() -> Path:
-    """Beside the installed package, which need not be importable."""
-    found = importlib.util.find_spec("deepbet")
-    if found is None or found.origin is None:
-        return Path("deepbet-is-not-installed")
-    return Path(found.origin).parents[1] / "data" / "models" / "model.pt"
 
 
 def main() -> None:

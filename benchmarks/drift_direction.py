@@ -18,6 +18,7 @@ from pathlib import Path
 import ablation
 import numpy as np
 import torch
+from deepbet_judge import deepbet_weights
 from torch.nn import functional
 
 from gdmunet.plans import load_plans
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
-    parser.add_argument("--judge", default=f"tests/samples/deepbet_encoder.py:factory@{ablation.deepbet_weights()}")
+    parser.add_argument("--judge", default=f"tests/samples/deepbet_encoder.py:factory@{deepbet_weights()}")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     work = arguments.work.resolve()

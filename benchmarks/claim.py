@@ -1,0 +1,143 @@
+"""Does the method pay less than it buys? Every arm on few-view CT and on T1 to CT, decided by a rule written before.
+
+usage: python benchmarks/claim.py WORK DATA [--only fewview mr2ct] [--chest FILE] [--iterations 2000] [--seeds 1 2 3]
+           [--folds 2] [--arms NAME ...] [--judges SPEC ...] [--processes 2]
+
+2D networks on whole slices of real volumes. Each seed trains fidelity once; the arms branch off bit for bit where the
+encoder joins, at 0.6 of the training. Few-view CT: five persons, of whom the chest and the cranium are held out in
+turn; T1 to CT: four heads (one skull), of which two are held out in turn. The rule, written before the runs: at an MAE
+at most 1 % above fidelity's, against fidelity behind the best unsharp mask, (i) Frechet distance at least 20 % lower in
+each judge, (ii) C2ST AUC - 0.5 at least 20 % lower, (iii) Fourier shell correlation at half of Nyquist not lower by
+0.005.
+Stops and goes on where it stood; WORK/DATASET/claim.md and claim.png hold what is there so far.
+
+The judges: deepbet's encoder (pip install --no-deps deepbet==1.0.2) and a random one; a third, large one:
+--judges ... benchmarks/astra_encoder.py:factory.
+"""
+
+import argparse
+from argparse import Namespace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+from claim_arms import ARMS, FIDELITY, Place, train_arm
+from claim_scores import score_arm
+from claim_table import draw_curve, read_rows, table
+from make_datasets import Writer
+from protocol import check_protocol
+from svct_leave_one_out import Folders as Flags
+from svct_leave_one_out import prepare_dataset
+
+from gdmunet.cli import plan_and_preprocess
+from gdmunet.imageio import read_mask, read_volume
+from gdmunet.plans import load_plans
+
+HEADS = ("colin27", "mni152head", "otsu", "chris")
+HELD_OUT = {"fewview": ("chest", "cranium"), "mr2ct": ("chris", "otsu")}
+
+
+def prepare_fewview(work: Path, arguments: Namespace) -> Path:
+    flags = Flags(*([f"--{name}", str(work / f"gdm_{name}")] for name in Flags._fields))
+    wanted = Namespace(work=work, data=arguments.data, chest=arguments.chest, views="36", preset="tiny",
+                       configuration="2d", spacing=["2.5", "1.25", "1.25"])  # fmt: skip
+    plans = prepare_dataset(wanted, flags)
+    return work / "gdm_preprocessed" / "Dataset521_FewViewCT" / f"{plans}.json"
+
+
+def prepare_heads(work: Path, arguments: Namespace) -> Path:
+    file = work / "gdm_preprocessed" / "Dataset522_PseudoMRCT" / "gdmPlans_tiny.json"
+    if file.exists():
+        return file
+    writer, folder = Writer(work / "gdm_raw" / "Dataset522_PseudoMRCT"), arguments.data / "pairs" / "mr_to_ct"
+    for name in HEADS:
+        mr, ct = (read_volume(folder / f"{name}_{kind}.nii.gz") for kind in ("mr", "ct"))
+        mask = read_mask(folder / f"{name}_fov.nii.gz")
+        writer.add(name, [mr.array], ct.array.astype("int16"), mask.array, mr.geometry, False)
+    writer.finish(["T1"], "CT", mask=True)
+    words = ["-d", "522", "-c", "2d", "-pl", "tiny", "-encoder", "mini", "-np", "1"]
+    words += ["--raw", str(work / "gdm_raw"), "--preprocessed", str(work / "gdm_preprocessed")]
+    if plan_and_preprocess.main(words):
+        raise SystemExit("failed")
+    return file
+
+
+PREPARE = {"fewview": prepare_fewview, "mr2ct": prepare_heads}
+
+
+def run_place(place: Place, arms: list[str]) -> str:
+    """Train every arm on one fold with one seed."""
+    import torch
+
+    torch.set_num_threads(1)
+    for name in arms:
+        train_arm(place, name)
+        print(f"{place.work.name}, seed {place.seed}, fold {place.fold}: {name} is trained", flush=True)
+    return f"{place.work.name}, seed {place.seed}, fold {place.fold}: all arms are trained"
+
+
+def run_scores(places: list[Place], name: str, judges: tuple[str, ...]) -> str:
+    """Score one arm with one seed over all folds."""
+    import torch
+
+    torch.set_num_threads(1)
+    score_arm(places, name, judges)
+    return f"{places[0].work.name}, seed {places[0].seed}: {name} is scored"
+
+
+def default_judges() -> list[str]:
+    return [f"{Path(__file__).resolve().parent / 'deepbet_judge.py'}:factory", "tiny"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--only", nargs="+", choices=PREPARE, default=list(PREPARE))
+    parser.add_argument("--chest", type=Path, help="default: fetched")
+    parser.add_argument("--iterations", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--folds", type=int, default=2, help="held-out persons")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--judges", nargs="+", default=default_judges())
+    parser.add_argument("--processes", type=int, default=2)
+    arguments = parser.parse_args()
+    arms = [FIDELITY, *(name for name in arguments.arms if name != FIDELITY)]
+    jobs: dict[tuple[str, int], list[Place]] = {}
+    for name in arguments.only:
+        work = arguments.work / name
+        check_protocol(work, {"iterations": arguments.iterations, "judges": arguments.judges})
+        plans = PREPARE[name](work, arguments)
+        folds = [str(k) for k, fold in enumerate(load_plans(plans).folds)
+                 if set(fold.validation) & set(HELD_OUT[name][: arguments.folds])]  # fmt: skip
+        for seed in arguments.seeds:
+            jobs[name, seed] = [Place(work, plans, "2d", fold, seed, arguments.iterations) for fold in folds]
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
+        trained = {pool.submit(run_place, place, arms): key for key, places in jobs.items() for place in places}
+        missing = {key: len(places) for key, places in jobs.items()}
+        waiting = set(trained)
+        while waiting:
+            done = next(as_completed(waiting))
+            waiting.remove(done)
+            print(done.result(), flush=True)
+            key = trained.get(done)
+            if key is not None:
+                missing[key] -= 1
+                if missing[key] == 0:
+                    waiting |= {pool.submit(run_scores, jobs[key], arm, tuple(arguments.judges)) for arm in arms}
+                continue
+            write(arguments.work, arguments.only)
+    write(arguments.work, arguments.only)
+
+
+def write(work: Path, names: list[str]) -> None:
+    """Tables and curves of what is scored so far."""
+    for name in names:
+        rows = read_rows(work / name)
+        if rows.get(FIDELITY):
+            (work / name / "claim.md").write_text(table(rows))
+            draw_curve(rows, work / name / "claim.png")
+
+
+if __name__ == "__main__":
+    main()

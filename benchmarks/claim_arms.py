@@ -1,0 +1,130 @@
+"""The arms of the claim: trainers that share their fidelity training, bit for bit, up to where the encoder joins."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from gdmunet.encoders.loading import load_encoder
+from gdmunet.paths import Folders
+from gdmunet.plans import load_plans
+from gdmunet.results import FoldFolder
+from gdmunet.serialization import to_json
+from gdmunet.training.loop.loop import Loop
+from gdmunet.training.loop.opening import fold_folder
+from gdmunet.training.loop.state import TrainingState
+from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.trainers.registry import find_trainer
+
+JOINING = 0.6
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A trainer and its settings beyond those of all arms; `branches`: it starts from the shared fidelity training."""
+
+    trainer: str
+    settings: tuple[tuple[str, str], ...] = ()
+    branches: bool = True
+
+
+# Levels of the built-in encoder without the one at stride 1.
+_COARSE = (("drift_levels", "stride_2,stride_4"),)
+FIDELITY = "fidelity"
+ARMS = {
+    FIDELITY: Arm("FidelityTrainer"),
+    "paired statistics": Arm("PairedStatisticsTrainer"),
+    "GDM, first version": Arm("GDMTrainer", _COARSE),
+    "transport, strides 2 and 4": Arm("GDMTrainerTransport", _COARSE),
+    "transport": Arm("GDMTrainerTransport"),
+    "transport + pair": Arm("GDMTrainerTransportPaired"),
+    "pair, fresh encoder": Arm("PairedStatisticsTrainerFreshEncoder"),
+    "GDM, fresh encoder": Arm("GDMTrainerFreshEncoder"),
+    "GDM as in the paper": Arm("GDMTrainerPaper", branches=False),
+    "adversarial": Arm("AdversarialTrainer", branches=False),
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One fold of one data set of the claim.
+
+    Attributes
+    ----------
+    work
+        Folder with gdm_raw, gdm_preprocessed, gdm_results.
+    plans
+        The plans' file.
+    """
+
+    work: Path
+    plans: Path
+    configuration: str
+    fold: str
+    seed: int
+    iterations: int
+
+    @property
+    def folders(self) -> Folders:
+        """The three folders, and that of encoders."""
+        return Folders(
+            *(self.work / f"gdm_{name}" for name in ("raw", "preprocessed", "results")), self.work / "encoders"
+        )
+
+    @property
+    def prefix(self) -> Path:
+        """The resume state of the shared fidelity training."""
+        return self.work / "prefix" / f"seed_{self.seed}_fold_{self.fold}_{self.iterations}.pt"
+
+    def settings(self, arm: Arm) -> dict[str, str]:
+        """Settings of an arm; an epoch is a twentieth of the training."""
+        shared = {"seed": str(self.seed), "iterations": str(self.iterations), "learning_rate": "0.002"}
+        return {**shared, "iterations_per_epoch": str(self.iterations // 20), "ema_decay": "0.99", **dict(arm.settings)}
+
+    def folder(self, arm: Arm) -> FoldFolder:
+        """Results of the arm on this fold."""
+        return fold_folder(find_trainer(arm.trainer).derive(self.settings(arm)), self.data, self.folders)
+
+    @property
+    def data(self) -> FoldData:
+        """The prepared cases."""
+        return FoldData.of(load_plans(self.plans), self.configuration, self.fold, self.folders.preprocessed)
+
+
+class _Branching(Loop):
+    """Keeps the state at the end of the epoch at whose end encoders join."""
+
+    kept: Path
+
+    def save_latest(self) -> None:
+        super().save_latest()
+        if self.state.iteration == round(JOINING * self.trainer.total_iterations):
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.folder.resume, self.kept.with_suffix(".part"))
+            self.kept.with_suffix(".part").replace(self.kept)
+
+
+def train_arm(place: Place, name: str) -> None:
+    """Train an arm to its end, from where it stands, from the shared training, or from fresh weights."""
+    arm = ARMS[name]
+    folder = place.folder(arm)
+    if folder.checkpoint("final").exists():
+        return
+    data = place.data
+    kind = find_trainer(arm.trainer).derive(place.settings(arm))
+    encoders = functools.partial(load_encoder, cache=place.folders.encoders)
+    trainer = kind(data.configuration, data.plans.dataset, torch.device("cpu"), encoders)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    shutil.copy(place.plans, folder.path.parent / "plans.json")
+    loop = _Branching(trainer, TrainingState.fresh(trainer), data, folder, show_progress=False)
+    loop.kept = place.prefix if name == FIDELITY else folder.path / "joining.pt"
+    if not folder.resume.exists() and arm.branches and name != FIDELITY:
+        state = torch.load(place.prefix, weights_only=True)
+        torch.save({**state, "settings": to_json(trainer.settings()), "extra": trainer.extra_state()}, folder.resume)
+    if folder.resume.exists():
+        loop.resume()
+    loop.train(0)

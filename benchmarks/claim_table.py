@@ -1,0 +1,136 @@
+"""The table, the decision and the curve of the claim, from the rows that are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from claim_arms import FIDELITY
+from claim_scores import FILTERED
+
+from gdmunet.evaluation.comparison.price import price_of_distance
+from gdmunet.evaluation.distributions.resampling import BootstrapSpec, bootstrap_interval
+from gdmunet.metrics import METRICS
+
+SHOWN = ("mae", "psnr", "ms_ssim", "detail", "fsc_quarter", "fsc_half", "nps", "c2st")
+Rows = dict[str, dict[int, dict]]
+
+
+def read_rows(work: Path) -> Rows:
+    """Arm to seed to row; only seeds that fidelity and its filtered predictions have."""
+    rows: Rows = {}
+    for file in sorted((work / "rows").glob("*.json")):
+        row = json.loads(file.read_text())
+        rows.setdefault(row["arm"], {})[row["seed"]] = row
+    known = rows.get(FIDELITY, {}).keys() & rows.get(FIDELITY + FILTERED, {}).keys()
+    return {name: {seed: row for seed, row in of_arm.items() if seed in known} for name, of_arm in rows.items()}
+
+
+def mean_of(row: dict, metric: str) -> float:
+    return float(np.mean([case[metric] for case in row["cases"].values()]))
+
+
+def against(rows: Rows, name: str, reference: str, value) -> np.ndarray:
+    """value(arm) / value(reference) - 1 for each seed."""
+    return np.array([value(row) / value(rows[reference][seed]) - 1 for seed, row in rows[name].items()])
+
+
+def decide(rows: Rows, name: str) -> dict[str, bool | str]:
+    """The rule that was written before the runs: against filtered fidelity, at an MAE at most 1 % above fidelity's."""
+    reference = FIDELITY + FILTERED
+    error = against(rows, name, FIDELITY, lambda row: mean_of(row, "mae")).mean()
+    judges = rows[name][min(rows[name])]["frechet"]
+    nearer = [against(rows, name, reference, lambda row, j=j: row["frechet"][j]).mean() <= -0.2 for j in judges]
+    classifier = against(rows, name, reference, lambda row: abs(mean_of(row, "c2st") - 0.5)).mean()
+    shells = np.mean(
+        [mean_of(row, "fsc_half") - mean_of(rows[reference][s], "fsc_half") for s, row in rows[name].items()]
+    )
+    return {
+        "MAE at most +1 %": bool(error <= 0.01),
+        "(i) FD -20 % in each judge": all(nearer),
+        "(ii) C2ST -20 %": bool(classifier <= -0.2),
+        "(iii) FSC 1/2 not lower": bool(shells >= -0.005),
+    }
+
+
+def stronger_claim(rows: Rows, name: str) -> tuple[float, tuple[float, float]]:
+    """Mean and interval of MAE(arm) - MAE(fidelity) over cases and seeds."""
+    differences = np.array([
+        row["cases"][case]["mae"] - rows[FIDELITY][seed]["cases"][case]["mae"]
+        for seed, row in rows[name].items() for case in row["cases"]
+    ])  # fmt: skip
+    return float(differences.mean()), bootstrap_interval(differences, BootstrapSpec())
+
+
+def table(rows: Rows) -> str:
+    """All arms, their change against fidelity, the decision, and the stronger claim, as Markdown."""
+    judges = list(next(iter(rows[FIDELITY].values()))["frechet"])
+    heads = [
+        "arm",
+        "seeds",
+        *(METRICS[name].head("HU") for name in SHOWN),
+        *(f"FD ({j})" for j in judges),
+        *(f"rho ({j})" for j in judges),
+    ]
+    lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
+    for name, of_arm in rows.items():
+        cells = [name, str(len(of_arm))]
+        for metric in SHOWN:
+            values = [mean_of(row, metric) for row in of_arm.values()]
+            cells.append(" ± ".join(METRICS[metric].text(float(f(values)), "HU") for f in (np.mean, np.std)))
+        errors = against(rows, name, FIDELITY, lambda row: mean_of(row, "mae"))
+        for judge in judges:
+            changes = 100 * against(rows, name, FIDELITY, lambda row, j=judge: row["frechet"][j])
+            cells.append(f"{changes.mean():+.0f} ± {changes.std():.0f} %")
+        for judge in judges:
+            shares = 1 + against(rows, name, FIDELITY, lambda row, j=judge: row["frechet"][j])
+            price = price_of_distance(1 + float(errors.mean()), float(shares.mean()))
+            cells.append("-" if price is None or name == FIDELITY else f"{price:.2f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| arm | MAE against fidelity | "
+        + " | ".join(decide(rows, FIDELITY))
+        + " | MAE - MAE of fidelity, HU [95 %] |",
+    ]
+    lines.append("|" + " --- |" * 7)
+    for name in rows:
+        error = 100 * against(rows, name, FIDELITY, lambda row: mean_of(row, "mae")).mean()
+        mean, (low, high) = stronger_claim(rows, name)
+        marks = ["yes" if holds else "no" for holds in decide(rows, name).values()]
+        lines.append(
+            f"| {name} | {error:+.2f} % | " + " | ".join(marks) + f" | {mean:+.2f} [{low:+.2f}, {high:+.2f}] |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw_curve(rows: Rows, file: Path) -> None:
+    """MAE against distance of every arm, with an arrow to its filtered predictions; one panel for each judge."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    judges = list(next(iter(rows[FIDELITY].values()))["frechet"])
+    figure, panels = pyplot.subplots(1, len(judges), figsize=(6.5 * len(judges), 5.5), squeeze=False)
+    colours = pyplot.get_cmap("tab10")
+    for panel, judge in zip(panels[0], judges, strict=True):
+        for number, name in enumerate(n for n in rows if not n.endswith(FILTERED)):
+            points = [
+                (100 * against(rows, one, FIDELITY, lambda row: mean_of(row, "mae")).mean(),
+                 1 + against(rows, one, FIDELITY, lambda row, j=judge: row["frechet"][j]).mean())
+                for one in (name, name + FILTERED) if one in rows
+            ]  # fmt: skip
+            panel.plot(*zip(*points, strict=True), "-", color=colours(number % 10), linewidth=1)
+            panel.plot(*points[0], "o", color=colours(number % 10), label=name)
+            panel.plot(*points[-1], "^", color=colours(number % 10), markersize=5)
+        panel.set(
+            title=judge.rsplit("/", 1)[-1], xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's"
+        )
+        panel.axvline(1, color="grey", linestyle=":", linewidth=1)
+    panels[0][0].legend(fontsize=7)
+    figure.suptitle("circle: as predicted, triangle: behind the best unsharp mask")
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+    pyplot.close(figure)
