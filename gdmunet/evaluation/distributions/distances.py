@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -51,22 +52,47 @@ def body_features(
         mask.
     """
     composed = compose_array(volume, mask, encoder.units.network_background).astype(np.float32)
-    values_of_levels: dict[str, list[np.ndarray]] = {}
-    for corner in np.ndindex(*[-(-n // window) for n in mask.shape]):
-        block = tuple(slice(c * window, (c + 1) * window) for c in corner)
-        if not mask[block].any():
-            continue
-        inside = torch.from_numpy(mask[block].astype(np.float32))[None, None]
-        for level in encoder(torch.from_numpy(composed[block])[None, None]):
-            pads = [p for n, s in zip(reversed(inside.shape[2:]), reversed(level.stride), strict=True)
-                    for p in (0, (-n) % s)]  # fmt: skip
-            body = functional.avg_pool3d(functional.pad(inside, pads), level.stride)[0, 0] >= 0.5
-            values_of_levels.setdefault(level.level, []).append(level.values[0].float()[:, body].T.numpy())
+    blocks = [
+        block
+        for corner in np.ndindex(*[-(-n // window) for n in mask.shape])
+        if mask[block := tuple(slice(c * window, (c + 1) * window) for c in corner)].any()
+    ]
+    bodies = {level.name: [_body_places(mask[block], level.stride) for block in blocks] for level in encoder.levels}
     rng = np.random.default_rng(seed)
-    features = {name: np.concatenate(blocks) for name, blocks in values_of_levels.items()}
-    return {
-        name: values[rng.permutation(len(values))[:_PLACES]] for name, values in features.items() if len(values) > 1
-    }
+    # Drawn before the features are there: all of a fine level of a large volume would not fit into memory.
+    drawn = {name: _draw(of_level, rng) for name, of_level in bodies.items()}
+    features: Features = {}
+    for number, block in enumerate(blocks):
+        for level in encoder(torch.from_numpy(composed[block])[None, None]):
+            places = drawn[level.level]
+            values = level.values[0].float()[:, torch.from_numpy(bodies[level.level][number])].T.numpy()
+            if level.level not in features:
+                features[level.level] = np.empty((len(places.block), values.shape[1]), np.float32)
+            rows = np.flatnonzero(places.block == number)
+            features[level.level][rows] = values[places.position[rows]]
+    return {name: values for name, values in features.items() if len(values) > 1}
+
+
+class _DrawnPlaces(NamedTuple):
+    """Block of each drawn place, and its position among the places of that block's body; (places,) each."""
+
+    block: np.ndarray
+    position: np.ndarray
+
+
+def _body_places(mask: np.ndarray, stride: tuple[int, ...]) -> np.ndarray:
+    """Places of a level of which the body fills half or more."""
+    inside = torch.from_numpy(mask.astype(np.float32))[None, None]
+    pads = [p for n, s in zip(reversed(mask.shape), reversed(stride), strict=True) for p in (0, (-n) % s)]
+    return np.asarray((functional.avg_pool3d(functional.pad(inside, pads), stride)[0, 0] >= 0.5).numpy())
+
+
+def _draw(bodies: Sequence[np.ndarray], rng: np.random.Generator) -> _DrawnPlaces:
+    """At most 4096 places of all blocks together."""
+    ends = np.cumsum([np.count_nonzero(body) for body in bodies])
+    order = rng.permutation(int(ends[-1]) if len(ends) else 0)[:_PLACES]
+    block = np.searchsorted(ends, order, side="right")
+    return _DrawnPlaces(block, order - np.concatenate([[0], ends])[block])
 
 
 def distribution_distance(generated: np.ndarray, real: np.ndarray, *, seed: int = 0) -> DistributionDistance:

@@ -7,6 +7,7 @@ from scipy import ndimage
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import build_tiny
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions import distances
 from gdmunet.evaluation.distributions.distances import (
     DistributionDistance,
     body_features,
@@ -109,6 +110,17 @@ def test_what_lies_outside_the_body_does_not_count(encoder):
     one, two = body_features(encoder, volume, mask), body_features(encoder, changed, mask)
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_features_are_those_of_all_places_drawn_afterwards(encoder, monkeypatch):
+    """Several blocks, more places than are kept: the same rows as from the whole set of features."""
+    volume, mask = np.pad(textured(5), 4), np.zeros((40, 40, 40), dtype=bool)
+    mask[3:36, 5:38, 4:33] = True
+    everything = body_features(encoder, volume, mask, window=20)
+    monkeypatch.setattr(distances, "_PLACES", 50)
+    for name, values in body_features(encoder, volume, mask, window=20).items():
+        assert np.array_equal(values, everything[name][: len(values)])
+        assert len(values) == min(50, len(everything[name]))
 
 
 def test_fine_detail_is_one_for_the_same_volume_and_falls_with_blur():
