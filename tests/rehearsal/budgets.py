@@ -32,9 +32,9 @@ HOST_WEIGHTING = Budget(3, 2)
 
 BUDGETS = {
     "trainer FidelityTrainer": Budget(1, 2, 430),
-    "trainer PerceptualTrainer": Budget(1, 2, 910),
-    "trainer DriftTrainer": Budget(2, 2, 1490),
-    "trainer GDMTrainer": Budget(2, 2, 1490),
+    "trainer PerceptualTrainer": Budget(1, 2, 960),
+    "trainer DriftTrainer": Budget(2, 2, 1820),
+    "trainer GDMTrainer": Budget(2, 2, 1820),
     "trainer AdversarialTrainer": Budget(1, 2, 960),
     "trainer FlowMatchingTrainer": Budget(1, 2, 440),
     "trainer BridgeTrainer": Budget(1, 2, 445),

@@ -214,6 +214,7 @@ def _believing_in_a_gpu(watch: Watch) -> Iterator[None]:
         (torch.nn.Module, "_apply", _replace_weights),
         (torch.cuda, "is_bf16_supported", lambda **_: True),
         (FakeTensor, "tolist", tolist),
+        (FakeTensor, "__deepcopy__", _copied),
         (torch.cuda, "Event", Event),
         (torch.cuda, "current_stream", lambda *_: None),
         (torch.cuda, "mem_get_info", lambda *_: (int(70e9), int(80e9))),
@@ -248,6 +249,15 @@ def _replace_weights(module: torch.nn.Module, function, recurse: bool = True) ->
             if value is not None:
                 part._buffers[name] = function(value)
     return module
+
+
+def _copied(tensor: FakeTensor, memo: dict[int, object]) -> torch.Tensor:
+    """``copy.deepcopy`` of a fake tensor, whose memory must not be touched."""
+    copied: torch.Tensor = tensor.detach().clone()
+    if isinstance(tensor, torch.nn.Parameter):
+        copied = torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
+    memo[id(tensor)] = copied
+    return copied
 
 
 def _storage(tensor: torch.Tensor) -> int:

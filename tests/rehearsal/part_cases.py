@@ -1,6 +1,5 @@
 """Encoders, drift, coordination, prediction, projectors and pretraining on the fake GPU."""
 
-import copy
 import dataclasses
 import functools
 import tempfile
@@ -12,7 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 from fake_gpu import GPU, Counts, Watch, faked
-from planned import EDGE, planned_configuration, planned_encoder, planned_units
+from planned import EDGE, earlier_mini, planned_configuration, planned_encoder, planned_units
 
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.encoders import ct_fm, medicalnet, medvae, mini, nnssl
@@ -51,7 +50,8 @@ def _nnunet(units: VolumeUnits, kind: type[ConvolutionalEncoder]) -> FrozenEncod
 
 # One for each row of the table of encoders, built without its weights.
 ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
-    "mini": lambda _: copy.deepcopy(planned_encoder(3)),
+    "mini": lambda _: planned_encoder(3),
+    "mini-1": lambda _: earlier_mini(),
     "medvae-4x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4)), units),
     "medvae-8x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4, 4)), units),
     "ct-fm": lambda units: ct_fm.CtFmEncoder(ct_fm.SegResNetwork(), units),
@@ -65,7 +65,7 @@ ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
     "nnssl": lambda units: ConvolutionalEncoder(
         nnssl.residual_encoder_l(), units, nnssl.FEATURES, nnssl._STRIDES
     ),
-    "mae": lambda _: copy.deepcopy(planned_encoder(3)),
+    "mae": lambda _: planned_encoder(3),
     "tiny": lambda units: mini.build_tiny(None, units, 3),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import EncoderOptions
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.plans import Configuration, MemoryFootprint, Plans
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
@@ -58,9 +58,18 @@ def planned_encoder(dimensions: int) -> FrozenEncoder:
     return load_encoder(configuration.encoder, VolumeUnits.of(configuration, "CT"), Path("no cache"))
 
 
+@functools.cache
+def earlier_mini() -> FrozenEncoder:
+    """The encoder inside the package that plans of earlier versions name."""
+    encoder = choose_encoder("mini-1", planned_units(), 3, EncoderOptions(Path("no cache"))).encoder
+    assert encoder is not None
+    return encoder
+
+
 def prepare() -> None:
     """Make all of it, with real tensors."""
     for preset, condition in (("plain", "MR"), ("tiny", "MR"), ("tiny", "CT")):
         planned_experiment(preset, condition)
     for dimensions in (2, 3):
         planned_encoder(dimensions)
+    earlier_mini()

@@ -18,6 +18,8 @@ from gdmunet.checkpoint import SamplerSpec
 from gdmunet.encoders.registry import FAMILIES
 
 HERE = Path(__file__).parent
+# All cases are one process, which on a busy machine takes minutes.
+pytestmark = pytest.mark.timeout(1800)
 NAMES = [*training_cases(), *part_cases()]
 
 
