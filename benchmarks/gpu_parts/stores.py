@@ -13,14 +13,14 @@ from gdmunet import plan_and_preprocess
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, find_ct_files, make_sparse_view_dataset
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
-from gdmunet.plans import Configuration, Fold, Plans
+from gdmunet.plans import Configuration, Fold, load_plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import PreparedCase
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.seeds import step_seed
-from gdmunet.serialization import load_json, save_json
+from gdmunet.serialization import save_json
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.fold import FoldData
 
@@ -97,7 +97,7 @@ def size_of(folder: Path) -> int:
 
 def fold_of(stores: Path, configuration: str) -> FoldData:
     """The fold of the prepared cases; both configurations read the same files."""
-    plans = load_json(Plans, stores / "plans.json")
+    plans = load_plans(stores / "plans.json")
     store = _cases_of(stores)
     (fold,) = plans.folds
     return FoldData(plans, plans.configuration(configuration), "0", store, fold.training, fold.validation)

@@ -16,11 +16,13 @@ FILES = ("tests/gpu", "tests/tomography/test_projector.py", "tests/training/patc
 
 def run(setting: Setting) -> None:
     """A row for each test, and one for all."""
-    report = setting.out / "tests.xml"
+    report = (setting.out / "tests.xml").resolve()
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}", *FILES]
     command += ["--cpu-as-gpu"] if setting.dry else []
     paths = [str(ROOT), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent / "stand_in")]
     found = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
+    if not report.is_file():
+        raise SystemExit(f"pytest ended with status {found.returncode} and wrote no report")
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for case in xml.parse(report).iter("testcase"):
         bad = [child for child in case if child.tag in ("failure", "error", "skipped")]
