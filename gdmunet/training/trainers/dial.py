@@ -122,15 +122,16 @@ class GDMTrainerDial(GDMTrainerTransport):
         }
         if _APART in batch.context:
             faithful = as_terms(FidelityTrainer.loss_terms(self, batch, batch.context[_APART].float()))
-            scaled[_APART] = Term(torch.stack([term.value for term in faithful.values()]).sum())
+            scaled[_APART] = Term(torch.stack([term.value for term in faithful.values()]).sum(), objective="apart")
         return scaled
 
-    def combine(self, terms: Mapping[str, Term], prediction: torch.Tensor) -> None:
-        """The gradients of H are coordinated; F's own goes its own way."""
-        joined = {name: term for name, term in terms.items() if name != _APART}
-        super().combine(joined, prediction)
+    def send(self, prediction: torch.Tensor, gradient: torch.Tensor, terms: Mapping[str, Term]) -> None:
+        """In one pass: the coordinated gradient into H, and F's own into F."""
+        roots, gradients = [prediction], [gradient]
         if _APART in terms:
-            self.step.scaler.scale(terms[_APART].value / self.accumulation).backward()
+            roots.append(terms[_APART].value)
+            gradients.append(self.step.loss_scale(prediction.device) / self.accumulation)
+        torch.autograd.backward(roots, gradients)
 
     @property
     def _joining(self) -> int:

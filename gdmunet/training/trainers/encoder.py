@@ -133,7 +133,13 @@ class EncoderTrainer(FidelityTrainer):
         self.step.note("norm_features", coordinated.norms[..., 1:].mean())
         self.step.note("cosine", coordinated.cosine)
         self.step.note("lambda", coordinated.shares[0])
-        prediction.backward(gradient=(coordinated.direction * (scale / self.accumulation)).to(prediction.dtype))
+        direction = coordinated.direction * (scale / self.accumulation)
+        self.send(prediction, direction.to(prediction.dtype), terms)
+
+    def send(self, prediction: torch.Tensor, gradient: torch.Tensor, terms: Mapping[str, Term]) -> None:
+        """Send the coordinated gradient of the prediction into the generator; terms ``apart`` would go along."""
+        del terms
+        prediction.backward(gradient=gradient)
 
     def feature_maps(self, batch: Batch, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
         """Features of a volume (B, 1, ...) composed with background outside the body, as prediction composes it.

@@ -13,7 +13,7 @@ from torch import nn
 from gdmunet.seeds import step_seed
 from gdmunet.training.draws import Draws
 
-Objective = Literal["fidelity", "statistics", "features"]
+Objective = Literal["fidelity", "statistics", "features", "apart"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Term:
         Whether the journal records it: a zero that stands for a missing measurement is not reported.
     objective
         The side that the term takes where gradients are coordinated; None: fidelity's, or among terms of an encoder
-        the features'.
+        the features'. A term ``apart`` is not coordinated: its trainer sends its gradient by itself.
     """
 
     value: torch.Tensor
