@@ -17,12 +17,12 @@ from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.optimizers import load_optimizer
 from gdmunet.training.trainers.trainer import Trainer
 from gpu_parts.setting import Setting
-from gpu_parts.stores import ResidentCases, prepared_case
+from gpu_parts.stores import ResidentCases, centre_of, prepared_case
 
 PREVIEW = 1_000_000
 """Number of the first batch that a trainer is shown before its encoder joins: training takes no such batch."""
-DRY = (4, 20, 20)
-"""Half of the extent (z, y, x) of what is predicted in a dry run."""
+DRY = (8, 40, 40)
+"""Extent (z, y, x) of what is predicted in a dry run."""
 KEPT_SECONDS = 8.0
 """Seconds before its deadline at which a course stops, so that what it has is written."""
 
@@ -74,12 +74,9 @@ class Course:
         whole = prepared_case(self.fold, name)
         if not self.setting.dry:
             return whole
-        part = tuple(
-            slice(extent // 2 - edge, extent // 2 + edge) for extent, edge in zip(whole.mask.shape, DRY, strict=True)
-        )
         assert whole.target is not None
-        condition, target = (array[(slice(None), *part)] for array in (whole.condition, whole.target))
-        return PreparedCase(condition, target, whole.mask[part], whole.properties)
+        condition, target = (centre_of(array, (len(array), *DRY)) for array in (whole.condition, whole.target))
+        return PreparedCase(condition, target, centre_of(whole.mask, DRY), whole.properties)
 
     def predict(self, name: str, offset: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
         """Prediction (z, y, x) of a whole case by the averaged weights, in HU on the prepared grid."""

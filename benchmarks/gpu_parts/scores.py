@@ -1,59 +1,73 @@
-"""Afterwards, on a CPU: scores of the branches, filtered fidelity among them, by the package's own commands."""
+"""Afterwards, on a CPU: scores of the branches and of each behind the best unsharp mask, by the package's own code."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load_file
 
 from gdmunet import evaluate
+from gdmunet.evaluation.comparison.unsharp import tuned_filters, write_filtered
+from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.training.patches.fold import FoldData
-from gpu_parts.stores import fold_of, prepared_case
+from gpu_parts.stores import centre_of, fold_of, prepared_case
 
-SHOWN = ("mae", "psnr", "ms_ssim", "detail", "fsc_quarter", "fsc_half", "nps")
+SHOWN = ("mae", "psnr", "ms_ssim", "detail", "fsc_quarter", "fsc_half", "nps", "c2st")
+# A random encoder, with which no branch trains; name others that are at hand here.
 JUDGES = ("tiny",)
 
 
 def score_branches(out: Path, stores: Path) -> None:
-    """Write predictions, targets and masks as volumes, score each branch, and print a table."""
+    """Write predictions, targets and masks as volumes, and print a table of the branches and their filtered twins."""
     fold, work = fold_of(stores, "2d"), out / "scores"
     files = sorted(out.glob("branch_*.safetensors"))
     if not files:
         raise SystemExit(f"{out} holds no branch")
-    print("| branch | " + " | ".join(SHOWN) + " | Frechet (random) |")
-    print("|" + " --- |" * (len(SHOWN) + 2))
+    print("| branch | " + " | ".join(SHOWN) + " | " + " | ".join(f"Frechet ({name})" for name in JUDGES) + " |")
+    print("|" + " --- |" * (1 + len(SHOWN) + len(JUDGES)))
     for file in files:
         arm = file.stem.removeprefix("branch_")
-        content = load_file(file)
-        names = [key.removeprefix("prediction.") for key in content if key.startswith("prediction.")]
-        for name in names:
-            _write_reference(fold, work, name)
-            _write(fold, work / arm / f"{name}.nii.gz", name, content[f"prediction.{name}"].astype(np.float32))
-        summary = evaluate(
-            reference=work / "targets", prediction=work / arm, mask=work / "masks", range="2025", judge=JUDGES,
-            allow_missing=True, processes=1, show_progress=False,
-        )  # fmt: skip
-        rows = [scores for scores in summary.cases.values() if "mae" in scores]
-        means = [np.mean([row[name] for row in rows if row[name] is not None]) for name in SHOWN]
-        distance = [f"{judgement.frechet:.4g}" for judgement in (summary.judgements or {}).values()]
-        print(f"| {arm} | " + " | ".join(f"{value:.4g}" for value in means) + f" | {', '.join(distance)} |")
-    print(f"\nFiltered rows, price ratio and classifier: gdm_compare over {work}, whose folders are named by branch")
+        judged = [_written(fold, work, arm, name, array) for name, array in _predictions(file).items()]
+        filters = tuned_filters(judged, JudgeOptions(JUDGES, Path("encoders")), "CT", show_progress=False)
+        write_filtered(judged, filters, work / f"{arm} + filter")
+        for folder in (arm, f"{arm} + filter"):
+            print(_row(work, folder), flush=True)
 
 
-def _write_reference(fold: FoldData, work: Path, name: str) -> None:
+def _predictions(file: Path) -> dict[str, np.ndarray]:
+    content = load_file(file)
+    names = [key for key in content if key.startswith("prediction.")]
+    return {key.removeprefix("prediction."): content[key].astype(np.float32) for key in names}
+
+
+def _written(fold: FoldData, work: Path, arm: str, name: str, prediction: np.ndarray) -> JudgedFiles:
+    """Prediction, target and body of a case as files; of a dry run the part that was predicted."""
     prepared = prepared_case(fold, name)
     assert prepared.target is not None
     target = prepared.properties.target_map.invert(prepared.target[0])
-    _write(fold, work / "targets" / f"{name}.nii.gz", name, np.round(target))
-    _write(fold, work / "masks" / f"{name}.nii.gz", name, prepared.mask)
+    grid = Geometry(prediction.shape, prepared.properties.prepared_spacing)
+    paths = [work / folder / f"{name}.nii.gz" for folder in ("targets", arm, "masks")]
+    arrays = centre_of(target, prediction.shape), prediction, centre_of(prepared.mask, prediction.shape)
+    for path, array in zip(paths, arrays, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_volume(path, array, grid)
+    return JudgedFiles(name, *paths)
 
 
-def _write(fold: FoldData, file: Path, name: str, array: np.ndarray) -> None:
-    """A volume on the prepared grid, once."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        spacing = fold.store.open(name).properties.prepared_spacing
-        write_volume(file, array, Geometry(array.shape, spacing))
+def _row(work: Path, folder: str) -> str:
+    summary = evaluate(
+        reference=work / "targets", prediction=work / folder, mask=work / "masks", range="2025", judge=JUDGES,
+        processes=1, show_progress=False,
+    )  # fmt: skip
+    cells = [_mean([scores.get(name) for scores in summary.cases.values()]) for name in SHOWN]
+    cells += [f"{judgement.frechet:.4g}" for judgement in summary.distributions]
+    return f"| {folder} | " + " | ".join(cells) + " |"
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{np.mean(known):.4g}" if known else "undefined"

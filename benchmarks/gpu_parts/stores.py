@@ -119,6 +119,12 @@ def prepared_case(fold: FoldData, name: str) -> PreparedCase:
     return PreparedCase(case.condition[:], case.target[:], case.mask[:] > 0, case.properties)
 
 
+def centre_of(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The part of that shape about the middle of an array."""
+    lows = [extent // 2 - part // 2 for extent, part in zip(array.shape, shape, strict=True)]
+    return array[tuple(slice(low, low + part) for low, part in zip(lows, shape, strict=True))]
+
+
 @dataclass(frozen=True)
 class ResidentCases:
     """Whole cases on the device, of which a patch is a slice of a tensor: no reading stands beside what is measured.

@@ -33,3 +33,5 @@ def run(setting: Setting) -> None:
             setting.row(f"{case.get('classname')}::{case.get('name')}", result=result, message=message)
     report.unlink()
     setting.row("all", status=found.returncode, **counts)
+    if found.returncode:
+        raise SystemExit(found.returncode)

@@ -48,6 +48,8 @@ class Training:
         wanted = {name: value for name, value in SMALL.items() if name in declared_settings(kind)}
         if not getattr(kind, "bank_patches", 1) or kind.__name__ == "GDMTrainerNoDrift":
             wanted = {name: value for name, value in wanted.items() if name not in ("bank_patches", "feature_start")}
+        if "faithful_rate" in declared_settings(kind):
+            wanted["faithful_rate"] = 0.1  # joined from the start, its faithful part would never be trained
         kind = type(kind.__name__, (kind,), {"__module__": __name__, **wanted, "precision": precision})
         configuration = dataclasses.replace(toy_configuration("2d"), network=planned_network(patch=(16, 16)))
         dataset = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
