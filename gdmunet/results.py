@@ -29,6 +29,7 @@ ValidatedCheckpoint = Literal["final", "best"]
 # Files that several folders hold: of a model, of an evaluation anywhere, of a training.
 PLANS_FILE = "plans.json"
 SUMMARY_FILE = "summary.json"
+DIAL_FILE = "dial.json"
 COMPARISON_FILE = "comparison.json"
 REPORT_FILE = "report.html"
 JOURNAL_FILE = "journal.jsonl"
@@ -156,6 +157,10 @@ class FoldFolder:
     def summary(self, checkpoint: ValidatedCheckpoint = "final") -> Path:
         """Scores of the predicted validation cases."""
         return self.validation(checkpoint) / SUMMARY_FILE
+
+    def dial(self, checkpoint: ValidatedCheckpoint = "final") -> Path:
+        """The error of the validation cases over the dial for realism, if the model has one."""
+        return self.validation(checkpoint) / DIAL_FILE
 
 
 @dataclass(frozen=True)

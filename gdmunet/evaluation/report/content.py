@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.report.cases import CasePaths
+from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import Metric, metrics_in
@@ -39,6 +40,8 @@ class ReportContent:
         Modality words; empty if the data set is not known.
     comparable
         Whether the condition has the target's unit, so that window presets hold for it as well.
+    dial
+        Error over the dial for realism of a training; None if it has none.
     notes
         Texts about what could not be found, for people.
     """
@@ -56,6 +59,7 @@ class ReportContent:
     condition_name: str = ""
     target_name: str = ""
     comparable: bool = False
+    dial: DialCurve | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -20,7 +20,14 @@ from gdmunet.evaluation.report.cases import CasePaths, embedded_volumes, load_ca
 from gdmunet.evaluation.report.content import ReportContent, content_of_summary, worst_and_best
 from gdmunet.evaluation.report.encoding import pack_bytes
 from gdmunet.evaluation.report.score_tables import case_line
-from gdmunet.evaluation.report.sections import distribution_charts, facts_of, journal_charts, score_section, tiles_of
+from gdmunet.evaluation.report.sections import (
+    dial_charts,
+    distribution_charts,
+    facts_of,
+    journal_charts,
+    score_section,
+    tiles_of,
+)
 from gdmunet.evaluation.scores.summary import CaseRow, Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import DECIDING, Metric, metric_of_cases
@@ -152,7 +159,7 @@ def page_text(content: ReportContent, metric: Metric, embedded: Embedded | None 
         style=Markup(asset("report.css")),
         facts=facts_of(content),
         tiles=tiles_of(content),
-        curves=journal_charts(content.journal) if content.journal else [],
+        curves=[*dial_charts(content.dial), *(journal_charts(content.journal) if content.journal else [])],
         scores=score_section(content),
         metrics=content.metrics,
         distributions=distribution_charts(content),

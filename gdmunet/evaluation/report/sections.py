@@ -19,6 +19,7 @@ from gdmunet.evaluation.report.score_tables import (
     score_table,
     trainer_table,
 )
+from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import Summary
 from gdmunet.evaluation.scores.summary_text import score_of
 from gdmunet.metrics import METRICS, metrics_in
@@ -135,6 +136,15 @@ def journal_charts(rows: Sequence[Mapping[str, Any]]) -> list[LineChart]:
         if present:
             shown.append(curves(f"{title} ({unit})" if title.endswith("MAE") and unit else title, epochs, present))
     return [chart for chart in shown if chart is not None]
+
+
+def dial_charts(curve: DialCurve | None) -> list[LineChart]:
+    """The error over the dial for realism, if there is one."""
+    if curve is None:
+        return []
+    title = f"validation MAE over the dial for realism, {curve.chosen:g} chosen"
+    chart = curves(f"{title} ({curve.unit})", curve.realism, [Curve("MAE", curve.mae)], "realism")
+    return [] if chart is None else [chart]
 
 
 def _evaluation_section(summary: Summary) -> ScoreSection:

@@ -13,10 +13,11 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.paired import load_comparison
 from gdmunet.evaluation.report.cases import CasePaths
 from gdmunet.evaluation.report.content import PREDICTION, ReportContent
+from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, load_summary
 from gdmunet.journal import read_journal
-from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
-from gdmunet.serialization import read_json
+from gdmunet.results import COMPARISON_FILE, DIAL_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
+from gdmunet.serialization import load_json, read_json
 from gdmunet.volume_formats.files import find_volumes
 
 
@@ -87,6 +88,9 @@ def _read_training(folder: Path, folders: VolumeFolders) -> ReportContent:
         validation = fold.summary("best")
     if not validation.is_file():
         return replace(content, notes=("The fold has no validation on whole volumes (yet).",))
+    dial = validation.with_name(DIAL_FILE)
+    if dial.is_file():
+        content = replace(content, dial=load_json(DialCurve, dial))
     return _with_volumes(content, load_summary(validation), folders, validation.parent)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import torch
 
-from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.checkpoint import load_weights
+from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
 from gdmunet.dataset_names import RawFolders
 from gdmunet.device import exact_float32, mixed_precision
 from gdmunet.evaluation.scores.case_scores import CaseScores
+from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, put_together, score_cases
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
@@ -18,8 +23,11 @@ from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.samplers import sample_patches
 from gdmunet.paths import Folders
 from gdmunet.preprocessing.mask_folders import given_masks, scored_masks
+from gdmunet.progress import say
 from gdmunet.results import FoldFolder, ValidatedCheckpoint
+from gdmunet.serialization import save_json
 from gdmunet.training import distributed
+from gdmunet.training.loop.dial_validation import errors_over_dial, keep_default
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
@@ -83,9 +91,10 @@ def validate_fold(
         checkpoint=checkpoint,
         show_progress=show_progress and first,
     )
+    realism = _realism(data, folder, checkpoint, _Held(mine, masks), device)
     scored: dict[str, CaseScores] = {}
     if mine:
-        predictor = Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device)
+        predictor = _predictor(data, folder, checkpoint, device, realism)
         given = ListedCases(mine, given_masks(raw, descriptor))
         predict_cases(
             given, output, predictor, PredictionOptions(describe=first, show_progress=show_progress and first)
@@ -96,3 +105,34 @@ def validate_fold(
     if first:
         save_summary(summary, folder.summary(checkpoint))
     return summary
+
+
+@dataclass(frozen=True)
+class _Held:
+    """Held-out cases of this process, and the folder of the bodies that they are scored in."""
+
+    cases: list[Case]
+    masks: Path
+
+
+def _predictor(
+    data: FoldData, folder: FoldFolder, checkpoint: ValidatedCheckpoint, device: torch.device, realism: float | None
+) -> Predictor:
+    return Predictor.from_folder(folder.path.parent, (data.fold,), checkpoint, device=device, realism=realism)
+
+
+def _realism(
+    data: FoldData, folder: FoldFolder, checkpoint: ValidatedCheckpoint, held: _Held, device: torch.device
+) -> float | None:
+    """The place of the dial that the held-out cases choose, which is written down; None: there is no dial."""
+    if load_weights(folder.checkpoint(checkpoint)).network.dial_channels is None:
+        return None
+    ends = (_predictor(data, folder, checkpoint, device, 0.0), _predictor(data, folder, checkpoint, device, 1.0))
+    errors = errors_over_dial(held.cases, held.masks, ends)
+    curve = DialCurve.of([row for part in distributed.gather(errors) for row in part], data.unit)
+    if distributed.rank() == 0:
+        save_json(curve, folder.dial(checkpoint))
+        keep_default(folder, checkpoint, curve.chosen)
+        say(curve.describe())
+    distributed.barrier()
+    return curve.chosen

@@ -8,7 +8,10 @@ from short_trainers import batch_for, end_after, in_step, loop_of, planned_step,
 
 from gdmunet.checkpoint import load_network, load_weights
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.report.sections import dial_charts
+from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.serialization import from_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.dial import GDMTrainerDial
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -108,3 +111,49 @@ def test_the_predicted_memory_is_that_of_a_step(toy, configuration, faithful_rat
             peaks.append(live.peak)
     predicted = StepMemory(kind, linear=False)(planned_step(loop))
     assert predicted.total == pytest.approx(max(peaks[2:]), rel=0.1)
+
+
+def test_the_default_is_the_largest_place_of_at_most_a_hundredth_more_error():
+    errors = [[10.0, 10.0, 10.05, 10.2, 11.0], [20.0, 20.0, 20.1, 20.5, 22.0]]
+    curve = DialCurve.of(errors, "HU")
+    assert curve.realism == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert curve.mae == pytest.approx((15.0, 15.0, 15.075, 15.35, 16.5))
+    assert curve.chosen == 0.5
+    assert from_json(DialCurve, to_json(curve)) == curve
+    assert [chart.lines[0].name for chart in dial_charts(curve)] == ["MAE"]
+    assert dial_charts(None) == []
+
+
+def test_realism_brings_the_moments_of_tokens_nearer(toy):
+    """On the patches of a short training: the distance of local statistics falls over the dial."""
+    kind = short_dial(epochs=2, iterations_per_epoch=20, learning_rate=1e-2, dial_fidelity=0.0, minimum_tokens=2)
+    loop = loop_of(toy, kind, "2d")
+    loop.train(0)
+    trainer = in_step_at(loop, loop.trainer.total_iterations - 1)
+    batches = [batch_for(loop)]
+    network = loop.state.network.eval()
+    distances = []
+    with torch.no_grad():
+        for realism in (0.0, 0.25, 0.5, 0.75, 1.0):
+            total = 0.0
+            for batch in batches:
+                made, real = (
+                    trainer.feature_maps(batch, volume) for volume in (network(batch.condition, realism), batch.target)
+                )
+                for one, other in zip(made[:1], real[:1], strict=True):
+                    total += moment_distance(one.values, other.values)
+            distances.append(total)
+    assert distances == sorted(distances, reverse=True)
+
+
+def in_step_at(loop, iteration):
+    loop.state.iteration = iteration
+    return in_step(loop)
+
+
+def moment_distance(generated, real):
+    """Between means and deviations of every channel, over the places of (B, C, ...)."""
+    axes = [0, *range(2, generated.ndim)]
+    means = generated.mean(axes) - real.mean(axes)
+    spreads = generated.std(axes) - real.std(axes)
+    return float(means.square().sum() + spreads.square().sum())
