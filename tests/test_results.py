@@ -83,7 +83,7 @@ def test_the_names_are_those_of_the_page(model, tmp_path):
         fold.validation(),
     ]
     listing = PAGE.read_text().split("The folder's name")[0]
-    assert [path.name for path in paths] == re.findall(r"^ {8,}([\w.]+)", listing, re.M)[:-1]
+    assert [path.name for path in paths] == re.findall(r"^ {8,}([\w.]+)", listing, re.M)[:-2]
     assert fold.validation("best").name == "validation_best"
     assert fold.summary() == fold.path / "validation" / "summary.json"
     assert model.fold("all").path.name == "fold_all"
