@@ -18,6 +18,7 @@ from gdmunet.encoders.choice import EncoderOptions
 from gdmunet.encoders.pretraining_losses import ContrastOptions
 from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.errors import GdmError
+from gdmunet.evaluation.distributions.classifier import ClassifierOptions
 from gdmunet.evaluation.distributions.judge import JudgeOptions
 from gdmunet.evaluation.report.page import PageOptions
 from gdmunet.evaluation.scores.configurations import CandidateOptions
@@ -33,7 +34,12 @@ IMPOSSIBLE = [
     (SynthradOptions, {"year": "2024"}, "year"),
     (SynthradOptions, {"target": "warped"}, "target"),
     (EncoderOptions, {"cache": Path(__file__)}, "is a file"),
-    (JudgeOptions, {"encoder": "auto", "cache": Path()}, "needs a name"),
+    (JudgeOptions, {"encoders": ("auto",), "cache": Path()}, "needs a name"),
+    (JudgeOptions, {"encoders": (), "cache": Path()}, "needs a name"),
+    (JudgeOptions, {"encoders": ("tiny", "tiny"), "cache": Path()}, "judges once"),
+    (JudgeOptions, {"encoders": ("tiny", "mini"), "cache": Path(), "file": Path("w.pt")}, "belongs to one encoder"),
+    (ClassifierOptions, {"steps": 0}, "cannot be trained"),
+    (ClassifierOptions, {"folds": 1}, "cannot be trained"),
     (ContrastOptions, {"stride": 4, "temperature": 0.0}, "cannot be compared"),
     (ContrastOptions, {"stride": 4, "count": 1}, "cannot be compared"),
     (PretrainingOptions, {"crop": 40}, "crop"),

@@ -82,8 +82,9 @@ def test_the_names_are_those_of_the_page(model, tmp_path):
         *(fold.resume, fold.settings, fold.journal, fold.log, fold.progress_figure),
         fold.validation(),
     ]
-    listing = PAGE.read_text().split("The folder's name")[0]
-    assert [path.name for path in paths] == re.findall(r"^ {8,}([\w.]+)", listing, re.M)[:-2]
+    paths += [fold.running, fold.previous.path]
+    listing = PAGE.read_text().split("`--overwrite` deletes")[0]
+    assert [path.name for path in paths] == re.findall(r"^ {8,}([\w.]+)", listing, re.M)
     assert fold.validation("best").name == "validation_best"
     assert fold.summary() == fold.path / "validation" / "summary.json"
     assert model.fold("all").path.name == "fold_all"

@@ -199,7 +199,7 @@ def _add(rows: torch.Tensor, filled: int, slab: torch.Tensor, shares: torch.Tens
 
 
 def _check_finite(rows: torch.Tensor, first: int) -> None:
-    # One number that is not finite makes the sum not finite; a sum of finite ones may be too large, so it is no proof.
+    # One number that is not finite makes the sum not finite; finite ones may have a sum that is too large.
     if bool(rows.sum().isfinite()):
         return
     for number, values in enumerate(rows):

@@ -65,7 +65,7 @@ def bytes_per_voxel(network: NetworkSpec, patch: tuple[int, ...]) -> float:
 
 
 def _largest_window(shape: Shape, configuration: Configuration, voxels: int) -> Shape:
-    """Cut the volume along its longest window until a window has at most so many voxels, or is a patch."""
+    """Cut the volume along its longest window until a window has at most that number of voxels, or is a patch."""
     smallest = configuration.window_size
     strides = configuration.network.strides
     missing = 3 - configuration.dimensions
@@ -89,7 +89,7 @@ def _largest_window(shape: Shape, configuration: Configuration, voxels: int) -> 
 
 
 def _piece(length: int, count: int) -> int:
-    """The least size with which so many windows, a fast step apart, cover a length."""
+    """The least size with which this number of windows, a fast step apart, cover a length."""
     size = math.ceil(length / (1 + (count - 1) * FAST_STEP))
     while size + (count - 1) * int(size * FAST_STEP) < length:
         size += 1

@@ -234,7 +234,7 @@ class _Placed:
 
 
 def _place_of_state(values: int, device: torch.device) -> torch.device:
-    """The device, or the CPU if the device's memory does not hold so many float32 values and leave a reserve."""
+    """The device, or the CPU if the device's memory does not hold this number of float32 values and leave a reserve."""
     fits = device.type == "cpu" or 4 * values <= device_memory(device).usable
     return device if fits else torch.device("cpu")
 

@@ -34,7 +34,7 @@ class NiftiScan:
     Attributes
     ----------
     damage
-        What is wrong, in words; None: nothing.
+        The fault in words; None: no fault.
     not_finite
         Voxels of NaN or infinity.
     voxels

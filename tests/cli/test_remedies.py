@@ -386,7 +386,7 @@ EXECUTED = {
     "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
     "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
     "training/loop/opening.py check_encoder": [test_plans_without_an_encoder_get_one],
-    "workflows/compare.py choose_judge": [test_another_judge_is_found_in_the_list],
+    "workflows/compare.py choose_judges": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
     "workflows/continuing.py _runs": [test_a_stopped_training_is_continued],

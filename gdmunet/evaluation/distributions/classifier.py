@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from gdmunet.composition import compose_array
+from gdmunet.errors import GdmError
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,21 @@ class ClassifierOptions:
     batch_size: int = 64
     learning_rate: float = 3e-3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that train nothing (GdmError)."""
+        counts = {name: getattr(self, name) for name in ("edge", "patches", "steps", "batch_size")}
+        wrong = {name: value for name, value in counts.items() if value < 2} | (
+            {"folds": self.folds} if self.folds < 2 else {}
+        )
+        if wrong or self.learning_rate <= 0:
+            raise GdmError(
+                "a classifier cannot be trained so",
+                found=", ".join(
+                    f"{name} {value}" for name, value in (wrong or {"learning_rate": self.learning_rate}).items()
+                ),
+                expected="2 or more, and a learning rate above 0",
+            )
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,8 @@ def drift_losses(
     Parameters
     ----------
     generated, positives, negatives, negative_weights, options, force_average
-        As for `drift_loss`, with S before the shapes: (S, B, G, D), (S, B, P, D), (S, B, N, D), (S, B, N), (S, R).
+        The same as those of `drift_loss`, with S before the shapes: (S, B, G, D), (S, B, P, D), (S, B, N, D),
+        (S, B, N), (S, R).
 
     Returns
     -------

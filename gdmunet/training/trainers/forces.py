@@ -158,7 +158,7 @@ class TransportForce(Force):
     Parameters
     ----------
     settings, sets, device
-        As for `KernelForce`.
+        The same as those of `KernelForce`.
     """
 
     sees_generated = True
@@ -187,7 +187,7 @@ class TransportForce(Force):
 
     def losses(self, tokens: Tokens, sizes: Mapping[str, TokenCounts], step: Step) -> dict[str, torch.Tensor]:
         """The distances that are left, by the moments before this step; then its tokens join the moments."""
-        if self._renewed is not step:  # once, however many batches a step has
+        if self._renewed is not step:  # once per step, however many batches it has
             self.moving.renew(step.iteration)
             self._renewed = step
         generated, real = ({key: side[key] for key in sizes} for side in (tokens.generated, tokens.real))

@@ -10,7 +10,7 @@ class GDMTrainerPaper(GDMTrainer):
 
     The official field with its floor at three temperatures, all levels of the planned encoder (plan with ``-encoder
     medvae`` for the paper's kind), spatial, local and global tokens, each sample's own target and the bank among its
-    positives, and MGDA on unit gradients, from the start but for a short warm-up.
+    positives, and MGDA on unit gradients, from the start except for a short warm-up.
     """
 
     feature_start = 0.05

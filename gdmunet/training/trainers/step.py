@@ -100,7 +100,7 @@ class Step:
     notes
         Numbers that the hooks reported, by name.
     requirements
-        What must hold, and what to call if it does not.
+        Conditions that must hold, each with the function to call if it does not.
     """
 
     iteration: int

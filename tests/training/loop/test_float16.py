@@ -11,6 +11,7 @@ from toy import toy_configuration
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.loading import load_encoder
+from gdmunet.training.draws import Draws
 from gdmunet.training.loop.ema import weights_of
 from gdmunet.training.loop.optimiser_step import add_gradients, begin_step, take_step
 from gdmunet.training.loop.state import TrainingState
@@ -56,7 +57,7 @@ class Training:
         begin_step(self.trainer, self.state, print)
         asked = self.trainer.preview()
         if asked is not None:
-            self.trainer.see(batch(), torch.Generator().manual_seed(0))
+            self.trainer.see(batch(), Draws.seeded(0, torch.device("cpu")))
 
     def step(self) -> dict[str, float]:
         self.begin()
