@@ -59,9 +59,10 @@ def test_training_continues_from_the_resume_state(archive: Path) -> None:
     assert train.main([*arguments, "-device", "cpu", "-np", "0", "--no_pbar"]) == 0
     continued = load_weights(fold / "checkpoint_final.safetensors")
     assert (before.metadata.iteration, continued.metadata.iteration) == (5, 6)
-    # The one step that was left sees patches that are turned by other random numbers than those of version 1.
     for name, weight in final.state_dict.items():
-        torch.testing.assert_close(continued.state_dict[name], weight, rtol=1e-4, atol=1e-5)
+        # The step that was left sees patches that are turned by other random numbers than those of version 1.
+        allowed = 0.1 if "running" in name else 1e-5
+        torch.testing.assert_close(continued.state_dict[name], weight, rtol=1e-4, atol=allowed)
     assert (fold / "journal.jsonl").read_text().splitlines()[0] == journal[0]
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     assert summary["mean"]["mae"] == pytest.approx(first["mean"]["mae"], rel=1e-3)
