@@ -65,7 +65,7 @@ def test_training_continues_from_the_resume_state(archive: Path) -> None:
         torch.testing.assert_close(continued.state_dict[name], weight, rtol=1e-4, atol=allowed)
     assert (fold / "journal.jsonl").read_text().splitlines()[0] == journal[0]
     summary = json.loads((fold / "validation" / "summary.json").read_text())
-    assert summary["mean"]["mae"] == pytest.approx(first["mean"]["mae"], rel=1e-3)
+    assert summary["mean"]["mae"] == pytest.approx(first["mean"]["mae"], rel=1e-2)
 
 
 def test_plans_name_the_encoder_that_they_were_made_with(archive: Path) -> None:

@@ -3,8 +3,8 @@
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
-from gdmunet.evaluation.report import pictures
 from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.geometry import AxisMap, Geometry
 
@@ -32,13 +32,13 @@ class Cuts(list):
 
     def __init__(self, monkeypatch):
         super().__init__()
-        draw = pictures.Axes.imshow
+        draw = Axes.imshow
 
         def imshow(axes, array, **arguments):
             self.append((array, arguments, axes.get_title()))
             return draw(axes, array, **arguments)
 
-        monkeypatch.setattr(pictures.Axes, "imshow", imshow)
+        monkeypatch.setattr(Axes, "imshow", imshow)
 
 
 def test_the_picture_is_a_png_of_twelve_panels(tmp_path, monkeypatch):
@@ -51,8 +51,8 @@ def test_the_picture_is_a_png_of_twelve_panels(tmp_path, monkeypatch):
 
 def test_titles_give_the_error_inside_the_mask(tmp_path, monkeypatch):
     seen = []
-    original = pictures.Axes.set_title
-    monkeypatch.setattr(pictures.Axes, "set_title", lambda axes, text, **_: seen.append(text) or original(axes, text))
+    original = Axes.set_title
+    monkeypatch.setattr(Axes, "set_title", lambda axes, text, **_: seen.append(text) or original(axes, text))
     given = volumes()
     given.prediction[~given.mask] += 1000
     draw_comparison(tmp_path / "a.png", given, "case")
