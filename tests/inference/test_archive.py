@@ -9,6 +9,7 @@ from prediction_samples import SPACING, make_model
 from gdmunet.errors import GdmError
 from gdmunet.inference import Predictor
 from gdmunet.inference.archive import export_model, import_model
+from gdmunet.plans import PLANS_FORMAT
 
 MODEL = "Dataset999_Test/FidelityTrainer__plain__3d"
 
@@ -112,7 +113,7 @@ def test_damaged_and_foreign_archives_leave_nothing(archive, tmp_path):
 def test_an_archive_whose_model_does_not_load_leaves_nothing(archive, tmp_path):
     with zipfile.ZipFile(archive) as file:
         weights = file.read(f"{MODEL}/fold_0/checkpoint_best.safetensors")
-        plans = file.read(f"{MODEL}/plans.json").decode().replace('"version": 1', '"version": 99')
+        plans = file.read(f"{MODEL}/plans.json").decode().replace(f'"version": {PLANS_FORMAT.version}', '"version": 99')
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(f"{MODEL}/plans.json", plans)
         file.writestr(f"{MODEL}/fold_0/checkpoint_best.safetensors", weights)

@@ -25,6 +25,8 @@ NAMED_ELSEWHERE = {
     "evaluation/comparison/paired.py": "reads the labels of distances that comparisons of version 1 hold",
     "evaluation/distributions/judgement.py": "holds the scores that its formulas give",
     "evaluation/report/sections.py": "MAE is the title of the journal's curve of validation patches",
+    "training/loop/progress_figure.py": "draws the drift's own Frechet distance of the journal",
+    "training/trainers/forces.py": "reports the drift's own Frechet distance",
     "training/drift/options.py": "mmd is a field of the drift",
     "training/drift/fields.py": "mmd is a field of the drift",
 }

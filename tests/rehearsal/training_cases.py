@@ -71,6 +71,8 @@ def rehearse_trainer(
     own: dict[str, object] = {"precision": "bfloat16"} | changes
     if issubclass(kind, EncoderTrainer) and kind.feature_start < 1:
         own["feature_start"] = 0.0
+    if kind.trains_in_turns:
+        own["faithful_rate"] = 0.1  # its first part would never be trained else
     kind = type(f"Rehearsed{name}", (kind,), {"__module__": __name__, **own})
     planned = planned_configuration(preset, condition, configuration)
     encoder = planned_encoder(planned.dimensions)

@@ -47,7 +47,7 @@ def test_pretraining_gives_an_encoder_and_the_audit_takes_it(toy, tmp_path, caps
     assert audit_encoder.main(["-e", f"mae:{out}", "-d", "901", *flags, *folders(toy)]) == 0
     assert "random weights" in capsys.readouterr().out
     found = json.loads(numbers.read_text())
-    assert len(found["audit"]["levels"]) == len(found["random"]["levels"]) == 4
+    assert len(found["audit"]["levels"]) == len(found["random"]["levels"]) == 5
     assert found["audit"]["volumes"] == ["case_3"]
     assert found["audit"]["levels"][-1]["retrieval"] is None  # one cell a crop
 

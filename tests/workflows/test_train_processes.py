@@ -204,4 +204,4 @@ def test_a_bank_of_one_process_is_filled_anew_by_several(toy, monkeypatch):
     other = loop_of(toy, short(GDMTrainer))
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     other.trainer.load_extra_state(extra)
-    assert not any(other.trainer.bank.sizes.values())
+    assert not any(other.trainer.force.bank.sizes.values())
