@@ -98,11 +98,11 @@ class Place:
 class _Branching(Loop):
     """Keeps the state at the end of the epoch at whose end encoders join."""
 
-    kept: Path
+    kept: Path | None = None
 
     def save_latest(self) -> None:
         super().save_latest()
-        if self.state.iteration == round(JOINING * self.trainer.total_iterations):
+        if self.kept and self.state.iteration == round(JOINING * self.trainer.total_iterations):
             self.kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(self.folder.resume, self.kept.with_suffix(".part"))
             self.kept.with_suffix(".part").replace(self.kept)
@@ -121,7 +121,7 @@ def train_arm(place: Place, name: str) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     shutil.copy(place.plans, folder.path.parent / "plans.json")
     loop = _Branching(trainer, TrainingState.fresh(trainer), data, folder, show_progress=False)
-    loop.kept = place.prefix if name == FIDELITY else folder.path / "joining.pt"
+    loop.kept = place.prefix if name == FIDELITY else None
     if not folder.resume.exists() and arm.branches and name != FIDELITY:
         state = torch.load(place.prefix, weights_only=True)
         torch.save({**state, "settings": to_json(trainer.settings()), "extra": trainer.extra_state()}, folder.resume)

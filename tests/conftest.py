@@ -4,6 +4,7 @@ Property tests draw the same few examples every time.
 """
 
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -48,3 +49,14 @@ def pytest_xdist_auto_num_workers() -> int:
     """``-n auto``: a process per core that is free for this one, at most eight, as each takes a gigabyte of memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 8)
+
+
+@pytest.fixture
+def tf32_on() -> Iterator[None]:
+    """The switches of TF32 as a user may have set them; as before afterwards."""
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.backends.cudnn.allow_tf32 = before[0]
+    torch.set_float32_matmul_precision(before[1])

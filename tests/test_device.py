@@ -19,16 +19,6 @@ def tf32() -> tuple[bool, bool]:
     return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
 
 
-@pytest.fixture
-def tf32_on():
-    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = True
-    torch.set_float32_matmul_precision("high")
-    yield
-    torch.backends.cudnn.allow_tf32 = before[0]
-    torch.set_float32_matmul_precision(before[1])
-
-
 @pytest.mark.usefixtures("tf32_on")
 def test_tf32_is_off_inside_and_as_before_afterwards_also_after_an_error():
     seen = []

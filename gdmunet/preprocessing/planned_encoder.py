@@ -77,5 +77,5 @@ def _weight(load: float, step: GeneratorStep) -> str:
     generator = step.operations / 1e12
     return (
         f"once it has joined, it adds {load * generator:.3g} TFLOP to the generator's {generator:.3g} in a step with "
-        f"{patches}, {load:.2g} times as many"
+        f"{patches}, {load:.3g} times as many"
     )

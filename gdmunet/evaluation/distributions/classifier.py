@@ -45,17 +45,15 @@ class ClassifierOptions:
 
     def __post_init__(self) -> None:
         """Refuse numbers that train nothing (GdmError)."""
-        counts = {name: getattr(self, name) for name in ("edge", "patches", "steps", "batch_size")}
-        wrong = {name: value for name, value in counts.items() if value < 2} | (
-            {"folds": self.folds} if self.folds < 2 else {}
-        )
-        if wrong or self.learning_rate <= 0:
+        counts = {name: getattr(self, name) for name in ("edge", "patches", "folds", "steps", "batch_size")}
+        wrong = {name: value for name, value in counts.items() if value < 2}
+        if self.learning_rate <= 0:
+            wrong["learning_rate"] = self.learning_rate
+        if wrong:
             raise GdmError(
                 "a classifier cannot be trained so",
-                found=", ".join(
-                    f"{name} {value}" for name, value in (wrong or {"learning_rate": self.learning_rate}).items()
-                ),
-                expected="2 or more, and a learning rate above 0",
+                found=", ".join(f"{name} {value}" for name, value in wrong.items()),
+                expected="2 or more of each, and a learning rate above 0",
             )
 
 

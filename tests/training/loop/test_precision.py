@@ -25,16 +25,6 @@ class Watched(FidelityTrainer):
         return super().loss_terms(batch, prediction)
 
 
-@pytest.fixture
-def tf32_on():
-    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.allow_tf32 = True
-    torch.set_float32_matmul_precision("high")
-    yield
-    torch.backends.cudnn.allow_tf32 = before[0]
-    torch.set_float32_matmul_precision(before[1])
-
-
 @pytest.mark.usefixtures("tf32_on")
 def test_training_and_prediction_in_float32_do_without_tf32(toy):
     loop = loop_of(toy, Watched)
