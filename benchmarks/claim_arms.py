@@ -25,11 +25,16 @@ JOINING = 0.6
 
 @dataclass(frozen=True)
 class Arm:
-    """A trainer and its settings beyond those of all arms; `branches`: it starts from the shared fidelity training."""
+    """A trainer and its settings beyond those of all arms.
+
+    `branches`: it starts from the shared fidelity training. `realism`: place of its dial in predictions; None: that
+    which validation chose.
+    """
 
     trainer: str
     settings: tuple[tuple[str, str], ...] = ()
     branches: bool = True
+    realism: float | None = None
 
 
 # Levels of the built-in encoder without the one at stride 1.
@@ -44,6 +49,8 @@ ARMS = {
     "transport + pair": Arm("GDMTrainerTransportPaired"),
     "pair, fresh encoder": Arm("PairedStatisticsTrainerFreshEncoder"),
     "GDM, fresh encoder": Arm("GDMTrainerFreshEncoder"),
+    "dial": Arm("GDMTrainerDial", branches=False),
+    "dial at 1": Arm("GDMTrainerDial", branches=False, realism=1.0),
     "GDM as in the paper": Arm("GDMTrainerPaper", branches=False),
     "adversarial": Arm("AdversarialTrainer", branches=False),
 }

@@ -42,7 +42,9 @@ def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None
         held_out = load_plans(place.plans).fold(place.fold).validation
         names += held_out
         if not all((predictions / f"{case}{descriptor.file_ending}").exists() for case in held_out):
-            predictor = Predictor.from_folder(place.folder(ARMS[name]).path.parent, (place.fold,), "final")
+            arm = ARMS[name]
+            model = place.folder(arm).path.parent
+            predictor = Predictor.from_folder(model, (place.fold,), "final", realism=arm.realism)
             options = PredictionOptions(preprocess_workers=0, export_workers=0, show_progress=False)
             predict_cases(
                 ListedCases([cases[c] for c in held_out], given_masks(raw, descriptor)), predictions, predictor, options

@@ -28,7 +28,8 @@ def read_rows(work: Path) -> Rows:
 
 
 def mean_of(row: dict, metric: str) -> float:
-    return float(np.mean([case[metric] for case in row["cases"].values()]))
+    """Mean over the cases; nan if none has the score (the classifier needs two cases)."""
+    return float(np.mean([case.get(metric, np.nan) for case in row["cases"].values()]))
 
 
 def against(rows: Rows, name: str, reference: str, value) -> np.ndarray:
