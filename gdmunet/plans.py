@@ -5,32 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
-from gdmunet.formats import FileFormat
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.plan_names import DEFAULT_PLANS, PresetName, planning_flags
+from gdmunet.plan_versions import PLANS_FORMAT
+from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.quantities import counted
 from gdmunet.serialization import load_json
 
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
-
-
-def _upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 tells the first built-in encoder from the one with a level at stride 1, which has its name."""
-    configurations = {name: dict(configuration) for name, configuration in content["configurations"].items()}
-    for configuration in configurations.values():
-        if (encoder := configuration.get("encoder")) and encoder["spec"] == "mini":
-            configuration["encoder"] = {**encoder, "spec": "mini-1"}
-    return {**content, "configurations": configurations}
-
-
-PLANS_FORMAT = FileFormat("plans", (_upgrade_1_to_2,))
 
 
 @dataclass(frozen=True)
@@ -240,6 +229,8 @@ class Plans:
         Device memory (GB of 1e9 bytes) that a training step may use.
     fingerprint_hash
         sha256 of dataset_fingerprint.json: tells plans of another data set.
+    ranges
+        Ranges of the training cases; None: plans of an earlier version, which hold none.
     """
 
     dataset_name: str
@@ -253,6 +244,7 @@ class Plans:
     configurations: dict[str, Configuration]
     folds: tuple[Fold, ...]
     reasons: tuple[Reason, ...] = field(default_factory=tuple)
+    ranges: RangeSpec | None = None
     version: int = PLANS_FORMAT.version
 
     def configuration(self, name: str) -> Configuration:

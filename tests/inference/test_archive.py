@@ -9,7 +9,7 @@ from prediction_samples import SPACING, make_model
 from gdmunet.errors import GdmError
 from gdmunet.inference import Predictor
 from gdmunet.inference.archive import export_model, import_model
-from gdmunet.plans import PLANS_FORMAT
+from gdmunet.plan_versions import PLANS_FORMAT
 
 MODEL = "Dataset999_Test/FidelityTrainer__plain__3d"
 

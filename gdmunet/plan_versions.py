@@ -1,0 +1,24 @@
+"""The versions of plans.json, and the way from each to the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gdmunet.formats import FileFormat
+
+
+def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 tells the first built-in encoder from the one with a level at stride 1, which has its name."""
+    configurations = {name: dict(configuration) for name, configuration in content["configurations"].items()}
+    for configuration in configurations.values():
+        if (encoder := configuration.get("encoder")) and encoder["spec"] == "mini":
+            configuration["encoder"] = {**encoder, "spec": "mini-1"}
+    return {**content, "configurations": configurations}
+
+
+def upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knows the ranges of the training cases; earlier plans hold none, and prediction says so."""
+    return {**content, "ranges": None}
+
+
+PLANS_FORMAT = FileFormat("plans", (upgrade_1_to_2, upgrade_2_to_3))

@@ -1,0 +1,1 @@
+"""One plausibility step for every volume: what a file claims is compared with what it holds."""
