@@ -26,7 +26,8 @@ from gdmunet.encoders.medicalnet import MedicalNetEncoder, MedicalNetwork
 from gdmunet.encoders.medvae import MedVaeEncoder, MedVaeNetwork
 from gdmunet.encoders.mini import build_tiny, random_mini
 from gdmunet.encoders.nnssl import FEATURES, residual_encoder_l
-from gdmunet.plans import EncoderSpec, NetworkSpec, NormalizationSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import EncoderSpec, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.training.loop.step_memory import StepMemory

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from gdmunet.dataset import DatasetDescriptor
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import Configuration, MemoryFootprint, NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS, Preset

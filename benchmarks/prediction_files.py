@@ -26,8 +26,9 @@ from gdmunet.checkpoint import CheckpointMetadata, save_weights
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec, Plans
+from gdmunet.plans import Configuration, MemoryFootprint, NormalizationSpec, Plans
 from gdmunet.results import ResultsFolder
 from gdmunet.serialization import save_json
 

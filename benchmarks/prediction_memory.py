@@ -66,7 +66,8 @@ def measure_folder(size: int, window: int, folder: Path) -> tuple[float, float]:
     from gdmunet.inference.cases.files import FileCases
     from gdmunet.inference.folder import predict_cases
     from gdmunet.inference.options import PredictionOptions
-    from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec
+    from gdmunet.network_spec import NetworkSpec
+    from gdmunet.plans import Configuration, MemoryFootprint, NormalizationSpec
 
     spacing = (1.0, 1.0, 1.0)
     ct = NormalizationSpec("affine", (-1024.0, 3071.0), 0.0, 500.0)

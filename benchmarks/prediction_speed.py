@@ -31,8 +31,8 @@ from gdmunet.inference.sliding_window import predict_volume
 from gdmunet.inference.window_options import WindowOptions
 from gdmunet.inference.windows import plan_windows
 from gdmunet.metrics.seams import seam_score
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec
 
 
 def volume(size: int) -> np.ndarray:

@@ -19,8 +19,9 @@ from memory_model import DATASET, configuration_of
 from gdmunet.device import find_device
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec, NormalizationSpec
+from gdmunet.plans import NormalizationSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
 from gdmunet.formats import FileFormat
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import Generator, build_network
-from gdmunet.plans import NetworkSpec
 from gdmunet.serialization import from_json, to_json
 from gdmunet.version import __version__
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from gdmunet.plain_text import printable
+
 # Exit statuses above it name the signal that ended a command.
 SIGNALLED = 128
 # Where the prose of a remedy holds its command.
@@ -105,7 +107,9 @@ class GdmError(Exception):
             "expected": self.expected,
             "remedy": self._remedy(),
         }
-        return "\n".join([self.problem, *(f"  {name}: {fact}" for name, fact in facts.items() if fact is not None)])
+        lines = [self.problem, *(f"  {name}: {fact}" for name, fact in facts.items() if fact is not None)]
+        # Names and texts of foreign files are part of it.
+        return printable("\n".join(lines))
 
     def _remedy(self) -> str | None:
         if self.command is None:

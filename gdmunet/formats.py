@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
+from gdmunet.plain_text import one_line
 
 # Takes the content of a file of one version, gives that of the next; the input is not changed.
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -50,7 +52,7 @@ class FileFormat:
         if not isinstance(version, int) or isinstance(version, bool) or version < 1:
             raise GdmError(
                 f"the {self.name} file has no valid version",
-                found=f"{self.key} {version!r}",
+                found=f"{self.key} {one_line(repr(version), 80)}",
                 expected=f"a number from 1 to {self.version}",
             )
         if version > self.version:
@@ -60,6 +62,8 @@ class FileFormat:
                 expected=f"{self.key} {self.version} at most",
                 remedy="update gdmunet, or use the version that wrote the file",
             )
-        for step in self.upgrades[version - 1 :]:
-            content = step(content)
+        problem = f"the {self.name} file does not hold what {self.key} {version} holds"
+        with reading(problem, None, remedy="make the file anew"):
+            for step in self.upgrades[version - 1 :]:
+                content = step(content)
         return {**content, self.key: self.version}

@@ -13,8 +13,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.output_layer import computes_in_float32
-from gdmunet.plans import NetworkSpec
 
 
 class Generator(nn.Module):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gdmunet import commands
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
-from gdmunet.plan_names import DEFAULT_PLANS, PresetName, planning_flags
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plan_names import PresetName
 from gdmunet.plan_versions import PLANS_FORMAT
 from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.quantities import counted
+from gdmunet.ranges import counted_as, named, require, within
 from gdmunet.serialization import load_json
 
+_LARGEST = 1e12  # of an intensity, in any unit
 # In the preprocessed folder, beside the plans.
 FINGERPRINT_FILE = "dataset_fingerprint.json"
 
@@ -36,51 +39,16 @@ class NormalizationSpec:
     offset: float = 0.0
     scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        low, high = (0.0, 100.0) if self.scheme == "percentile_zscore" else (-_LARGEST, _LARGEST)
+        within("the clip range", self.clip, low, high)
+        require(self.clip[0] < self.clip[1], "the clip range is empty", self.clip, "the lower end first")
+        within("the offset", self.offset, -_LARGEST, _LARGEST)
+        within("the scale", self.scale, 1 / _LARGEST, _LARGEST)
+
 
 # Hounsfield units where no plans give a scale: roughly the spread of soft tissue and bone.
 STANDARD_HU = NormalizationSpec("affine", HU_RANGE, 0.0, 500.0)
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A U-Net in numbers. Lists run from the finest stage to the bottleneck; 2D nets have pairs.
-
-    Attributes
-    ----------
-    block
-        ``plain`` (convolution, norm, LeakyReLU) or ``residual`` encoder blocks.
-    norm
-        Normalisation layer after a convolution. Instance norm makes a prediction depend on where the windows lie.
-    residual_channel
-        Condition channel that is added to the output (network units), or None: the network then predicts a change.
-    takes_state
-        Whether it works step by step: its last two input channels are a sample's state and a plane of time, 0 to 1.
-    dial_channels
-        Channels of the convolutions that make the change towards realism; None: the network has no dial.
-    """
-
-    in_channels: int
-    out_channels: int
-    features: tuple[int, ...]
-    strides: tuple[tuple[int, ...], ...]
-    kernel_sizes: tuple[tuple[int, ...], ...]
-    encoder_blocks: tuple[int, ...]
-    decoder_blocks: tuple[int, ...]
-    block: Literal["plain", "residual"]
-    norm: Literal["batch", "instance", "none"]
-    residual_channel: int | None = None
-    takes_state: bool = False
-    dial_channels: int | None = None
-
-    @property
-    def dimensions(self) -> int:
-        """2 or 3."""
-        return len(self.strides[0])
-
-    @property
-    def condition_channels(self) -> int:
-        """Input channels that are the condition."""
-        return self.in_channels - (2 if self.takes_state else 0)
 
 
 @dataclass(frozen=True)
@@ -101,6 +69,9 @@ class MemoryFootprint:
     output_gradients: int = 0
     buckets: int = 0
 
+    def __post_init__(self) -> None:
+        within("a part of the memory", vars(self).values(), 0, 1e18)
+
     @property
     def total(self) -> int:
         """Bytes at the peak."""
@@ -114,6 +85,10 @@ class EncoderLevel:
     name: str
     channels: int
     stride: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        within("the channels of a level", self.channels, 1, 1 << 20)
+        within("the stride of a level", self.stride, 1, 1 << 12)
 
 
 @dataclass(frozen=True)
@@ -147,6 +122,12 @@ class EncoderSpec:
     licence: str
     file: str | None = None
     trusted: bool = False
+
+    def __post_init__(self) -> None:
+        within("the dimensions of an encoder", self.dimensions, 2, 3)
+        within("the encoder's window", self.window, -_LARGEST, _LARGEST)
+        for level in self.levels:
+            counted_as("the stride of a level", level.stride, self.dimensions)
 
 
 @dataclass(frozen=True)
@@ -188,6 +169,20 @@ class Configuration:
     network: NetworkSpec
     predicted_memory: MemoryFootprint
     encoder: EncoderSpec | None = None
+
+    def __post_init__(self) -> None:
+        named("the configuration", self.name)
+        require(sorted(self.transpose) == [0, 1, 2], "the axes are not an order", self.transpose, "0, 1 and 2")
+        within("the voxel size", self.spacing, 1e-3, 1e3)
+        within("the median shape", self.median_shape, 1, 1 << 16)
+        within("the patch size", self.patch_size, 1, 1 << 14)
+        within("the voxels of a patch", math.prod(self.patch_size), 1, 1 << 31)
+        within("the batch size", self.batch_size, 1, 1 << 16)
+        within("the background", self.background, -_LARGEST, _LARGEST)
+        within("the order of resampling", self.order, 0, 5)
+        for what, values in (("the voxel size", self.spacing), ("the network's strides", self.network.strides[0])):
+            counted_as(what, values, self.dimensions)
+        within("the number of condition channels", len(self.condition_normalization), 1, 1024)
 
     @property
     def dimensions(self) -> int:
@@ -247,6 +242,13 @@ class Plans:
     ranges: RangeSpec | None = None
     version: int = PLANS_FORMAT.version
 
+    def __post_init__(self) -> None:
+        named("the data set", self.dataset_name)
+        named("the plans", self.name)
+        within("the memory budget", self.memory_budget_gb, 0, 1e6)
+        for name, configuration in self.configurations.items():
+            require(name == configuration.name, "a configuration has two names", configuration.name, name)
+
     def configuration(self, name: str) -> Configuration:
         """The configuration of that name; an unknown one lists the known ones."""
         if name not in self.configurations:
@@ -282,31 +284,3 @@ class Plans:
 def load_plans(file: Path) -> Plans:
     """Read plans.json of this version or an older one."""
     return load_json(Plans, file, "plans", PLANS_FORMAT)
-
-
-def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Plans:
-    """Read the plans of that name in the preprocessed folder of a data set; without a name the only ones, or gdmPlans.
-
-    Raises
-    ------
-    GdmError
-        There are no plans of that name, or several to choose from; lists those that there are.
-    """
-    folder = Path(preprocessed_dataset_folder)
-    known = sorted(path.stem for path in folder.glob("*.json") if path.name != FINGERPRINT_FILE)
-    if name is None and len(known) > 1 and DEFAULT_PLANS not in known:
-        raise GdmError(
-            f"{folder.name} has several plans", file=folder, found=", ".join(known), remedy="choose plans with -p"
-        )
-    if name is None:
-        name = known[0] if len(known) == 1 else DEFAULT_PLANS
-    file = folder / f"{name}.json"
-    if not file.is_file():
-        raise GdmError(
-            f"there are no plans {name} for {folder.name}",
-            file=file,
-            found=", ".join(known) or "no plans at all",
-            remedy="choose plans with -p, or run {command}" if known else None,
-            command=commands.plan_and_preprocess(folder.name, *planning_flags(name)),
-        )
-    return load_plans(file)

@@ -10,13 +10,18 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from gdmunet.plain_text import printable
+
 Item = TypeVar("Item")
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Print a line, by default on standard output. A bar on the terminal makes room for it."""
+    """Print a line, by default on standard output. A bar on the terminal makes room for it.
+
+    Names of foreign files and models are part of what is said: what a terminal would obey is written as its number.
+    """
     stream = sys.stdout if stream is None else stream
-    tqdm.write(text, file=stream)
+    tqdm.write(printable(text), file=stream)
     stream.flush()
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import json
 import math
+import sys
 import types
 import typing
 from pathlib import Path
@@ -20,7 +21,9 @@ from typing import Any, TypeVar
 
 from gdmunet.atomic import write_text
 from gdmunet.errors import GdmError
+from gdmunet.foreign import parse_json, read_bounded, reading, reason
 from gdmunet.formats import FileFormat
+from gdmunet.plain_text import one_line
 
 T = TypeVar("T")
 
@@ -65,38 +68,37 @@ def load_json(kind: type[T], file: Path, name: str | None = None, file_format: F
 
     With a `file_format`, files of its older versions are read as well.
     """
-    try:
+    with reading(f"{Path(file).name} cannot be used", file, remedy="correct that key, or make the file anew"):
         value = read_json(file)
         if file_format is not None and isinstance(value, dict):
             value = file_format.upgrade(value)
         return from_json(kind, value, name or Path(file).stem)
-    except GdmError as error:
-        error.located(file=file, remedy="correct that key, or make the file anew")
-        raise
+
+
+def parse_as(kind: type[T], content: bytes | str, name: str, file_format: FileFormat | None = None) -> T:
+    """Read a JSON text, such as the header of another file, into the dataclass `kind`.
+
+    Raises
+    ------
+    GdmError
+        Not JSON, or not of that kind.
+    """
+    try:
+        value = parse_json(content)
+    except ValueError as error:
+        raise GdmError(f"{name} is not valid JSON", found=reason(error)) from error
+    if file_format is not None and isinstance(value, dict):
+        value = file_format.upgrade(value)
+    return from_json(kind, value, name)
 
 
 def read_json(file: Path) -> Any:
     """Parse a JSON file; a missing or malformed one is an error that names it."""
+    content = read_bounded(file)
     try:
-        text = Path(file).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except FileNotFoundError as error:
-        raise GdmError(f"{Path(file).name} is missing", file=file) from error
-    except ValueError as error:  # malformed JSON or UTF-8, NaN, a key given twice
-        raise GdmError(f"{Path(file).name} is not valid JSON", file=file, found=error) from error
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise ValueError(f"the key {key} is given twice")
-        content[key] = value
-    return content
+        return parse_json(content)
+    except ValueError as error:
+        raise GdmError(f"{Path(file).name} is not valid JSON", file=file, found=reason(error)) from error
 
 
 def format_json(value: Any, indent: int = 0) -> str:
@@ -119,12 +121,12 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return _decode_union(arguments, value, path)
     if origin is typing.Literal:
-        if value not in arguments:
+        if not any(type(value) is type(word) and value == word for word in arguments):
             raise _type_error(path, value, "one of " + ", ".join(map(repr, arguments)), _near(value, arguments))
         return value
     if origin is dict:
         _require(isinstance(value, dict), path, value, "an object")
-        return {key: _decode(arguments[1], item, f"{path}[{key!r}]") for key, item in value.items()}
+        return {key: _decode(arguments[1], item, f"{path}[{_named(key)!r}]") for key, item in value.items()}
     if origin in (tuple, list):
         return _decode_sequence(origin, arguments, value, path)
     return _decode_scalar(kind, value, path)
@@ -143,7 +145,7 @@ def _decode_dataclass(kind: type, value: Any, path: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     for key in value:
         if key not in fields:
-            raise GdmError(f"{path}.{key}: unknown key{_near(key, fields)}")
+            raise GdmError(f"{path}.{_named(key)}: unknown key{_near(key, fields)}")
     arguments = {}
     for name, field in fields.items():
         if name in value:
@@ -182,7 +184,8 @@ def _decode_sequence(origin: type, arguments: tuple[Any, ...], value: Any, path:
 
 def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     if kind is float:
-        _require(isinstance(value, int | float) and not isinstance(value, bool), path, value, "a number")
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        _require(numeric and abs(value) <= sys.float_info.max, path, value, "a number")  # nan compares as False
         return float(value)
     if kind is int:
         _require(isinstance(value, int) and not isinstance(value, bool), path, value, "a whole number")
@@ -196,8 +199,13 @@ def _decode_scalar(kind: Any, value: Any, path: str) -> Any:
     raise TypeError(f"{path}: the codec does not know {kind}")
 
 
+def _named(key: str) -> str:
+    """A key of the file as a part of a path."""
+    return one_line(key, 80)
+
+
 def _near(word: Any, words: Any) -> str:
-    close = difflib.get_close_matches(str(word), [str(item) for item in words], n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(word)[:80], [str(item) for item in words], n=1, cutoff=0.6)
     return f", did you mean {close[0]}?" if close else ""
 
 
@@ -207,4 +215,4 @@ def _require(condition: bool, path: str, value: Any, expected: str) -> None:
 
 
 def _type_error(path: str, value: Any, expected: str, hint: str = "") -> GdmError:
-    return GdmError(f"{path}: wrong value{hint}", found=json.dumps(value, default=str)[:80], expected=expected)
+    return GdmError(f"{path}: wrong value{hint}", found=one_line(json.dumps(value, default=str), 80), expected=expected)

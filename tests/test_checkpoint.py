@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from gdmunet.checkpoint import CheckpointMetadata, load_network, load_weights, save_weights
 from gdmunet.errors import GdmError
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec
 
 METADATA = CheckpointMetadata(
     trainer="FidelityTrainer",

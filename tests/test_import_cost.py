@@ -17,7 +17,7 @@ TORCH = {"torch", "torchvision", "dynamic_network_architectures"}
 BUILD_ON_META = """
 import torch
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec
+from gdmunet.network_spec import NetworkSpec
 with torch.device("meta"):
     build_network(NetworkSpec(
         block="plain", norm="batch", in_channels=1, out_channels=1, features=(8, 16, 32),

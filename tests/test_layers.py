@@ -9,7 +9,11 @@ from structure import circles, import_circles, imported_modules
 PACKAGE = Path(__file__).parents[1] / "gdmunet"
 LAYERS = [
     {
+        "plain_text",
         "errors",
+        "foreign",
+        "network_spec",
+        "ranges",
         "atomic",
         "commands",
         "plan_names",
@@ -30,7 +34,7 @@ LAYERS = [
         "dataset_names",
         "version",
     },
-    {"dataset", "plans", "imageio", "journal", "results", "volume_formats", "plausibility"},
+    {"dataset", "plans", "plan_folder", "imageio", "journal", "results", "volume_formats", "plausibility"},
     {"networks", "output_layer", "metrics", "checkpoint", "encoders", "tomography", "dicom"},
     {"preprocessing"},
     {"inference"},

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
 from gdmunet.training.trainers.discriminator import DiscriminatorSpec, PatchDiscriminator, discriminator_loss

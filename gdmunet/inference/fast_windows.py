@@ -11,8 +11,9 @@ import torch
 from gdmunet.device_memory import device_memory
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, triple
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import Configuration, NetworkSpec
+from gdmunet.plans import Configuration
 from gdmunet.preprocessing.memory import LiveBytes
 
 # Windows overlap by an eighth: a voxel goes through the network (8 / 7)^3 = 1.49 times at most.

@@ -15,8 +15,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from gdmunet.encoders.base import FrozenEncoder
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import EncoderLevel, NetworkSpec
+from gdmunet.plans import EncoderLevel
 
 UsedLevels = Callable[[tuple[EncoderLevel, ...]], tuple[EncoderLevel, ...]]
 """The levels of an encoder that a trainer reads: `EncoderTrainer.used_levels`."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.device import Precision
 from gdmunet.encoders.base import FrozenEncoder
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import Configuration, MemoryFootprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder
 

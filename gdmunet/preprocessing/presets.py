@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gdmunet.device_memory import usable_bytes
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.plan_names import PresetName
-from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.topology import Topology
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.plans import MemoryFootprint, NetworkSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import MemoryFootprint
 from gdmunet.preprocessing.presets import Preset
 from gdmunet.preprocessing.topology import SMALLEST_EDGE, Topology, plan_topology
 from gdmunet.quantities import memory_size

@@ -6,8 +6,9 @@ from gdmunet import commands
 from gdmunet.dataset import find_dataset, matching_datasets
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
+from gdmunet.plan_folder import find_plans
 from gdmunet.plan_names import DEFAULT_PLANS, planning_flags
-from gdmunet.plans import Plans, find_plans
+from gdmunet.plans import Plans
 
 
 def find_planned(folders: Folders, dataset: str, plans: str | None) -> Plans:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gdmunet.dataset import find_dataset
 from gdmunet.paths import Folders
-from gdmunet.plans import Plans, find_plans
+from gdmunet.plan_folder import find_plans
+from gdmunet.plans import Plans
 from gdmunet.preprocessing import fingerprint as fingerprints
 from gdmunet.progress import say
 from gdmunet.quantities import counted

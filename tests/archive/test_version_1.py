@@ -13,7 +13,7 @@ from gdmunet.cli import predict, train
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.imageio import read_volume
-from gdmunet.plans import find_plans
+from gdmunet.plan_folder import find_plans
 from gdmunet.preprocessing.casestore import CaseStore
 
 DATASET = "Dataset502_DemoPhantoms"

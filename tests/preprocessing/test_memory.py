@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import NetworkSpec
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import DifferentOperationsError, LinearTrace, LiveBytes, StepSize
 

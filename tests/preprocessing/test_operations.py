@@ -12,7 +12,8 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import GdmError
-from gdmunet.plans import EncoderLevel, NetworkSpec, NormalizationSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import EncoderLevel, NormalizationSpec
 from gdmunet.preprocessing.operations import GeneratorStep
 from gdmunet.preprocessing.planned_encoder import WantedEncoder
 from gdmunet.preprocessing.presets import PRESETS

@@ -1,6 +1,6 @@
 """Small networks as planning makes them: three stages or more, an output layer for each decoder stage."""
 
-from gdmunet.plans import NetworkSpec
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
 

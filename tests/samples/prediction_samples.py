@@ -7,8 +7,9 @@ import torch
 
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
 from gdmunet.dataset import DatasetDescriptor
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec, Plans
+from gdmunet.plans import Configuration, MemoryFootprint, NormalizationSpec, Plans
 from gdmunet.results import CheckpointName, ResultsFolder
 from gdmunet.serialization import save_json
 

@@ -8,7 +8,8 @@ import pytest
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
-from gdmunet.plans import Configuration, MemoryFootprint, NetworkSpec, NormalizationSpec, Plans
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import Configuration, MemoryFootprint, NormalizationSpec, Plans
 
 SHAPE = (14, 18, 16)
 

@@ -8,7 +8,8 @@ from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
-from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.network_spec import NetworkSpec
+from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NormalizationSpec
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
 

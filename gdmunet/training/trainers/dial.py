@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from gdmunet.errors import GdmError
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import Generator
-from gdmunet.plans import NetworkSpec
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.optimizers import adamw

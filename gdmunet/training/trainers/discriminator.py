@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
 
-from gdmunet.plans import NetworkSpec
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.training import distributed
 
 AdversarialLoss = Literal["hinge", "least_squares"]

@@ -12,8 +12,8 @@ import torch
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.composition import compose
 from gdmunet.errors import GdmError
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import stepwise_input
-from gdmunet.plans import NetworkSpec
 from gdmunet.quantities import counted
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import masked_mean

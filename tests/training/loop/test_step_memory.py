@@ -9,8 +9,9 @@ import torch
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import random_mini
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
-from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NetworkSpec, NormalizationSpec
+from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, NormalizationSpec
 from gdmunet.preprocessing.cuda_autocast import as_on_cuda
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.preprocessing.planned_step import PlannedStep, largest_memory

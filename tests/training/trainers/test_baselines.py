@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from gdmunet.checkpoint import SamplerSpec, load_network, load_weights
 from gdmunet.errors import GdmError
 from gdmunet.inference.trained_models import load_model
-from gdmunet.plans import NetworkSpec
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.serialization import from_json, save_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory

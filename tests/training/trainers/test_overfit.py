@@ -15,8 +15,9 @@ from gdmunet.dataset import DatasetDescriptor
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference import Predictor
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.paths import Folders
-from gdmunet.plans import NetworkSpec, Plans
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.training.loop.ema import copy_weights
