@@ -7,13 +7,13 @@ its public evaluator. Values outside the mask never matter, not even NaN.
 """
 
 from gdmunet.metrics.detail import detail_ratio
+from gdmunet.metrics.information import nmi
 from gdmunet.metrics.metric import Metric
 from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
 from gdmunet.metrics.scores import ImageScores, score_pair
 from gdmunet.metrics.seams import seam_score
-from gdmunet.metrics.similarity import nmi, ssim
-from gdmunet.metrics.structural import ms_ssim
+from gdmunet.metrics.structural import ms_ssim, ssim
 from gdmunet.metrics.structures import StructureScores, dice, hd95, score_structures
 from gdmunet.metrics.table import DECIDING, METRICS, PRICE, metric_of_cases, metrics_in
 

@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from gdmunet.metrics.pointwise import TissueErrors, tissue_mae
-from gdmunet.metrics.ranges import EvaluationRange, ValueRange
+from gdmunet.metrics.ranges import EvaluationRange, ValueRange, values_inside
 from gdmunet.metrics.spectrum import ShellSpectra, shell_spectra
+from gdmunet.metrics.structural import StructuralSimilarity
 
 # "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
 Unit = Literal["target", "dB", "mm", "ratio", "distance"]
@@ -30,9 +31,19 @@ class ImagePair:
     mask: np.ndarray | None = None
 
     @cached_property
+    def values(self) -> tuple[np.ndarray, np.ndarray]:
+        """Target and prediction at the mask's voxels, (voxels,) float64 each; checked to be finite (GdmError)."""
+        return values_inside(self.target, self.prediction, self.mask)
+
+    @cached_property
     def tissue(self) -> TissueErrors:
         """Errors by tissue class, computed once for the three rows that show them."""
-        return tissue_mae(self.target, self.prediction, self.mask)
+        return tissue_mae(*self.values)
+
+    @cached_property
+    def structure(self) -> StructuralSimilarity:
+        """SSIM and multi-scale SSIM, which share their windows at full resolution."""
+        return StructuralSimilarity(self.target, self.prediction, self.value_range, self.mask)
 
     @cached_property
     def spectra(self) -> ShellSpectra | None:

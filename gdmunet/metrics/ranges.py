@@ -85,7 +85,8 @@ def mask_of(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None)
 def values_inside(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Target and prediction at the mask's voxels, (voxels,) float64 each; a value that is not finite is an error."""
     inside = mask_of(target, prediction, mask)
-    pair = target[inside].astype(np.float64), prediction[inside].astype(np.float64)
+    chosen = (volume.ravel() if mask is None else volume[inside] for volume in (target, prediction))
+    pair = tuple(values.astype(np.float64, copy=False) for values in chosen)
     for name, values in zip(("target", "prediction"), pair, strict=True):
         bad = values.size - int(np.isfinite(values).sum())
         if bad:
@@ -94,7 +95,7 @@ def values_inside(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray |
                 found=f"{counted(bad, 'voxel')} of NaN or infinity",
                 expected="finite values",
             )
-    return pair
+    return pair[0], pair[1]
 
 
 def filled(image: np.ndarray, inside: np.ndarray, value_range: ValueRange) -> np.ndarray:

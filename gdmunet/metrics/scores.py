@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gdmunet.metrics.metric import ImagePair
-from gdmunet.metrics.ranges import ValueRange, values_inside
+from gdmunet.metrics.ranges import ValueRange
 from gdmunet.metrics.structures import StructureScores
 from gdmunet.metrics.table import METRICS
 
@@ -66,7 +66,6 @@ def score_pair(
     GdmError
         Shapes that differ, empty mask, values inside the mask that are not finite.
     """
-    values_inside(target, prediction, mask)
     pair = ImagePair(target, prediction, value_range, mask)
     values: dict[str, float | None] = {}
     notes: dict[str, str] = {}

@@ -9,11 +9,10 @@ from collections.abc import Collection
 
 from gdmunet.errors import GdmError
 from gdmunet.metrics.detail import detail_ratio
+from gdmunet.metrics.information import nmi
 from gdmunet.metrics.metric import Metric
 from gdmunet.metrics.pointwise import bias, mae, psnr, rmse
-from gdmunet.metrics.similarity import nmi, ssim
 from gdmunet.metrics.spectrum import BANDS
-from gdmunet.metrics.structural import ms_ssim
 
 _NO_SPECTRUM = "undefined: no block of the mask has a spectrum in both images (a constant image, or a thin mask)"
 _ROWS = (
@@ -26,7 +25,7 @@ _ROWS = (
         meaning="mean absolute error in the mask, not clipped",
         years=("2023", "2025"),
         main=True,
-        score=lambda pair: mae(pair.target, pair.prediction, pair.mask),
+        score=lambda pair: mae(*pair.values),
     ),
     Metric(
         name="psnr",
@@ -37,7 +36,7 @@ _ROWS = (
         meaning="peak signal-to-noise ratio on the clipped images, 10 log10(L^2 / MSE), L the length of the range",
         years=("2023", "2025"),
         main=True,
-        score=lambda pair: psnr(pair.target, pair.prediction, pair.value_range, pair.mask),
+        score=lambda pair: psnr(*pair.values, pair.value_range),
         undefined="infinite: the images are identical in the mask once clipped to the range",
     ),
     Metric(
@@ -50,7 +49,7 @@ _ROWS = (
         "every level",
         years=("2025",),
         main=True,
-        score=lambda pair: ms_ssim(pair.target, pair.prediction, pair.value_range, pair.mask),
+        score=lambda pair: pair.structure.ms_ssim,
         undefined="undefined: no voxel of the mask is left at the coarsest level, away from the volume's border",
     ),
     Metric(
@@ -62,7 +61,7 @@ _ROWS = (
         meaning="structural similarity (scikit-image's map, 7^3 window), mean over the mask",
         years=("2023",),
         main=True,
-        score=lambda pair: ssim(pair.target, pair.prediction, pair.value_range, pair.mask),
+        score=lambda pair: pair.structure.ssim,
         undefined="undefined: the mask lies within three voxels of the volume's border",
     ),
     Metric(
@@ -72,7 +71,7 @@ _ROWS = (
         best="low",
         decimals=2,
         meaning="root mean squared error in the mask, not clipped",
-        score=lambda pair: rmse(pair.target, pair.prediction, pair.mask),
+        score=lambda pair: rmse(*pair.values),
     ),
     Metric(
         name="bias",
@@ -81,7 +80,7 @@ _ROWS = (
         best=0.0,
         decimals=2,
         meaning="mean of prediction - target in the mask, not clipped",
-        score=lambda pair: bias(pair.target, pair.prediction, pair.mask),
+        score=lambda pair: bias(*pair.values),
     ),
     Metric(
         name="nmi",
@@ -90,7 +89,7 @@ _ROWS = (
         best="high",
         decimals=4,
         meaning="normalised mutual information in the mask, 1 (none) to 2",
-        score=lambda pair: nmi(pair.target, pair.prediction, pair.value_range, pair.mask),
+        score=lambda pair: nmi(*pair.values, pair.value_range),
         undefined="undefined: both images are constant in the mask",
     ),
     Metric(
