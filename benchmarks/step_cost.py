@@ -92,7 +92,7 @@ class Bench:
     def drift(self, generated: dict, real: dict, banked: dict) -> torch.Tensor:
         """As the trainer's defaults: the bank on both sides, neither twins nor the tokens themselves."""
         samples = {
-            key: SetSamples(tokens[None], torch.cat([real[key], banked[key]])[None], banked[key][None])
+            key: SetSamples(tokens[None], real[key][None], None, shared=banked[key][None])
             for key, tokens in generated.items()
             if len(tokens) >= GDMTrainer.minimum_tokens
         }

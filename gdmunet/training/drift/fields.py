@@ -6,12 +6,13 @@ r their distance in units of the mean distance, k(r) the kernel, tau the tempera
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
 import torch
 
-from gdmunet.training.drift.kernels import Distances, log2_kernel, log2_sum_exp2
+from gdmunet.training.drift.kernels import Distances, joined, log2_kernel, log2_sum_exp2
 from gdmunet.training.drift.options import DriftOptions
 from gdmunet.training.drift.ranks import RankGroup
 
@@ -27,11 +28,14 @@ class Problem:
     queries
         (B, G, D) generated samples of this process.
     targets
-        (B, C, D) everything that repels, then the positives; of all processes.
+        (B, C, D) what repels, what does both, and what attracts, in this order; of all processes.
     weights
         (B, C) weight of every target; None: 1.
     repelling
-        Number of targets that repel.
+        Number of targets that repel: the first ones.
+    attracting
+        Number of targets before the first one that attracts; those between it and `repelling` do both, and count
+        twice in every sum over targets.
     queries_in_all
         G summed over the processes.
     distances
@@ -42,10 +46,21 @@ class Problem:
     targets: torch.Tensor
     weights: torch.Tensor | None
     repelling: int
+    attracting: int
     queries_in_all: int
     distances: Distances
     ranks: RankGroup
     sets: int
+
+    @functools.cached_property
+    def summands(self) -> torch.Tensor:
+        """Targets and a one, (B, C, D + 1): a product with weights gives their sum besides."""
+        return torch.cat([self.targets, torch.ones_like(self.targets[..., :1])], dim=-1)
+
+    @property
+    def on_both_sides(self) -> slice:
+        """The targets that repel and attract."""
+        return slice(self.attracting, self.repelling)
 
     def by_set(self, values: torch.Tensor) -> torch.Tensor:
         """Sums (sets,) over each set of values (B, ...)."""
@@ -90,18 +105,22 @@ def affinity_force(problem: Problem, temperature: float, options: DriftOptions) 
     geometric mean of the softmax over targets and the softmax over queries.
     """
     row_log, column_log = balance(problem, temperature, options)
-    repelling, positives = problem.targets[:, : problem.repelling], problem.targets[:, problem.repelling :]
+    repelling, attracting = slice(problem.repelling), slice(problem.attracting, None)
     vectors, sizes = [], []
     for rows, distances in problem.distances.blocks():
-        affinity = log2_kernel(distances, temperature, options.kernel, problem.distances.scratch(0, rows))
-        affinity.sub_(row_log[:, rows]).sub_(column_log).clamp_(min=options.log2_least_affinity).exp2_()
+        scratch = problem.distances.scratch(0, rows)
+        affinity = log2_kernel(distances, temperature, options.kernel, scratch, row_log[:, rows]).sub_(column_log)
+        if options.affinity_floor > 0:
+            affinity.clamp_(min=options.log2_least_affinity)
+        affinity.exp2_()
         if problem.weights is not None:
             affinity.mul_(problem.weights[:, None, :])
-        repel, attract = affinity[..., : problem.repelling], affinity[..., problem.repelling :]
-        repel_sum, attract_sum = repel.sum(-1, keepdim=True), attract.sum(-1, keepdim=True)
-        vectors.append(repel_sum * (attract @ positives) - attract_sum * (repel @ repelling))
-        sizes.append(effective_sizes(attract, attract_sum))
-    return Force(_joined(vectors), _joined(sizes))
+        # `@` would copy the two parts of the matrix.
+        pull = torch.bmm(affinity[..., attracting], problem.summands[:, attracting])
+        push = torch.bmm(affinity[..., repelling], problem.summands[:, repelling])
+        vectors.append(push[..., -1:] * pull[..., :-1] - pull[..., -1:] * push[..., :-1])
+        sizes.append(effective_sizes(affinity[..., attracting], pull[..., -1:]))
+    return Force(joined(vectors), joined(sizes))
 
 
 def balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,31 +129,55 @@ def balance(problem: Problem, temperature: float, options: DriftOptions) -> tupl
     Each iteration takes off half of either's log-sum, both at once: the geometric mean of normalised rows and
     normalised columns. It converges to the matrix that Sinkhorn's iteration finds, up to one factor.
     """
-    logs: tuple[torch.Tensor, torch.Tensor] | None = None
-    for _ in range(options.balancing_rounds):
+    logs = _first_balance(problem, temperature, options)
+    for _ in range(options.balancing_rounds - 1):
         row_sums, column_sum = [], None
         for rows, distances in problem.distances.blocks():
             first, second = problem.distances.scratch(0, rows), problem.distances.scratch(1, rows)
             kernel = log2_kernel(distances, temperature, options.kernel, first)
-            if logs is None:
-                row_sums.append(log2_sum_exp2(kernel, -1, second))
-            else:
-                row_sums.append(log2_sum_exp2(torch.sub(kernel, logs[1], out=second), -1, second))
-                kernel.sub_(logs[0][:, rows])
-            of_block = log2_sum_exp2(kernel, -2, first)
+            row_sums.append(_log2_row_sums(problem, torch.sub(kernel, logs[1], out=second), second))
+            of_block = log2_sum_exp2(kernel.sub_(logs[0][:, rows]), -2, first)
             column_sum = of_block if column_sum is None else torch.logaddexp2(column_sum, of_block)
         assert column_sum is not None
-        row_sum, column_sum = _joined(row_sums), problem.ranks.logsumexp2(column_sum)
-        if logs is not None:
-            row_sum, column_sum = logs[0] + row_sum, logs[1] + column_sum
-        logs = row_sum / 2, column_sum / 2
-    assert logs is not None
+        logs = (logs[0] + joined(row_sums)) / 2, (logs[1] + problem.ranks.logsumexp2(column_sum)) / 2
     return logs
+
+
+def _first_balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first iteration of `balance`: the largest entries are known, they belong to the least distances."""
+    top_row, top_column = (
+        log2_kernel(least, temperature, options.kernel, torch.empty_like(least)) for least in problem.distances.least()
+    )
+    row_sums, column_sum = [], None
+    for rows, distances in problem.distances.blocks():
+        scratch = problem.distances.scratch(0, rows)
+        shares = log2_kernel(distances, temperature, options.kernel, scratch, top_row[:, rows]).exp2_()
+        row_sums.append(_row_sums(problem, shares))
+        shares = log2_kernel(distances, temperature, options.kernel, scratch, top_column).exp2_()
+        of_block = shares.sum(-2, keepdim=True)
+        column_sum = of_block if column_sum is None else column_sum + of_block
+    assert column_sum is not None
+    of_columns = problem.ranks.logsumexp2(column_sum.log2_().add_(top_column))
+    return joined(row_sums).log2_().add_(top_row).div_(2), of_columns / 2
+
+
+def _row_sums(problem: Problem, values: torch.Tensor) -> torch.Tensor:
+    """Sums (B, rows, 1) over the targets, those on both sides twice."""
+    sums = values.sum(-1, keepdim=True)
+    if problem.attracting < problem.repelling:
+        sums += values[..., problem.on_both_sides].sum(-1, keepdim=True)
+    return sums
+
+
+def _log2_row_sums(problem: Problem, values: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """log2 of the sum (B, rows, 1) of 2^values over the targets; `out` (may be `values`) is overwritten."""
+    top = values.amax(-1, keepdim=True)
+    return _row_sums(problem, torch.sub(values, top, out=out).exp2_()).log2_().add_(top)
 
 
 def kernel_mean_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:
     """Mean shift towards the positives minus mean shift towards what repels; see `mean_shift`."""
-    repelling, attracting = slice(problem.repelling), slice(problem.repelling, None)
+    repelling, attracting = slice(problem.repelling), slice(problem.attracting, None)
     vectors, values, sizes = [], [], []
     for rows, distances in problem.distances.blocks():
         queries = problem.queries[:, rows]
@@ -148,13 +191,8 @@ def kernel_mean_force(problem: Problem, temperature: float, options: DriftOption
         vectors.append(attraction.vectors - repulsion.vectors)
         values.append(repulsion.log_mean - attraction.log_mean)
         sizes.append(attraction.effective_sizes)
-    value = _joined(values) if options.field == "logkde" else None
-    return Force(_joined(vectors), _joined(sizes), value)
-
-
-def _joined(blocks: list[torch.Tensor]) -> torch.Tensor:
-    """Blocks of queries one after the other; a single one is not copied."""
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+    value = joined(values) if options.field == "logkde" else None
+    return Force(joined(vectors), joined(sizes), value)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class Distances:
         self.self_distance = 0.0
         self._kept = None if problems * self.count * width > budget else queries.new_empty(problems, self.count, width)
         self._filled = False
+        self._least: tuple[torch.Tensor, torch.Tensor] | None = None
         self._scratch = [queries.new_empty(problems, self.rows, width) for _ in range(2 + (self._kept is None))]
 
     def scratch(self, number: int, rows: slice) -> torch.Tensor:
@@ -68,7 +69,20 @@ class Distances:
                 parts.append(block.unflatten(0, (sets, -1)).sum((1, 2, 3)))
             else:
                 parts.append((block.sum(1) * weights).view(sets, -1).sum(1))
-        return torch.stack(parts).sum(0)
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+
+    def least(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Least distance of every query (B, G, 1) and of every target (B, 1, C), in units; measured once."""
+        assert self.unit is not None
+        if self._least is None:
+            of_rows, of_columns = [], None
+            for _, block in self.blocks():
+                of_rows.append(block.amin(-1, keepdim=True))
+                nearest = block.amin(-2, keepdim=True)
+                of_columns = nearest if of_columns is None else torch.minimum(of_columns, nearest)
+            assert of_columns is not None
+            self._least = joined(of_rows), of_columns
+        return self._least
 
     def normalise(self, unit: torch.Tensor, mask_self: bool) -> None:
         """From here on distances are in units of `unit` (B,), those from a sample to itself larger by 100 if masked.
@@ -108,11 +122,25 @@ class Distances:
         return block.diagonal(self.first_self + start, 1, 2)
 
 
-def log2_kernel(distances: torch.Tensor, temperature: float, kernel: Kernel, out: torch.Tensor) -> torch.Tensor:
-    """log2 of exp(-r / tau) (Laplace) or exp(-r^2 / (2 tau^2)) (Gaussian), written into `out`."""
+def log2_kernel(
+    distances: torch.Tensor, temperature: float, kernel: Kernel, out: torch.Tensor, less: torch.Tensor | None = None
+) -> torch.Tensor:
+    """log2 of exp(-r / tau) (Laplace) or exp(-r^2 / (2 tau^2)) (Gaussian), written into `out`.
+
+    `less` is taken off, in the same pass: a CPU's time goes into passes over memory, a GPU's into starting them.
+    """
     if kernel == "laplace":
-        return torch.mul(distances, -LOG2_E / temperature, out=out)
-    return torch.mul(distances, distances, out=out).mul_(-LOG2_E / (2.0 * temperature**2))
+        factor = -LOG2_E / temperature
+        if less is None:
+            return torch.mul(distances, factor, out=out)
+        return torch.add(-less, distances, alpha=factor, out=out)
+    torch.mul(distances, distances, out=out).mul_(-LOG2_E / (2.0 * temperature**2))
+    return out if less is None else out.sub_(less)
+
+
+def joined(blocks: list[torch.Tensor]) -> torch.Tensor:
+    """Blocks of queries one after the other; a single one is not copied."""
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
 def log2_sum_exp2(values: torch.Tensor, dim: int, out: torch.Tensor) -> torch.Tensor:

@@ -113,6 +113,7 @@ def drift_losses(
     negative_weights: torch.Tensor | None = None,
     options: DriftOptions = DriftOptions(),  # noqa: B008 (frozen)
     *,
+    shared: torch.Tensor | None = None,
     force_average: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, DriftField]:
     """`drift_loss` of S sets of one size at once, each with its own unit of length and normalisation.
@@ -122,6 +123,9 @@ def drift_losses(
     generated, positives, negatives, negative_weights, options, force_average
         The same as those of `drift_loss`, with S before the shapes: (S, B, G, D), (S, B, P, D), (S, B, N, D),
         (S, B, N), (S, R).
+    shared
+        (S, B, M, D) samples that attract and repel: the same, up to round-off, as behind both `positives` and
+        `negatives`, at half the work.
 
     Returns
     -------
@@ -129,11 +133,12 @@ def drift_losses(
         (S, B); and a `DriftField` with S before its shapes.
     """
     _check_samples(generated, positives, negatives, negative_weights, "S, B")
+    sides = Sides(positives, negatives, negative_weights, shared)
     _check_fit(generated, positives, options, force_average)
     with exact_float32(), full_precision(generated.device):
         with torch.no_grad():
             ranks = RankGroup.of(options.across_ranks)
-            problem, centre = _pose(generated, positives, negatives, negative_weights, ranks, options)
+            problem, centre = _pose(generated, sides, ranks, options)
             field, forces = _find_field(problem, options, force_average)
             unit = (field.scale / generated.shape[-1] ** 0.5).clamp(min=LEAST_UNIT)
         position = (generated.float() - centre) / unit[:, None, None, None]
@@ -163,13 +168,18 @@ def _find_field(
     return DriftField(direction, scale, raw_force, effective, average), forces
 
 
+@dataclass(frozen=True)
+class Sides:
+    """What generated samples meet; see `drift_losses`."""
+
+    positives: torch.Tensor
+    negatives: torch.Tensor | None
+    negative_weights: torch.Tensor | None
+    shared: torch.Tensor | None
+
+
 def _pose(
-    generated: torch.Tensor,
-    positives: torch.Tensor,
-    negatives: torch.Tensor | None,
-    negative_weights: torch.Tensor | None,
-    ranks: RankGroup,
-    options: DriftOptions,
+    generated: torch.Tensor, sides: Sides, ranks: RankGroup, options: DriftOptions
 ) -> tuple[Problem, torch.Tensor]:
     """The problems over all processes, in float32, and the offset (S, B, 1, D) that was taken off their samples.
 
@@ -177,27 +187,35 @@ def _pose(
     """
     sets = len(generated)
     queries = generated.detach().float().flatten(0, 1)
-    extra = queries[:, :0] if negatives is None else negatives.detach().float().flatten(0, 1)
-    parts = [ranks.gather(part) for part in (queries, extra, positives.detach().float().flatten(0, 1))]
+    extra, shared, positives = (
+        queries[:, :0] if part is None else part.detach().float().flatten(0, 1)
+        for part in (sides.negatives, sides.shared, sides.positives)
+    )
+    parts = [ranks.gather(part) for part in (queries, extra, shared, positives)]
     targets = torch.cat(parts, dim=1)
     centre = targets.mean(1, keepdim=True)
     targets, queries = targets - centre, queries - centre
     weights = None
-    if negative_weights is not None:
-        generated_weights, positive_weights = (torch.ones_like(part[..., 0]) for part in (parts[0], parts[2]))
-        weights = ranks.gather(negative_weights.detach().float().flatten(0, 1))
-        weights = torch.cat([generated_weights, weights, positive_weights], dim=1)
-    repelling = parts[0].shape[1] + parts[1].shape[1]
+    if sides.negative_weights is not None:
+        own = ranks.gather(sides.negative_weights.detach().float().flatten(0, 1))
+        weights = torch.cat([own if part is parts[1] else torch.ones_like(part[..., 0]) for part in parts], dim=1)
+    attracting = parts[0].shape[1] + parts[1].shape[1]
+    repelling = attracting + parts[2].shape[1]
     first_self = ranks.first(queries.shape[1], queries.device)
-    first_twin = repelling + ranks.first(positives.shape[2], queries.device) if options.mask_twins else None
+    first_twin = repelling + ranks.first(positives.shape[1], queries.device) if options.mask_twins else None
     distances = Distances(queries, targets, first_self, options.block_elements, first_twin)
-    problem = Problem(queries, targets, weights, repelling, parts[0].shape[1], distances, ranks, sets)
+    problem = Problem(queries, targets, weights, repelling, attracting, parts[0].shape[1], distances, ranks, sets)
     return problem, centre.unflatten(0, (sets, -1))
 
 
 def _mean_distance(problem: Problem) -> torch.Tensor:
     """Weighted mean of all distances over the mean weight; (S,)."""
-    weights, (problems, targets, _) = problem.weights, problem.targets.shape
+    weights, both = problem.weights, problem.on_both_sides
+    if weights is None and both.start < both.stop:
+        weights = torch.ones_like(problem.targets[..., 0])
+    if weights is not None and both.start < both.stop:
+        weights = torch.cat([weights[:, : both.start], 2 * weights[:, both], weights[:, both.stop :]], dim=1)
+    problems, targets, _ = problem.targets.shape
     pairs = problems // problem.sets * targets if weights is None else problem.by_set(weights)
     return problem.ranks.sum(problem.distances.total(weights, problem.sets)) / (pairs * problem.queries_in_all)
 

@@ -17,8 +17,8 @@ class SetSamples:
 
     Attributes
     ----------
-    generated, positives, negatives
-        (B, G, C), (B, P, C), (B, N, C) or None, as for `drift_loss`.
+    generated, positives, negatives, shared
+        (B, G, C), (B, P, C), (B, N, C) or None, (B, M, C) or None, as for `drift_losses`.
     sizes
         Numbers of samples that other processes hold: sets are stacked alike on all of them.
     """
@@ -27,18 +27,19 @@ class SetSamples:
     positives: torch.Tensor
     negatives: torch.Tensor | None
     sizes: tuple[int, ...] = ()
+    shared: torch.Tensor | None = None
 
     @property
     def size(self) -> tuple[object, ...]:
         """What sets must have in common to be stacked."""
-        negatives = None if self.negatives is None else self.negatives.shape
-        return self.generated.shape, self.positives.shape, negatives, self.sizes
+        negatives, shared = (None if part is None else part.shape for part in (self.negatives, self.shared))
+        return self.generated.shape, self.positives.shape, negatives, shared, self.sizes
 
     @property
     def distances(self) -> int:
         """Number of distances between its samples."""
         problems, generated, _ = self.generated.shape
-        others = self.positives.shape[1] + (0 if self.negatives is None else self.negatives.shape[1])
+        others = sum(part.shape[1] for part in (self.positives, self.negatives, self.shared) if part is not None)
         return problems * generated * (generated + others)
 
 
@@ -69,11 +70,13 @@ def drift_of_sets(
     for keys in _stacks(samples, options.block_elements, averages):
         stack = [samples[key] for key in keys]
         negatives = [one.negatives for one in stack if one.negatives is not None]
+        shared = [one.shared for one in stack if one.shared is not None]
         loss, field = drift_losses(
             torch.stack([one.generated for one in stack]),
             torch.stack([one.positives for one in stack]),
             torch.stack(negatives) if negatives else None,
             options=options,
+            shared=torch.stack(shared) if shared else None,
             force_average=torch.stack([averages[key] for key in keys]) if keys[0] in averages else None,
         )
         losses = loss.unbind(0)

@@ -131,9 +131,12 @@ class KernelForce(Force):
         generated, real = tokens.generated[key], tokens.real[key]
         if self.settings.pairing == "index":
             return SetSamples(by_location(generated, tokens.patches), by_location(real, tokens.patches), None)
-        banked = real[:0] if banked is None else banked
-        negatives = banked[None] if self.settings.bank_side == "both" else None
-        return SetSamples(generated[None], torch.cat([real, banked])[None], negatives, (*size.tokens, *size.others))
+        sizes = (*size.tokens, *size.others)
+        if banked is None:
+            return SetSamples(generated[None], real[None], None, sizes)
+        if self.settings.bank_side == "both":
+            return SetSamples(generated[None], real[None], None, sizes, shared=banked[None])
+        return SetSamples(generated[None], torch.cat([real, banked])[None], None, sizes)
 
     def _remember(self, key: str, field: DriftField) -> None:
         """The divisor of later steps: a moving average, or the mean of the first steps."""

@@ -27,7 +27,8 @@ def posed(queries, repelling, positives, unit=3.0, first_self=None):
     start = targets.shape[1] if first_self is None else first_self
     distances = Distances(queries, targets, start, 2**20)
     distances.normalise(torch.full((len(queries),), unit, dtype=torch.float64), mask_self=True)
-    return Problem(queries, targets, None, repelling.shape[1], queries.shape[1], distances, RankGroup(False), 1)
+    repels = repelling.shape[1]
+    return Problem(queries, targets, None, repels, repels, queries.shape[1], distances, RankGroup(False), 1)
 
 
 def force(queries, repelling, positives, field, temperature=0.3, kernel="laplace", **more):
@@ -58,7 +59,7 @@ def test_coefficients_add_up_to_zero(field):
     options = DriftOptions(field=field, affinity_floor=1e-6, sinkhorn_iterations=1)
     before = find_force(problem, 0.3, options).vectors
     queries = x if field in ("official", "sinkhorn") else x + 10
-    moved = Problem(queries, problem.targets + 10, None, 6, 6, problem.distances, problem.ranks, 1)
+    moved = Problem(queries, problem.targets + 10, None, 6, 6, 6, problem.distances, problem.ranks, 1)
     torch.testing.assert_close(find_force(moved, 0.3, options).vectors, before)
 
 
