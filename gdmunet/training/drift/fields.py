@@ -57,10 +57,12 @@ class Problem:
         """Targets and a one, (B, C, D + 1): a product with weights gives their sum besides."""
         return torch.cat([self.targets, torch.ones_like(self.targets[..., :1])], dim=-1)
 
-    @property
-    def on_both_sides(self) -> slice:
-        """The targets that repel and attract."""
-        return slice(self.attracting, self.repelling)
+    @functools.cached_property
+    def counts(self) -> torch.Tensor:
+        """(C,) 1 of every target, 2 of those on both sides."""
+        counts = torch.ones_like(self.targets[0, :, 0])
+        counts[self.attracting : self.repelling] = 2
+        return counts
 
     def by_set(self, values: torch.Tensor) -> torch.Tensor:
         """Sums (sets,) over each set of values (B, ...)."""
@@ -104,12 +106,12 @@ def affinity_force(problem: Problem, temperature: float, options: DriftOptions) 
     zero, so the field does not see a common shift. One iteration of balancing is the official field; A is then the
     geometric mean of the softmax over targets and the softmax over queries.
     """
-    row_log, column_log = balance(problem, temperature, options)
+    of_rows, of_columns = balance(problem, temperature, options)
     repelling, attracting = slice(problem.repelling), slice(problem.attracting, None)
     vectors, sizes = [], []
     for rows, distances in problem.distances.blocks():
         scratch = problem.distances.scratch(0, rows)
-        affinity = log2_kernel(distances, temperature, options.kernel, scratch, row_log[:, rows]).sub_(column_log)
+        affinity = log2_kernel(distances, temperature, options.kernel, scratch, of_rows[:, rows]).add_(of_columns)
         if options.affinity_floor > 0:
             affinity.clamp_(min=options.log2_least_affinity)
         affinity.exp2_()
@@ -124,55 +126,48 @@ def affinity_force(problem: Problem, temperature: float, options: DriftOptions) 
 
 
 def balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logarithms to take from the rows (B, G, 1) and columns (B, 1, C) of the log2 kernel so that both are balanced.
+    """What to add to the rows (B, G, 1) and columns (B, 1, C) of the log2 kernel so that both are balanced.
 
     Each iteration takes off half of either's log-sum, both at once: the geometric mean of normalised rows and
     normalised columns. It converges to the matrix that Sinkhorn's iteration finds, up to one factor.
     """
-    logs = _first_balance(problem, temperature, options)
+    plus = _first_balance(problem, temperature, options)
     for _ in range(options.balancing_rounds - 1):
         row_sums, column_sum = [], None
         for rows, distances in problem.distances.blocks():
             first, second = problem.distances.scratch(0, rows), problem.distances.scratch(1, rows)
             kernel = log2_kernel(distances, temperature, options.kernel, first)
-            row_sums.append(_log2_row_sums(problem, torch.sub(kernel, logs[1], out=second), second))
-            of_block = log2_sum_exp2(kernel.sub_(logs[0][:, rows]), -2, first)
+            row_sums.append(_log2_row_sums(problem, torch.add(kernel, plus[1], out=second), second))
+            of_block = log2_sum_exp2(kernel.add_(plus[0][:, rows]), -2, first)
             column_sum = of_block if column_sum is None else torch.logaddexp2(column_sum, of_block)
         assert column_sum is not None
-        logs = (logs[0] + joined(row_sums)) / 2, (logs[1] + problem.ranks.logsumexp2(column_sum)) / 2
-    return logs
+        plus = (plus[0] - joined(row_sums)) / 2, (plus[1] - problem.ranks.logsumexp2(column_sum)) / 2
+    return plus
 
 
 def _first_balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
     """The first iteration of `balance`: the largest entries are known, they belong to the least distances."""
-    top_row, top_column = (
-        log2_kernel(least, temperature, options.kernel, torch.empty_like(least)) for least in problem.distances.least()
+    of_rows, of_columns = (
+        log2_kernel(least, temperature, options.kernel, torch.empty_like(least)).neg_()
+        for least in problem.distances.least()
     )
     row_sums, column_sum = [], None
     for rows, distances in problem.distances.blocks():
         scratch = problem.distances.scratch(0, rows)
-        shares = log2_kernel(distances, temperature, options.kernel, scratch, top_row[:, rows]).exp2_()
-        row_sums.append(_row_sums(problem, shares))
-        shares = log2_kernel(distances, temperature, options.kernel, scratch, top_column).exp2_()
+        shares = log2_kernel(distances, temperature, options.kernel, scratch, of_rows[:, rows]).exp2_()
+        row_sums.append((shares @ problem.counts).unsqueeze(-1))
+        shares = log2_kernel(distances, temperature, options.kernel, scratch, of_columns).exp2_()
         of_block = shares.sum(-2, keepdim=True)
         column_sum = of_block if column_sum is None else column_sum + of_block
     assert column_sum is not None
-    of_columns = problem.ranks.logsumexp2(column_sum.log2_().add_(top_column))
-    return joined(row_sums).log2_().add_(top_row).div_(2), of_columns / 2
-
-
-def _row_sums(problem: Problem, values: torch.Tensor) -> torch.Tensor:
-    """Sums (B, rows, 1) over the targets, those on both sides twice."""
-    sums = values.sum(-1, keepdim=True)
-    if problem.attracting < problem.repelling:
-        sums += values[..., problem.on_both_sides].sum(-1, keepdim=True)
-    return sums
+    sums = problem.ranks.logsumexp2(column_sum.log2_().sub_(of_columns))
+    return of_rows.sub_(joined(row_sums).log2_()).div_(2), sums.div_(-2)
 
 
 def _log2_row_sums(problem: Problem, values: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """log2 of the sum (B, rows, 1) of 2^values over the targets; `out` (may be `values`) is overwritten."""
     top = values.amax(-1, keepdim=True)
-    return _row_sums(problem, torch.sub(values, top, out=out).exp2_()).log2_().add_(top)
+    return (torch.sub(values, top, out=out).exp2_() @ problem.counts).unsqueeze(-1).log2_().add_(top)
 
 
 def kernel_mean_force(problem: Problem, temperature: float, options: DriftOptions) -> Force:

@@ -62,7 +62,7 @@ class Distances:
         return self._scratch[number][:, : rows.stop - rows.start]
 
     def total(self, weights: torch.Tensor | None, sets: int) -> torch.Tensor:
-        """(sets,) sums of all distances of each set's problems, times the targets' weights (B, C); None: 1."""
+        """(sets,) sums of all distances of each set's problems, times the targets' weights (B or 1, C); None: 1."""
         parts = []
         for _, block in self.blocks():
             if weights is None:
@@ -123,19 +123,19 @@ class Distances:
 
 
 def log2_kernel(
-    distances: torch.Tensor, temperature: float, kernel: Kernel, out: torch.Tensor, less: torch.Tensor | None = None
+    distances: torch.Tensor, temperature: float, kernel: Kernel, out: torch.Tensor, plus: torch.Tensor | None = None
 ) -> torch.Tensor:
     """log2 of exp(-r / tau) (Laplace) or exp(-r^2 / (2 tau^2)) (Gaussian), written into `out`.
 
-    `less` is taken off, in the same pass: a CPU's time goes into passes over memory, a GPU's into starting them.
+    `plus` is added in the same pass: a CPU's time goes into passes over memory, a GPU's into starting them.
     """
     if kernel == "laplace":
         factor = -LOG2_E / temperature
-        if less is None:
+        if plus is None:
             return torch.mul(distances, factor, out=out)
-        return torch.add(-less, distances, alpha=factor, out=out)
+        return torch.add(plus, distances, alpha=factor, out=out)
     torch.mul(distances, distances, out=out).mul_(-LOG2_E / (2.0 * temperature**2))
-    return out if less is None else out.sub_(less)
+    return out if plus is None else out.add_(plus)
 
 
 def joined(blocks: list[torch.Tensor]) -> torch.Tensor:

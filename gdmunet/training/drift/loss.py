@@ -210,13 +210,14 @@ def _pose(
 
 def _mean_distance(problem: Problem) -> torch.Tensor:
     """Weighted mean of all distances over the mean weight; (S,)."""
-    weights, both = problem.weights, problem.on_both_sides
-    if weights is None and both.start < both.stop:
-        weights = torch.ones_like(problem.targets[..., 0])
-    if weights is not None and both.start < both.stop:
-        weights = torch.cat([weights[:, : both.start], 2 * weights[:, both], weights[:, both.stop :]], dim=1)
     problems, targets, _ = problem.targets.shape
-    pairs = problems // problem.sets * targets if weights is None else problem.by_set(weights)
+    weights, on_both_sides = problem.weights, problem.repelling - problem.attracting
+    pairs = problems // problem.sets * (targets + on_both_sides) if weights is None else problem.by_set(weights)
+    if weights is None and on_both_sides:
+        weights = problem.counts
+    elif weights is not None and on_both_sides:
+        weights = weights * problem.counts
+        pairs = problem.by_set(weights)
     return problem.ranks.sum(problem.distances.total(weights, problem.sets)) / (pairs * problem.queries_in_all)
 
 

@@ -237,6 +237,8 @@ def _cell_shares(mask: torch.Tensor, stride: Sequence[int]) -> torch.Tensor:
 
 
 def _pool(volume: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    if max(size) == 1:
+        return volume
     return functional.avg_pool3d(volume, size) if len(size) == 3 else functional.avg_pool2d(volume, size)
 
 
@@ -251,18 +253,18 @@ def _draw(shares: torch.Tensor, window: int, most: int, draws: Draws, aligned: b
         body = body.all(0, keepdim=True).expand_as(body)
     ranks = draws.uniform((1 if aligned else len(body), body.shape[1]), body.device)
     ranked = ranks.expand_as(body).masked_fill(~body, -1).topk(min(most, body.shape[1]), dim=1)
-    cells = _cells_of_windows(shape, window, starts, counts, body.device)[ranked.indices]
+    cells = _cells_of_windows(ranked.indices, shape, window, starts, counts)
     return _Drawn(cells, (ranked.values >= 0).flatten(), window)
 
 
 def _cells_of_windows(
-    shape: Sequence[int], window: int, starts: Sequence[int], counts: Sequence[int], device: torch.device
+    tiles: torch.Tensor, shape: Sequence[int], window: int, starts: Sequence[int], counts: Sequence[int]
 ) -> torch.Tensor:
-    """Flat cells of every tile: (tiles, window ** dimensions)."""
-    cells = torch.arange(math.prod(shape), device=device).view(*shape)
-    for axis, (start, count) in enumerate(zip(starts, counts, strict=True)):
-        cells = cells.narrow(axis, start, count * window).unfold(axis, window, window)
-    return cells.reshape(math.prod(counts), window ** len(shape))
+    """Flat cells (B, K, window ** dimensions) of the tiles with those numbers (B, K)."""
+    cells = torch.arange(math.prod(shape), device=tiles.device).view(*shape)
+    corners = cells[tuple(slice(s, s + n * window, window) for s, n in zip(starts, counts, strict=True))]
+    within = cells[(slice(window),) * len(shape)]
+    return corners.flatten()[tiles].unsqueeze(-1) + within.flatten()
 
 
 def _fill(shares: torch.Tensor, aligned: bool) -> _Filled:

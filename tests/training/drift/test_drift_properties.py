@@ -215,7 +215,7 @@ def test_many_iterations_balance_rows_and_columns():
     problem = posed(points(18, 1, 7, 3), points(19, 1, 5, 3), points(20, 1, 6, 3))
     rows, columns = balance(problem, 0.3, DriftOptions(field="sinkhorn", sinkhorn_iterations=60))
     ((_, distances),) = problem.distances.blocks()
-    matrix = torch.exp2(distances * (-drift_kernels.LOG2_E / 0.3) - rows - columns)
+    matrix = torch.exp2(distances * (-drift_kernels.LOG2_E / 0.3) + rows + columns)
     for sums in (matrix.sum(-1), matrix.sum(-2)):
         torch.testing.assert_close(sums, sums.mean() * torch.ones_like(sums), rtol=1e-6, atol=0)
 

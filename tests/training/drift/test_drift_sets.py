@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gdmunet.training.drift import sets
-from gdmunet.training.drift.loss import drift_loss
+from gdmunet.training.drift.loss import drift_loss, drift_losses
 from gdmunet.training.drift.options import FIELDS, DriftOptions
 from gdmunet.training.drift.sets import SetSamples, drift_of_sets
 
@@ -70,3 +70,32 @@ def test_sets_that_other_processes_hold_in_other_sizes_are_apart():
     one = samples()["set 1"]
     other = SetSamples(one.generated, one.positives, one.negatives, sizes=(30, 29))
     assert one.size != other.size
+
+
+@pytest.mark.parametrize("block", [2**24, 300])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("field", FIELDS)
+def test_samples_on_both_sides_are_those_of_either(field, weighted, block):
+    draws = torch.Generator().manual_seed(3)
+    generated, real, further, shared = (
+        torch.randn(2, 1, count, 6, generator=draws) + shift
+        for count, shift in ((20, 0), (25, 0.5), (8, -0.5), (30, 1))
+    )
+    generated.requires_grad_()
+    options = DriftOptions(field=field, mask_twins=True, block_elements=block)
+    weights = torch.rand(2, 1, 8, generator=draws) if weighted else None
+    ones = torch.ones(2, 1, 30)
+    twice = drift_losses(
+        generated,
+        torch.cat([real, shared], 2),
+        torch.cat([further, shared], 2),
+        torch.cat([weights, ones], 2) if weighted else None,
+        options,
+    )
+    once = drift_losses(generated, real, further, weights, options, shared=shared)
+    torch.testing.assert_close(once[0], twice[0], rtol=1e-4, atol=1e-5)
+    for name in ("scale", "raw_force", "effective_sample_size", "direction"):
+        found, expected = getattr(once[1], name), getattr(twice[1], name)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    gradients = [torch.autograd.grad(loss.sum(), generated)[0] for loss, _ in (once, twice)]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-4 * float(gradients[1].abs().max()))
