@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.nifti_forms import NiftiForms
 
 Shape = tuple[int, int, int]
 Vector = tuple[float, float, float]
 T = TypeVar("T")
+
+# mm: a header that says less or more is in another unit, or wrong.
+VOXEL_SIZES = (0.05, 50.0)
+LARGEST_EXTENT = 3000.0
 
 
 def triple(values: Iterable[T]) -> tuple[T, T, T]:
@@ -63,18 +68,29 @@ class Geometry:
     direction
         Direction cosines as SimpleITK gives them: nine values, row by row; column k is the world direction of
         image axis k, axes counted (x, y, z).
+    forms
+        The places that the NIfTI header held that the grid was read from; they are written back as they were. None for
+        other sources, and for every grid that is computed. Two grids may differ in it and be equal.
     """
 
     shape: Shape
     spacing: Vector
     origin: Vector = (0.0, 0.0, 0.0)
     direction: tuple[float, ...] = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    forms: NiftiForms | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise GdmError("a volume needs three axes of at least one voxel", found=self.shape)
         if min(self.spacing) <= 0 or not np.isfinite(self.spacing).all():
             raise GdmError("voxel spacing must be positive", found=self.spacing)
+        if not np.isfinite(self.origin).all():
+            raise GdmError(
+                "the place of the volume is not made of numbers",
+                found=f"origin {self.origin}",
+                expected="three numbers in mm",
+                remedy="export the volume again",
+            )
         matrix = self.matrix
         if not np.allclose(matrix.T @ matrix, np.eye(3), atol=1e-3):
             raise GdmError(
@@ -82,6 +98,24 @@ class Geometry:
                 found=np.round(matrix, 4).tolist(),
                 expected="three perpendicular unit vectors",
                 remedy="resample the volume to an orthonormal grid, for example with SimpleITK.Resample",
+            )
+
+    def check_size(self) -> None:
+        """Refuse voxels and extents that no scan of a body has: a header in another unit, or a wrong one.
+
+        Raises
+        ------
+        GdmError
+            Voxels outside 0.05 to 50 mm, or an axis of 3 m and more.
+        """
+        check_voxel_size(self.spacing)
+        extent = max(count * size for count, size in zip(self.shape, self.spacing, strict=True))
+        if extent >= LARGEST_EXTENT:
+            raise GdmError(
+                "the volume is too large for a body",
+                found=f"{self.shape} voxels of {_round(self.spacing)} mm (z, y, x): {extent / 1000:.3g} m wide",
+                expected=f"less than {LARGEST_EXTENT / 1000:g} m along every axis",
+                remedy="correct the voxel size in the header, whose unit is mm, or export the volume again",
             )
 
     @property
@@ -110,6 +144,25 @@ class Geometry:
         if not np.allclose(self.origin, other.origin, rtol=0, atol=max(10 * tolerance * min(self.spacing), 1e-6)):
             return GridDifference("origin", _round(self.origin), _round(other.origin), " mm (x, y, z)")
         return None
+
+
+def check_voxel_size(spacing: Vector) -> None:
+    """Refuse a voxel size (z, y, x) in mm that no scan of a body has.
+
+    Raises
+    ------
+    GdmError
+        A size that is outside 0.05 to 50 mm, or is not a number.
+    """
+    low, high = VOXEL_SIZES
+    if not all(low <= size <= high for size in spacing):  # NaN fails too
+        raise GdmError(
+            "the voxel size cannot be right",
+            found=f"voxels of {' x '.join(f'{size:.4g}' for size in spacing)} mm (z, y, x)",
+            expected=f"{low:g} to {high:g} mm",
+            remedy="correct the voxel size in the header (its unit may be metres or micrometres instead of mm), "
+            "or export the volume again",
+        )
 
 
 @dataclass(frozen=True)

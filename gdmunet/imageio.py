@@ -78,7 +78,8 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
     ------
     GdmError
         Missing or unreadable or truncated file, not three-dimensional, several components per voxel, NaN or
-        infinity, all voxels equal, or a direction that is not orthonormal.
+        infinity, all voxels equal, a direction that is not orthonormal, a voxel size or extent that cannot be, or two
+        places in one header.
     """
     stored, geometry = _read(Path(path), identifier)
     array = stored.astype(np.float32, copy=False)
@@ -162,7 +163,9 @@ def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:
     if not path.is_file():
         raise GdmError("the file is missing", case=identifier, file=path, remedy="check the path")
     try:
-        return format_of(path).read(path)
+        array, geometry = format_of(path).read(path)
+        geometry.check_size()
+        return array, geometry
     except GdmError as error:
         error.located(case=identifier, file=path)
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 
 # Nouns whose plural has no s.
 _UNCHANGED = ("series",)
@@ -32,3 +32,10 @@ def memory_size(byte_count: float) -> str:
     if round(megabytes) < 1000:
         return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
     return f"{byte_count / 1e9:.3g} GB"
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """``a, b, c and 4 more``."""
+    words = list(names)
+    more = f" and {len(words) - most} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more

@@ -12,6 +12,7 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_case, read_mask, read_volume, write_volume
 from gdmunet.volume_formats.itk import geometry_of, to_image
+from gdmunet.volume_formats.table import format_of
 
 OBLIQUE = tuple(np.linalg.qr([[9.0, 2.0, 1.0], [-2.0, 8.0, 3.0], [1.0, -3.0, 9.0]])[0].ravel())
 GEOMETRY = Geometry((3, 4, 5), (2.5, 1.0, 0.75), (10.0, -20.0, 30.0), OBLIQUE)
@@ -175,12 +176,11 @@ def test_a_full_disk_leaves_the_old_volume(tmp_path, monkeypatch, ending):
     path = tmp_path / f"a{ending}"
     write_volume(path, array(), GEOMETRY)
 
-    def full(_image, name, _compress):
-        with open(name, "wb") as file:
-            file.write(b"half")
+    def full(_format, path, *_volume):
+        path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(sitk, "WriteImage", full)
+    monkeypatch.setattr(type(format_of(path)), "write", full)
     with pytest.raises(GdmError, match="No space left") as caught:
         write_volume(path, array() + 1, GEOMETRY)
     assert str(path) in str(caught.value)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 from gdmunet.errors import GdmError
 from gdmunet.quantities import counted
 
+# Characters of a header that a message shows.
+_SHOWN = 80
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -59,8 +62,12 @@ class VolumeFormat(Protocol):
         """Whether the stored type is one of whole numbers."""
         return self.read(path)[0].dtype.kind in "iub"
 
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The files that hold a volume, the named one first; further ones where its voxels lie beside its header."""
+        return (path,)
+
     def rewrite(self, source: Path, destination: Path) -> None:
-        """Write a file anew under another name or ending of this format."""
+        """Write a file anew, whole, under another name or ending of this format."""
         array, geometry = self.read(source)
         self.write(destination, array, geometry)
 
@@ -72,4 +79,33 @@ def not_finite_error(count: int) -> GdmError:
         found=f"{counted(count, 'voxel')} of NaN or infinity",
         expected="finite values",
         remedy="replace them (air for CT), or leave the case out",
+    )
+
+
+def damaged_error(found: object) -> GdmError:
+    """The error of a file that is cut short, or whose bytes are not what was written."""
+    return GdmError(
+        "the file is truncated or damaged",
+        found=found,
+        expected="a whole file",
+        remedy="copy or export the file again; gzip -t FILE tests a .gz",
+    )
+
+
+def header_error(problem: str, found: object, expected: object = None) -> GdmError:
+    """The error of a header that does not say what a reader must know, or says what cannot be."""
+    return GdmError(
+        f"the header of the file cannot be used: {problem}",
+        found=found if len(str(found)) <= _SHOWN else f"{str(found)[:_SHOWN]}...",
+        expected=expected,
+        remedy="export the file again, or convert it with another tool",
+    )
+
+
+def unreadable_error(found: object) -> GdmError:
+    """The error of a file that is of another format than its name says, or of none."""
+    return GdmError(
+        "the file cannot be read: truncated, damaged, or not of its ending's format",
+        found=found,
+        remedy="copy or export it again; test .gz files with gzip -t",
     )

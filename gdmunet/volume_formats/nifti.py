@@ -1,126 +1,159 @@
-"""The voxels of a NIfTI file, with faults that ITK does not report: a file cut short, and NaN or infinity.
+"""NIfTI-1, whose voxels are read and written here; its place is ITK's where its two forms agree.
 
-ITK reads a truncated file without a word and leaves the rest of the volume as it was, and its NIfTI library turns
-every value that is not finite into 0, which in a CT is water. So every file is read here to its end, and where its
-numbers are the values themselves, which is nearly always, ITK need not unpack it a second time.
+A header holds two places of the volume. The rule which one counts is written here once (`_placed`).
 """
 
 from __future__ import annotations
 
 import gzip
-import math
-import struct
-import zlib
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from gdmunet.errors import GdmError
+from gdmunet.volume_formats.interface import VolumeFormat, unreadable_error
 
-_HEADER_BYTES = 348
-# Code of a type in the header to NumPy's name.
-_TYPES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
-_CHUNK_BYTES = 1 << 18
-# A byte of a gzip file unpacks to at most 1032.
-_LARGEST_RATIO = 1032
+if TYPE_CHECKING:
+    import numpy as np
+
+    from gdmunet.geometry import Geometry
+    from gdmunet.volume_formats.nifti_header import NiftiHeader
+
+_LEVEL = 6  # of gzip: what ITK writes with
+_SAME_PLACE = 0.1
+"""Share of the smallest voxel side by which qform and sform may differ at the corners: less is rounding."""
+_COPIED_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class NiftiScan:
-    """Result of reading a file to its end.
+class NiftiFormat(VolumeFormat):
+    """NIfTI-1 in one file."""
 
-    Attributes
-    ----------
-    damage
-        The fault in words; None: no fault.
-    not_finite
-        Voxels of NaN or infinity.
-    voxels
-        The stored numbers (z, y, x) in their stored type, in the byte order of this machine; None for a file whose
-        header asks for more than that (a scale, more axes, a rare type): ITK knows what to do.
+    endings = (".nii.gz", ".nii")
+
+    def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
+        """Read a file that holds one three-dimensional volume of one value per voxel."""
+        from gdmunet.volume_formats.nifti_header import read_header
+        from gdmunet.volume_formats.payload import read_voxels
+
+        header = read_header(path)
+        geometry = _placed(header, path)
+        voxels = read_voxels(header.payload(path))
+        return _scaled(path) if header.scaled else voxels, geometry
+
+    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
+        """Write a file; the places of the header that the grid was read from are written again as they were."""
+        from gdmunet.volume_formats.nifti_header import can_hold, header_bytes
+
+        stored = array.astype("uint8") if array.dtype == bool else array
+        if stored.shape != geometry.shape or not can_hold(stored.dtype):
+            raise ValueError(f"{stored.dtype} {stored.shape} on a grid of {geometry.shape}")
+        stored = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
+        with _open_to_write(path) as file:
+            file.write(header_bytes(stored, geometry))
+            for plane in stored:  # no second volume
+                file.write(plane.tobytes())
+
+    def holds_whole_numbers(self, path: Path) -> bool:
+        """Read the header alone."""
+        from gdmunet.volume_formats.nifti_header import read_header
+
+        header = read_header(path)
+        return not header.scaled and header.kind.kind in "iu"
+
+    def rewrite(self, source: Path, destination: Path) -> None:
+        """Pack or unpack a file, whose header stays as it is."""
+        self.read(source)
+        opener: Any = gzip.open if source.name.lower().endswith(".gz") else open
+        with opener(source, "rb") as old, _open_to_write(destination) as new:
+            shutil.copyfileobj(old, new, _COPIED_BYTES)
+
+
+FORMAT = NiftiFormat()
+
+
+def _open_to_write(path: Path) -> Any:
+    return gzip.open(path, "wb", _LEVEL) if path.name.lower().endswith(".gz") else open(path, "wb")
+
+
+def _placed(header: NiftiHeader, path: Path) -> Geometry:
+    """The grid of the volume.
+
+    The sform counts where the header has one (its code is above 0), as for nibabel, FSL and nnU-Net, else the qform,
+    else ``pixdim`` alone with the origin 0. Where both forms are there they must agree.
+
+    Raises
+    ------
+    GdmError
+        Forms that disagree, or a voxel size that cannot be.
     """
+    from dataclasses import replace
 
-    damage: str | None = None
-    not_finite: int = 0
-    voxels: np.ndarray | None = None
+    from gdmunet.geometry import check_voxel_size
+    from gdmunet.volume_formats.itk import geometry_of, itk
 
-
-@dataclass(frozen=True)
-class _NiftiHeader:
-    data_start: int
-    data_bytes: int
-    kind: str | None  # NumPy type of the voxels; None: a rare one
-    shape: tuple[int, ...]  # (z, y, x)
-    plain: bool  # whether the stored numbers are the values of one volume
-
-
-def read_nifti(path: Path) -> NiftiScan:
-    """Read a .nii or .nii.gz file to its end.
-
-    A file that is not NIfTI-1 gives a clean scan without voxels: the reader refuses it.
-    """
-    opener: Any = gzip.open if path.name.endswith(".gz") else open
+    check_voxel_size(header.forms.voxel_size)
+    apart = header.forms.distance(header.shape)
+    if apart > _SAME_PLACE * min(header.forms.voxel_size):
+        raise _disagreement(header, apart)
+    reader = itk().ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("NiftiImageIO")
     try:
-        with opener(path, "rb") as stream:
-            header = _parse(stream.read(_HEADER_BYTES))
-            if header is None:
-                return NiftiScan()
-            if header.data_bytes > _LARGEST_RATIO * path.stat().st_size:  # nothing of that size is asked for in vain
-                return NiftiScan(damage=f"a file of {path.stat().st_size} bytes cannot hold {header.data_bytes}")
-            stream.read(header.data_start - _HEADER_BYTES)
-            data, found = _read_data(stream, header.data_bytes)
-    except (EOFError, OSError, zlib.error) as error:
-        return NiftiScan(damage=str(error))
-    if found < header.data_bytes:
-        return NiftiScan(damage=f"{found} bytes of voxels where the header needs {header.data_bytes}")
-    if header.kind is None:
-        return NiftiScan()
-    values = data.view(header.kind)
-    not_finite = _count_not_finite(values) if values.dtype.kind == "f" else 0
-    if not header.plain:
-        return NiftiScan(not_finite=not_finite)
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    return NiftiScan(not_finite=not_finite, voxels=native.reshape(header.shape))
+        reader.ReadImageInformation()
+        return replace(geometry_of(reader), forms=header.forms)
+    except RuntimeError as error:
+        raise _itk_error(error) from error
 
 
-def _parse(header: bytes) -> _NiftiHeader | None:
-    if len(header) < _HEADER_BYTES:
-        return None
-    order = next((sign for sign in "<>" if struct.unpack_from(sign + "i", header)[0] == _HEADER_BYTES), None)
-    if order is None:
-        return None
-    axes, *sizes = struct.unpack_from(order + "8h", header, 40)
-    kind, bits = struct.unpack_from(order + "2h", header, 70)
-    start, slope, intercept = struct.unpack_from(order + "3f", header, 108)
-    name = order + _TYPES[kind] if kind in _TYPES and bits == 8 * np.dtype(_TYPES[kind]).itemsize else None
-    lengths = [max(1, size) for size in sizes[: max(0, axes)]]
-    # ITK takes a scale of 0 for one of 1.
-    is_value = slope in (0, 1) and intercept == 0 and header[344:348] == b"n+1\0" and start >= _HEADER_BYTES
-    return _NiftiHeader(
-        max(_HEADER_BYTES, int(start)),
-        math.prod(lengths) * bits // 8,
-        name,
-        tuple(lengths[2::-1]),
-        bool(is_value and len(lengths) >= 3 and math.prod(lengths[3:]) == 1),
+def _disagreement(header: NiftiHeader, apart: float) -> GdmError:
+    forms = header.forms
+    if not forms.qform_code:
+        sizes = (forms.sform[:, :3] ** 2).sum(axis=0) ** 0.5
+        found = (
+            f"voxels (x, y, z) of {_rounded(forms.voxel_size[::-1])} mm in pixdim, of {_rounded(sizes)} in the sform"
+        )
+    else:
+        found = (
+            f"voxel 0 at {_rounded(forms.qform[:, 3])} mm (qform, code {forms.qform_code}) and at "
+            f"{_rounded(forms.sform[:, 3])} mm (sform, code {forms.sform_code}); {apart:.1f} mm apart at a corner"
+        )
+    return GdmError(
+        "the two places of the NIfTI header disagree: programs that read it put the volume in different places",
+        found=found,
+        expected="one place in qform and sform (RAS)",
+        remedy="find out which one is right, and copy it onto the other (nibabel: image.set_qform(image.get_sform()))",
     )
 
 
-def _read_data(stream: IO[bytes], wanted: int) -> tuple[np.ndarray, int]:
-    """The bytes of the voxels, and how many there were; reads to the end, where gzip keeps its checksum."""
-    data = np.empty(wanted, dtype=np.uint8)
-    view, found = data.data, 0
-    while found < wanted and (count := stream.readinto(view[found : found + _CHUNK_BYTES])):  # type: ignore[attr-defined]
-        found += count
-    while stream.read(_CHUNK_BYTES):
-        pass
-    return data, found
+def _rounded(values: Any) -> tuple[float, ...]:
+    return tuple(round(float(value), 3) for value in values)
 
 
-def _count_not_finite(values: np.ndarray) -> int:
-    """Of a large array, by parts: a mask of the whole would take a quarter of its memory."""
-    return sum(
-        int(part.size - np.isfinite(part).sum())
-        for part in (values[start : start + _CHUNK_BYTES] for start in range(0, values.size, _CHUNK_BYTES))
-    )
+def _scaled(path: Path) -> np.ndarray:
+    """The values of a checked file whose header has a slope and an intercept, which ITK applies."""
+    from gdmunet.volume_formats.itk import itk
+
+    library = itk()
+    reader = library.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("NiftiImageIO")
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise _itk_error(error) from error
+    values: np.ndarray = library.GetArrayFromImage(image)
+    return values.reshape(values.shape[-3:])
+
+
+def _itk_error(error: RuntimeError) -> GdmError:
+    # ITK has one kind of exception for everything.
+    from gdmunet.volume_formats.itk import last_line
+
+    if "orthonormal" in str(error):
+        return GdmError(
+            "the direction matrix is not orthonormal (sheared or scaled axes)",
+            found=last_line(error),
+            expected="three perpendicular unit vectors",
+            remedy="resample the volume to an orthonormal grid",
+        )
+    return unreadable_error(last_line(error))

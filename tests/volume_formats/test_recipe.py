@@ -80,11 +80,21 @@ except GdmError as error:
     assert printed.splitlines() == [repr((*FILE_ENDINGS, ".foo")), "case_a True"]
 
 
-@pytest.mark.parametrize("ending", [".mha", ".nrrd", ".mhd", ".zraw"])
-def test_no_file_outside_the_folder_knows_an_ending(ending):
+@pytest.mark.parametrize(
+    ("ending", "owner"),
+    [
+        (".mha", "metaimage.py"),
+        (".mhd", "metaimage.py"),
+        (".zraw", "metaimage.py"),
+        (".nrrd", "nrrd.py"),
+        (".nhdr", "nrrd.py"),
+        (".raw.gz", "nrrd.py"),
+    ],
+)
+def test_no_file_outside_its_own_knows_an_ending(ending, owner):
     """`.nii.gz` alone is written elsewhere too: it is what converted data sets are stored in."""
     writers = [file for file in PACKAGE.rglob("*.py") if re.search(rf'"\{ending}"', file.read_text(encoding="utf-8"))]
-    assert writers == [PACKAGE / "volume_formats" / "itk.py"]
+    assert writers == [PACKAGE / "volume_formats" / owner]
 
 
 @pytest.mark.parametrize("one", FORMATS, ids=lambda one: type(one).__name__)
@@ -99,8 +109,9 @@ def test_each_format_gives_back_what_it_was_given(one, tmp_path):
             folder.mkdir()
             file = folder / f"a{ending}"
             one.write(file, array, grid)
-            others = {path.suffix for path in folder.iterdir() if path != file}
-            assert others <= set(companions_of(ending))
+            others = [path for path in folder.iterdir() if path != file]
+            assert all(path.name.endswith(companions_of(ending)) for path in others)
+            assert one.parts(file) == (file, *others)
             read, geometry = one.read(file)
             assert np.array_equal(read, array)
             assert geometry.difference(grid) is None
