@@ -6,6 +6,7 @@ training needs (optimiser, random states) lies elsewhere.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,20 @@ from safetensors.torch import save_file
 
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import Generator, build_network
-from gdmunet.serialization import from_json, to_json
+from gdmunet.plain_text import one_line
+from gdmunet.ranges import within
+from gdmunet.serialization import parse_as, to_json
 from gdmunet.version import __version__
 
 _HEADER_KEY = "gdmunet"
+_DIGEST_KEY = "sha256"  # beside the description, in one file: they are replaced at once
+_FOREIGN = "the file is not a checkpoint of gdmunet, or it is damaged"
+# Numbers of safetensors that a floating-point weight, or a counter, may be stored as.
+_KINDS = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
 _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
 
@@ -63,8 +71,9 @@ class SamplerSpec:
     noise: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise GdmError("a sampler needs at least one step", found=self.steps)
+        within("the steps of a sampler", self.steps, 1, 10_000)
+        within("the source channel", self.source_channel, 0, 1023)
+        within("the noise of a sampler", self.noise, 0, 1e3)
         if self.one_step and (self.steps, self.source_channel, self.noise) != (1, None, 0.0):
             raise GdmError("a sampler of one step has no path", found=self, expected=ONE_STEP)
 
@@ -121,14 +130,19 @@ class CheckpointMetadata:
     sampler: SamplerSpec = ONE_STEP
     realism: float | None = None
 
+    def __post_init__(self) -> None:
+        within("the finished epochs and steps", (self.epoch, self.iteration), 0, 1e12)
+        within("the place of the dial", self.realism, 0, 1)
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights (CPU tensors by parameter name), the network they belong to, and where they come from."""
+    """Weights (CPU tensors by parameter name), their network, and their origin; `sha256` is that of all three."""
 
     state_dict: dict[str, torch.Tensor]
     network: NetworkSpec
     metadata: CheckpointMetadata
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,14 +168,15 @@ def save_weights(
     GdmError
         The weights are not those of `network`, or the disk is full.
     """
-    owners = _owners(network)
+    owners = _owners_of(_blank_state(network))
     _check_names(set(state_dict), owners, Path(path))
     # A clone where tensors share memory: safetensors refuses shared storage, and views of one flat buffer are shared.
     tensors = {name: _detached(state_dict[name]) for name in dict.fromkeys(owners.values())}
     header = json.dumps(to_json(_CheckpointHeader(network, metadata)))
     with atomic_path(Path(path)) as temporary:
         try:
-            save_file(tensors, str(temporary), metadata={_HEADER_KEY: header})
+            described = {_HEADER_KEY: header, _DIGEST_KEY: tensors_sha256(tensors, header)}
+            save_file(tensors, str(temporary), metadata=described)
         except SafetensorError as error:
             raise OSError(str(error)) from error
 
@@ -177,20 +192,58 @@ def load_weights(path: Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise GdmError("the checkpoint is missing", file=path, remedy="train the fold, or choose another checkpoint")
-    try:
-        with safe_open(str(path), framework="pt", device="cpu") as file:
-            text = (file.metadata() or {}).get(_HEADER_KEY)
-            if text is None:
-                raise _foreign(path, "safetensors without gdmunet's description of the network")
-            header = _parse_header(text, path)
-            owners = _owners(header.network)
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a dict
-    except SafetensorError as error:
-        raise _foreign(path, f"no whole safetensors file ({error})") from error
-    _check_names(set(stored), owners, path)
-    weights = {name: stored[owner] for name, owner in owners.items()}
-    _check_shapes(weights, header.network, path)
-    return Checkpoint(weights, header.network, header.metadata)
+    remedy = "copy it again, or choose another checkpoint (-chk)"
+    with (
+        reading(_FOREIGN, path, expected="a .safetensors file that gdm_train wrote", remedy=remedy),
+        safe_open(str(path), framework="pt", device="cpu") as file,
+    ):
+        described = file.metadata() or {}
+        if _HEADER_KEY not in described:
+            raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
+        header = _parse_header(described[_HEADER_KEY], path)
+        blank = _blank_state(header.network)
+        owners = _owners_of(blank)
+        _check_names(set(file.keys()), owners, path)
+        # Before a byte of a weight is read: the file may be larger than the network that it describes.
+        for name in owners.values():
+            _check_form(name, file.get_slice(name), blank[name], path)
+        stored = {name: file.get_tensor(name) for name in dict.fromkeys(owners.values())}
+    digest = tensors_sha256(stored, described[_HEADER_KEY])
+    if described.get(_DIGEST_KEY, digest) != digest:
+        raise GdmError(
+            "the weights have changed since they were written",
+            file=path,
+            found=f"sha256 {digest}",
+            expected=one_line(described[_DIGEST_KEY], 80),
+            remedy=remedy,
+        )
+    _check_finite(stored, path)
+    return Checkpoint({name: stored[owner] for name, owner in owners.items()}, header.network, header.metadata, digest)
+
+
+def described_bytes(described: dict[str, str]) -> int:
+    """Most bytes of the weights of the network that a header describes, from the header's texts by their keys.
+
+    Raises
+    ------
+    GdmError
+        It describes none.
+    """
+    if _HEADER_KEY not in described:
+        raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
+    network = parse_as(_CheckpointHeader, described[_HEADER_KEY], "checkpoint", CHECKPOINT_FORMAT).network
+    # Twice: float64 is the widest form that a weight may have.
+    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in _blank_state(network).values())
+
+
+def tensors_sha256(tensors: dict[str, torch.Tensor], description: str = "") -> str:
+    """sha256 over a description and the names, shapes and values of tensors, whatever their order in a file."""
+    digest = hashlib.sha256(description.encode())
+    for name, tensor in sorted(tensors.items()):
+        values = tensor.detach().to("cpu").contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_network(checkpoint: Checkpoint) -> Generator:
@@ -212,21 +265,15 @@ def _blank_state(spec: NetworkSpec) -> dict[str, torch.Tensor]:
         return dict(build_network(spec).state_dict(keep_vars=True))
 
 
-def _owners(spec: NetworkSpec) -> dict[str, str]:
+def _owners_of(blank: dict[str, torch.Tensor]) -> dict[str, str]:
     """Every weight's name to the first name of the same tensor: a U-Net's decoder also holds its encoder."""
     first: dict[int, str] = {}
-    return {name: first.setdefault(id(tensor), name) for name, tensor in _blank_state(spec).items()}
+    return {name: first.setdefault(id(tensor), name) for name, tensor in blank.items()}
 
 
 def _parse_header(text: str, path: Path) -> _CheckpointHeader:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise _foreign(path, "a description that is not JSON") from error
-    try:
-        return from_json(
-            _CheckpointHeader, CHECKPOINT_FORMAT.upgrade(value) if isinstance(value, dict) else value, "checkpoint"
-        )
+        return parse_as(_CheckpointHeader, text, "checkpoint", CHECKPOINT_FORMAT)
     except GdmError as error:
         error.located(file=path, remedy=_OTHER_CHECKPOINT)
         raise
@@ -244,23 +291,26 @@ def _check_names(names: set[str], owners: dict[str, str], path: Path) -> None:
         )
 
 
-def _check_shapes(weights: dict[str, torch.Tensor], spec: NetworkSpec, path: Path) -> None:
-    for name, blank in _blank_state(spec).items():
-        if weights[name].shape != blank.shape:
-            raise GdmError(
-                f"the weight {name} does not have the shape that its network needs",
-                file=path,
-                found=tuple(weights[name].shape),
-                expected=tuple(blank.shape),
-                remedy=_OTHER_CHECKPOINT,
-            )
+def _check_form(name: str, stored: Any, blank: torch.Tensor, path: Path) -> None:
+    """Shape and kind of number of a stored tensor are those of the network: nothing is broadcast or rounded."""
+    kind = str(stored.get_dtype())
+    if tuple(stored.get_shape()) != tuple(blank.shape) or kind not in _KINDS[blank.is_floating_point()]:
+        raise GdmError(
+            f"the weight {name} does not have the form that its network needs",
+            file=path,
+            found=f"{tuple(stored.get_shape())} {kind}",
+            expected=f"{tuple(blank.shape)} {blank.dtype}",
+            remedy=_OTHER_CHECKPOINT,
+        )
 
 
-def _foreign(path: Path, found: str) -> GdmError:
-    return GdmError(
-        "the file is not a checkpoint of gdmunet, or it is damaged",
-        file=path,
-        found=found,
-        expected="a .safetensors file that gdm_train wrote",
-        remedy="copy it again, or choose another checkpoint (-chk)",
-    )
+def _check_finite(stored: dict[str, torch.Tensor], path: Path) -> None:
+    wrong = [name for name, tensor in stored.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        raise GdmError(
+            "the checkpoint holds weights that are not numbers",
+            file=path,
+            found=f"{len(wrong)} of {len(stored)} tensors, first {wrong[0]}",
+            expected="finite weights",
+            remedy=_OTHER_CHECKPOINT,
+        )

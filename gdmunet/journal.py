@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from gdmunet.errors import GdmError
+from gdmunet.foreign import parse_json, read_bounded
+from gdmunet.plain_text import one_line
 
 
 def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
@@ -18,20 +19,20 @@ def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
     Raises
     ------
     GdmError
-        Any other line is not a JSON object.
+        Any other line is not a JSON object, or one has a value that no journal has.
     """
-    lines = [line for line in Path(file).read_bytes().splitlines() if line.strip()]
+    lines = [line for line in read_bounded(Path(file)).splitlines() if line.strip()]
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         row = _parsed(line)
-        if row is not None:
+        if row is not None and (wrong := _wrong_value(row)) is None:
             rows.append(row)
-        elif number < len(lines):
+        elif row is not None or number < len(lines):
             raise GdmError(
-                "a line of the journal is not JSON",
+                "a line of the journal is not JSON" if row is None else f"a line of the journal has a wrong {wrong}",
                 file=file,
-                found=f"line {number}: {line[:60].decode(errors='replace')}",
-                expected="one JSON object for each epoch",
+                found=f"line {number}: {one_line(line[:60].decode(errors='replace'))}",
+                expected="one JSON object of numbers for each epoch",
                 remedy="remove the line, or train the fold anew (--overwrite)",
             )
     return tuple(rows)
@@ -40,7 +41,18 @@ def read_journal(file: Path) -> tuple[dict[str, Any], ...]:
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """The row of a line; None where the line is not a JSON object."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
+
+
+def _wrong_value(row: dict[str, Any]) -> str | None:
+    """The key of a value that no journal has; None: all are fine."""
+    epoch = row.get("epoch")
+    if not isinstance(epoch, int) or isinstance(epoch, bool) or epoch < 0:
+        return "epoch"
+    for key, value in row.items():
+        if not isinstance(value, str if key == "unit" else int | float | None):
+            return one_line(key, 80)
+    return None

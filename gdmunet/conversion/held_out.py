@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.errors import GdmError
+from gdmunet.foreign import read_bounded, reading
 from gdmunet.quantities import counted
 
 Groups = dict[str, dict[str, str]]
@@ -18,12 +20,10 @@ Groups = dict[str, dict[str, str]]
 
 def read_groups(file: Path) -> Groups:
     """Read a table ``case,patient[,region,...]`` (CSV with that header): case to its named groups."""
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header, rows = reader.fieldnames or [], list(reader)
-    except OSError as error:
-        raise GdmError("the table of groups cannot be read", file=file, found=error.strerror) from error
+    with reading("the table of groups cannot be read", file, remedy="write it as UTF-8 text with commas"):
+        text = read_bounded(file, 64 << 20).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header, rows = reader.fieldnames or [], list(reader)
     if header[:2] != ["case", "patient"]:
         raise GdmError(
             "the table of groups has a wrong header",

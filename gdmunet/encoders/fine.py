@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
 from gdmunet.atomic import atomic_path
+from gdmunet.encoders.weight_files import check_forms
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.plans import EncoderLevel
+from gdmunet.ranges import within
+from gdmunet.serialization import parse_as
 
 KERNEL = 5
 """Voxels along each side of the filters."""
@@ -32,6 +37,19 @@ FINE_CHANNELS = 8
 _REACH = KERNEL // 2
 _FORMAT = FileFormat("fine level", key="format")
 _HEADER_KEY = "gdmunet_fine_level"
+_FOREIGN = "the file does not hold a level at stride 1, or it is damaged"
+
+
+@dataclass(frozen=True)
+class _FineHeader:
+    dimensions: int
+    channels: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    format: int = _FORMAT.version
+
+    def __post_init__(self) -> None:
+        within("the dimensions of a level", self.dimensions, 2, 3)
+        within("the filters at stride 1", self.channels, 1, 4096)
 
 
 class FineLevel(nn.Module):
@@ -125,19 +143,14 @@ def load_fine_level(file: Path) -> FineLevel:
     """
     if not file.is_file():
         raise GdmError("the file of the level at stride 1 is missing", file=file, remedy="install gdmunet again")
-    try:
-        with safe_open(str(file), framework="pt", device="cpu") as stored:
-            header = _FORMAT.upgrade(json.loads((stored.metadata() or {})[_HEADER_KEY]))
-            tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 - no dict
-        fine = FineLevel(header["dimensions"], header["channels"])
-        fine.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise GdmError(
-            "the file does not hold a level at stride 1, or it is damaged",
-            file=file,
-            found=str(error).splitlines()[0],
-            remedy="install gdmunet again",
-        ) from error
+    with (
+        reading(_FOREIGN, file, remedy="install gdmunet again"),
+        safe_open(str(file), framework="pt", device="cpu") as stored,
+    ):
+        header = parse_as(_FineHeader, (stored.metadata() or {})[_HEADER_KEY], "level", _FORMAT)
+        fine = FineLevel(header.dimensions, header.channels)
+        check_forms(stored, fine)
+        fine.load_state_dict({name: stored.get_tensor(name).float() for name in fine.state_dict()})
     return fine
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.convolutional import ConvolutionalEncoder, RangeEncoder
 from gdmunet.encoders.weight_files import fill, read_weights
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
+from gdmunet.network_spec import NetworkSpec
 from gdmunet.serialization import read_json
 
 # The networks of nnU-Net whose encoder is known. ResidualUNet has the same encoder as ResidualEncoderUNet.
@@ -66,7 +67,9 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
             expected=f"{dimensions}D",
             remedy="name the folder of another configuration of it",
         )
-    network = _build_network(model)
+    with reading("the network of the nnU-Net model cannot be built", file, expected="a model folder of nnU-Net v2"):
+        _check_sizes(model.arguments)
+        network = _build_network(model)
     fill(network, read_weights(model.file, trust_checkpoint), model.file, prefix="encoder.")
     kind, scaling = _scaling(model, units)
     prepared = next((axes for word, axes in _ORIENTATIONS.items() if word in model.dataset), "SPL")
@@ -80,7 +83,9 @@ def read_model_folder(place: Path) -> NnunetModel:
     file = _checkpoint(place)
     folder = file.parent.parent if (file.parent.parent / _PLANS_FILE).is_file() else file.parent
     plans = read_json(folder / _PLANS_FILE)
-    try:
+    with reading(
+        f"{_PLANS_FILE} is not that of nnU-Net v2", folder / _PLANS_FILE, expected="a model folder of nnU-Net v2"
+    ):
         configuration = _configuration(plans["configurations"], folder.name.split("__")[-1])
         statistics = plans.get("foreground_intensity_properties_per_channel", {})
         network, arguments = _network(configuration)
@@ -93,10 +98,6 @@ def read_model_folder(place: Path) -> NnunetModel:
             intensities=statistics.get("0", {}),
             dataset=str(plans.get("dataset_name", "")),
         )
-    except KeyError as error:
-        raise GdmError(
-            f"{_PLANS_FILE} lacks {error.args[0]}", file=folder / _PLANS_FILE, expected="a model folder of nnU-Net v2"
-        ) from error
 
 
 def _checkpoint(place: Path) -> Path:
@@ -157,11 +158,34 @@ def _network(configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _import(path: str) -> Any:
-    """A layer named in plans.json; only torch's are allowed, since plans may come from anywhere."""
-    module, _, name = path.rpartition(".")
-    if module.partition(".")[0] != "torch":
-        raise GdmError(f"{_PLANS_FILE} names a layer that is not PyTorch's", found=path)
-    return getattr(importlib.import_module(module), name)
+    """A layer named in plans.json; only those of torch.nn are allowed, since plans may come from anywhere.
+
+    Functions are not: ``torch.load`` as an activation, with a file among its arguments, would run what lies in it.
+    """
+    name = path.rpartition(".")[2] if isinstance(path, str) and path.startswith("torch.nn.") else ""
+    layer = getattr(nn, name, None)
+    if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+        raise GdmError(f"{_PLANS_FILE} names a layer that is not PyTorch's", found=path, expected="a class of torch.nn")
+    return layer
+
+
+def _check_sizes(arguments: dict[str, Any]) -> None:
+    """Sizes that a network of this machine can have, before it is built (GdmError)."""
+    widths, strides = arguments["features_per_stage"], arguments["strides"]
+    blocks = arguments.get("n_conv_per_stage", arguments.get("n_blocks_per_stage"))
+    kernels = arguments["kernel_sizes"]
+    stages, dimensions = len(widths), len(strides[0])
+    NetworkSpec(
+        in_channels=1,
+        out_channels=1,
+        features=tuple(widths),
+        strides=tuple(map(tuple, strides)),
+        kernel_sizes=tuple((n,) * dimensions if isinstance(n, int) else tuple(n) for n in kernels),
+        encoder_blocks=(blocks,) * stages if isinstance(blocks, int) else tuple(blocks),
+        decoder_blocks=(1,) * (stages - 1),
+        block="plain",
+        norm="none",
+    )
 
 
 def _build_network(model: NnunetModel) -> nn.Module:

@@ -24,6 +24,7 @@ from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
 from gdmunet.encoders.views import Views, make_views
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.results import RESUME_FILE
 from gdmunet.seeds import step_seed
 from gdmunet.serialization import to_json
@@ -169,7 +170,11 @@ class Pretraining:
         file = self.folder / RESUME_FILE
         if not file.is_file():
             return
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        remedy = "remove it to start over, or choose another folder"
+        with reading("the state of the pretraining cannot be read", file, remedy=remedy):
+            self._take(torch.load(file, map_location="cpu", weights_only=True), file)
+
+    def _take(self, content: dict[str, Any], file: Path) -> None:
         present = to_json(self.settings)
         changed = [name for name in present if content["settings"].get(name) != present[name]]
         if changed:
@@ -181,7 +186,10 @@ class Pretraining:
             )
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.average = [value.to(self.device) for value in content["average"]]
+        average = [value.to(self.device) for value in content["average"]]
+        if [value.shape for value in average] != [value.shape for value in self.average]:
+            raise GdmError("the averaged weights are not those of the encoder", found=f"{len(average)} tensors")
+        self.average = average
         self.state.iteration = content["iteration"]
 
     def export(self, file: Path) -> None:

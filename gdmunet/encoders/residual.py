@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -22,13 +23,18 @@ from torch.nn.utils import parametrize
 
 from gdmunet.atomic import atomic_path
 from gdmunet.encoders.fine import FineLevel
+from gdmunet.encoders.weight_files import check_forms
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.plans import EncoderLevel
+from gdmunet.ranges import counted_as, within
+from gdmunet.serialization import parse_as
 
 # Keeps the variance: 1 / standard deviation of SiLU of a standard normal number.
 _SILU_GAIN = 1.787
 _HEADER_KEY = "gdmunet_encoder"
+_FOREIGN = "the file is not an encoder of gdm_pretrain_encoder, or it is damaged"
 
 
 def _upgrade_1_to_2(header: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +43,24 @@ def _upgrade_1_to_2(header: dict[str, Any]) -> dict[str, Any]:
 
 
 _FORMAT = FileFormat("encoder", (_upgrade_1_to_2,), key="format")
+
+
+@dataclass(frozen=True)
+class _EncoderHeader:
+    dimensions: int
+    widths: tuple[int, ...]
+    blocks: tuple[int, ...]
+    fine: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    format: int = _FORMAT.version
+
+    def __post_init__(self) -> None:
+        within("the dimensions of an encoder", self.dimensions, 2, 3)
+        within("the stages of an encoder", len(self.widths), 1, 8)
+        counted_as("the blocks of an encoder", self.blocks, len(self.widths))
+        within("the widths of an encoder", self.widths, 1, 4096)
+        within("the blocks of an encoder", self.blocks, 0, 32)
+        within("the filters at stride 1", self.fine, 0, 4096)
 
 
 def _activate(values: torch.Tensor) -> torch.Tensor:
@@ -244,18 +268,15 @@ def load_encoder_file(file: Path) -> ResidualEncoder:
     """
     if not file.is_file():
         raise GdmError("the encoder's weight file is missing", file=file, remedy="check the path")
-    try:
-        with safe_open(str(file), framework="pt", device="cpu") as stored:
-            header = _FORMAT.upgrade(json.loads((stored.metadata() or {})[_HEADER_KEY]))
-            tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 - no dict
-        network = ResidualEncoder(header["dimensions"], header["widths"], header["blocks"], header["fine"])
-        network.load_state_dict(tensors)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise GdmError(
-            "the file is not an encoder of gdm_pretrain_encoder, or it is damaged",
-            file=file,
-            found=str(error).splitlines()[0],
-            expected="an encoder.safetensors that gdm_pretrain_encoder wrote",
-            remedy="copy it again, or pretrain again",
-        ) from error
+    expected = "an encoder.safetensors that gdm_pretrain_encoder wrote"
+    with (
+        reading(_FOREIGN, file, expected=expected, remedy="copy it again, or pretrain again"),
+        safe_open(str(file), framework="pt", device="cpu") as stored,
+    ):
+        header = parse_as(_EncoderHeader, (stored.metadata() or {})[_HEADER_KEY], "encoder", _FORMAT)
+        with torch.device("meta"):
+            blank = ResidualEncoder(header.dimensions, header.widths, header.blocks, header.fine)
+        check_forms(stored, blank)
+        network = ResidualEncoder(header.dimensions, header.widths, header.blocks, header.fine)
+        network.load_state_dict({name: stored.get_tensor(name).float() for name in blank.state_dict()})
     return network

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from gdmunet.checkpoint import tensors_sha256
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.foreign import reading, reason
+from gdmunet.plain_text import one_line
 
 # Numbers of numpy: nnU-Net keeps its scores so. They hold values alone, under the names of numpy 1 and 2.
 _SCALAR = np.float64(0).__reduce__()[0]
@@ -43,8 +45,10 @@ def read_weights(file: Path, trust_checkpoint: bool = False) -> dict[str, torch.
     file = Path(file)
     if not file.is_file():
         raise GdmError("the encoder's weight file is missing", file=file, remedy="check the path")
-    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file, trust_checkpoint)
-    tensors = _tensors(content)
+    with reading("the encoder's weight file cannot be read", file, remedy="copy or download it again"):
+        plain = file.suffix == ".safetensors"
+        content = load_file(str(file), device="cpu") if plain else _read_pickle(file, trust_checkpoint)
+        tensors = _tensors(content)
     if not tensors:
         raise GdmError("the file holds no weights", file=file, found=_describe(content), expected="named tensors")
     prefix = "module."  # left by DataParallel
@@ -81,6 +85,25 @@ def fill(network: nn.Module, weights: Mapping[str, torch.Tensor], file: Path, pr
     network.load_state_dict({name: weights.get(prefix + name, tensor) for name, tensor in own.items()})
 
 
+def check_forms(stored: Any, network: nn.Module) -> None:
+    """The names and shapes of an open safetensors file are those of `network`, before a weight is read.
+
+    Raises
+    ------
+    GdmError
+        Missing, surplus or other tensors.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    given = {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118 - no dict
+    if given != own:
+        wrong = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise GdmError(
+            "the weights are not those of the network described with them",
+            found=f"{len(wrong)} differ, first {one_line(wrong[0], 80)}: {given.get(wrong[0])}",
+            expected=own.get(wrong[0]),
+        )
+
+
 def channels_of(weights: Mapping[str, torch.Tensor], name: str, file: Path) -> int:
     """Output channels of the convolution `name`, by which an encoder's width is known."""
     if name not in weights:
@@ -114,20 +137,8 @@ def check_sha256(file: Path, found: str, expected: str, remedy: str, command: Co
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """sha256 over the names, shapes and values of all tensors: the identity of weights that come from no file."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        values = tensor.detach().to("cpu").contiguous()
-        digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _read_safetensors(file: Path) -> Any:
-    try:
-        return load_file(str(file), device="cpu")
-    except SafetensorError as error:
-        raise _damaged(file, error) from error
+    """sha256 of all tensors: the identity of weights that come from no file."""
+    return tensors_sha256(network.state_dict())
 
 
 def _read_pickle(file: Path, trust_checkpoint: bool) -> Any:
@@ -136,15 +147,13 @@ def _read_pickle(file: Path, trust_checkpoint: bool) -> Any:
             return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
     except pickle.UnpicklingError as error:
         if trust_checkpoint:
-            raise _damaged(file, error) from error
+            raise
         raise GdmError(
             "the file is a pickle that holds more than weights; reading it can run any code",
             file=file,
-            found=str(error).splitlines()[0],
+            found=reason(error),
             remedy="give --trust-checkpoint if you trust its source, or convert it to .safetensors",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-        raise _damaged(file, error) from error
 
 
 def _tensors(content: Any) -> dict[str, torch.Tensor]:
@@ -163,13 +172,4 @@ def _describe(content: Any) -> str:
         f"{type(content).__name__} with {sorted(map(str, content))[:5]}"
         if isinstance(content, Mapping)
         else str(type(content))
-    )
-
-
-def _damaged(file: Path, error: Exception) -> GdmError:
-    return GdmError(
-        "the encoder's weight file cannot be read",
-        file=file,
-        found=(str(error).splitlines() or [type(error).__name__])[0],
-        remedy="copy or download it again",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import stat
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -12,7 +11,10 @@ from pathlib import Path, PurePosixPath
 
 from gdmunet.atomic import atomic_path, make_folder, writing_error
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
+from gdmunet.inference.archive_limits import BoundedFile, check_limits, is_plain
 from gdmunet.inference.trained_models import choose_folds, load_model
+from gdmunet.plain_text import one_line
 from gdmunet.results import (
     CHECKPOINT_FILES,
     FOLD_PREFIX,
@@ -76,22 +78,11 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
     # Beside the place it will take, so that the last step is a rename.
     staging = results / f".tmp-import-{uuid.uuid4().hex[:8]}"
     try:
-        with zipfile.ZipFile(zip_path) as archive:
-            name = _check_members(archive, Path(zip_path))
-            target = results / name
-            if target.exists() and not overwrite:
-                raise GdmError(
-                    "a model of this name is there already",
-                    file=target,
-                    remedy="remove or rename it, or import with --overwrite, which replaces it with all its folds",
-                )
-            _unpack(archive, staging)
+        with BoundedFile(Path(zip_path)) as stream:
+            name = _checked_and_unpacked(stream, Path(zip_path), staging, overwrite)
+        target = results / name
         _check_loads(staging / name)
         _move_into_place(staging, name, target)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise GdmError(
-            "the archive is damaged, or it is not a zip file", file=zip_path, found=error, remedy="copy it again"
-        ) from error
     except OSError as error:
         raise writing_error("cannot unpack the model", results, error) from error
     finally:
@@ -99,24 +90,47 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
     return target
 
 
+def _checked_and_unpacked(stream: BoundedFile, zip_path: Path, staging: Path, overwrite: bool) -> str:
+    """Unpack an archive that passes every check; gives the model's folder inside it."""
+    damaged, results = "the archive is damaged, or it is not a zip file", staging.parent
+    with reading(damaged, zip_path, remedy="copy it again"):
+        archive = zipfile.ZipFile(stream)
+    with archive:
+        name = _check_members(archive, zip_path)
+        check_limits(archive, zip_path, results)
+        if (results / name).exists() and not overwrite:
+            raise GdmError(
+                "a model of this name is there already",
+                file=results / name,
+                remedy="remove or rename it, or import with --overwrite, which replaces it with all its folds",
+            )
+        with reading(damaged, zip_path, remedy="copy it again"):
+            _unpack(archive, staging)
+    return name
+
+
 def _check_members(archive: zipfile.ZipFile, zip_path: Path) -> str:
     """The model's folder inside the archive, if everything in it belongs to one model."""
     models, names = set(), set()
     for member in archive.infolist():
         match = _MEMBER.fullmatch(member.filename)
-        mode = member.external_attr >> 16
-        if match is None or member.filename in names or stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        if match is None or member.filename in names or not is_plain(member):
             raise GdmError(
                 "the archive holds a file that no exported model has; nothing was unpacked",
                 file=zip_path,
-                found=repr(member.filename),
+                found=one_line(repr(member.filename), 200),
                 expected=f"{MODEL_LAYOUT}/{{{PLANS_FILE}, {FOLD_PREFIX}k/*.safetensors}}",
                 remedy="use the zip of an exported model",
             )
         names.add(member.filename)
         models.add(match["model"])
     if len(models) != 1:
-        raise GdmError("the archive must hold one model", file=zip_path, found=", ".join(sorted(models)) or "none")
+        raise GdmError(
+            "the archive must hold one model",
+            file=zip_path,
+            found=", ".join(sorted(models)[:5]) or "none",
+            remedy="use the zip of an exported model",
+        )
     return models.pop()
 
 
@@ -124,15 +138,18 @@ def _unpack(archive: zipfile.ZipFile, staging: Path) -> None:
     for member in archive.infolist():
         file = staging.joinpath(*PurePosixPath(member.filename).parts)
         make_folder(file.parent)
-        with archive.open(member) as source, open(file, "xb") as destination:
-            shutil.copyfileobj(source, destination, 1 << 20)
+        try:
+            with archive.open(member) as source, open(file, "xb") as destination:
+                shutil.copyfileobj(source, destination, 1 << 20)
+        except OSError as error:
+            raise writing_error("cannot unpack the model", file, error) from error
 
 
 def _check_loads(folder: Path) -> None:
     """Every checkpoint fits the plans; the errors speak of the archive's files."""
     checkpoints = {name for names in ModelFolder(folder).trained_folds().values() for name in names}
     if not checkpoints:
-        raise GdmError("the archive holds no checkpoint", found=folder.name)
+        raise GdmError("the archive holds no checkpoint", file=folder, remedy="use the zip of an exported model")
     for name in sorted(checkpoints):
         load_model(folder, None, name)
 

@@ -6,8 +6,10 @@ sample of body voxels in its metadata) and ``CASE.json``, which is written last:
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +19,13 @@ import numpy as np
 from gdmunet import commands
 from gdmunet.atomic import atomic_path
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.geometry import Shape
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
+from gdmunet.preprocessing.stored_array import LazyChannels, StoredArray
 from gdmunet.quantities import counted
+from gdmunet.ranges import require
 from gdmunet.serialization import format_json, load_json, to_json
 
 if TYPE_CHECKING:
@@ -55,38 +60,6 @@ class CaseRecord:
     version: int = CASE_FORMAT.version
 
 
-class LazyChannels:
-    """Some channels of a stored array; indexing reads only what is asked for and gives a NumPy array.
-
-    Parameters
-    ----------
-    array
-        Stored array (channels, z, y, x).
-    start, stop
-        Range of the channels that are seen.
-    """
-
-    def __init__(self, array: blosc2.NDArray, start: int, stop: int) -> None:
-        self._array, self._start = array, start
-        self.shape = (stop - start, *array.shape[1:])
-        self.dtype, self.ndim = array.dtype, array.ndim
-
-    def __getitem__(self, key: Any) -> np.ndarray:
-        keys = key if isinstance(key, tuple) else (key,)
-        if not keys or keys[0] is Ellipsis:
-            keys = (slice(None), *keys)
-        channel, rest = keys[0], keys[1:]
-        if isinstance(channel, slice):
-            start, stop, step = channel.indices(self.shape[0])
-            channel = slice(start + self._start, stop + self._start, step)
-        else:
-            channel = range(self.shape[0])[channel] + self._start
-        return np.asarray(self._array[(channel, *rest)])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.asarray(self[:], dtype=dtype)
-
-
 @dataclass(frozen=True)
 class StoredCase:
     """A prepared case on disk; the arrays are read when sliced.
@@ -105,7 +78,7 @@ class StoredCase:
 
     condition: LazyChannels
     target: LazyChannels | None
-    mask: blosc2.NDArray
+    mask: StoredArray
     properties: CaseProperties
     body_voxels: np.ndarray
 
@@ -200,14 +173,24 @@ class CaseStore:
                 command=self.preparation(),
             )
         properties = load_json(CaseRecord, file, file_format=CASE_FORMAT).properties
-        values, mask = (self._open(path, identifier) for path in self._files(identifier))
-        channels = len(properties.condition_maps)
+        values_file, mask_file = self._files(identifier)
+        shape, channels = properties.prepared_shape, len(properties.condition_maps)
+        values = self._open(values_file, identifier)
+        with self._readable(values_file, identifier):
+            _check_array(values, np.float32, [(channels + target, *shape) for target in (0, 1)])
+        mask = self._open(mask_file, identifier)
+        with self._readable(mask_file, identifier):
+            _check_array(mask, np.uint8, [shape])
+            body_voxels = np.frombuffer(mask.schunk.vlmeta[_BODY_VOXELS], dtype=np.int32).reshape(-1, 3)
+            inside = (body_voxels >= 0) & (body_voxels < np.asarray(shape))
+            require(bool(inside.all()), "body voxels outside the case", body_voxels[:3].tolist(), f"below {shape}")
+        stored = StoredArray(values, functools.partial(self._readable, values_file, identifier))
         return StoredCase(
-            LazyChannels(values, 0, channels),
-            LazyChannels(values, channels, channels + 1) if values.shape[0] > channels else None,
-            mask,
+            LazyChannels(stored, 0, channels),
+            LazyChannels(stored, channels, channels + 1) if values.shape[0] > channels else None,
+            StoredArray(mask, functools.partial(self._readable, mask_file, identifier)),
             properties,
-            np.frombuffer(mask.schunk.vlmeta[_BODY_VOXELS], dtype=np.int32).reshape(-1, 3),
+            body_voxels,
         )
 
     def remove(self, identifier: str) -> None:
@@ -218,16 +201,17 @@ class CaseStore:
     def _open(self, path: Path, identifier: str) -> blosc2.NDArray:
         import blosc2  # here: planning and prediction open no store
 
-        try:
+        with self._readable(path, identifier):
             return blosc2.open(str(path), mode="r", dparams={"nthreads": 1}, **_OPEN_OPTIONS)
-        except (OSError, RuntimeError) as error:
-            raise GdmError(
-                "a file of the prepared case is missing or damaged",
-                case=identifier,
-                file=path,
-                found=error,
-                command=self.preparation("--clean"),
-            ) from error
+
+    @contextlib.contextmanager
+    def _readable(self, path: Path, identifier: str) -> Iterator[None]:
+        """What fails inside becomes the error of a damaged file of a case."""
+        try:
+            with reading("a file of the prepared case is missing or damaged", path):
+                yield
+        except GdmError as error:
+            raise error.located(case=identifier, command=self.preparation("--clean")) from error.__cause__
 
     def _files(self, identifier: str) -> tuple[Path, Path]:
         return self.folder / f"{identifier}.b2nd", self.folder / f"{identifier}_mask.b2nd"
@@ -275,6 +259,13 @@ def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None 
         packed.schunk.vlmeta[_BODY_VOXELS] = body_voxels.tobytes()
     content: bytes = packed.to_cframe()
     return content
+
+
+def _check_array(array: blosc2.NDArray, dtype: type, shapes: Sequence[tuple[int, ...]]) -> None:
+    """The stored array is the one that its record describes (GdmError)."""
+    fits = array.dtype == dtype and tuple(array.shape) in shapes
+    require(fits, "the file holds another array than the case's record says", f"{array.shape} {array.dtype}",
+            f"{' or '.join(map(str, shapes))} {np.dtype(dtype)}")  # fmt: skip
 
 
 def _write_bytes(path: Path, content: bytes) -> None:

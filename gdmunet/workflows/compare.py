@@ -261,7 +261,7 @@ class _Run:
             network_passes=float(measured.passes),
             seconds=measured.seconds,
             peak_memory_mb=measured.peak_memory_mb,
-            training_seconds=sum(row["seconds"] for row in rows) if rows else None,
+            training_seconds=sum(row.get("seconds") or 0.0 for row in rows) if rows else None,
             parameters=measured.parameters,
         )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 from gdmunet.errors import COMMAND, CommandLine, GdmError
 from gdmunet.paths import Folders
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
+from gdmunet.serialization import read_json
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.registry import find_trainer, named_trainers
 from gdmunet.training.trainers.settings import format_value, parts_of_name
@@ -73,11 +73,11 @@ def _spelled(request: TrainRequest, model: ModelFolder, fold: FoldFolder) -> tup
     kind = asked if spelling == request.trainer else named_trainers().get(own_name)
     if kind is None or not fold.settings.is_file():
         return None
-    saved = json.loads(fold.settings.read_text(encoding="utf-8"))
-    if not names <= saved.keys():
-        return None
-    changed = {name: format_value(value) for name, value in saved.items() if name in names}
     try:
+        saved = read_json(fold.settings)
+        if not isinstance(saved, dict) or not names <= saved.keys():
+            return None
+        changed = {name: format_value(value) for name, value in saved.items() if name in names}
         return (spelling, changed) if kind.derive(changed).__name__ == label else None
-    except GdmError:  # settings of another version
+    except GdmError:  # damaged, or settings of another version
         return None

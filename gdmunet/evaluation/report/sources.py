@@ -81,7 +81,7 @@ def _read_training(folder: Path, folders: VolumeFolders) -> ReportContent:
         f"{resolved.parent.name}, {resolved.name}",
         {},
         journal=read_journal(fold.journal),
-        training=read_json(fold.settings) if fold.settings.is_file() else {},
+        training=_read_settings(fold.settings),
     )
     validation = fold.summary("final")
     if not validation.is_file():
@@ -92,6 +92,14 @@ def _read_training(folder: Path, folders: VolumeFolders) -> ReportContent:
     if dial.is_file():
         content = replace(content, dial=load_json(DialCurve, dial))
     return _with_volumes(content, load_summary(validation), folders, validation.parent)
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    """The trainer's settings; none if the file is not there."""
+    settings = read_json(file) if file.is_file() else {}
+    if not isinstance(settings, dict):
+        raise GdmError("the trainer's settings are not an object", file=file, remedy="put the file back, or remove it")
+    return settings
 
 
 def _with_volumes(

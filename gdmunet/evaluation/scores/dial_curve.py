@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gdmunet.ranges import counted_as, within
+
 REALISMS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Places that validation scores."""
 LARGEST_RISE = 0.01
@@ -31,6 +33,10 @@ class DialCurve:
     mae: tuple[float, ...]
     chosen: float
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        counted_as("the errors over the dial", self.mae, len(self.realism))
+        within("the place of the dial", (*self.realism, self.chosen), 0, 1)
 
     @classmethod
     def of(cls, errors: Sequence[Sequence[float]], unit: str) -> DialCurve:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
+
+from gdmunet.errors import GdmError
 
 
 def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -17,8 +19,27 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
 @torch.no_grad()
 def copy_weights(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
     """Write `state` into the network's own tensors."""
-    for name, value in weights_of(network).items():
-        value.copy_(state[name])
+    copy_each(weights_of(network), state)
+
+
+def copy_each(own: dict[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -> None:
+    """Copy given tensors into those of the same name; another shape would be broadcast, and is an error.
+
+    Raises
+    ------
+    GdmError
+        A tensor is missing, or has another shape.
+    """
+    wrong = [name for name, value in own.items() if name not in given or given[name].shape != value.shape]
+    if wrong:
+        found = tuple(given[wrong[0]].shape) if wrong[0] in given else "missing"
+        raise GdmError(
+            f"{len(wrong)} saved tensors are not those of the network, first {wrong[0]}",
+            found=found,
+            expected=tuple(own[wrong[0]].shape),
+        )
+    for name, value in own.items():
+        value.copy_(given[name])
 
 
 class WeightAverage:
@@ -52,8 +73,7 @@ class WeightAverage:
 
     def load(self, state: dict[str, torch.Tensor], steps: int) -> None:
         """Continue from a saved average."""
-        for name, value in self.state.items():
-            value.copy_(state[name])
+        copy_each(self.state, state)
         self.steps = steps
 
     @contextlib.contextmanager

@@ -13,6 +13,7 @@ from torch import nn
 from gdmunet.atomic import atomic_path
 from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.networks import checkpoint_stages
 from gdmunet.serialization import to_json
@@ -110,7 +111,13 @@ class TrainingState:
             There is nothing to continue, or the settings have changed since.
         """
         content = _read(file)
-        _check_settings(trainer, content["settings"], file)
+        with reading(
+            "the resume state does not hold what continuing needs", file, remedy="start over with --overwrite"
+        ):
+            _check_settings(trainer, content["settings"], file)
+            self._take(content, trainer)
+
+    def _take(self, content: dict[str, Any], trainer: Trainer) -> None:
         copy_weights(self.network, content["network"])
         load_optimizer(self.optimizer, content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
@@ -182,20 +189,11 @@ def _read(file: Path) -> dict[str, Any]:
             found=f"no {file.name}",
             remedy="train without --c, or check trainer, plans, configuration and fold",
         )
-    try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise GdmError(
-            "the resume state cannot be read",
-            file=file,
-            found=str(error).splitlines()[0],
-            remedy="start over with --overwrite",
-        ) from error
-    try:
+    with reading("the resume state cannot be read", file, remedy="start over with --overwrite"):
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict):
+            raise GdmError("the file is not a resume state", found=type(content).__name__)
         return RESUME_FORMAT.upgrade(content)
-    except GdmError as error:
-        error.located(file=file)
-        raise
 
 
 def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:
