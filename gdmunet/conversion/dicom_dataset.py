@@ -16,8 +16,9 @@ from gdmunet.conversion.case_files import SourceFolders, check_channels
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
 from gdmunet.conversion.held_out import Groups, SplitOptions
+from gdmunet.dicom.agreement import ChannelSeries, check_case_series
 from gdmunet.dicom.reading import DicomVolume, read_series
-from gdmunet.dicom.series import choose_series, scan_series
+from gdmunet.dicom.series import BY_FOLDER, choose_series, left_out_of, scan_series
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, GridDifference
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
@@ -69,6 +70,8 @@ class DicomDatasetOptions:
     resample
         Whether target and further channels are interpolated linearly onto the first channel's grid; False: refuse a
         case of several grids.
+    accept
+        Checks of the series that are insisted on (see `check_case_series`).
     processes
         Cases that are worked on at once.
     show_progress
@@ -80,6 +83,7 @@ class DicomDatasetOptions:
     split: SplitOptions = field(default_factory=SplitOptions)
     fix_geometry: bool = False
     resample: bool = False
+    accept: tuple[str, ...] = ()
     processes: int = 1
     show_progress: bool = False
 
@@ -139,10 +143,17 @@ def _convert_case(case: str, layout: DicomLayout, building: Path, options: Dicom
     folders = [Path(layout.root) / case / part for part in (*layout.conditions, layout.target)]
     places = [*map(str, range(len(layout.conditions))), "target"]
     modalities, notes = (*options.channels, options.target), list[str]()
+    chosen = []
+    for folder, modality in zip(folders, modalities, strict=True):
+        found = scan_series(folder, case)
+        series = choose_series(found, folder=folder, case=case, remedy=BY_FOLDER)
+        notes += left_out_of(folder, found, series, f"{case}/{folder.name}")
+        chosen.append(ChannelSeries(series, folder, modality))
+    notes += check_case_series(chosen, case, options.accept)
     first: DicomVolume | None = None
-    for folder, place, modality in zip(folders, places, modalities, strict=True):
-        series = choose_series(scan_series(folder, case), folder=folder, case=case)
-        read = read_series(series, options.fix_geometry, case)
+    for one, place in zip(chosen, places, strict=True):
+        folder, modality = one.folder, one.word
+        read = read_series(one.series, options.fix_geometry, case)
         notes += [f"{case}/{folder.name}: resampled onto a regular grid; {repair}" for repair in read.repairs]
         volume = read.volume
         first = first or read

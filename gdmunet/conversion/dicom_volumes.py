@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from gdmunet.dicom.reading import DicomVolume, read_series
-from gdmunet.dicom.series import choose_series, scan_series
+from gdmunet.dicom.series import choose_series, left_out_of, scan_series
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import Volume, read_volume, write_volume
@@ -25,9 +25,17 @@ class WrittenSeries:
     rounded: bool
 
 
+@dataclass(frozen=True)
+class ConvertedSeries:
+    """A DICOM series that became a volume file, and lines about the files of its folder that are not in it."""
+
+    volume: DicomVolume
+    left_out: tuple[str, ...]
+
+
 def series_to_volume(
     folder: Path, file: Path, series: str | None = None, fix_geometry: bool = False, case: str | None = None
-) -> DicomVolume:
+) -> ConvertedSeries:
     """Read one series of a folder and write it as a volume.
 
     Parameters
@@ -48,9 +56,11 @@ def series_to_volume(
         raise GdmError(
             "the output is not a volume file", file=file, expected=f"a name that ends in {', '.join(FILE_ENDINGS)}"
         )
-    read = read_series(choose_series(scan_series(folder, case), series, folder=folder, case=case), fix_geometry, case)
+    found = scan_series(folder, case)
+    chosen = choose_series(found, series, folder=folder, case=case)
+    read = read_series(chosen, fix_geometry, case)
     write_exactly(file, read.volume)
-    return read
+    return ConvertedSeries(read, tuple(left_out_of(folder, found, chosen, Path(folder).name)))
 
 
 def write_exactly(file: Path, volume: Volume) -> None:

@@ -22,9 +22,9 @@ def dicom_files(folder: Path) -> Iterator[Path]:
     return filter(is_dicom, _files(folder))
 
 
-def count_other_files(folder: Path) -> int:
-    """Number of files that `dicom_files` skips because they do not begin as DICOM files do; hidden ones not counted."""
-    return sum(not is_dicom(file) for file in _files(folder))
+def other_files(folder: Path) -> list[Path]:
+    """The files that `dicom_files` skips because they do not begin as DICOM files do; hidden ones not counted."""
+    return [file for file in _files(folder) if not is_dicom(file)]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -80,6 +80,11 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
         turned = AxisMap((0, 1, 2), (True, False, False))
         array, geometry = turned.apply(array), turned.apply_to_geometry(geometry)
     check_values(array, folder, case)
+    try:
+        geometry.check_size()
+    except GdmError as error:
+        error.located(case=case, file=folder)
+        raise
     return DicomVolume(Volume(array, geometry), series, problems)
 
 
@@ -134,7 +139,35 @@ def _stored(image: Dataset, one: Slice, case: str | None) -> np.ndarray:
         )
     if plane.shape != one.shape:
         raise _damaged(one.file, case)
+    if not image.file_meta.TransferSyntaxUID.is_compressed:
+        plane = _within_bits(image, plane, one.file, case)
     return plane.astype(np.float64)
+
+
+def _within_bits(image: Dataset, plane: np.ndarray, file: Path, case: str | None) -> np.ndarray:
+    """Stored numbers of the bits that the header names; the bits above may be empty, repeat the sign, or be overlays.
+
+    Raises
+    ------
+    GdmError
+        Numbers that need more bits than the header says: what they mean cannot be told.
+    """
+    bits, signed = int(image.BitsStored), int(image.PixelRepresentation) == 1
+    if bits == int(image.BitsAllocated):
+        return plane
+    low = plane.astype(np.int64) & (2**bits - 1)
+    value: np.ndarray = np.where(signed & (low >= 2 ** (bits - 1)), low - 2**bits, low)
+    fits = (plane == value) | (plane == low)
+    if fits.all() or any(image.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2)):
+        return value
+    raise GdmError(
+        "the stored numbers of the DICOM file need more bits than its header says",
+        case=case,
+        file=file,
+        found=f"numbers from {plane.min()} to {plane.max()}",
+        expected=f"BitsStored {bits}: {-(2 ** (bits - 1)) if signed else 0} to {2 ** (bits - signed) - 1}",
+        remedy="export the series again",
+    )
 
 
 def _decode(image: Dataset, one: Slice) -> np.ndarray | None:
@@ -143,7 +176,7 @@ def _decode(image: Dataset, one: Slice) -> np.ndarray | None:
     try:
         # pydicom reads what is not compressed and RLE by itself, other compressions where its plug-ins are.
         if not syntax.is_compressed or get_decoder(syntax).is_available:
-            return pixel_array(image, index=one.frame or 0)
+            return pixel_array(image, index=one.frame or 0, correct_unused_bits=False)
     except NotImplementedError:  # pydicom does not know the compression
         return None
     return _decode_with_itk(image) if one.frame is None else None

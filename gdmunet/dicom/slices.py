@@ -10,6 +10,7 @@ from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from gdmunet.dicom.image_classes import class_of
 from gdmunet.errors import GdmError
 
 # Files in use break rules of form (a date with a space, a number of 17 characters). None of them matters for the
@@ -33,6 +34,13 @@ _HEADER: list[str | tuple[int, int]] = [
     "Rows",
     "Columns",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PatientID",
+    "IssuerOfPatientID",
     "NumberOfFrames",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -107,21 +115,6 @@ def read_header(file: Path) -> Dataset:
         ) from None
 
 
-def why_not_a_slice(header: Dataset) -> str | None:
-    """The reason, in words, why an image cannot be part of a volume; None if it can."""
-    if "LOCALIZER" in (header.get("ImageType") or ()):
-        return "localizer"
-    if int(header.get("SamplesPerPixel") or 1) != 1:
-        return "colour images"
-    if "PerFrameFunctionalGroupsSequence" in header:
-        return None
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        return "several frames in a file that does not say where they lie"
-    needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    missing = [keyword for keyword in needed if not header.get(keyword)]
-    return f"no {missing[0]}" if missing else None
-
-
 def slices_of(header: Dataset, file: Path) -> tuple[Slice, ...]:
     """The slices of a file that `why_not_a_slice` has nothing against.
 
@@ -169,6 +162,9 @@ def _slice(header: Dataset, file: Path, frame: int | None, places: list[Dataset]
 
     if "ModalityLUTSequence" in header:
         raise ValueError("values go through a table")
+    kind = class_of(header)
+    if kind is not None and kind.modality == "CT" and find("RescaleIntercept") in (None, ""):
+        raise ValueError("a CT without its Hounsfield units")
     return Slice(
         file,
         frame,

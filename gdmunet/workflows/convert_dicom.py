@@ -7,10 +7,10 @@ from pathlib import Path
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
 from gdmunet.conversion.held_out import SplitOptions, read_groups
-from gdmunet.dicom.files import count_other_files
+from gdmunet.dicom.files import other_files
 from gdmunet.dicom.series import scan_series
 from gdmunet.paths import Folders
-from gdmunet.quantities import counted
+from gdmunet.quantities import counted, listed
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
 from gdmunet.workflows.requests.declaration import RequestError
 
@@ -44,20 +44,22 @@ def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, 
 def _list(folder: Path) -> tuple[str, ...]:
     series = scan_series(folder)
     lines = [f"{len(series)} series in {folder}: number, modality, images, description, UID", *map(str, series)]
-    if others := count_other_files(folder):
-        lines.append(f"other files, left out: {others} (they do not begin as DICOM files do: 128 bytes, then DICM)")
+    if others := [file.name for file in other_files(folder)]:
+        kind = "they do not begin as DICOM files do: 128 bytes, then DICM"
+        lines.append(f"other files, left out: {len(others)} ({kind}): {listed(others)}")
     return tuple(lines)
 
 
 def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
     read = series_to_volume(request.input, output, request.series, request.fix_geometry)
-    geometry = read.volume.geometry
+    geometry = read.volume.volume.geometry
     shape = " x ".join(map(str, geometry.shape))
     spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
     return (
-        f"wrote {output} from series\n{read.series}",
+        f"wrote {output} from series\n{read.volume.series}",
         f"  {shape} voxels of {spacing} mm (z y x)",
-        *(f"  resampled onto a regular grid; {repair}" for repair in read.repairs),
+        *(f"  resampled onto a regular grid; {repair}" for repair in read.volume.repairs),
+        *(f"  {line}" for line in read.left_out),
     )
 
 
@@ -74,8 +76,9 @@ def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -
         SplitOptions(request.test, read_groups(request.groups) if request.groups else {}, request.seed),
         request.fix_geometry,
         request.resample,
-        request.processes,
-        request.show_progress,
+        request.accept,
+        processes=request.processes,
+        show_progress=request.show_progress,
     )
     layout = DicomLayout(request.input, request.condition_folder, request.target_folder)
     done = convert_dicom_dataset(layout, folders.raw, number, request.name, options)

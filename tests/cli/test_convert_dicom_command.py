@@ -117,7 +117,8 @@ def test_a_data_set_from_folders_of_cases(tmp_path, capsys):
     for case in ("p1", "p2"):
         make(tmp_path / "in" / case / "mr")
         make(tmp_path / "in" / case / "ct")
-    words = ["-d", 505, "-n", "Heads", "--condition_folder", "mr", "--target_folder", "ct", "--raw", tmp_path / "raw"]
+    words = ["-d", 505, "-n", "Heads", "--condition_folder", "mr", "--target_folder", "ct", "--channel", "CT"]
+    words += ["--raw", tmp_path / "raw"]
     assert run("-i", tmp_path / "in", *words, "--no_pbar") == 0
     assert "gdm_plan_and_preprocess -d 505" in capsys.readouterr().out
     assert (tmp_path / "raw" / "Dataset505_Heads" / "imagesTr" / "p2_0000.nii.gz").is_file()

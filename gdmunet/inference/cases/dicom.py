@@ -18,7 +18,7 @@ from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
 from gdmunet.version import __version__
-from gdmunet.volume_formats.table import FILE_ENDINGS
+from gdmunet.volume_formats.table import ending_of
 
 if TYPE_CHECKING:
     from gdmunet.dicom.series import Series
@@ -32,7 +32,7 @@ def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
     """
     folder = Path(folder)
     entries = sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
-    if any(path.name.endswith(FILE_ENDINGS) for path in entries):
+    if any(ending_of(path) for path in entries):
         return None
     if any(path.is_file() and is_dicom(path) for path in entries):
         return {folder.resolve().name: folder}
@@ -64,11 +64,14 @@ class DicomOptions:
         Whether series that do not form a regular grid are resampled, instead of refused.
     output
         Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
+    accept
+        Checks of the series that are insisted on (see `gdmunet.dicom.agreement.check_case_series`).
     """
 
     series: tuple[str, ...] = ()
     fix_geometry: bool = False
     output: Path | None = None
+    accept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.series, str):
@@ -136,6 +139,7 @@ class DicomCases(CaseSource):
         series, output = options.series, options.output
         self.input_folder, self.mask_folder = folder, mask_folder
         self._folders, self._output, self._fix_geometry = folders, output, options.fix_geometry
+        self._accept = options.accept
         self._ending = predictor.descriptor.file_ending
         self._channels = predictor.descriptor.channels
         self._wanted: list[str | None] = list(series) if series else [None]
@@ -165,12 +169,17 @@ class DicomCases(CaseSource):
 
     def read(self, case: Case) -> CaseVolumes:
         """Read the series of a case, one per channel, and its mask where there is one."""
+        from gdmunet.dicom.agreement import ChannelSeries, check_case_series
         from gdmunet.dicom.reading import read_series  # here: most predictions read other files, without pydicom
-        from gdmunet.dicom.series import choose_series, scan_series
+        from gdmunet.dicom.series import choose_series, left_out_of, scan_series
 
         name, folder = case.identifier, case.conditions[0]
-        series_of_folder = scan_series(folder, name)
-        chosen = [choose_series(series_of_folder, wanted, folder=folder, case=name) for wanted in self._wanted]
+        found = scan_series(folder, name)
+        chosen = [choose_series(found, wanted, folder=folder, case=name) for wanted in self._wanted]
+        matched = [ChannelSeries(series, folder, word) for series, word in zip(chosen, self._channels, strict=True)]
+        self.notes += check_case_series(matched, name, self._accept)
+        if len(chosen) == 1:
+            self.notes += left_out_of(folder, found, chosen[0], name)
         volumes: list[Volume] = []
         for series in chosen:
             read = read_series(series, self._fix_geometry, name)

@@ -97,7 +97,7 @@ def gather_case(
             expected=f"{len(channels)}: {', '.join(channels)}",
             remedy="give one volume per channel, as a list in this order",
         )
-    volumes = [_condition(source, spacing, name) for source in inputs]
+    volumes = [_condition(source, spacing, name, word) for source, word in zip(inputs, channels, strict=True)]
     geometry = volumes[0].geometry
     for word, volume in zip(channels[1:], volumes[1:], strict=True):
         _check_grid(name, f"channel {word}", volume.geometry, geometry)
@@ -111,21 +111,29 @@ def gather_case(
     return CaseVolumes(name, arrays, None, body, geometry)
 
 
-def _condition(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> Volume:
+def _condition(source: VolumeInput, spacing: Sequence[float] | None, name: str, word: str) -> Volume:
     if isinstance(source, str | Path):
         path = Path(source)
-        return _dicom(path, name) if path.is_dir() else read_volume(path, name)
+        return _dicom(path, name, word) if path.is_dir() else read_volume(path, name)
     volume = _in_memory(source, spacing, name)
     array = volume.array.astype(np.float32, copy=False)
     check_values(array, identifier=name)
+    try:
+        volume.geometry.check_size()
+    except GdmError as error:
+        error.located(case=name)
+        raise
     return Volume(array, volume.geometry)
 
 
-def _dicom(folder: Path, name: str) -> Volume:
-    from gdmunet.dicom.reading import read_series  # here: pydicom is needed for folders alone
-    from gdmunet.dicom.series import choose_series, scan_series
+def _dicom(folder: Path, name: str, word: str) -> Volume:
+    from gdmunet.dicom.agreement import ChannelSeries, check_case_series  # here: pydicom is needed for folders alone
+    from gdmunet.dicom.reading import read_series
+    from gdmunet.dicom.series import BY_FOLDER, choose_series, scan_series
 
-    return read_series(choose_series(scan_series(folder, name), folder=folder, case=name), case=name).volume
+    series = choose_series(scan_series(folder, name), folder=folder, case=name, remedy=BY_FOLDER)
+    check_case_series([ChannelSeries(series, folder, word)], name)
+    return read_series(series, case=name).volume
 
 
 def _mask(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> Volume:

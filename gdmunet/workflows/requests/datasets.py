@@ -136,6 +136,14 @@ class ConvertDicomRequest(ProgressRequest):
         "cases of several grids)",
         default=False,
     )
+    accept: tuple[str, ...] = option(
+        "--accept",
+        help="with -d: checks to insist on: modality (a series that is not of its channel's modality), patient (series "
+        "of one case with different patient IDs); default: none",
+        default=(),
+        metavar="CHECK",
+        choices=("modality", "patient"),
+    )
     test: tuple[str, ...] = held_out_option("with -d: cases to hold out, or a share of the patients")
     seed: int = option("--seed", help="with -d: seed with which a share is drawn", default=12345)
     groups: Path | None = groups_option(
