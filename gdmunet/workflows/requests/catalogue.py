@@ -5,6 +5,7 @@ from __future__ import annotations
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest, ConvertSynthradRequest, NewDatasetRequest
 from gdmunet.workflows.requests.declaration import Request
 from gdmunet.workflows.requests.demonstration import DemoRequest
+from gdmunet.workflows.requests.doctor import DoctorRequest
 from gdmunet.workflows.requests.encoders import AuditEncoderRequest, DownloadEncoderRequest, PretrainEncoderRequest
 from gdmunet.workflows.requests.evaluation import EvaluateRequest, ReportRequest, ViewRequest
 from gdmunet.workflows.requests.models import (
@@ -25,6 +26,7 @@ from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 
 # In the order in which a user meets the commands.
 REQUESTS: tuple[type[Request], ...] = (
+    DoctorRequest,
     DemoRequest,
     NewDatasetRequest,
     ConvertDicomRequest,
