@@ -380,7 +380,7 @@ EXECUTED = {
     "encoders/loading.py _check_serves": [test_another_encoder_is_found_in_the_list],
     "encoders/loading.py missing_weights": [test_weights_that_are_missing_or_damaged_are_fetched],
     "inference/trained_models.py resolve_model": [test_a_model_that_is_not_there_is_trained],
-    "plans.py find_plans": [test_plans_of_another_name_are_made],
+    "plan_folder.py find_plans": [test_plans_of_another_name_are_made],
     "preprocessing/casestore.py preparation": [test_a_damaged_case_is_prepared_anew],
     "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
     "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
