@@ -22,11 +22,11 @@ class Finding:
     name
         A few words on the thing.
     found
-        What is there.
+        Text of the finding.
     state
         ``bad`` if work will fail or give wrong results, ``note`` if it is slow or something optional is missing.
     advice
-        What to do about it; empty if there is nothing to do.
+        Remedy; empty if there is nothing to do.
     """
 
     area: str

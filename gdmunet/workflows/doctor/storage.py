@@ -18,7 +18,7 @@ from gdmunet.workflows.doctor.finding import Finding
 _AREA = "folders"
 _TRIAL_BYTES = 64 * 2**20
 _LITTLE_DISK, _NO_DISK = 20e9, 1e9
-# A GPU training reads about this many bytes of patches a second.
+# A GPU training reads about this many bytes of patches per second.
 _SLOW_DISK = 50e6
 
 
@@ -57,7 +57,7 @@ def folder_finding(name: str, folder: Path) -> Finding:
 
 
 def disk_speed(folder: Path) -> tuple[float, float]:
-    """Bytes a second of writing and of reading one file, which is dropped from the system's cache in between."""
+    """Bytes per second of writing and of reading one file, which is dropped from the system's cache in between."""
     block = os.urandom(2**20)
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".gdm_doctor_") as file:
         started = time.monotonic()
