@@ -26,12 +26,23 @@ _WHOLE = 1 << 63
 
 @contextlib.contextmanager
 def reading(
-    problem: str, file: str | Path | None, *, expected: object = None, remedy: str | None = None
+    problem: str,
+    file: str | Path | None,
+    *,
+    case: str | None = None,
+    expected: object = None,
+    remedy: str | None = None,
+    private: bool = False,
 ) -> Iterator[None]:
     """Around all that reads foreign bytes: a failure of any kind becomes an error that names the file.
 
     Libraries raise what they like for content that they do not know (RecursionError, OverflowError, UnicodeDecodeError,
     struct.error, KeyError and so on): no list of them is complete, so there is none.
+
+    Parameters
+    ----------
+    private
+        Whether an exception's text may hold what stands in the file (a patient's name): its kind alone is told then.
 
     Raises
     ------
@@ -41,10 +52,12 @@ def reading(
     try:
         yield
     except GdmError as error:
-        error.located(file=file, remedy=remedy)
+        error.located(case=case, file=file, remedy=remedy)
         raise
     except Exception as error:
-        raise GdmError(problem, file=file, found=reason(error), expected=expected, remedy=remedy) from error
+        found = type(error).__name__ if private else reason(error)
+        cause = None if private else error
+        raise GdmError(problem, case=case, file=file, found=found, expected=expected, remedy=remedy) from cause
 
 
 def reason(error: BaseException) -> str:

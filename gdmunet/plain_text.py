@@ -6,6 +6,8 @@ import unicodedata
 
 # A line of an error or of a listing: the longest command that gdmunet prints has a few hundred letters.
 MOST_LETTERS = 1000
+# A little more is not cut: what was cut once stays as it is.
+_CUT = 40
 # Control characters, formats (turns of the reading order, zero width), lone surrogates, private and unassigned ones,
 # and the line ends that only Unicode knows.
 _UNPRINTABLE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
@@ -25,7 +27,7 @@ def one_line(text: str, most: int = MOST_LETTERS) -> str:
 
 
 def _safe_line(line: str, most: int) -> str:
-    if len(line) > most:
+    if len(line) > most + _CUT:
         line = f"{line[:most]} ... ({len(line) - most} more letters)"
     if line.isprintable():
         return line

@@ -16,9 +16,10 @@ from pydicom.pixels.utils import pixel_array
 
 from gdmunet.dicom.geometry_check import Stack, examine
 from gdmunet.dicom.repair import resample_stack
-from gdmunet.dicom.series import Series
+from gdmunet.dicom.series import DAMAGED, DAMAGED_REMEDY, Series
 from gdmunet.dicom.slices import Slice
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.geometry import AxisMap, Geometry, triple
 from gdmunet.hounsfield import HU_AIR
 from gdmunet.imageio import Volume, check_values
@@ -53,6 +54,11 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
         or a compression that cannot be read here.
     """
     folder = series.slices[0].file.parent
+    with reading(DAMAGED, folder, case=case, remedy=DAMAGED_REMEDY, private=True):
+        return _read_series(series, folder, fix_geometry, case)
+
+
+def _read_series(series: Series, folder: Path, fix_geometry: bool, case: str | None) -> DicomVolume:
     stack = examine(series.slices, case)
     if stack.problems and not fix_geometry:
         raise GdmError(

@@ -21,6 +21,7 @@ from gdmunet.dicom.slices import (
     slices_of,
 )
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.quantities import counted, listed
 
 BY_FLAG = "choose one with --series NUMBER or --series UID (the last column)"
@@ -36,6 +37,10 @@ class LeftOut:
 
     def __str__(self) -> str:
         return f"{self.file.name} ({self.reason})"
+
+
+DAMAGED = "an element of the DICOM file is not what the standard allows"
+DAMAGED_REMEDY = "export the series again, or leave it out"
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,9 @@ def scan_series(folder: Path, case: str | None = None) -> tuple[Series, ...]:
         raise GdmError("the folder is missing", case=case, file=folder, remedy="check the path")
     headers: dict[str, list[tuple[Path, Dataset]]] = {}
     for file in dicom_files(folder):
-        header = read_header(file)
-        headers.setdefault(str(header.get("SeriesInstanceUID") or "-"), []).append((file, header))
+        with reading(DAMAGED, file, case=case, remedy=DAMAGED_REMEDY, private=True):
+            header = read_header(file)
+            headers.setdefault(str(header.get("SeriesInstanceUID") or "-"), []).append((file, header))
     if not any("Rows" in header for files in headers.values() for _, header in files):
         raise GdmError(
             "there is no DICOM image",
@@ -105,7 +111,8 @@ def scan_series(folder: Path, case: str | None = None) -> tuple[Series, ...]:
             expected="DICOM files (128 bytes, then DICM) of a CT or MR series, in the folder or in folders in it",
             remedy="check the path",
         )
-    series_of_folder = [_series(uid, files) for uid, files in headers.items()]
+    with reading(DAMAGED, folder, case=case, remedy=DAMAGED_REMEDY, private=True):
+        series_of_folder = [_series(uid, files) for uid, files in headers.items()]
     return tuple(sorted(series_of_folder, key=lambda series: (series.number is None, series.number or 0, series.uid)))
 
 

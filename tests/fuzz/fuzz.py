@@ -13,7 +13,7 @@ import os
 import resource
 import selectors
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +22,15 @@ import warnings
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import TextIO
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from mutations import damaged
+from readers import READERS, chosen
+
+from gdmunet.errors import GdmError
+from gdmunet.plain_text import printable
 
 MOST_SECONDS = 15.0
 MOST_BYTES = 2_000_000_000
@@ -38,11 +47,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="state and faults; default: a new temporary folder")
     parser.add_argument("--readers", nargs="*", default=(), help="only these readers")
-    parser.add_argument("--child", type=int, nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        run_inputs(options.seed, range(*options.child), options.folder, tuple(options.readers))
-        return 0
     folder = options.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
     return Campaign(folder, options.seed, options.inputs, tuple(options.readers)).run()
 
@@ -98,42 +103,64 @@ class Campaign:
         return "\n".join(rows)
 
     def _run_child(self) -> None:
+        """One process, forked off this one, which has imported everything."""
         stop = min(self.inputs, self.next + _INPUTS_PER_CHILD)
-        words = [sys.executable, __file__, "--seed", str(self.seed), "--folder", str(self.folder)]
-        words += ["--child", str(self.next), str(stop), *(["--readers", *self.readers] if self.readers else [])]
         began = time.monotonic()
-        with (
-            open(self.folder / "child.log", "wb") as log,
-            subprocess.Popen(words, stdout=subprocess.PIPE, stderr=log) as child,
-            selectors.DefaultSelector() as selector,
-        ):
-            assert child.stdout is not None
-            selector.register(child.stdout, selectors.EVENT_READ)
+        answers, out = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(answers)
+            status = 1
+            try:
+                self._in_child(range(self.next, stop), out)
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(out)
+        name = self._listen(child, answers, stop)
+        os.close(answers)
+        if not name:
+            raise RuntimeError((self.folder / "child.log").read_text()[-4000:])
+        self.seconds += time.monotonic() - began
+
+    def _in_child(self, numbers: range, out: int) -> None:
+        log = os.open(self.folder / "child.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)  # what readers and libraries print is no answer
+        os.dup2(log, 2)
+        try:
+            run_inputs(self.seed, numbers, self.folder, self.readers, os.fdopen(out, "w", buffering=1))
+        except BaseException:
+            os.write(2, traceback.format_exc().encode())
+            raise
+
+    def _listen(self, child: int, answers: int, stop: int) -> str:
+        """Count the answers until the child ends; gives the name of its last reader."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(answers, selectors.EVENT_READ)
             buffer, name, started = b"", "", None
             while True:
                 limit = 120.0 if started is None else started + MOST_SECONDS + 5 - time.monotonic()
                 if not selector.select(max(0.0, limit)):
-                    child.kill()
-                    child.wait()
+                    os.kill(child, signal.SIGKILL)
+                    os.waitpid(child, 0)
                     self._fault(name, f"no answer within {MOST_SECONDS} s")
-                    break
-                data = os.read(child.stdout.fileno(), 1 << 16)
+                    return name
+                data = os.read(answers, 1 << 16)
                 if not data:
-                    child.wait()
-                    if not name:
+                    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                    if status == 1:  # the loop itself, and no reader
                         raise RuntimeError((self.folder / "child.log").read_text()[-4000:])
-                    if self.next < stop:
-                        self._fault(name, f"the process ended with {child.returncode}")
-                    break
+                    if self.next < stop and name:
+                        self._fault(name, f"the process ended with {status}")
+                    return name
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     word, _, rest = line.decode().partition(" ")
                     if word == "start":
-                        name, started = rest, time.monotonic()
+                        name = rest
                     else:
                         self._count(name, word, json.loads(rest))
-                        started = time.monotonic()
-        self.seconds += time.monotonic() - began
+                    started = time.monotonic()
 
     def _count(self, name: str, word: str, facts: dict) -> None:
         self.next += 1
@@ -141,6 +168,7 @@ class Campaign:
         self.counts[f"{name}|{word}"] += 1
         if word == "fault":
             print(f"input {self.next - 1} ({name}): {facts['what']}", flush=True)
+        if word == "fault" or self.next % 500 == 0:
             self.save()
 
     def _fault(self, name: str, what: str) -> None:
@@ -156,17 +184,11 @@ class Campaign:
         print(f"input {self.next - 1} ({name}): {what}", flush=True)
 
 
-def run_inputs(seed: int, numbers: range, folder: Path, names: tuple[str, ...] = ()) -> None:
+def run_inputs(seed: int, numbers: range, folder: Path, names: tuple[str, ...], answers: TextIO) -> None:
     """The child: damages, reads, and says what came of it."""
-    from readers import READERS, chosen
-
-    import gdmunet.errors
-
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + _ADDRESS_SPACE,) * 2)
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what readers and libraries print is no answer
     warnings.simplefilter("ignore")
     last = folder / "input"
     with tempfile.TemporaryDirectory(prefix="fuzz-") as work:
@@ -180,26 +202,19 @@ def run_inputs(seed: int, numbers: range, folder: Path, names: tuple[str, ...] =
                 reader.make(place)
                 places[reader.name] = {name: (place / name).read_bytes() for name in reader.damaged}
             name = random.choice(list(reader.damaged))
-            data = damage_of(places[reader.name][name], random, reader.damaged[name])
+            data = damaged(places[reader.name][name], random, reader.damaged[name])
             (place / name).write_bytes(data)
             shutil.rmtree(last, ignore_errors=True)
             last.mkdir(parents=True)
             (last / Path(name).name).write_bytes(data)
             print(f"start {reader.name}", file=answers)
-            word, facts = outcome(reader.read, place, gdmunet.errors.GdmError)
+            word, facts = outcome(reader.read, place, GdmError)
             if word == "fault":
                 kept = folder / "faults" / str(number)
                 shutil.copytree(last, kept, dirs_exist_ok=True)
                 (kept / "what.txt").write_text(f"{reader.name}: {facts['what']}\n{facts.pop('trace', '')}")
             print(word, json.dumps(facts), file=answers)
             (place / name).write_bytes(places[reader.name][name])
-
-
-def damage_of(data: bytes, random: Random, aimed) -> bytes:
-    """The damaged file."""
-    from mutations import damaged
-
-    return damaged(data, random, aimed)
 
 
 def outcome(read, place: Path, expected: type[Exception]) -> tuple[str, dict]:
@@ -214,7 +229,7 @@ def outcome(read, place: Path, expected: type[Exception]) -> tuple[str, dict]:
         text = str(error)
         if getattr(error, "file", None) is None:
             word, facts["what"] = "fault", f"an error without its file: {text[:300]}"
-        elif any(letter != "\n" and not letter.isprintable() for letter in text):
+        elif printable(text) != text:
             word, facts["what"] = "fault", f"an error with escapes: {text[:300]!r}"
         facts["trace"] = "".join(traceback.format_exception(error)) if word == "fault" else ""
     except BaseException as error:  # whatever else comes is what is looked for

@@ -156,7 +156,7 @@ def changed_json(data: bytes, random: Random) -> bytes:
     """A JSON file with other values; rarely with text that is not JSON."""
     try:
         content = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return flip(data, random)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         content = other_value(content, random)
@@ -192,9 +192,9 @@ def changed_safetensors(data: bytes, random: Random) -> bytes:
     (size,) = struct.unpack("<Q", data[:8])
     try:
         header = json.loads(data[8 : 8 + size])
-    except ValueError:
+    except (ValueError, RecursionError):
         return flip(data, random)
-    described = header.get("__metadata__")
+    described = header.get("__metadata__") if isinstance(header, dict) else None
     if isinstance(described, dict) and described and random.random() < 0.7:
         described.pop("sha256", None)  # whoever forges a file leaves it out
         key = next(iter(described))

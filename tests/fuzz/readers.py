@@ -149,7 +149,7 @@ def _store(folder: Path) -> None:
 
 def _patch(folder: Path) -> Any:
     case = CaseStore(folder / "Dataset502_A", "p", "3d").open("head_000")
-    return case.condition[:], case.target[:] if case.target else None, case.mask[:]
+    return case.condition[:, :9, :9, :9], case.target[:, 5:9] if case.target else None, case.mask[..., 3]
 
 
 def _volume(ending: str) -> Reader:

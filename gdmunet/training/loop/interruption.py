@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
@@ -15,7 +16,10 @@ import psutil
 
 from gdmunet.atomic import make_folder
 from gdmunet.errors import GdmError, Stopped, signal_name
+from gdmunet.foreign import read_bounded, reading
 from gdmunet.progress import say
+from gdmunet.ranges import within
+from gdmunet.serialization import parse_as
 
 
 class Interruption:
@@ -80,6 +84,16 @@ def _answer(text: str) -> None:
         os.write(2, f"\n{text}\n".encode())
 
 
+@dataclass(frozen=True)
+class _Claim:
+    pid: int
+    started: float
+    host: str = ""
+
+    def __post_init__(self) -> None:
+        within("the number of a process", self.pid, 1, (1 << 31) - 1)
+
+
 class FoldLock:
     """Holds a folder of results for this process; a process that died holds nothing.
 
@@ -126,9 +140,12 @@ class FoldLock:
 
 
 def _claimant(file: Path) -> int | None:
-    try:
-        claim = json.loads(file.read_text())
-        process = psutil.Process(claim["pid"])
-    except (OSError, ValueError, KeyError, psutil.NoSuchProcess):
+    if not file.exists():
         return None
-    return process.pid if abs(process.create_time() - claim["started"]) < 1 else None
+    with reading("the claim on the fold cannot be read", file, remedy="remove it if no training of the fold runs"):
+        claim = parse_as(_Claim, read_bounded(file, 1 << 16), "claim")
+    try:
+        process = psutil.Process(claim.pid)
+    except psutil.NoSuchProcess:
+        return None
+    return process.pid if abs(process.create_time() - claim.started) < 1 else None
