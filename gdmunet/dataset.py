@@ -20,8 +20,8 @@ from gdmunet.hounsfield import canonical_modality, is_hounsfield, same_modality
 from gdmunet.quantities import counted
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import load_json
-from gdmunet.volume_formats.files import unique_files
-from gdmunet.volume_formats.table import FILE_ENDINGS, companions_of, ending_of
+from gdmunet.volume_formats.files import find_volumes
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
 @dataclass(frozen=True)
@@ -243,15 +243,10 @@ def groups_of(descriptor: DatasetDescriptor, identifier: str) -> dict[str, str]:
 
 
 def _list_volumes(folder: Path, ending: str) -> dict[str, Path]:
-    """Stem to path for every file of `folder`; a file of another ending is an error, hidden files are not seen."""
+    """Stem to path for every volume of `folder`; one of another ending is an error, other files are not seen."""
     if not folder.is_dir():
         return {}
-    files = [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and not path.name.endswith(companions_of(ending))
-    ]
-    volumes = unique_files((path.name.removesuffix(ending_of(path) or ""), path) for path in files)
+    volumes = find_volumes(folder)
     for stem, path in volumes.items():
         if ending_of(path) != ending:
             raise GdmError(

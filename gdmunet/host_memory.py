@@ -27,7 +27,7 @@ def available_memory() -> int:
     return available
 
 
-def check_memory(needed: int, shape: tuple[int, ...], work: str, remedy: str) -> None:
+def check_memory(needed: int, shape: tuple[int, ...], work: str, remedy: str, case: str | None = None) -> None:
     """Refuse work whose arrays alone are larger than the memory that is left.
 
     Parameters
@@ -49,6 +49,7 @@ def check_memory(needed: int, shape: tuple[int, ...], work: str, remedy: str) ->
         voxels = " x ".join(map(str, shape))
         raise GdmError(
             f"there is not enough memory for {work}",
+            case=case,
             found=f"{memory_size(needed)} for {voxels} voxels",
             expected=f"at most {memory_size(available)}, which are free",
             remedy=remedy,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.errors import GdmError
-from gdmunet.volume_formats.files import unique_files
+from gdmunet.volume_formats.files import find_volumes, left_out_of, unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
 
 
@@ -67,6 +67,12 @@ def collect_cases(sources: SourceFolders, channels: int) -> list[CaseFiles]:
     ]
 
 
+def left_out_files(sources: SourceFolders, cases: Sequence[CaseFiles]) -> list[str]:
+    """A sentence for each folder about what is in no case; nothing for a folder of which everything is."""
+    taken = {path for case in cases for path in (*case.conditions, case.target, case.mask) if path is not None}
+    return left_out_of([*sources.images, sources.targets, sources.masks], taken)
+
+
 def _collect_conditions(sources: SourceFolders, channels: int) -> list[dict[str, Path]]:
     folders, suffixes = sources.images, sources.image_suffixes or ("",) * len(sources.images)
     if len(suffixes) != len(folders) or len(folders) not in (1, channels):
@@ -111,9 +117,9 @@ def _by_identifier(folder: Path, suffix: str) -> dict[str, Path]:
     """Identifier to file, for the volumes of a folder that carry the suffix; other files are not looked at."""
     if not Path(folder).is_dir():
         raise GdmError("the folder is missing", file=folder, remedy="check the path")
-    stems = ((path.name.removesuffix(ending_of(path) or path.name), path) for path in sorted(Path(folder).iterdir()))
+    stems = find_volumes(Path(folder)).items()
     carrying = ((stem, path) for stem, path in stems if stem.endswith(suffix) and stem != suffix)
-    volumes = unique_files((stem.removesuffix(suffix), path) for stem, path in carrying if not stem.startswith("."))
+    volumes = unique_files((stem.removesuffix(suffix), path) for stem, path in carrying)
     if not volumes:
         raise GdmError(
             "there are no volumes",

@@ -13,7 +13,7 @@ from gdmunet.dicom.writing import SeriesLabel, write_ct_series
 from gdmunet.errors import GdmError
 from gdmunet.imageio import Volume, read_volume, write_volume
 from gdmunet.version import __version__
-from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, stem_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def volume_to_series(
     if not text.lower().startswith("synthetic"):  # further back a viewer's list, or DICOM's 64 characters, may cut it
         text = f"Synthetic: {text}"  # no list of series may show it as an acquired one
     label = SeriesLabel(text, f"{text}: written from a volume file by gdmunet {__version__}, not by a scanner.")
-    identifier = file.name.removesuffix(ending_of(file) or "")
+    identifier = stem_of(file)
     uid = write_ct_series(folder, volume, label, reference=source, patient_id=identifier)
     return WrittenSeries(uid, len(volume.array), _smallest(volume.array).dtype.kind == "f")
 

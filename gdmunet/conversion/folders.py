@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.atomic import make_folder, writing_error
-from gdmunet.conversion.case_files import CaseFiles, SourceFolders, check_channels, collect_cases, common_ending
+from gdmunet.conversion.case_files import (
+    CaseFiles,
+    SourceFolders,
+    check_channels,
+    collect_cases,
+    common_ending,
+    left_out_files,
+)
 from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.dataset import DatasetDescriptor, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, dataset_name
 from gdmunet.errors import GdmError
-from gdmunet.progress import track
+from gdmunet.progress import say, track
+from gdmunet.promises import check_promised
 from gdmunet.serialization import save_json
-from gdmunet.volume_formats.table import companions_of, ending_of, format_of
+from gdmunet.volume_formats.table import ending_of, format_of
 
 Transfer = Literal["copy", "hardlink", "symlink"]
 
@@ -70,6 +78,8 @@ def new_dataset(raw_folder: Path, number: int, name: str, sources: SourceFolders
     """
     destination = free_folder(Path(raw_folder), number, name)
     cases = collect_cases(sources, len(options.channels))
+    for line in left_out_files(sources, cases):
+        say(line)
     ending = options.file_ending or common_ending(cases)
     identifiers = [case.identifier for case in cases]
     held_out = choose_test(identifiers, options.split)
@@ -113,10 +123,23 @@ def build_dataset(
             if RawFolders(building, split).images.is_dir():
                 list_cases(building, descriptor, split)
         building.rename(destination)
+        check_promised(_files_of(cases, held_out, destination, descriptor.file_ending))
     except OSError as error:
         raise writing_error("cannot build the data set", destination, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _files_of(cases: Sequence[CaseFiles], held_out: Collection[str], folder: Path, ending: str) -> list[Path]:
+    """The files of a data set of these cases."""
+    files = [folder / DESCRIPTOR_FILE]
+    for case in cases:
+        name = case.identifier
+        folders = RawFolders(folder, "Ts" if name in held_out else "Tr")
+        files += [folders.image(name, ending, channel) for channel in range(len(case.conditions))]
+        files += [folders.target(name, ending)] if case.target else []
+        files += [folders.mask(name, ending)] if case.mask else []
+    return files
 
 
 def named_folder(raw_folder: Path, number: int, name: str) -> Path:
@@ -155,8 +178,8 @@ def _lay_out(case: CaseFiles, folders: RawFolders, ending: str, transfer: Transf
 def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transfer) -> None:
     make_folder(destination.parent)
     same_ending = destination.name.endswith(ending_of(source) or "/")
-    # A .mhd header holds its data file's name, so the pair can only be written anew.
-    if not same_ending or companions_of(ending_of(source) or ""):
+    # A header holds the name of its file of voxels, so both can only be written anew.
+    if not same_ending or _is_detached(source, case):
         if transfer != "copy":
             raise GdmError(
                 "a file that must be rewritten cannot be linked",
@@ -174,6 +197,14 @@ def _transfer(source: Path, destination: Path, case: CaseFiles, transfer: Transf
         shutil.copyfile(source, destination)
 
 
+def _is_detached(source: Path, case: CaseFiles) -> bool:
+    try:
+        return len(format_of(source).parts(source)) > 1
+    except GdmError as error:
+        error.located(case=case.identifier, file=source)
+        raise
+
+
 def _rewrite(source: Path, destination: Path, case: CaseFiles) -> None:
     try:
         reader, writer = format_of(source), format_of(destination)
@@ -181,6 +212,9 @@ def _rewrite(source: Path, destination: Path, case: CaseFiles) -> None:
             reader.rewrite(source, destination)
         else:
             writer.write(destination, *reader.read(source))
+    except GdmError as error:
+        error.located(case=case.identifier, file=source)
+        raise
     except RuntimeError as error:
         raise GdmError(
             "the file cannot be converted",

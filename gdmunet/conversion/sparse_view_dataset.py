@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,13 +18,14 @@ from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.serialization import save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_formats.files import find_volumes, unique_files
-from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, stem_of
 from gdmunet.workers import check_processes, run_in_workers
 
 VOLUME_ENDING = ".nii.gz"
@@ -109,7 +110,7 @@ def _named_volumes(inputs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
             ending = ending_of(file)
             if ending is None:
                 raise GdmError("not a volume", file=file, expected=" ".join(FILE_ENDINGS))
-            yield file.name.removesuffix(ending), file
+            yield stem_of(file), file
 
 
 def make_sparse_view_dataset(
@@ -159,12 +160,24 @@ def make_sparse_view_dataset(
     title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
     made = run_in_workers(_make_case, items, options.processes, options.show_progress, title)
     list_cases(folder, descriptor)
+    check_promised(_files(folder, cts, held_out, options.save_sinograms))
     return SparseViewDataset(
         folder,
         tuple(case for case, (new, _) in zip(cts, made, strict=True) if new),
         tuple(case for case, (new, _) in zip(cts, made, strict=True) if not new),
         tuple(case for case, (_, share) in zip(cts, made, strict=True) if share > CUT_SHARE),
     )
+
+
+def _files(folder: Path, identifiers: Iterable[str], held_out: Collection[str], sinograms: bool) -> list[Path]:
+    """The files of these cases."""
+    files = []
+    for name in identifiers:
+        folders = RawFolders(folder, "Ts" if name in held_out else "Tr")
+        files += [folders.image(name, VOLUME_ENDING), folders.target(name, VOLUME_ENDING)]
+        files += [folders.mask(name, VOLUME_ENDING)]
+        files += [folders.sinograms / f"{name}{ENDING}"] if sinograms else []
+    return files
 
 
 def body_of_ct(ct: Volume, convex: bool = False) -> np.ndarray:

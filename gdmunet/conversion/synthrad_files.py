@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.errors import GdmError
-from gdmunet.volume_formats.table import ending_of
+from gdmunet.volume_formats.table import ending_of, stem_of
 
 Year = Literal["2023", "2025"]
 Role = Literal["mr", "cbct", "ct", "deformed", "mask"]
@@ -131,7 +131,7 @@ def find_files(folders: Sequence[Path]) -> SynthradFiles:
     ignored: list[Path] = []
     for folder, path in _volumes(folders):
         name = parse_name(path.parent.name)
-        role = _ROLES.get(path.name.removesuffix(ending_of(path) or "").lower())
+        role = _ROLES.get(stem_of(path).lower())
         if name is None or role is None:
             ignored.append(path)
             continue

@@ -8,6 +8,11 @@ from pathlib import Path
 _PREAMBLE = 128
 
 
+def slice_name(number: int) -> str:
+    """Name of the file of a written slice, counted from 1."""
+    return f"CT_{number:04d}.dcm"
+
+
 def is_dicom(file: Path) -> bool:
     """True where a file begins as DICOM files do (128 bytes, then ``DICM``)."""
     try:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy
 
 from gdmunet.dicom.geometry_check import Stack
 from gdmunet.geometry import Geometry
+from gdmunet.host_memory import check_memory
 
 
 def resample_stack(
@@ -38,6 +41,12 @@ def resample_stack(
     low = np.floor(aside.min(axis=0) + 1e-3).astype(int)
     high = np.ceil(aside.max(axis=0) - 1e-3).astype(int)
     shape = (array.shape[1] + int(high[0] - low[0]), array.shape[2] + int(high[1] - low[1]))
+    check_memory(
+        4 * count * math.prod(shape),
+        (count, *shape),
+        "resampling the series onto a regular grid",
+        "check the positions of the slices: one may lie far from the others",
+    )
     volume = np.empty((count, *shape), dtype=np.float32)
     planes: dict[int, np.ndarray] = {}  # the two neighbours, each moved once
     for index in range(count):

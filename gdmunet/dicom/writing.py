@@ -16,7 +16,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from gdmunet.atomic import make_folder, writing_error
-from gdmunet.dicom.files import is_dicom
+from gdmunet.dicom.files import is_dicom, slice_name
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import (
@@ -96,7 +96,7 @@ def write_ct_series(
         make_folder(building)
         for index, plane in enumerate(volume.array):
             image = _slice(common, volume.geometry, index, _whole_hu(plane, folder), sources[index])
-            pydicom.dcmwrite(building / f"CT_{index + 1:04d}.dcm", image, enforce_file_format=True)
+            pydicom.dcmwrite(building / slice_name(index + 1), image, enforce_file_format=True)
         if folder.exists():
             shutil.rmtree(folder)
         building.rename(folder)

@@ -11,12 +11,13 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
-from gdmunet.progress import track
+from gdmunet.progress import say, track
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 from gdmunet.version import __version__
-from gdmunet.volume_formats.files import find_volumes
-from gdmunet.volume_formats.table import FILE_ENDINGS, format_of
+from gdmunet.volume_formats.files import find_volumes, left_out_of
+from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, format_of
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,16 @@ def ensemble_folders(
     listed = [_list_predictions(folder) for folder in inputs]
     for folder, files in zip(inputs[1:], listed[1:], strict=True):
         _check_same_cases(inputs[0], listed[0], folder, files)
+    for line in left_out_of(inputs):
+        say(line)
     written = []
     for identifier in track("averaging", sorted(listed[0]), show_progress):
         paths = [files[identifier] for files in listed]
-        target = output / paths[0].name
+        target = output / f"{identifier}{ending_of(paths[0])}"
         write_mean(identifier, paths, target, as_float)
         written.append(target)
     save_json(EnsembleSpec(tuple(str(folder) for folder in inputs), as_float), output / "ensemble_settings.json")
+    check_promised(written)
     return written
 
 

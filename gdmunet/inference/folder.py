@@ -22,7 +22,8 @@ from gdmunet.inference.prediction import NetworkPrediction
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.window_options import WindowCount
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
-from gdmunet.progress import Progress
+from gdmunet.progress import Progress, say
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
 from gdmunet.version import __version__
@@ -110,6 +111,8 @@ def predict_cases(
     _check_folders(source, output)
     predictor.check_uncertainty(options.uncertainty)
     cases = [replace(case, target=None) for case in options.part_of(source.list_cases())]
+    for line in source.left_out():
+        say(line)
     outputs = _Outputs(output, predictor, source, options)
     skipped = [case.identifier for case in cases if options.continue_prediction and outputs.has(case.identifier)]
     todo = deque(case for case in cases if case.identifier not in skipped)
@@ -127,6 +130,7 @@ def predict_cases(
         predicted = _run_cases(outputs, todo, reading, writing, progress)
     waits = Waits(time.perf_counter() - started, reading.waited, writing.waited)
     notes = source.finish(cases, predicted, options)
+    check_promised([file for case in cases for file in outputs.files(case.identifier)])
     return PredictedCases(predicted, tuple(skipped), tuple(notes), waits)
 
 
@@ -137,13 +141,19 @@ class _Outputs:
         self.folder, self.predictor, self.source, self.options = folder, predictor, source, options
         self.ending = predictor.descriptor.file_ending
 
+    def volumes(self, identifier: str) -> list[Path]:
+        """The volume files of a case."""
+        name = f"{identifier}{self.ending}"
+        return [self.folder / name, *([self.folder / UNCERTAINTY_FOLDER / name] if self.options.uncertainty else [])]
+
+    def files(self, identifier: str) -> list[Path]:
+        """All files that are promised for a case."""
+        return [*self.volumes(identifier), *self.source.files_beside(identifier)]
+
     def has(self, identifier: str) -> bool:
         """Whether the case's files are there and whole."""
-        paths = [self.folder / f"{identifier}{self.ending}"]
-        if self.options.uncertainty:
-            paths.append(self.folder / UNCERTAINTY_FOLDER / f"{identifier}{self.ending}")
         try:
-            for path in paths:
+            for path in self.volumes(identifier):
                 read_volume(path, identifier)
         except GdmError:
             return False  # missing or cut short: it is predicted again

@@ -193,9 +193,13 @@ class CaseStore:
             body_voxels,
         )
 
+    def files(self, identifier: str) -> tuple[Path, ...]:
+        """The files of a prepared case."""
+        return (self.folder / f"{identifier}.json", *self._files(identifier))
+
     def remove(self, identifier: str) -> None:
         """Delete a case, its record first."""
-        for path in (self.folder / f"{identifier}.json", *self._files(identifier)):
+        for path in self.files(identifier):
             path.unlink(missing_ok=True)
 
     def _open(self, path: Path, identifier: str) -> blosc2.NDArray:

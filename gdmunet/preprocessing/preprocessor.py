@@ -14,7 +14,7 @@ from gdmunet.imageio import CaseVolumes, MaskSource
 from gdmunet.plans import Configuration, NormalizationSpec
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.normalization import IntensityMap, fit_map
-from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape, thick_axis
+from gdmunet.preprocessing.resampling import check_room, resample, resample_mask, resampled_shape, thick_axis
 from gdmunet.quantities import counted
 
 CropBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -177,6 +177,8 @@ def prepare_cropped(
     shape: Shape = cropped.mask.shape
     wanted = working_spacing(configuration, cropped.spacing)
     new_shape = resampled_shape(shape, cropped.spacing, wanted)
+    volumes = len(cropped.conditions) + (cropped.target is not None)
+    check_room(new_shape, volumes, wanted, identifier)
     thick = thick_axis(cropped.spacing, wanted)
 
     def to_grid(array: np.ndarray, intensity: IntensityMap) -> np.ndarray:

@@ -9,12 +9,14 @@ bands, and the work grows with the number of voxels alone.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 
 from gdmunet.geometry import Shape, triple
+from gdmunet.host_memory import check_memory
 
 # An axis whose voxels are this many times longer than the others' is one of thick slices.
 THICK_SLICE_RATIO = 3.0
@@ -37,6 +39,30 @@ def thick_axis(*spacings: tuple[float, ...]) -> int | None:
 def resampled_shape(shape: Shape, spacing: tuple[float, ...], new_spacing: tuple[float, ...]) -> Shape:
     """Voxels (at least one per axis) that come nearest to `new_spacing` over the same extent."""
     return triple(max(1, round(size * old / new)) for size, old, new in zip(shape, spacing, new_spacing, strict=True))
+
+
+def check_room(shape: Shape, volumes: int, spacing: tuple[float, ...], identifier: str) -> None:
+    """Refuse a case whose volumes on the working grid do not fit into memory, before anything is allocated.
+
+    Parameters
+    ----------
+    shape, spacing
+        Working grid (z, y, x), and its voxel size in mm.
+    volumes
+        Volumes of the case; while the last is resampled, one more is there.
+
+    Raises
+    ------
+    GdmError
+        Says the voxels, the bytes that they need and those that are free.
+    """
+    check_memory(
+        4 * (volumes + 1) * math.prod(shape),
+        shape,
+        f"resampling the case to {' x '.join(f'{size:.3g}' for size in spacing)} mm",
+        "check the voxel size of the case and of the plans, or plan coarser voxels (-overwrite_target_spacing)",
+        identifier,
+    )
 
 
 def resample(array: np.ndarray, new_shape: Shape, order: int = 3, thick: int | None = None) -> np.ndarray:

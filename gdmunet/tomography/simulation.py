@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from gdmunet.errors import GdmError
-from gdmunet.geometry import AxisMap, Geometry, canonical_axes
+from gdmunet.geometry import AxisMap, Geometry, Shape, canonical_axes
+from gdmunet.host_memory import check_memory
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import Volume
 from gdmunet.scan_spec import ScanSpec
@@ -60,10 +62,23 @@ def project_volume(ct: Volume, settings: ScanSpec, identifier: str, device: str 
     """Line integrals of a CT in HU, without noise; outside a declared field of view there is vacuum."""
     axes, grid = _canonical(ct.geometry)
     scan = plan_geometry(settings, grid.shape[1:], grid.spacing, identifier)
+    _check_room(scan, grid.shape, identifier)
     backend = make_backend(settings, scan, grid.shape[0], grid.spacing[0], device)
     attenuation = hu_to_mu(torch.from_numpy(np.ascontiguousarray(axes.apply(ct.array), np.float32)), settings.mu_water)
     projections = backend.project(attenuation * scan.inside() if scan.field_of_view else attenuation)
     return Sinogram(ScanHeader(settings, scan, ct.geometry), projections)
+
+
+def _check_room(scan: ScanGeometry, shape: Shape, identifier: str) -> None:
+    """Refuse a scan whose projections and volume do not fit into memory, before they are allocated."""
+    views = (shape[0], len(scan.angles), scan.bins)
+    check_memory(
+        4 * (math.prod(views) + 2 * math.prod(shape)),
+        views,
+        "the projections",
+        "check the voxel size of the CT; or declare a field of view (--field-of-view), or take fewer views",
+        identifier,
+    )
 
 
 def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:

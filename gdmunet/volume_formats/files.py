@@ -1,38 +1,91 @@
-"""The volume files of a folder."""
+"""The volume files of a folder, and the files that are left out of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.errors import GdmError
-from gdmunet.volume_formats.table import FILE_ENDINGS
+from gdmunet.quantities import counted, listed
+from gdmunet.volume_formats.table import FILE_ENDINGS, format_of, stem_of
+
+# Volumes of formats that are not read here: to pass over one would lose a case without a word.
+_FOREIGN = (
+    ".img", ".img.gz", ".hdr", ".nii.bz2", ".nii.xz", ".nii.zst", ".mgh", ".mgz", ".mnc", ".gipl", ".gipl.gz", ".dcm",
+    ".ima", ".vtk", ".vti", ".par", ".rec", ".brik", ".head",
+)  # fmt: skip
+# Temporary files and folders of gdmunet itself.
+_OWN = ".tmp-"
 
 
-def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[str, Path]:
-    """Identifier (name without ending) to file, by name; files of other kinds and hidden ones are not seen.
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    folder
+        The folder.
+    volumes
+        Identifier (name without ending) to file, by name.
+    left_out
+        Names of everything else: sidecars, hidden files, folders (which end in a slash).
+    """
+
+    folder: Path
+    volumes: dict[str, Path]
+    left_out: tuple[str, ...]
+
+    def sentence(self, taken: Collection[Path] | None = None) -> str | None:
+        """Such as ``imagesTr: 3 volumes taken, 2 files left out: Thumbs.db, a.json``; None if nothing was left out.
+
+        Parameters
+        ----------
+        taken
+            The volumes that are used; None: all.
+        """
+        unused = [path.name for path in self.volumes.values() if taken is not None and path not in taken]
+        left_out = sorted([*unused, *self.left_out])
+        if not left_out:
+            return None
+        used = counted(len(self.volumes) - len(unused), "volume")
+        return f"{self.folder.name}: {used} taken, {counted(left_out, 'file')} left out: {listed(left_out)}"
+
+
+def list_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> Listing:
+    """Sort what lies in a folder into volumes and the rest; a name in capitals is a volume as well.
 
     Raises
     ------
     GdmError
-        Two files of one identifier.
+        Two files of one identifier, or a volume in a format that is not read here.
     """
-    volumes: dict[str, Path] = {}
+    volumes: list[tuple[str, Path]] = []
+    left_out: list[Path] = []
     for path in sorted(Path(folder).iterdir()):
-        ending = next((known for known in endings if path.name.endswith(known)), None)
-        if ending is None or path.name.startswith(".") or not path.is_file():
-            continue
-        name = path.name.removesuffix(ending)
-        if name in volumes:
-            raise GdmError(
-                "two files have one identifier",
-                case=name,
-                file=path,
-                found=f"{volumes[name].name} and {path.name}",
-                remedy="remove the one that is not meant",
-            )
-        volumes[name] = path
-    return volumes
+        ending = next((known for known in endings if path.name.lower().endswith(known)), None)
+        hidden = path.name.startswith(".")
+        if ending is not None and not hidden and path.is_file():
+            volumes.append((path.name[: len(path.name) - len(ending)], path))
+        elif path.name.lower().endswith(_FOREIGN) and not hidden and endings == FILE_ENDINGS and path.is_file():
+            raise _foreign_error(path)
+        elif not path.name.startswith(_OWN):
+            left_out.append(path)
+    files = unique_files(volumes)
+    rest = _without_parts(left_out, files) if endings == FILE_ENDINGS else left_out
+    return Listing(Path(folder), files, tuple(f"{path.name}/" if path.is_dir() else path.name for path in rest))
+
+
+def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[str, Path]:
+    """Identifier (name without ending) to file, by name; see `list_volumes`."""
+    return list_volumes(folder, endings).volumes
+
+
+def left_out_of(folders: Iterable[Path | None], taken: Collection[Path] | None = None) -> list[str]:
+    """A sentence for each folder in which something was left out; None and missing folders have none."""
+    there = dict.fromkeys(Path(folder) for folder in folders if folder is not None and Path(folder).is_dir())
+    return [line for folder in there if (line := list_volumes(folder).sentence(taken))]
 
 
 def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -59,3 +112,27 @@ def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
             )
         files[identifier] = path
     return files
+
+
+def _without_parts(left_out: list[Path], volumes: dict[str, Path]) -> list[Path]:
+    """The files that no header names as the place of its voxels; headers are read only if there are such files."""
+    if not left_out:
+        return left_out
+    parts: set[Path] = set()
+    for path in volumes.values():
+        try:
+            parts.update(format_of(path).parts(path))
+        except (GdmError, OSError):  # a damaged header is an error when the volume is read
+            continue
+    return [path for path in left_out if path not in parts]
+
+
+def _foreign_error(path: Path) -> GdmError:
+    return GdmError(
+        "a volume is in a format that is not read here",
+        case=stem_of(path),
+        file=path,
+        found=path.name,
+        expected=f"files that end in {', '.join(FILE_ENDINGS)}",
+        remedy="convert the file (DICOM series with gdm_convert_dicom), or move it elsewhere",
+    )

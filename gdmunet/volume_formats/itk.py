@@ -35,8 +35,11 @@ def geometry_of(image: sitk.Image | sitk.ImageFileReader) -> Geometry:
 
 
 def write_by_itk(path: Path, array: np.ndarray, geometry: Geometry) -> None:
-    """Write a file, compressed where its format can be."""
-    itk().WriteImage(to_image(array, geometry), str(path), True)
+    """Write a file, compressed where its format can be; ITK knows most endings in small letters alone."""
+    known = path.with_suffix(path.suffix.lower())
+    itk().WriteImage(to_image(array, geometry), str(known), True)
+    if known != path:
+        known.rename(path)
 
 
 def itk() -> Any:

@@ -5,8 +5,11 @@ A header holds two places of the volume. The rule which one counts is written he
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +81,8 @@ def _open_to_write(path: Path) -> Any:
 def _placed(header: NiftiHeader, path: Path) -> Geometry:
     """The grid of the volume.
 
-    The sform counts where the header has one (its code is above 0), as for nibabel, FSL and nnU-Net, else the qform,
-    else ``pixdim`` alone with the origin 0. Where both forms are there they must agree.
+    Where the header has both forms they must agree, so that it is the same which one counts; with one of them, that one
+    counts; with none, ``pixdim`` alone with the origin 0.
 
     Raises
     ------
@@ -96,13 +99,27 @@ def _placed(header: NiftiHeader, path: Path) -> Geometry:
     if apart > _SAME_PLACE * min(header.forms.voxel_size):
         raise _disagreement(header, apart)
     reader = itk().ImageFileReader()
-    reader.SetFileName(str(path))
     reader.SetImageIO("NiftiImageIO")
     try:
-        reader.ReadImageInformation()
+        with _known_to_itk(path) as name:
+            reader.SetFileName(name)
+            reader.ReadImageInformation()
         return replace(geometry_of(reader), forms=header.forms)
     except RuntimeError as error:
         raise _itk_error(error) from error
+
+
+@contextlib.contextmanager
+def _known_to_itk(path: Path) -> Iterator[str]:
+    """A name of the file that ITK takes: it refuses an ending of large and small letters."""
+    ending = next(ending for ending in FORMAT.endings if path.name.lower().endswith(ending))
+    if path.name.endswith((ending, ending.upper())):
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        twin = Path(folder) / f"volume{ending}"
+        shutil.copyfile(path, twin)
+        yield str(twin)
 
 
 def _disagreement(header: NiftiHeader, apart: float) -> GdmError:
@@ -135,10 +152,11 @@ def _scaled(path: Path) -> np.ndarray:
 
     library = itk()
     reader = library.ImageFileReader()
-    reader.SetFileName(str(path))
     reader.SetImageIO("NiftiImageIO")
     try:
-        image = reader.Execute()
+        with _known_to_itk(path) as name:
+            reader.SetFileName(name)
+            image = reader.Execute()
     except RuntimeError as error:
         raise _itk_error(error) from error
     values: np.ndarray = library.GetArrayFromImage(image)

@@ -102,17 +102,6 @@ def header_bytes(array: np.ndarray, geometry: Geometry) -> bytes:
     return bytes(data)
 
 
-def grid_of(affine: np.ndarray, shape: tuple[int, int, int], forms: NiftiForms) -> Geometry:
-    """The grid of voxel index (x, y, z) to RAS in mm, (3, 4)."""
-    columns = affine[:, :3]
-    sizes = np.linalg.norm(columns, axis=0)
-    to_lps = np.array([-1.0, -1.0, 1.0])
-    direction = columns / np.maximum(sizes, 1e-30) * to_lps[:, None] + 0.0
-    x, y, z = sizes.tolist()
-    a, b, c = (affine[:, 3] * to_lps).tolist()
-    return Geometry(shape, (z, y, x), (a, b, c), tuple(direction.ravel().tolist()), forms)
-
-
 def can_hold(kind: np.dtype) -> bool:
     """Whether NIfTI has this type of numbers."""
     return kind.str[1:] in _CODES

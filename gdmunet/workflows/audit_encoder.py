@@ -22,6 +22,7 @@ from gdmunet.imageio import read_volume
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import STANDARD_HU
 from gdmunet.serialization import save_json
+from gdmunet.volume_formats.files import find_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS
 from gdmunet.workflows.encoder_data import TargetSource
 from gdmunet.workflows.planned import find_planned
@@ -103,7 +104,7 @@ def _list(files: tuple[Path, ...]) -> list[Path]:
     listed: list[Path] = []
     for path in files:
         if path.is_dir():
-            listed += sorted(p for p in path.iterdir() if p.name.endswith(FILE_ENDINGS) and not p.name.startswith("."))
+            listed += find_volumes(path).values()
         else:
             listed.append(path)
     if not listed:

@@ -16,6 +16,8 @@ from gdmunet.conversion.sparse_view_dataset import (
     make_sparse_view_dataset,
 )
 from gdmunet.paths import Folders
+from gdmunet.progress import say
+from gdmunet.volume_formats.files import left_out_of
 from gdmunet.workflows.requests.datasets import ConvertSynthradRequest, NewDatasetRequest
 from gdmunet.workflows.requests.simulation import SimulateSvctRequest
 
@@ -78,4 +80,6 @@ def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewD
         request.show_progress,
     )
     cts = find_ct_files(request.input)
+    for line in left_out_of(request.input):
+        say(line)
     return make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)

@@ -7,9 +7,10 @@ from pathlib import Path
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
 from gdmunet.conversion.held_out import SplitOptions, read_groups
-from gdmunet.dicom.files import other_files
+from gdmunet.dicom.files import other_files, slice_name
 from gdmunet.dicom.series import scan_series
 from gdmunet.paths import Folders
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted, listed
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
 from gdmunet.workflows.requests.declaration import RequestError
@@ -52,6 +53,7 @@ def _list(folder: Path) -> tuple[str, ...]:
 
 def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
     read = series_to_volume(request.input, output, request.series, request.fix_geometry)
+    check_promised([output])
     geometry = read.volume.volume.geometry
     shape = " x ".join(map(str, geometry.shape))
     spacing = " x ".join(f"{value:.4g}" for value in geometry.spacing)
@@ -65,6 +67,7 @@ def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
 
 def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
     written = volume_to_series(request.input, output, request.reference, request.series, request.description)
+    check_promised([output / slice_name(number + 1) for number in range(written.slices)])
     rounded = ("  values were rounded to whole HU",) if written.rounded else ()
     return (f"wrote {written.slices} slices into {output}, series {written.uid}", *rounded)
 

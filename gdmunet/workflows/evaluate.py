@@ -14,7 +14,9 @@ from gdmunet.evaluation.scores.summary_text import write_csv
 from gdmunet.evaluation.scores.synthrad import challenge_structures, challenge_year, check_challenge
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.volume_formats.files import find_volumes
+from gdmunet.progress import say
+from gdmunet.promises import check_promised
+from gdmunet.volume_formats.files import find_volumes, left_out_of
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
 
 
@@ -31,9 +33,12 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
     groups = _groups(request, descriptor)
     year = request.range
     if request.synthrad:
-        given = {"mask": request.mask, "fov": request.fov, "data_range": request.data_range}
-        check_challenge(**{name: value is not None for name, value in given.items()})
+        asked = {"mask": request.mask, "fov": request.fov, "data_range": request.data_range}
+        check_challenge(**{name: value is not None for name, value in asked.items()})
         year = year or challenge_year(groups)
+    given = (request.reference, request.prediction, request.mask, request.fov, request.labels_ref, request.labels_pred)
+    for line in left_out_of(given):
+        say(line)
     summary = evaluate_folders(
         EvaluationFolders(
             request.reference,
@@ -60,6 +65,7 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
         write_csv(summary, request.csv)
     if request.html:
         write_scores_page(summary, request.html)
+    check_promised(file for file in (request.summary_file, request.csv, request.html) if file)
     return summary
 
 

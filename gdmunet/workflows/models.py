@@ -10,6 +10,7 @@ from gdmunet.inference.ensemble import ensemble_folders
 from gdmunet.inference.trained_models import describe_model, resolve_model
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.promises import check_promised
 from gdmunet.workflows.requests.models import (
     EnsembleRequest,
     ExportModelRequest,
@@ -89,7 +90,9 @@ def export_model(request: ExportModelRequest, folders: Folders) -> Path:
     GdmError
         No model or several fit, or a fold without the checkpoint.
     """
-    return archive.export_model(chosen_model(request, folders), request.output, request.folds, request.checkpoint)
+    file = archive.export_model(chosen_model(request, folders), request.output, request.folds, request.checkpoint)
+    check_promised([file])
+    return file
 
 
 def import_model(request: ImportModelRequest, folders: Folders) -> Path:

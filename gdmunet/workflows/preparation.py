@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdmunet.dataset import find_dataset
+from gdmunet.dataset_names import SPLITS, RawFolders
 from gdmunet.paths import Folders
 from gdmunet.plan_folder import find_plans
 from gdmunet.plans import Plans
 from gdmunet.preprocessing import fingerprint as fingerprints
 from gdmunet.progress import say
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
+from gdmunet.volume_formats.files import left_out_of
 from gdmunet.workflows import preprocess as preparation
 from gdmunet.workflows.requests.planning import (
     ExtractFingerprintRequest,
@@ -38,7 +43,9 @@ def preprocess(request: PreprocessRequest, folders: Folders) -> list[preparation
     """
     done = []
     for dataset in request.dataset:
-        name = find_dataset(folders.raw, dataset).name
+        dataset_folder = find_dataset(folders.raw, dataset)
+        name = dataset_folder.name
+        say_left_out(dataset_folder)
         done += prepared_by(find_plans(folders.preprocessed / name, request.plans), request, folders)
     return done
 
@@ -48,6 +55,7 @@ def fingerprint_of(
 ) -> fingerprints.Fingerprint:
     """Measure the training cases of one data set, and say how many they are."""
     dataset_folder = find_dataset(folders.raw, dataset)
+    say_left_out(dataset_folder)
     fingerprint = fingerprints.extract_fingerprint(
         dataset_folder,
         folders.preprocessed / dataset_folder.name,
@@ -57,6 +65,14 @@ def fingerprint_of(
     )
     say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
     return fingerprint
+
+
+def say_left_out(dataset_folder: Path) -> None:
+    """Name the files of a raw data set that are in no case."""
+    for split in SPLITS:
+        raw = RawFolders(dataset_folder, split)
+        for line in left_out_of([raw.images, raw.targets, raw.masks]):
+            say(line)
 
 
 def prepared_by(
@@ -74,6 +90,7 @@ def prepared_by(
         clean=request.clean,
     )
     for done in prepared:
+        check_promised(done.files)
         say(
             f"{done.store.configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
             f"{done.folder}"

@@ -40,6 +40,11 @@ class PreparedFolder:
         """The folder of the cases."""
         return self.store.folder
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of every case, made by this run or an earlier one."""
+        return [file for name in (*self.prepared, *self.unchanged) for file in self.store.files(name)]
+
 
 def preprocess(
     dataset_folder: Path,

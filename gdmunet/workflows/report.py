@@ -9,6 +9,7 @@ from gdmunet.evaluation.report.sources import VolumeFolders, read_content
 from gdmunet.metrics import DECIDING, metric_of_cases
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.promises import check_promised
 from gdmunet.results import REPORT_FILE
 from gdmunet.workflows.requests.evaluation import PageRequest, ReportRequest, ViewRequest
 
@@ -29,7 +30,9 @@ def report(request: ReportRequest, _folders: Folders) -> WrittenPage:
         processes=request.processes,
         show_progress=request.show_progress,
     )
-    return write_page(_read(request), request.output or request.folder / REPORT_FILE, options)
+    page = write_page(_read(request), request.output or request.folder / REPORT_FILE, options)
+    check_promised([page.file])
+    return page
 
 
 def view(request: ViewRequest, _folders: Folders) -> ReportServer:

@@ -11,6 +11,7 @@ from gdmunet.errors import GdmError
 from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.promises import check_promised
 from gdmunet.quantities import counted, memory_size
 from gdmunet.results import ValidatedCheckpoint
 from gdmunet.serialization import save_json
@@ -55,6 +56,7 @@ def train(request: TrainRequest, folders: Folders) -> Path:
             with lock:
                 _settle(run)
         _in_processes(run, _begin_nothing)
+        check_promised([run.folder.summary(request.validate)])
         return run.model.path
     with lock:
         _settle(run)
@@ -67,7 +69,15 @@ def train(request: TrainRequest, folders: Folders) -> Path:
             raise
         finally:
             _settle(run)
+    check_promised(_promised(run))
     return run.model.path
+
+
+def _promised(run: Run) -> list[Path]:
+    """The files of a training that ended."""
+    folder = run.folder
+    files = [run.model.plans, folder.settings, folder.journal, folder.checkpoint("final")]
+    return files if run.data.fold == "all" else [*files, folder.summary("final")]
 
 
 def _in_processes(run: Run, begin: Callable[[], None]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.dataset import Case
-from gdmunet.dicom.files import dicom_files, is_dicom
+from gdmunet.dicom.files import dicom_files, is_dicom, slice_name
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, Volume
 from gdmunet.inference.cases.files import with_masks
@@ -211,6 +211,10 @@ class DicomCases(CaseSource):
     def has(self, identifier: str) -> bool:
         """Nothing is left to write for the case; folders of series appear whole."""
         return self._output is None or any((self._output / identifier).glob("*"))
+
+    def files_beside(self, identifier: str) -> list[Path]:
+        """The first slice of the series that is written."""
+        return [self._output / identifier / slice_name(1)] if self._output is not None else []
 
     def write(self, prediction: Prediction) -> None:
         """Write a prediction as a CT series of its source's patient and study."""

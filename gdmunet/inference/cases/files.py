@@ -9,6 +9,8 @@ from gdmunet.dataset import Case, DatasetDescriptor, list_images
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, read_case
 from gdmunet.inference.cases.source import CaseSource
+from gdmunet.volume_formats.files import find_volumes, left_out_of
+from gdmunet.volume_formats.table import ending_of
 
 
 class FileCases(CaseSource):
@@ -32,6 +34,10 @@ class FileCases(CaseSource):
         assert self.input_folder is not None
         images = list_images(self.input_folder, self._descriptor)
         return with_masks(images, self.mask_folder, self._descriptor.file_ending)
+
+    def left_out(self) -> list[str]:
+        """What lies beside the conditions and the masks."""
+        return left_out_of([self.input_folder, self.mask_folder])
 
     def read(self, case: Case) -> CaseVolumes:
         """Read the files of a case."""
@@ -70,13 +76,14 @@ def with_masks(conditions: Mapping[str, tuple[Path, ...]], mask_folder: Path | N
         A case without a mask, although there is a folder of masks.
     """
     cases = []
+    masks = find_volumes(mask_folder) if mask_folder and mask_folder.is_dir() else {}
     for identifier, paths in conditions.items():
-        mask = mask_folder / f"{identifier}{ending}" if mask_folder else None
-        if mask is not None and not mask.is_file():
+        mask = masks.get(identifier) if mask_folder else None
+        if mask_folder is not None and (mask is None or ending_of(mask) != ending):
             raise GdmError(
                 "image without mask",
                 case=identifier,
-                file=mask,
+                file=mask_folder / f"{identifier}{ending}",
                 found="no such file",
                 expected="a mask for every case",
                 remedy="add the mask, or predict without --mask: the body is then derived from the condition",

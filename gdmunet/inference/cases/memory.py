@@ -15,7 +15,7 @@ from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, Volume, check_values, read_mask, read_volume
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.volume_formats.itk import geometry_of
-from gdmunet.volume_formats.table import ending_of
+from gdmunet.volume_formats.table import stem_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -191,7 +191,7 @@ def _name_of(source: VolumeInput) -> str:
     if not isinstance(source, str | Path):
         return "volume"
     path = Path(source).resolve()
-    return path.name.removesuffix(ending_of(path) or "").removesuffix(condition_name(""))
+    return stem_of(path).removesuffix(condition_name(""))
 
 
 def _not_a_volume(name: str, found: str) -> GdmError:

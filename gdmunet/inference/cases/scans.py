@@ -29,7 +29,7 @@ from gdmunet.progress import say, track
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.simulation import reconstruct_volume, simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
-from gdmunet.volume_formats.files import find_volumes
+from gdmunet.volume_formats.files import find_volumes, left_out_of, list_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS
 
 ScanInput = Literal["sinogram", "simulate"]
@@ -91,6 +91,17 @@ class ScanCases(CaseSource):
             name: (self._output / CONDITIONS / f"{condition_name(name)}{self._ending}",) for name in self._inputs
         }
         return with_masks(conditions, self.mask_folder, self._ending)
+
+    def left_out(self) -> list[str]:
+        """What lies beside the scans and the masks."""
+        endings = (ENDING,) if self._kind == "sinogram" else FILE_ENDINGS
+        assert self.input_folder is not None
+        beside = list_volumes(self.input_folder, endings).sentence()
+        return [*([beside] if beside else []), *left_out_of([self.mask_folder])]
+
+    def files_beside(self, identifier: str) -> list[Path]:
+        """The condition that was reconstructed."""
+        return [self._output / CONDITIONS / f"{condition_name(identifier)}{self._ending}"]
 
     def prepare(self, cases: Sequence[Case], options: PredictionOptions) -> None:
         """Reconstruct and write the conditions; says which cases were scanned otherwise than the training cases."""

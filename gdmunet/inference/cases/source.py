@@ -31,6 +31,14 @@ class CaseSource(Protocol):
     def list_cases(self) -> list[Case]:
         """All cases in order, before anything is read."""
 
+    def left_out(self) -> list[str]:
+        """Sentences about files that are in no case, said before the first case is read."""
+        return []
+
+    def files_beside(self, identifier: str) -> list[Path]:
+        """Files, or folders, that `write` promises beside the prediction of a case."""
+        return []
+
     @abstractmethod
     def read(self, case: Case) -> CaseVolumes:
         """The volumes of one case; runs in a thread that reads ahead."""
