@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdmunet.errors import CommandLine
 
 
@@ -38,3 +40,8 @@ def download_encoder(name: str) -> CommandLine:
 def list_encoders() -> CommandLine:
     """Show the encoders by name."""
     return CommandLine("gdm_download_encoder", "--list")
+
+
+def trust(file: Path) -> CommandLine:
+    """Allow the present content of a file to run."""
+    return CommandLine("gdm_trust", file)

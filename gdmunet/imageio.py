@@ -14,6 +14,7 @@ import numpy as np
 from gdmunet.atomic import make_folder, writing_error
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.geometry import Geometry
 from gdmunet.volume_formats.interface import not_finite_error
 from gdmunet.volume_formats.itk import last_line
@@ -162,13 +163,10 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:
     if not path.is_file():
         raise GdmError("the file is missing", case=identifier, file=path, remedy="check the path")
-    try:
+    with reading("the volume cannot be read", path, case=identifier, remedy="export the volume again"):
         array, geometry = format_of(path).read(path)
         geometry.check_size()
         return array, geometry
-    except GdmError as error:
-        error.located(case=identifier, file=path)
-        raise
 
 
 def _check_grid(case: Case, path: Path, geometry: Geometry, expected: Geometry) -> None:

@@ -57,7 +57,8 @@ class NetworkSpec:
         counted_as("encoder blocks", self.encoder_blocks, stages)
         counted_as("decoder blocks", self.decoder_blocks, stages - 1)
         within("the number of blocks", (*self.encoder_blocks, *self.decoder_blocks), 1, 64)
-        within("the number of features", (*self.features, self.dial_channels or 1), 1, 8192)
+        within("the number of features", self.features, 1, 8192)
+        within("the dial's channels", self.dial_channels, 1, 8192)
         within("the residual channel", self.residual_channel, 0, self.condition_channels - 1)
         within("the number of weights", self.weights_at_least, 0, MOST_WEIGHTS)
 

@@ -14,9 +14,13 @@ def _cached_encoders() -> Path:
     return Path.home() / ".cache" / "gdmunet" / "encoders"
 
 
+def _own_consents() -> Path:
+    return Path.home() / ".config" / "gdmunet" / "consents.json"
+
+
 @dataclass(frozen=True)
 class Folders:
-    """Where raw data sets, preprocessed data sets, results and downloaded encoders live.
+    """Where raw data sets, preprocessed data sets, results, downloaded encoders and the user's consents live.
 
     `typed` are the flags that the user gave: name and value of each, so that a command printed for the user repeats
     them.
@@ -26,6 +30,7 @@ class Folders:
     preprocessed: Path
     results: Path
     encoders: Path = field(default_factory=_cached_encoders)
+    consents: Path = field(default_factory=_own_consents)
     typed: tuple[tuple[FolderName, str], ...] = ()
 
 
@@ -34,16 +39,20 @@ def find_folders(
 ) -> Folders:
     """Flags win over `GDM_RAW`, `GDM_PREPROCESSED`, `GDM_RESULTS`, which win over `./gdm_raw` and so on.
 
-    Encoders lie in `GDM_ENCODERS`, or in the user's cache folder.
+    Encoders lie in `GDM_ENCODERS`, or in the user's cache folder; the files that may run code are listed in
+    `GDM_CONSENTS`, or in a file of the user's configuration folder.
     """
     flags: dict[FolderName, str | Path | None] = {"raw": raw, "preprocessed": preprocessed, "results": results}
     cache = os.environ.get("XDG_CACHE_HOME")
     encoders = os.environ.get("GDM_ENCODERS") or (Path(cache) / "gdmunet" / "encoders" if cache else None)
+    configuration = os.environ.get("XDG_CONFIG_HOME")
+    own = Path(configuration) / "gdmunet" / "consents.json" if configuration else _own_consents()
     return Folders(
         raw=Path(raw or os.environ.get("GDM_RAW") or "gdm_raw"),
         preprocessed=Path(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed"),
         results=Path(results or os.environ.get("GDM_RESULTS") or "gdm_results"),
         encoders=Path(encoders) if encoders else _cached_encoders(),
+        consents=Path(os.environ.get("GDM_CONSENTS") or own),
         typed=tuple((name, str(path)) for name, path in flags.items() if path),
     )
 

@@ -4,7 +4,9 @@ Property tests draw the same few examples every time.
 """
 
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +18,8 @@ torch.set_num_threads(1)
 threadpool_limits(1)
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 os.environ |= {"HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
+# No test changes what the user allowed to run.
+os.environ["GDM_CONSENTS"] = str(Path(tempfile.mkdtemp(prefix="gdm-consents-")) / "consents.json")
 settings.register_profile("stable", derandomize=True, deadline=None, max_examples=40, database=None)
 settings.load_profile("stable")
 

@@ -12,6 +12,7 @@ LAYERS = [
         "plain_text",
         "errors",
         "foreign",
+        "consents",
         "network_spec",
         "ranges",
         "atomic",

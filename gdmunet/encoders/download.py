@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdmunet.encoders.weight_files import check_sha256, file_sha256
+from gdmunet.consents import file_sha256
+from gdmunet.encoders.weight_files import check_sha256
 from gdmunet.errors import GdmError
 from gdmunet.serialization import load_json, save_json
 

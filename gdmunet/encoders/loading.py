@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet import commands
+from gdmunet.consents import ConsentList, file_sha256, source_of
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.download import DownloadOptions, cached_file, download, expected_sha256
 from gdmunet.encoders.registry import BUILT_IN, FAMILIES, Family, NamedEncoder, parse_spec
-from gdmunet.encoders.weight_files import check_sha256, file_sha256, weights_sha256
+from gdmunet.encoders.weight_files import check_sha256, weights_sha256
 from gdmunet.errors import COMMAND, GdmError
 from gdmunet.plans import EncoderSpec
 
 
 def load_encoder(
-    spec: EncoderSpec, units: VolumeUnits, cache: Path, *, trust_checkpoint: bool = False
+    spec: EncoderSpec, units: VolumeUnits, cache: Path, consents: ConsentList | None = None
 ) -> FrozenEncoder:
     """The encoder that was planned, frozen, in evaluation mode, on the CPU. Never downloads.
 
@@ -22,23 +23,31 @@ def load_encoder(
     ----------
     cache
         Folder of downloaded weights (`Folders.encoders`).
+    consents
+        Files that may run code: plans, which come from anywhere, can only name one. None: no file may.
 
     Raises
     ------
     GdmError
-        The weights are missing or not those that were planned.
+        The weights are missing or not those that were planned, or the plans name code that was not allowed.
     """
+    consents = consents or ConsentList()
     named = parse_spec(spec.spec)
+    if named.family is None:
+        consents.require(source_of(named.module), f"the encoder {named.spec}")
     file = weight_file(named, cache, Path(spec.file) if spec.file else None)
     if file is None and named.family and named.family.source:
         raise missing_weights(named.family, cache)
     remedy = "plan again: features of other weights do not belong to this training"
     if file is not None:
         remedy = f"put the planned weights back, or {remedy}"
-    if spec.trusted and file is not None and file.is_file():
+    pickle = pickle_of(named, file) if spec.trusted else None
+    if pickle is not None:
         # Trust was given to these bytes alone: they are compared before anything in them can run.
-        check_sha256(file, file_sha256(file), spec.sha256, remedy)
-    encoder = build_encoder(named, file, units, spec.dimensions, trust_checkpoint or spec.trusted)
+        if pickle == file:
+            check_sha256(file, file_sha256(file), spec.sha256, remedy)
+        consents.require(pickle, f"the pickle of the encoder {named.spec}")
+    encoder = build_encoder(named, file, units, spec.dimensions, pickle is not None)
     check_sha256(file or Path(named.spec), weights_hash(encoder, file), spec.sha256, remedy)
     if encoder.levels != spec.levels:
         raise GdmError(
@@ -48,6 +57,15 @@ def load_encoder(
             remedy="plan again",
         )
     return encoder
+
+
+def pickle_of(named: NamedEncoder, file: Path | None) -> Path | None:
+    """The file that is read as a pickle if it is trusted; None: nothing is."""
+    if file is not None and file.is_dir() and named.family is not None and named.family.name == "nnunet":
+        from gdmunet.encoders.nnunet import checkpoint_file  # brings the libraries of its networks
+
+        return checkpoint_file(file)
+    return file if file is not None and file.is_file() and file.suffix != ".safetensors" else None
 
 
 def weight_file(named: NamedEncoder, cache: Path, given: Path | None) -> Path | None:

@@ -57,7 +57,12 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
     """``nnunet:MODEL_FOLDER``: a folder ``Trainer__Plans__configuration``, or a checkpoint in it; its own stages."""
     if file is None:
         raise GdmError("nnunet needs a model folder", expected="nnunet:MODEL_FOLDER")
-    model = read_model_folder(Path(file))
+    with reading("the nnU-Net model cannot be read", file, remedy="give a model folder of nnU-Net v2"):
+        return _build(Path(file), units, dimensions, trust_checkpoint)
+
+
+def _build(file: Path, units: VolumeUnits, dimensions: int, trust_checkpoint: bool) -> FrozenEncoder:
+    model = read_model_folder(file)
     strides = model.arguments["strides"]
     if len(strides[0]) != dimensions:
         raise GdmError(
@@ -67,9 +72,8 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
             expected=f"{dimensions}D",
             remedy="name the folder of another configuration of it",
         )
-    with reading("the network of the nnU-Net model cannot be built", file, expected="a model folder of nnU-Net v2"):
-        _check_sizes(model.arguments)
-        network = _build_network(model)
+    _check_sizes(model.arguments)
+    network = _build_network(model)
     fill(network, read_weights(model.file, trust_checkpoint), model.file, prefix="encoder.")
     kind, scaling = _scaling(model, units)
     prepared = next((axes for word, axes in _ORIENTATIONS.items() if word in model.dataset), "SPL")
@@ -80,7 +84,7 @@ def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoi
 
 def read_model_folder(place: Path) -> NnunetModel:
     """Find checkpoint and plans, in the form of any nnU-Net v2 release."""
-    file = _checkpoint(place)
+    file = checkpoint_file(place)
     folder = file.parent.parent if (file.parent.parent / _PLANS_FILE).is_file() else file.parent
     plans = read_json(folder / _PLANS_FILE)
     with reading(
@@ -100,7 +104,8 @@ def read_model_folder(place: Path) -> NnunetModel:
         )
 
 
-def _checkpoint(place: Path) -> Path:
+def checkpoint_file(place: Path) -> Path:
+    """The checkpoint itself, or the first one in a model folder."""
     if place.is_file():
         return place
     for name in _CHECKPOINTS:

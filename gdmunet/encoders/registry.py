@@ -208,6 +208,11 @@ class NamedEncoder:
         return self.family.name if self.argument is None else f"{self.family.name}:{self.argument}"
 
     @property
+    def module(self) -> str:
+        """File or module of a factory of the user."""
+        return str(self.argument).rpartition(":")[0]
+
+    @property
     def builder(self) -> Builder:
         """The function that builds the encoder; imports its module."""
         if self.family is None:

@@ -124,7 +124,8 @@ class ResidualEncoder(nn.Module):
             self.register_buffer(f"mean_{level}", torch.zeros(width))
             self.register_buffer(f"scale_{level}", torch.ones(width))
         for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d):
+            # Weights without data need no draw, and PyTorch imports its compiler to draw them.
+            if isinstance(module, nn.Conv2d | nn.Conv3d) and not module.weight.is_meta:
                 fan_in = module.weight[0].numel()
                 nn.init.normal_(module.weight, std=fan_in**-0.5)
                 if module.bias is not None:

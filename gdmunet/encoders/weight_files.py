@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -115,12 +114,6 @@ def channels_of(weights: Mapping[str, torch.Tensor], name: str, file: Path) -> i
             remedy="check that the file belongs to the encoder that was asked for",
         )
     return int(weights[name].shape[0])
-
-
-def file_sha256(file: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def check_sha256(file: Path, found: str, expected: str, remedy: str, command: CommandLine | None = None) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from gdmunet.consents import allow, source_of
 from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.device_memory import device_memory
 from gdmunet.encoders.choice import AUTO, EncoderOptions
 from gdmunet.encoders.download import DownloadOptions
+from gdmunet.encoders.loading import pickle_of, weight_file
+from gdmunet.encoders.registry import parse_spec
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.planned_encoder import WantedEncoder
@@ -72,8 +77,22 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         target_spacing=request.overwrite_target_spacing,
     )
     plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
+    _allow_named(plans, folders)
     say(f"{plans.dataset_name}: plans {plans.name} with {', '.join(plans.configurations)}\n\n{format_reasons(plans)}\n")
     return plans
+
+
+def _allow_named(plans: Plans, folders: Folders) -> None:
+    """The command line named the code of an encoder, or trusted its pickle: training may run it, as it is."""
+    for encoder in (one.encoder for one in plans.configurations.values()):
+        if encoder is None:
+            continue
+        named = parse_spec(encoder.spec)
+        if named.family is None:
+            allow(source_of(named.module), folders.consents)
+        file = weight_file(named, folders.encoders, Path(encoder.file) if encoder.file else None)
+        if encoder.trusted and (pickle := pickle_of(named, file)) is not None:
+            allow(pickle, folders.consents)
 
 
 def _served(request: PlanningRequest) -> list[type[Trainer]]:

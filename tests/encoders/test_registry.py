@@ -4,11 +4,16 @@ import shutil
 import pytest
 import torch
 
+from gdmunet.consents import ConsentList, file_sha256
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.mini import mini_file
 from gdmunet.encoders.registry import FAMILIES, parse_spec
 from gdmunet.errors import GdmError
+
+
+def allowed(file):
+    return ConsentList({file_sha256(file): str(file)})
 
 
 def plan(spec, units, tmp_path, dimensions=3, **options):
@@ -18,7 +23,7 @@ def plan(spec, units, tmp_path, dimensions=3, **options):
 def test_an_own_factory_is_pinned_and_loads_again(own_encoder, ct_units, tmp_path):
     spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
     assert (spec.window, spec.licence, spec.levels[0].channels, spec.file) == ((-500.0, 500.0), "CC0", 4, None)
-    encoder = load_encoder(spec, ct_units, tmp_path / "cache")
+    encoder = load_encoder(spec, ct_units, tmp_path / "cache", allowed(own_encoder))
     assert not encoder.training
     assert not any(weight.requires_grad for weight in encoder.parameters())
 
@@ -36,14 +41,14 @@ def test_a_factory_in_an_importable_module_loads(own_encoder, ct_units, tmp_path
 def test_other_weights_than_planned_are_refused(own_encoder, ct_units, tmp_path):
     spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
     with pytest.raises(GdmError, match="not the expected ones"):
-        load_encoder(dataclasses.replace(spec, spec=f"{own_encoder}:other"), ct_units, tmp_path)
+        load_encoder(dataclasses.replace(spec, spec=f"{own_encoder}:other"), ct_units, tmp_path, allowed(own_encoder))
 
 
 def test_other_levels_than_planned_are_refused(own_encoder, ct_units, tmp_path):
     spec = plan(f"{own_encoder}:factory", ct_units, tmp_path).spec
     levels = (dataclasses.replace(spec.levels[0], channels=8),)
     with pytest.raises(GdmError, match="does not have the levels"):
-        load_encoder(dataclasses.replace(spec, levels=levels), ct_units, tmp_path)
+        load_encoder(dataclasses.replace(spec, levels=levels), ct_units, tmp_path, allowed(own_encoder))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import functools
 import torch
 
 from gdmunet import commands
+from gdmunet.consents import read_consents
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
@@ -36,7 +37,7 @@ def open_loop(
         Settings that the trainer cannot take, or plans without the encoder that it needs.
     """
     check_encoder(kind, data)
-    encoders = functools.partial(load_encoder, cache=folders.encoders)
+    encoders = functools.partial(load_encoder, cache=folders.encoders, consents=read_consents(folders.consents))
     trainer = kind(data.configuration, data.plans.dataset, device, encoders)
     with explained_training(device, data):
         state = TrainingState.fresh(trainer)

@@ -13,6 +13,7 @@ from gdmunet.workflows.requests.models import (
     ExportModelRequest,
     FindBestConfigurationRequest,
     ImportModelRequest,
+    TrustRequest,
 )
 from gdmunet.workflows.requests.planning import (
     ExtractFingerprintRequest,
@@ -49,4 +50,5 @@ REQUESTS: tuple[type[Request], ...] = (
     EnsembleRequest,
     ExportModelRequest,
     ImportModelRequest,
+    TrustRequest,
 )

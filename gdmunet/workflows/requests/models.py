@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.workflows.requests.declaration import ProgressRequest, Request, Synopsis, option, request
+from gdmunet.workflows.requests.declaration import ProgressRequest, Request, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
     Checkpoint,
     checkpoint_option,
@@ -87,3 +87,22 @@ class ImportModelRequest(Request):
     )
     file: Path = option(help="the zip file")
     overwrite: bool = option("--overwrite", help="replace a model of that name with all its folds", default=False)
+
+
+@request
+class TrustRequest(Request):
+    """Allow the code in a file to run when plans name it."""
+
+    synopsis = Synopsis(
+        "gdm_trust",
+        "Allow a file to run when plans name it: the factory of an encoder, or weights in a pickle. Only its present "
+        "content is allowed, on this machine and for this user. Plans of others can name a file, and never allow one.",
+    )
+    file: Path | None = option(help="file that plans name; default: list the allowed ones", default=None)
+    withdraw: bool = option("--withdraw", help="no longer allow the file", default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a withdrawal without a file (RequestError)."""
+        super().__post_init__()
+        if self.withdraw and self.file is None:
+            raise RequestError("--withdraw needs the file that is no longer allowed")
