@@ -1,20 +1,28 @@
-"""Files that are either the old one or the whole new one, and the errors of folders that cannot be written."""
+"""The only writer of files: each is the old one or the whole new one, and every failure of a write is one message.
+
+What is written lies under a temporary name beside its place, is synced to the disk, and is renamed. The temporary name
+carries its process, so that the next run removes what a killed one left, and nothing of a living one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
-import uuid
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from gdmunet.errors import GdmError
+from gdmunet.owners import temporary_beside
 
 _ANOTHER_FOLDER = "choose another folder"
 _REMEDIES = {
     errno.ENOSPC: "free disk space",
     errno.EDQUOT: "free disk space, or ask for a larger quota",
+    errno.EFBIG: "ask for a larger limit of a file's size (ulimit -f), or choose another disk",
     errno.EACCES: f"ask for permission to write there, or {_ANOTHER_FOLDER}",
     errno.EPERM: f"ask for permission to write there, or {_ANOTHER_FOLDER}",
     errno.EROFS: f"{_ANOTHER_FOLDER}: this file system is read-only",
@@ -24,13 +32,16 @@ _REMEDIES = {
     errno.ENOENT: f"{_ANOTHER_FOLDER}: none can be made there",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EXDEV: "copy instead of linking (--link copy): hard links need one file system",
+    errno.EIO: "check the disk, and the network that leads to it",
+    errno.ESTALE: "check the network disk, which was taken away or mounted anew",
 }
 _ANY_REASON = "free disk space, or check the path and the folder's permissions"
+_BUFFER = 1 << 20
 
 
 def refuses_writing(error: OSError) -> bool:
     """Whether the system refused for a reason that is never a fault of gdmunet: no space, no permission."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 
 
 def writing_error(problem: str, file: str | Path | None, error: OSError) -> GdmError:
@@ -60,11 +71,17 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(destination: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `destination`; on success flush it to disk and rename it into place.
+def atomic_path(destination: Path, *failures: type[Exception]) -> Iterator[Path]:
+    """Yield a temporary path beside `destination`; on success sync it to the disk and rename it into place.
 
     The temporary name keeps the suffixes of `destination`, so writers that choose a format by the file's ending
     work. If the body raises, the temporary file is removed and `destination` stays as it was.
+
+    Parameters
+    ----------
+    failures
+        Exceptions, beside `OSError`, with which the writer in the body says that it could not write. The body should
+        do nothing else that raises them.
 
     Raises
     ------
@@ -72,21 +89,192 @@ def atomic_path(destination: Path) -> Iterator[Path]:
         The disk is full, or the folder cannot be made or written to.
     """
     destination = Path(destination)
-    temporary = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
     make_folder(destination.parent)
+    temporary = temporary_beside(destination)
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(destination)
-    except OSError as error:
-        raise writing_error(f"cannot write {destination.name}", destination, error) from error
+        with _explained(f"cannot write {destination.name}", destination, temporary, failures):
+            yield temporary
+            _sync_file(temporary)
+            temporary.replace(destination)
+            _sync_folder(destination.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def write_text(destination: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `destination` atomically."""
+@contextlib.contextmanager
+def atomic_file(destination: Path) -> Iterator[BinaryIO]:
+    """Yield an open file that takes the place of `destination` in the end, as `atomic_path` does.
+
+    A write that fails becomes the disk message whatever the library that asked for it makes of it: torch turns a full
+    disk into a `RuntimeError` that does not say so.
+    """
     with atomic_path(destination) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        raw = _Remembering(temporary, "wb")
+        try:
+            with io.BufferedWriter(raw, _BUFFER) as file:
+                yield file
+        except Exception as error:
+            if raw.failure is not None and raw.failure is not error:
+                raise raw.failure from error
+            raise
+
+
+@contextlib.contextmanager
+def atomic_folder(destination: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `destination` in the end: whole or not at all.
+
+    Parameters
+    ----------
+    replace
+        Whether a folder that is there already is replaced; else it must be empty.
+    """
+    destination = Path(destination)
+    make_folder(destination.parent)
+    building, replaced = temporary_beside(destination), temporary_beside(destination)
+    try:
+        with _explained(f"cannot write {destination.name}", destination, building, ()):
+            building.mkdir()
+            yield building
+            for path in building.rglob("*"):
+                if path.is_file() and not path.is_symlink():
+                    _sync_file(path)
+            if replace and destination.exists():
+                destination.rename(replaced)
+            building.rename(destination)
+            _sync_folder(destination.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def atomic_files(destination: Path, *failures: type[Exception]) -> Iterator[Path]:
+    """Yield the path of `destination` in a temporary folder; all files that lie there in the end move beside it.
+
+    For formats of two files, of which one holds the other's name: `destination` itself is renamed last.
+    """
+    destination = Path(destination)
+    make_folder(destination.parent)
+    building = temporary_beside(destination)
+    try:
+        with _explained(f"cannot write {destination.name}", destination, building, failures):
+            building.mkdir()
+            yield building / destination.name
+            made = sorted(building.iterdir(), key=lambda path: path.name == destination.name)
+            for file in made:
+                _sync_file(file)
+            for file in made:
+                file.replace(destination.with_name(file.name))
+            _sync_folder(destination.parent)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(beside: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside a path, for intermediate files; it goes in the end."""
+    make_folder(Path(beside).parent)
+    folder = temporary_beside(Path(beside))
+    make_folder(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_bytes(destination: Path, content: bytes) -> None:
+    """Write `content` to `destination` atomically."""
+    with atomic_file(destination) as file:
+        file.write(content)
+
+
+def write_text(destination: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `destination` atomically; half characters of foreign file names become escapes."""
+    write_bytes(destination, text.encode("utf-8", "backslashreplace"))
+
+
+def append_text(file: Path, text: str) -> None:
+    """Add `text` (UTF-8) to the end of a file in one write, and sync it.
+
+    Raises
+    ------
+    GdmError
+        The disk is full, or the file cannot be written to.
+    """
+    with _explained(f"cannot write {Path(file).name}", file, None, ()), open(file, "ab", buffering=0) as stream:
+        content = memoryview(text.encode("utf-8", "backslashreplace"))
+        while content:
+            content = content[stream.write(content) :]
+        os.fsync(stream.fileno())
+
+
+def move(source: Path, destination: Path) -> None:
+    """Rename a file or a folder to a place on the same disk, and sync that.
+
+    Raises
+    ------
+    GdmError
+        The system refuses.
+    """
+    with _explained(f"cannot move {Path(source).name} to its place", destination, None, ()):
+        Path(source).replace(destination)
+        _sync_folder(Path(destination).parent)
+
+
+class _Remembering(io.FileIO):
+    """A file that keeps the failure of its writing, which a library on top of it may hide."""
+
+    failure: OSError | None = None
+
+    def write(self, content: Any, /) -> int:
+        try:
+            return super().write(content) or 0
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+@contextlib.contextmanager
+def _explained(problem: str, file: Path, written: Path | None, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Inside, a failed write becomes a `GdmError` with its reason."""
+    try:
+        yield
+    except OSError as error:
+        raise writing_error(problem, file, error) from error
+    except failures as error:
+        raise writing_error(problem, file, _reason(error, written)) from error
+
+
+def _reason(error: Exception, written: Path | None) -> OSError:
+    """The system's reason why a library could not write: asked by writing a little more beside what it wrote."""
+    if written is not None:
+        probe = written / "probe" if written.is_dir() else written
+        try:
+            with open(probe, "ab") as file:
+                file.write(bytes(_BUFFER))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as refused:
+            return refused
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return OSError(lines[-1].strip() if lines else type(error).__name__)
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last beyond a loss of power, on systems that sync folders."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM):
+            raise
+    finally:
+        os.close(descriptor)

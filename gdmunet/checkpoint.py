@@ -173,12 +173,9 @@ def save_weights(
     # A clone where tensors share memory: safetensors refuses shared storage, and views of one flat buffer are shared.
     tensors = {name: _detached(state_dict[name]) for name in dict.fromkeys(owners.values())}
     header = json.dumps(to_json(_CheckpointHeader(network, metadata)))
-    with atomic_path(Path(path)) as temporary:
-        try:
-            described = {_HEADER_KEY: header, _DIGEST_KEY: tensors_sha256(tensors, header)}
-            save_file(tensors, str(temporary), metadata=described)
-        except SafetensorError as error:
-            raise OSError(str(error)) from error
+    described = {_HEADER_KEY: header, _DIGEST_KEY: tensors_sha256(tensors, header)}
+    with atomic_path(Path(path), SafetensorError) as temporary:
+        save_file(tensors, str(temporary), metadata=described)
 
 
 def load_weights(path: Path) -> Checkpoint:

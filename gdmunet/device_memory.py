@@ -12,20 +12,13 @@ import psutil
 import torch
 
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.out_of_memory import is_out_of_memory
 from gdmunet.quantities import memory_size
 
 USABLE_SHARE = 0.9
 """Share of a card's memory that counted tensors may take: the allocator rounds and leaves gaps."""
 RESERVE = 1.5e9
 """Bytes of a card that counted tensors leave at least: context of the driver, libraries, workspaces of kernels."""
-
-# Out of memory without a type of its own. Nothing else in the package reads the text of an error.
-_TEXTS = (
-    "out of memory",  # CUDA outside torch's allocator, MPS
-    "DefaultCPUAllocator: can't allocate memory",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
 
 
 @dataclass(frozen=True)
@@ -68,13 +61,6 @@ def device_memory(device: torch.device) -> DeviceMemory:
     return DeviceMemory(host.available + held, host.total, round(1e6 * peak_memory_mb(device)))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host had no memory left: the one place that knows how each of them says so."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _TEXTS)
-
-
 @dataclass(frozen=True)
 class MemoryAdvice:
     """What a user may do about work that does not fit a device's memory.
@@ -108,7 +94,7 @@ def explained_memory(device: torch.device, advise: Callable[[], MemoryAdvice]) -
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         advice = advise()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import atomic_files
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.geometry import Geometry
 from gdmunet.volume_formats.interface import not_finite_error
-from gdmunet.volume_formats.itk import last_line
 from gdmunet.volume_formats.table import format_of
 
 MaskSource = Literal["given", "derived"]
-_NOT_WRITTEN = "cannot write the volume"
 
 
 @dataclass(frozen=True)
@@ -138,26 +133,11 @@ def read_labels(path: Path, identifier: str | None = None) -> Volume:
 def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write an array (z, y, x) with its geometry; the format follows the ending; an old file survives a failure."""
     path = Path(path)
-    make_folder(path.parent)
     if array.shape != geometry.shape:
         raise GdmError("array and geometry differ in shape", found=array.shape, expected=geometry.shape)
-    try:
-        # A folder of its own, because a .mhd is two files and its header holds the other's name.
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-", dir=path.parent))
-    except OSError as error:
-        raise writing_error(_NOT_WRITTEN, path, error) from error
-    try:
-        format_of(path).write(folder / path.name, array, geometry)
-        for file in sorted(folder.iterdir(), key=lambda p: p.name == path.name):  # the header last
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
-            file.replace(path.with_name(file.name))
-    except RuntimeError as error:  # of ITK, which tells no reason apart
-        raise writing_error(_NOT_WRITTEN, path, OSError(last_line(error))) from error
-    except OSError as error:
-        raise writing_error(_NOT_WRITTEN, path, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    # A .mhd is two files, and its header holds the other's name. ITK's RuntimeError tells no reason apart.
+    with atomic_files(path, RuntimeError) as temporary:
+        format_of(path).write(temporary, array, geometry)
 
 
 def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:

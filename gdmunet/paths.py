@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from gdmunet.errors import GdmError
+
 FolderName = Literal["raw", "preprocessed", "results"]
 
 
@@ -22,8 +24,8 @@ def _own_consents() -> Path:
 class Folders:
     """Where raw data sets, preprocessed data sets, results, downloaded encoders and the user's consents live.
 
-    `typed` are the flags that the user gave: name and value of each, so that a command printed for the user repeats
-    them.
+    `wait_limit` is the number of seconds that a run waits for a process that does nothing (None: the default). `typed`
+    are the flags that the user gave: name and value of each, so that a command printed for the user repeats them.
     """
 
     raw: Path
@@ -32,6 +34,7 @@ class Folders:
     encoders: Path = field(default_factory=_cached_encoders)
     consents: Path = field(default_factory=_own_consents)
     typed: tuple[tuple[FolderName, str], ...] = ()
+    wait_limit: float | None = None
 
 
 def find_folders(
@@ -54,7 +57,21 @@ def find_folders(
         encoders=Path(encoders) if encoders else _cached_encoders(),
         consents=Path(os.environ.get("GDM_CONSENTS") or own),
         typed=tuple((name, str(path)) for name, path in flags.items() if path),
+        wait_limit=_wait_limit(),
     )
+
+
+def _wait_limit() -> float | None:
+    text = os.environ.get("GDM_WAIT_LIMIT", "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise GdmError(
+            "GDM_WAIT_LIMIT is not a number",
+            found=text[:40],
+            expected="seconds that a run waits for a process that does nothing",
+            remedy="set it to a number of seconds, or to nothing",
+        ) from None
 
 
 def downloads_allowed() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,13 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
     Names of foreign files and models are part of what is said: what a terminal would obey is written as its number.
     """
     stream = sys.stdout if stream is None else stream
-    tqdm.write(printable(text), file=stream)
-    stream.flush()
+    try:
+        tqdm.write(printable(text), file=stream)
+        stream.flush()
+    except UnicodeEncodeError:
+        say(text.encode("ascii", "backslashreplace").decode(), stream)
+    except (OSError, ValueError, AttributeError):
+        return  # nobody reads any more, which is not a reason to lose work
 
 
 class Progress:
@@ -48,7 +54,7 @@ class Progress:
         self.title, self.total, self.done = title, total, 0
         self._started = self._last = time.monotonic()
         self._every = every
-        self._plain = show and not sys.stderr.isatty()
+        self._plain = show and not (sys.stderr is not None and sys.stderr.isatty())
         hidden = not show or self._plain
         self._bar = tqdm(total=total, desc=title, disable=hidden, dynamic_ncols=True, leave=None)
 
@@ -57,7 +63,8 @@ class Progress:
         self.done += count
         if note:
             self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count)
+        with contextlib.suppress(OSError, ValueError):  # nobody sees the bar any more
+            self._bar.update(count)
         now = time.monotonic()
         if self._plain and (now - self._last >= self._every or self.done == self.total):
             self._last = now

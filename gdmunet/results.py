@@ -21,6 +21,7 @@ from typing import Literal, get_args
 
 from gdmunet.dataset_names import DATASET_PATTERN
 from gdmunet.errors import GdmError
+from gdmunet.version import __version__
 
 CheckpointName = Literal["best", "final", "latest"]
 CHECKPOINT_NAMES: tuple[CheckpointName, ...] = get_args(CheckpointName)
@@ -36,6 +37,7 @@ JOURNAL_FILE = "journal.jsonl"
 SETTINGS_FILE = "settings.json"
 RESUME_FILE = "resume.pt"
 RUNNING_FILE = "running.json"
+FINISHED_FILE = "finished.json"
 CHECKPOINT_FILES: dict[CheckpointName, str] = {name: f"checkpoint_{name}.safetensors" for name in CHECKPOINT_NAMES}
 
 _SEPARATOR = "__"
@@ -66,6 +68,13 @@ class ModelName:
         """The parts of a folder's name; None for the name of another kind of folder."""
         parts = text.split(_SEPARATOR)
         return cls(*parts) if len(parts) == 3 else None
+
+
+@dataclass(frozen=True)
+class FinishedSpec:
+    """The content of the record of a training that came to its end."""
+
+    gdmunet_version: str = __version__
 
 
 @dataclass(frozen=True)
@@ -100,8 +109,22 @@ class FoldFolder:
 
     @property
     def running(self) -> Path:
-        """The process that trains the fold, while it does."""
-        return self.path / RUNNING_FILE
+        """The claim of the process that writes into the fold, while it does; beside it, since the folder may move."""
+        return self.path.with_name(f"running_{self.path.name}.json")
+
+    @property
+    def finished(self) -> Path:
+        """Record of a training that came to its end, validation included: written last, removed first."""
+        return self.path / FINISHED_FILE
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a training came to its end.
+
+        Earlier versions wrote no record; the scores of the held-out cases, which were written last, stand for it.
+        """
+        validated = self.fold == "all" or self.finished.is_file() or self.summary().is_file()
+        return validated and self.checkpoint("final").is_file()
 
     @property
     def can_continue(self) -> bool:
@@ -111,7 +134,7 @@ class FoldFolder:
     def made_by_training(self) -> list[Path]:
         """Every file and folder there that a training makes."""
         files = [*(self.checkpoint(name) for name in CHECKPOINT_NAMES), self.resume, self.settings]
-        files += [self.journal, self.log, self.progress_figure]
+        files += [self.journal, self.log, self.progress_figure, self.finished]
         folders = [self.validation("final"), self.validation("best"), self.tensorboard]
         return [path for path in (*files, *folders) if path.exists()]
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
+import psutil
 from threadpoolctl import threadpool_limits
 
+from gdmunet.ending import end_with_parent
 from gdmunet.errors import GdmError
+from gdmunet.out_of_memory import is_out_of_memory
+from gdmunet.patience import LOOK_SECONDS, Patience, processor_time, stuck
 from gdmunet.progress import Progress
+from gdmunet.quantities import memory_size
 
 Result = TypeVar("Result")
 Item = tuple[str, tuple[Any, ...]]
+# Seconds in which a signal to a whole job reaches the process that waits for its workers.
+_LATER = 0.3
 
 
 def check_processes(processes: int) -> None:
@@ -64,6 +73,8 @@ def _run_here(function: Callable[..., Result], item: Item, progress: Progress) -
         error.located(case=name)
         raise
     except Exception as error:  # as from a worker: with the case's name and the traceback
+        if is_out_of_memory(error):
+            raise _memory(error).located(case=name) from error
         raise _failed(name, traceback.format_exc()) from error
     progress.step(name)
     return result
@@ -78,6 +89,7 @@ class _Crew:
         self._results: dict[int, Any] = {}
         self._workers: dict[Connection, BaseProcess] = {}
         self._in_hand: dict[Connection, int] = {}
+        self._patience = Patience()
         # Spawned, not forked: a fork copies locks that threads of this process may hold.
         context = multiprocessing.get_context("spawn")
         for _ in range(processes):
@@ -91,11 +103,19 @@ class _Crew:
         for pipe in self._workers:
             self._hand_out(pipe)
         while self._in_hand:
-            ready = wait([*self._in_hand, *(self._workers[pipe].sentinel for pipe in self._in_hand)])
+            ready = wait([*self._in_hand, *(self._workers[pipe].sentinel for pipe in self._in_hand)], LOOK_SECONDS)
+            self._check_patience()
             for pipe in [pipe for pipe in self._in_hand if pipe in ready or self._workers[pipe].sentinel in ready]:
                 self._take(pipe, progress)
                 self._hand_out(pipe)
         return [self._results[index] for index in range(len(self._items))]
+
+    def _check_patience(self) -> None:
+        """End the run if a worker has done nothing for too long: it would be waited for without an end."""
+        pids = {self._workers[pipe].pid or 0: index for pipe, index in self._in_hand.items()}
+        for pid in self._patience.lost([(pid, functools.partial(processor_time, pid)) for pid in pids]):
+            name = self._items[pids[pid]][0]
+            raise stuck("a worker process does nothing", case=name, pid=pid, limit=self._patience.limit)
 
     def end(self) -> None:
         for pipe, worker in self._workers.items():
@@ -104,14 +124,15 @@ class _Crew:
                 worker.terminate()
         for worker in self._workers.values():
             worker.join(5)
-            if worker.is_alive():  # stuck in a system call
+            if worker.is_alive():  # stopped, or stuck in a system call
                 worker.kill()
-                worker.join()
+                worker.join(5)
 
     def _hand_out(self, pipe: Connection) -> None:
         if self._waiting:
             index = self._waiting.pop()
             self._in_hand[pipe] = index
+            self._patience.forget(self._workers[pipe].pid or 0)
             with contextlib.suppress(OSError):  # a worker that is gone shows at its sentinel, by the case's name
                 pipe.send(self._items[index][1])
 
@@ -131,6 +152,7 @@ class _Crew:
 
     def _died(self, name: str, worker: BaseProcess) -> GdmError:
         worker.join(5)
+        time.sleep(_LATER)  # a signal to the whole job is this process's as well, and says more
         code = worker.exitcode
         killed = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
         return GdmError(
@@ -143,7 +165,11 @@ class _Crew:
 
 def _work(function: Callable[..., Any], pipe: Connection) -> None:
     """The work of a worker until its pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends its workers
+    # Ctrl-C and the end of a login are the parent's, which ends its workers; so does its own end.
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", None)):
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
     _one_thread()
     while True:
         try:
@@ -154,8 +180,8 @@ def _work(function: Callable[..., Any], pipe: Connection) -> None:
             answer: tuple[str, Any] = ("result", function(*arguments))
         except GdmError as error:
             answer = ("error", error)
-        except Exception:  # every failure must reach the parent, with its traceback
-            answer = ("traceback", traceback.format_exc())
+        except Exception as error:  # every failure must reach the parent, with its traceback
+            answer = ("error", _memory(error)) if is_out_of_memory(error) else ("traceback", traceback.format_exc())
         try:
             pipe.send(answer)
         except (TypeError, AttributeError, pickle.PicklingError):
@@ -169,6 +195,16 @@ def _one_thread() -> None:
     # Importing torch takes seconds and hundreds of megabytes per worker, and not every function needs it.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _memory(error: BaseException) -> GdmError:
+    """The error of a case for which there was no memory, or no thread or process."""
+    host = psutil.virtual_memory()
+    return GdmError(
+        "memory ran out while a case was worked on",
+        found=f"{memory_size(host.available)} free of {memory_size(host.total)} ({type(error).__name__})",
+        remedy="use fewer processes (-np), end other programs, or use a computer with more memory",
+    )
 
 
 def _failed(name: str, trace: str) -> GdmError:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from gdmunet import device_memory as module
-from gdmunet.device_memory import DeviceMemory, MemoryAdvice, explained_memory, is_out_of_memory, usable_bytes
+from gdmunet.device_memory import DeviceMemory, MemoryAdvice, explained_memory, usable_bytes
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.out_of_memory import is_out_of_memory
 
 ASK = "import torch; from gdmunet.device_memory import peak_memory_mb; print(peak_memory_mb(torch.device('cpu')))"
 

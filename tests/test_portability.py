@@ -10,7 +10,7 @@ from pathlib import Path
 from short_trainers import loop_of
 from toy_fixture import toy  # noqa: F401
 
-from gdmunet.training.loop.interruption import FoldLock
+from gdmunet.claims import Claim
 from gdmunet.training.patches.stream import PatchLoader
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
@@ -67,9 +67,9 @@ def test_a_fold_is_claimed_and_trained_without_what_windows_lacks(toy, monkeypat
     kind = type("Short", (FidelityTrainer,), {"__module__": __name__, "epochs": 1, "iterations_per_epoch": 2})
     loop = loop_of(toy, kind)
     as_on_windows(monkeypatch)
-    running = loop.folder.path / "running.json"
-    with FoldLock(running):
-        assert json.loads(running.read_text())["host"]
+    running = loop.folder.running
+    with Claim(running, "training"):
+        assert json.loads(running.read_text())["owner"]["host"]
         loop.train(0)
     assert loop.folder.checkpoint("final").is_file()
     assert not running.exists()

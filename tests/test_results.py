@@ -80,7 +80,7 @@ def test_the_names_are_those_of_the_page(model, tmp_path):
         fold.path,
         *(fold.checkpoint(name) for name in ("best", "final", "latest")),
         *(fold.resume, fold.settings, fold.journal, fold.log, fold.progress_figure),
-        fold.validation(),
+        *(fold.validation(), fold.finished),
     ]
     paths += [fold.running, fold.previous.path]
     listing = PAGE.read_text().split("`--overwrite` deletes")[0]

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from gdmunet.atomic import refuses_writing, writing_error
+from gdmunet.ending import leave_abandoned, patient_output, signals_end
 from gdmunet.errors import GdmError, Stopped
+from gdmunet.out_of_memory import is_out_of_memory
 from gdmunet.paths import Folders, find_folders
+from gdmunet.quantities import memory_size
 from gdmunet.version import __version__
 
 Main = Callable[[list[str] | None], int | None]
@@ -127,29 +130,56 @@ def folders_from(arguments: argparse.Namespace) -> Folders:
 def run_command(main_function: Main) -> Main:
     """Wrap a ``main`` so that it ends as a command should.
 
-    A `GdmError`, or the system's refusal to write, is printed to standard error without a traceback (status 1);
-    Ctrl-C and SIGTERM give one line (status 130 and 143). Any other exception is a fault of gdmunet and keeps its
-    traceback.
+    A `GdmError`, memory that ran out, or the system's refusal to write, is printed to standard error without a
+    traceback (status 1); Ctrl-C, SIGTERM and SIGHUP give one line (status 130, 143 and 129). Any other exception is a
+    fault of gdmunet and keeps its traceback. Output that nobody reads any more ends nothing.
     """
 
     @functools.wraps(main_function)
     def wrapped(argv: list[str] | None = None) -> int | None:
-        try:
-            return main_function(argv)
-        except GdmError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
-        except OSError as error:
-            if not refuses_writing(error):
-                raise
-            print(f"error: {writing_error('cannot write', error.filename, error)}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt as end:
-            stopped = end if isinstance(end, Stopped) else Stopped()
-            print(stopped, file=sys.stderr)
-            return stopped.status
+        with patient_output():
+            status = _ended(main_function, argv)
+        leave_abandoned(status or 0)
+        return status
 
     return wrapped
+
+
+def _ended(main_function: Main, argv: list[str] | None) -> int | None:
+    """The status of a command, its failure printed."""
+    try:
+        with signals_end():
+            return main_function(argv)
+    except GdmError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as end:
+        stopped = end if isinstance(end, Stopped) else Stopped()
+        print(stopped, file=sys.stderr)
+        return stopped.status
+    except Exception as error:
+        if isinstance(error, OSError) and refuses_writing(error):
+            print(f"error: {writing_error('cannot write', error.filename, error)}", file=sys.stderr)
+        elif is_out_of_memory(error):
+            print(f"error: {_memory_error(error)}", file=sys.stderr)
+        else:
+            raise
+        return 1
+
+
+def _memory_error(error: BaseException) -> GdmError:
+    import psutil  # --help need not pay for it
+
+    host, used = psutil.virtual_memory(), psutil.Process().memory_info().rss
+    free = f"{memory_size(host.available)} free of {memory_size(host.total)}"
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    notes = [note.removeprefix("in case ") for note in getattr(error, "__notes__", ()) if note.startswith("in case ")]
+    return GdmError(
+        "memory ran out",
+        case=notes[0] if notes else None,
+        found=f"{free}, {memory_size(used)} used by this process ({reason})",
+        remedy="end other programs, use fewer processes, or use a computer with more memory",
+    )
 
 
 def _fold(flag: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from gdmunet.atomic import make_folder
+from gdmunet.atomic import write_text
 from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
 from gdmunet.cli.arguments import Main
 from gdmunet.conversion.demo_data import make_sparse_view_demo
@@ -241,8 +241,7 @@ def _clear(out: Path, overwrite: bool) -> None:
             shutil.rmtree(out / name)
         else:
             (out / name).unlink()
-    make_folder(out)
-    (out / _MARKER).touch()
+    write_text(out / _MARKER, "")
 
 
 def _reference_cases(dataset_folder: Path, descriptor: DatasetDescriptor, split: Split) -> Iterator[ReferenceCase]:

@@ -29,6 +29,8 @@ def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | N
             parser = parser_of(kind)
             arguments = parser.parse_args(argv)
             folders = folders_from(arguments)
+            if folders.wait_limit is not None:
+                _limit_waits(folders.wait_limit)
             try:
                 done = work(request_from(kind, arguments), folders)
             except RequestError as error:
@@ -44,6 +46,12 @@ def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | N
         return run_command(main)
 
     return wrap
+
+
+def _limit_waits(seconds: float) -> None:
+    from gdmunet.patience import set_wait_limit  # psutil, which --help need not read
+
+    set_wait_limit(seconds)
 
 
 def _complete(error: GdmError, folders: Folders) -> None:

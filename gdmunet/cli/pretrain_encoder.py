@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from gdmunet.cli.arguments import INTERRUPTED
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.encoders import AuditEncoderRequest, PretrainEncoderRequest
 
 
 @command(PretrainEncoderRequest)
-def main(request: PretrainEncoderRequest, folders: Folders) -> AuditEncoderRequest | int:
+def main(request: PretrainEncoderRequest, folders: Folders) -> AuditEncoderRequest:
     """Entry point of ``gdm_pretrain_encoder``."""
     from gdmunet.workflows.pretrain_encoder import pretrain_encoder
 
     folder = pretrain_encoder(request, folders)
-    if folder is None:
-        print("stopped; the same command goes on")
-        return INTERRUPTED
     print(f"encoder: mae:{folder}")
     return AuditEncoderRequest(
         encoder=f"mae:{folder}",

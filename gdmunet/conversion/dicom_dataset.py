@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
+from gdmunet.atomic import scratch_folder
 from gdmunet.conversion.case_files import SourceFolders, check_channels
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
@@ -111,8 +110,7 @@ def convert_dicom_dataset(
     raw_folder = Path(raw_folder)
     free_folder(raw_folder, number, name)
     names = _case_names(layout)
-    building = raw_folder / f".tmp-{uuid.uuid4().hex[:8]}-volumes"
-    try:
+    with scratch_folder(raw_folder / "volumes") as building:
         jobs = [(case, (case, layout, building, options)) for case in names]
         converted = run_in_workers(_convert_case, jobs, options.processes, options.show_progress, "reading DICOM")
         sources = SourceFolders(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
@@ -121,8 +119,6 @@ def convert_dicom_dataset(
             split = replace(split, groups=_groups(names, [one.patient for one in converted]))
         described = NewDatasetOptions(options.channels, options.target, split)
         folder = new_dataset(raw_folder, number, name, sources, described)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return DicomDataset(folder, tuple(names), tuple(note for one in converted for note in one.notes))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import atomic_folder, make_folder
+from gdmunet.claims import Claim
 from gdmunet.conversion.case_files import (
     CaseFiles,
     SourceFolders,
@@ -113,8 +113,7 @@ def build_dataset(
     held_out
         Identifiers of the cases that go to ``imagesTs``.
     """
-    building = destination.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{destination.name}")
-    try:
+    with atomic_folder(destination) as building:
         for case in track(f"building {destination.name}", list(cases), show_progress):
             folders = RawFolders(building, "Ts" if case.identifier in held_out else "Tr")
             _lay_out(case, folders, descriptor.file_ending, transfer)
@@ -122,12 +121,7 @@ def build_dataset(
         for split in SPLITS:
             if RawFolders(building, split).images.is_dir():
                 list_cases(building, descriptor, split)
-        building.rename(destination)
-        check_promised(_files_of(cases, held_out, destination, descriptor.file_ending))
-    except OSError as error:
-        raise writing_error("cannot build the data set", destination, error) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+    check_promised(_files_of(cases, held_out, destination, descriptor.file_ending))
 
 
 def _files_of(cases: Sequence[CaseFiles], held_out: Collection[str], folder: Path, ending: str) -> list[Path]:
@@ -151,6 +145,12 @@ def named_folder(raw_folder: Path, number: int, name: str) -> Path:
             expected="1 to 999, and letters, digits, _ and -",
         )
     return raw_folder / dataset_name(number, name)
+
+
+def claim_number(raw_folder: Path, number: int) -> Claim:
+    """The claim on a number of a data set, for whoever builds one of that number."""
+    file = raw_folder / f".running_{dataset_name(number, '').rstrip('_')}.json"
+    return Claim(file, "building a data set", f"another process builds data set {number}")
 
 
 def free_folder(raw_folder: Path, number: int, name: str) -> Path:

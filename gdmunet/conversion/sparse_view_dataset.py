@@ -9,25 +9,28 @@ from pathlib import Path
 import numpy as np
 from skimage.morphology import convex_hull_image
 
+from gdmunet.atomic import move
 from gdmunet.conversion.folders import named_folder
 from gdmunet.conversion.held_out import SplitOptions, choose_test
-from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
-from gdmunet.dataset_names import DESCRIPTOR_FILE, RawFolders, Split, dataset_name
+from gdmunet.dataset import Case, DatasetDescriptor, list_cases
+from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, Split, dataset_name
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
+from gdmunet.owners import sweep
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.scan_spec import ScanSpec
-from gdmunet.serialization import save_json
+from gdmunet.serialization import load_json, save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
 from gdmunet.volume_formats.files import find_volumes, unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, stem_of
 from gdmunet.workers import check_processes, run_in_workers
 
+UNFINISHED_FILE = f"unfinished_{DESCRIPTOR_FILE}"
 VOLUME_ENDING = ".nii.gz"
 CUT_SHARE = 0.05
 """A patient is cut where more of the slices' edge than this is body."""
@@ -152,7 +155,7 @@ def make_sparse_view_dataset(
         info=_information(settings, options),
     )
     folder = _folder(Path(raw_folder), number, name)
-    _claim(folder, descriptor)
+    _begin(folder, descriptor)
     items = [
         (case, (case, path, folder, "Ts" if case in held_out else "Tr", settings, options))
         for case, path in cts.items()
@@ -161,6 +164,7 @@ def make_sparse_view_dataset(
     made = run_in_workers(_make_case, items, options.processes, options.show_progress, title)
     list_cases(folder, descriptor)
     check_promised(_files(folder, cts, held_out, options.save_sinograms))
+    move(folder / UNFINISHED_FILE, folder / DESCRIPTOR_FILE)
     return SparseViewDataset(
         folder,
         tuple(case for case, (new, _) in zip(cts, made, strict=True) if new),
@@ -261,18 +265,29 @@ def _folder(raw_folder: Path, number: int, name: str) -> Path:
     return folder
 
 
-def _claim(folder: Path, descriptor: DatasetDescriptor) -> None:
-    """Write dataset.json, or check that the one that is there says the same."""
-    if not folder.exists():
-        save_json(descriptor, folder / DESCRIPTOR_FILE)
+def _begin(folder: Path, descriptor: DatasetDescriptor) -> None:
+    """Describe the data set under a name that no command reads, so that half a data set is never taken for a whole one.
+
+    The description of an earlier run must say the same; a whole one takes the other name until all cases are there.
+    """
+    whole, unfinished = folder / DESCRIPTOR_FILE, folder / UNFINISHED_FILE
+    there = next((file for file in (whole, unfinished) if file.is_file()), None)
+    if there is None:
+        save_json(descriptor, unfinished)
         return
-    if load_descriptor(folder) != descriptor:
+    if load_json(DatasetDescriptor, there) != descriptor:
         raise GdmError(
             "the folder holds a data set of other cases or settings",
-            file=folder / DESCRIPTOR_FILE,
+            file=there,
             expected="the same cases, held-out cases and flags as before, to go on with it",
             remedy="choose another number or name, or remove the folder",
         )
+    if there == whole:
+        move(whole, unfinished)
+    for split in SPLITS:
+        folders = RawFolders(folder, split)
+        for part in (folders.images, folders.targets, folders.masks, folders.sinograms):
+            sweep(part)
 
 
 def _information(settings: ScanSpec, options: SparseViewOptions) -> dict[str, str]:

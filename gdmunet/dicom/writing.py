@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import atomic_folder
 from gdmunet.dicom.files import is_dicom, slice_name
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
@@ -91,19 +89,10 @@ def write_ct_series(
     check_replaceable(folder)
     common = _common(volume.geometry, label, reference, patient_id)
     sources = _source_images(volume.geometry, reference)
-    building = folder.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{folder.name}")
-    try:
-        make_folder(building)
+    with atomic_folder(folder, replace=True) as building:
         for index, plane in enumerate(volume.array):
             image = _slice(common, volume.geometry, index, _whole_hu(plane, folder), sources[index])
             pydicom.dcmwrite(building / slice_name(index + 1), image, enforce_file_format=True)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
-    except OSError as error:
-        raise writing_error("cannot write the DICOM series", folder, error) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return str(common.SeriesInstanceUID)
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import errno
 import re
-import shutil
-import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdmunet.atomic import make_folder, move, scratch_folder
 from gdmunet.consents import file_sha256
 from gdmunet.encoders.weight_files import check_sha256
 from gdmunet.errors import GdmError
+from gdmunet.owners import sweep
 from gdmunet.serialization import load_json, save_json
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 # A machine without a network fails after this time: within it the name is looked up and the hub answers.
 CONNECT_SECONDS = 8.0
-_STAGING = ".download-"
-_DEAD_AFTER_SECONDS = 86_400.0
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -146,11 +143,11 @@ def download(source: HubFile, folder: Path, options: DownloadOptions | None = No
             check_sha256(file, file_sha256(file), wanted, f"delete {file}, then fetch it again")
         return file
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_dead_transfers(folder)
+        make_folder(folder)
+        sweep(folder)
         # A name of this process alone: two commands that fetch the same file do not meet before the last rename.
-        with tempfile.TemporaryDirectory(prefix=_STAGING, dir=folder, ignore_cleanup_errors=True) as staging:
-            _transfer(source, file, wanted, Path(staging), options)
+        with scratch_folder(file) as staging:
+            _transfer(source, file, wanted, staging, options)
     except GdmError:
         raise
     # huggingface_hub hands on what its transports raise, whose kinds change with its releases: no narrower base.
@@ -183,7 +180,7 @@ def _transfer(source: HubFile, file: Path, wanted: str | None, staging: Path, op
         check_sha256(file, sha256, known, "run the command again; if it happens again, the hub's file was changed")
     record = DownloadRecord(url, answer.commit_hash or source.revision, sha256, fetched.stat().st_size, bool(stated))
     save_json(record, _record_path(file))
-    fetched.replace(file)
+    move(fetched, file)
 
 
 def _first_answer(source: HubFile, options: DownloadOptions) -> HfFileMetadata:
@@ -225,13 +222,6 @@ def _progress_bars(show: bool) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
-
-
-def _remove_dead_transfers(folder: Path) -> None:
-    """Remove the remains of killed processes; a transfer of less than a day may belong to one that still runs."""
-    for left in folder.glob(f"{_STAGING}*"):
-        if time.time() - left.stat().st_mtime > _DEAD_AFTER_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _base(hub: str | None) -> str:

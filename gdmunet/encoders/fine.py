@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
@@ -129,7 +129,7 @@ def save_fine_level(fine: FineLevel, file: Path, recipe: dict[str, Any]) -> None
         "recipe": recipe,
     }
     tensors = {name: value.detach().half().contiguous() for name, value in fine.state_dict().items()}
-    with atomic_path(file) as temporary:
+    with atomic_path(file, SafetensorError) as temporary:
         save_file(tensors, str(temporary), metadata={_HEADER_KEY: json.dumps(header)})
 
 

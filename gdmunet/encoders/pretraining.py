@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_file
 from gdmunet.encoders.fine import save_fine_level
 from gdmunet.encoders.pretraining_losses import MaskedDecoder, fine_loss, trunk_loss
 from gdmunet.encoders.pretraining_options import PretrainingOptions
@@ -163,8 +163,8 @@ class Pretraining:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
         }
-        with atomic_path(self.folder / RESUME_FILE) as temporary:
-            torch.save(content, temporary)
+        with atomic_file(self.folder / RESUME_FILE) as stream:
+            torch.save(content, stream)
 
     def _load(self) -> None:
         file = self.folder / RESUME_FILE

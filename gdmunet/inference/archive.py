@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gdmunet.atomic import atomic_path, make_folder, writing_error
+from gdmunet.atomic import atomic_file, make_folder, move, writing_error
+from gdmunet.claims import check_unclaimed
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.inference.archive_limits import BoundedFile, check_limits, is_plain
 from gdmunet.inference.trained_models import choose_folds, load_model
+from gdmunet.owners import temporary_beside
 from gdmunet.plain_text import one_line
 from gdmunet.results import (
     CHECKPOINT_FILES,
@@ -55,7 +56,7 @@ def export_model(
     for fold in map(model.fold, choose_folds(folder, folds, checkpoint)):
         files.append(fold.checkpoint(checkpoint))
         files += [fold.settings] if fold.settings.is_file() else []
-    with atomic_path(Path(zip_path)) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    with atomic_file(Path(zip_path)) as stream, zipfile.ZipFile(stream, "w") as archive:
         for file in files:
             # Weights do not shrink; packing them would only take time.
             kind = zipfile.ZIP_STORED if file.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
@@ -76,7 +77,7 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
     if not Path(zip_path).is_file():
         raise GdmError("the archive is missing", file=zip_path, remedy="check the path")
     # Beside the place it will take, so that the last step is a rename.
-    staging = results / f".tmp-import-{uuid.uuid4().hex[:8]}"
+    staging = temporary_beside(results / "import")
     try:
         with BoundedFile(Path(zip_path)) as stream:
             name = _checked_and_unpacked(stream, Path(zip_path), staging, overwrite)
@@ -104,6 +105,8 @@ def _checked_and_unpacked(stream: BoundedFile, zip_path: Path, staging: Path, ov
                 file=results / name,
                 remedy="remove or rename it, or import with --overwrite, which replaces it with all its folds",
             )
+        for fold in ModelFolder(results / name).folds():
+            check_unclaimed(fold.running, "a fold of the model that would be replaced is in use")
         with reading(damaged, zip_path, remedy="copy it again"):
             _unpack(archive, staging)
     return name
@@ -158,10 +161,10 @@ def _move_into_place(staging: Path, name: str, target: Path) -> None:
     make_folder(target.parent)
     replaced = staging / "replaced"
     if target.exists():
-        target.rename(replaced)
+        move(target, replaced)
     try:
-        (staging / name).rename(target)
-    except OSError:
+        move(staging / name, target)
+    except GdmError:
         if replaced.exists():
-            replaced.rename(target)
+            move(replaced, target)
         raise

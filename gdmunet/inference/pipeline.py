@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,9 +11,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, NoReturn, TypeVar
 
+from gdmunet.ending import abandon_threads
 from gdmunet.errors import GdmError
+from gdmunet.patience import LOOK_SECONDS, Patience, stuck, thread_time
 
 T = TypeVar("T")
+
+
+class _Job(Generic[T]):
+    """A call, and the thread of the system that makes it."""
+
+    def __init__(self, function: Callable[..., T], arguments: tuple[object, ...]) -> None:
+        self._function, self._arguments = function, arguments
+        self.thread: int | None = None
+
+    def run(self) -> T:
+        self.thread = threading.get_native_id()
+        return self._function(*self._arguments)
 
 
 class Stage(Generic[T]):
@@ -39,6 +55,8 @@ class Stage(Generic[T]):
     def __init__(self, workers: int, name: str) -> None:
         self._pool = ThreadPoolExecutor(workers, name) if workers > 0 else None
         self._pending: deque[tuple[str, Future[T]]] = deque()
+        self._jobs: dict[str, _Job[T]] = {}
+        self._name, self._stuck = name, False
         self.capacity = max(1, workers)
         self.ahead = workers > 0
         self.waited = 0.0
@@ -51,7 +69,9 @@ class Stage(Generic[T]):
     def submit(self, identifier: str, function: Callable[..., T], *arguments: object) -> None:
         """Start a job for a case."""
         if self._pool is not None:
-            self._pending.append((identifier, self._pool.submit(function, *arguments)))
+            job = _Job(function, arguments)
+            self._pending.append((identifier, self._pool.submit(job.run)))
+            self._jobs[identifier] = job
             return
         done: Future[T] = Future()
         started = time.perf_counter()
@@ -67,11 +87,26 @@ class Stage(Generic[T]):
         identifier, future = self._pending.popleft()
         started = time.perf_counter()
         try:
-            return future.result()
+            return self._result(identifier, future)
         except Exception as error:
             raise_named(identifier, error)
         finally:
             self.waited += time.perf_counter() - started
+
+    def _result(self, identifier: str, future: Future[T]) -> T:
+        """The result, unless the thread does nothing for too long: a disk that does not answer."""
+        patience, job = Patience(), self._jobs.pop(identifier, None)
+        while True:
+            try:
+                return future.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():  # the job's own
+                    raise
+            if job is not None and patience.lost([(0, lambda: thread_time(job.thread))]):
+                self._stuck = True
+                abandon_threads()
+                problem = f"a thread that should {self._name} does nothing"
+                raise stuck(problem, case=identifier, pid=os.getpid(), limit=patience.limit)
 
     def take_all(self) -> None:
         """Wait for all jobs."""
@@ -92,7 +127,7 @@ class Stage(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+            self._pool.shutdown(wait=not self._stuck, cancel_futures=kind is not None)
 
 
 def raise_named(identifier: str, error: BaseException) -> NoReturn:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from gdmunet.device import mixed_precision
-from gdmunet.device_memory import MemoryAdvice, is_out_of_memory, memory_error
+from gdmunet.device_memory import MemoryAdvice, memory_error
 from gdmunet.inference.window_options import Network, WindowOptions
+from gdmunet.out_of_memory import is_out_of_memory
 
 
 class WindowRunner:

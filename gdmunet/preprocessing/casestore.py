@@ -145,15 +145,18 @@ class CaseStore:
         packed_mask = _pack(prepared.mask.astype(np.uint8), window_size, sample_body(prepared.mask, name))
         record = format_json(to_json(CaseRecord(prepared.properties, origin or CaseOrigin()))) + "\n"
         # Nothing is renamed before everything is written; the record, outermost, is renamed last.
+        record_file = self.folder / f"{name}.json"
         values_file, mask_file = self._files(name)
         with (
-            atomic_path(self.folder / f"{name}.json") as record_path,
+            atomic_path(record_file) as record_path,
             atomic_path(mask_file) as mask_path,
             atomic_path(values_file) as values_path,
         ):
-            _write_bytes(values_path, packed_values)
-            _write_bytes(mask_path, packed_mask)
-            _write_bytes(record_path, record.encode())
+            values_path.write_bytes(packed_values)
+            mask_path.write_bytes(packed_mask)
+            record_path.write_bytes(record.encode())
+            # From here on the parts of two cases may lie side by side: without a record they are not a case.
+            record_file.unlink(missing_ok=True)
 
     def open(self, identifier: str) -> StoredCase:
         """Open a finished case.
@@ -270,7 +273,3 @@ def _check_array(array: blosc2.NDArray, dtype: type, shapes: Sequence[tuple[int,
     fits = array.dtype == dtype and tuple(array.shape) in shapes
     require(fits, "the file holds another array than the case's record says", f"{array.shape} {array.dtype}",
             f"{' or '.join(map(str, shapes))} {np.dtype(dtype)}")  # fmt: skip
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 import torch
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_file
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.geometry import Geometry
@@ -54,9 +54,9 @@ class Sinogram:
 def write_sinogram(path: Path, sinogram: Sinogram) -> None:
     """Write ``projections`` (float32), ``angles`` (degrees) and ``header`` (JSON text) in a .npz, compressed."""
     header = json.dumps(to_json(sinogram.header))
-    with atomic_path(path) as temporary:
+    with atomic_file(path) as stream:
         np.savez_compressed(
-            temporary,
+            stream,
             projections=sinogram.projections.numpy().astype(np.float32, copy=False),
             angles=np.asarray(sinogram.header.scan.angles),
             header=np.array(header),

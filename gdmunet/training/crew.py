@@ -6,13 +6,14 @@ would wait for it in their next sum.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
@@ -22,7 +23,9 @@ import psutil
 import torch
 
 from gdmunet.atomic import refuses_writing, writing_error
+from gdmunet.ending import end_with_parent, ending_signals, patient_output
 from gdmunet.errors import GdmError, Stopped, signal_name
+from gdmunet.patience import Patience, is_stopped, processor_time, stuck
 from gdmunet.training import distributed
 from gdmunet.training.distributed import Place
 from gdmunet.training.loop.interruption import Interruption
@@ -77,6 +80,7 @@ class _Crew:
         self._ready: set[int] = set()
         self._outcomes: dict[int, tuple[Kind, Any]] = {}
         self._deaths: dict[int, int | None] = {}
+        self._patience = Patience()
         # Spawned: a GPU cannot be used in a fork.
         context = multiprocessing.get_context("spawn")
         for number in range(size):
@@ -103,6 +107,7 @@ class _Crew:
             if interruption.requested is not None and not told:
                 told = True
                 self._tell_to_stop()
+            self._check_patience(running)
             if deadline == float("inf") and self._trouble():
                 deadline = time.monotonic() + _GRACE
             if time.monotonic() > deadline:
@@ -115,9 +120,20 @@ class _Crew:
         for process in self._processes.values():
             if process.is_alive():
                 _kill_tree(process)
-            process.join()
+            process.join(_GRACE)
         for pipe in self._pipes.values():
             pipe.close()
+
+    def _check_patience(self, running: Sequence[int]) -> None:
+        """End all if none of them does anything, or one is stopped, for too long: the others wait for it."""
+        pids = {self._processes[number].pid or 0: number for number in running}
+        lost = self._patience.lost([(pid, functools.partial(processor_time, pid, tree=True)) for pid in pids])
+        stopped = [pid for pid in lost if is_stopped(pid)]
+        if not stopped and len(lost) < len(pids):
+            return  # those that work are waited for by the others
+        for pid in stopped or lost:
+            number = f"training process {pids[pid] + 1} of {self.size}"
+            raise stuck(f"{number} does nothing", case=None, pid=pid, limit=self._patience.limit)
 
     def _over(self, number: int, process: BaseProcess) -> bool:
         """Whether a process has ended; one that said nothing before has died."""
@@ -178,6 +194,11 @@ class _Crew:
 
 def _run(work: Work, arguments: tuple[Any, ...], place: Place, pipe: Connection) -> None:
     """A process of the group from its start to its end."""
+    with patient_output():
+        _answered(work, arguments, place, pipe)
+
+
+def _answered(work: Work, arguments: tuple[Any, ...], place: Place, pipe: Connection) -> None:
     _end_by_one_signal()
     if place.device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // place.size))
@@ -224,7 +245,10 @@ def _end_by_one_signal() -> None:
         raise Stopped(number)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end)
+    for number in ending_signals():
+        signal.signal(number, end)
+    # In the steps it saves first; elsewhere, as in a long validation, nobody else would end it.
+    end_with_parent(signal.SIGTERM)
 
 
 def _kill_tree(process: BaseProcess) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gdmunet import commands
 from gdmunet.checkpoint import load_weights
+from gdmunet.claims import Claim
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.dataset_names import RawFolders
 from gdmunet.errors import GdmError
@@ -78,15 +79,21 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     results = ResultsFolder(folders.results)
     output = request.output or results.comparison(plans.dataset_name, plans.name, request.configuration)
     run = _Run(request, folders, plans, descriptor, raw, output, judges)
+    with Claim.on_folder(output, "comparison"):
+        return _written(run, trainers)
+
+
+def _written(run: _Run, trainers: Sequence[type[Trainer]]) -> WrittenComparison:
+    request, output = run.request, run.output
     rows, settings = run.rows(dict(zip(request.trainers, trainers, strict=True)))
-    title = f"{plans.dataset_name}, {request.configuration}, {plans.name}, folds {' '.join(request.folds)}"
+    title = f"{run.plans.dataset_name}, {request.configuration}, {run.plans.name}, folds {' '.join(request.folds)}"
     title += "".join(f", {name}={value}" for name, value in request.overrides.items())
-    groups = {name: groups_of(descriptor, name) for row in rows for name in row.cases}
+    groups = {name: groups_of(run.descriptor, name) for row in rows for name in row.cases}
     comparison = compare_rows(rows, settings, groups, title=title)
     files = write_comparison(comparison, output)
     options = PageOptions(show_progress=False)
     page = write_page(read_content(output), output / REPORT_FILE, options)
-    return WrittenComparison(comparison, (*files, page.file), judges)
+    return WrittenComparison(comparison, (*files, page.file), run.judges)
 
 
 def choose_judges(request: CompareRequest, plans: Plans, trainers: Sequence[type[Trainer]]) -> tuple[str, ...]:
@@ -207,7 +214,8 @@ class _Run:
         )
         if (weights := folder.checkpoint("final")).is_file():
             _refuse_other_settings(weights, request)
-            return
+            if folder.is_finished or not interrupted:
+                return  # weights alone were imported
         if not interrupted:
             _refuse_other_weights(folder, request)
         train(replace(request, continue_training=interrupted), self.folders)

@@ -49,7 +49,7 @@ def _runs(request: TrainRequest, data: FoldData, folders: Folders) -> Iterator[t
         if (model.dataset, name.plans, name.configuration) != (plans.dataset_name, plans.name, data.configuration.name):
             continue
         for fold in model.folds():
-            stopped = fold.resume.is_file() and not fold.checkpoint("final").is_file()
+            stopped = fold.resume.is_file() and not fold.is_finished
             if stopped and (spelled := _spelled(request, model, fold)) is not None:
                 trainer, settings = spelled
                 run = replace(

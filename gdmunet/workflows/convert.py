@@ -7,7 +7,7 @@ from pathlib import Path
 from gdmunet.conversion import folders as plain_folders
 from gdmunet.conversion import synthrad
 from gdmunet.conversion.case_files import SourceFolders
-from gdmunet.conversion.folders import NewDatasetOptions
+from gdmunet.conversion.folders import NewDatasetOptions, claim_number
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.conversion.sparse_view_dataset import (
     SparseViewDataset,
@@ -40,7 +40,8 @@ def new_dataset(request: NewDatasetRequest, folders: Folders) -> Path:
     )
     split = SplitOptions(request.test, read_groups(request.groups) if request.groups else {}, request.seed)
     options = NewDatasetOptions(request.channel, request.target, split, request.link, request.convert)
-    return plain_folders.new_dataset(folders.raw, request.dataset, request.name, sources, options)
+    with claim_number(folders.raw, request.dataset):
+        return plain_folders.new_dataset(folders.raw, request.dataset, request.name, sources, options)
 
 
 def convert_synthrad(request: ConvertSynthradRequest, folders: Folders) -> synthrad.SynthradDataset:
@@ -60,7 +61,8 @@ def convert_synthrad(request: ConvertSynthradRequest, folders: Folders) -> synth
         skip_incomplete=request.skip_incomplete,
         show_progress=request.show_progress,
     )
-    return synthrad.convert_synthrad(request.input, folders.raw, request.dataset, request.name, options)
+    with claim_number(folders.raw, request.dataset):
+        return synthrad.convert_synthrad(request.input, folders.raw, request.dataset, request.name, options)
 
 
 def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewDataset:
@@ -82,4 +84,5 @@ def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewD
     cts = find_ct_files(request.input)
     for line in left_out_of(request.input):
         say(line)
-    return make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)
+    with claim_number(folders.raw, request.dataset):
+        return make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
+from gdmunet.conversion.folders import claim_number
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dicom.files import other_files, slice_name
 from gdmunet.dicom.series import scan_series
@@ -84,5 +85,6 @@ def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -
         show_progress=request.show_progress,
     )
     layout = DicomLayout(request.input, request.condition_folder, request.target_folder)
-    done = convert_dicom_dataset(layout, folders.raw, number, request.name, options)
+    with claim_number(folders.raw, number):
+        done = convert_dicom_dataset(layout, folders.raw, number, request.name, options)
     return (*done.notes, f"wrote {done.folder}, {counted(done.cases, 'case')}")

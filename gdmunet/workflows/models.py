@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gdmunet.claims import Claim
 from gdmunet.evaluation.scores import configurations
 from gdmunet.inference import archive
 from gdmunet.inference.ensemble import ensemble_folders
@@ -77,9 +78,12 @@ def ensemble(request: EnsembleRequest, _folders: Folders) -> list[Path]:
     GdmError
         Cases or grids that differ.
     """
-    return ensemble_folders(
-        request.input, request.output, as_float=request.as_float, show_progress=request.show_progress
-    )
+    with Claim.on_folder(request.output, "averaging") as claim:
+        made = ensemble_folders(
+            request.input, request.output, as_float=request.as_float, show_progress=request.show_progress
+        )
+        claim.check()
+    return made
 
 
 def export_model(request: ExportModelRequest, folders: Folders) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from gdmunet.claims import Claim
 from gdmunet.device import find_device
 from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
 from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.cases.source import CaseSource
-from gdmunet.inference.folder import PredictedCases, predict_cases
+from gdmunet.inference.folder import UNCERTAINTY_FOLDER, PredictedCases, predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
+from gdmunet.owners import sweep
 from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.workflows.models import chosen_model
@@ -56,7 +60,15 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         uncertainty=request.uncertainty or request.samples > 1,
         show_progress=request.show_progress,
     )
-    done = predict_cases(_cases(request, predictor), request.output, predictor, options)
+    with contextlib.ExitStack() as claims:
+        held = [
+            claims.enter_context(Claim.on_folder(folder, "prediction", request.part_id, request.num_parts))
+            for folder in dict.fromkeys(filter(None, (request.output, request.dicom_out)))
+        ]
+        sweep(request.output / UNCERTAINTY_FOLDER)
+        done = predict_cases(_cases(request, predictor), request.output, predictor, options)
+        for claim in held:
+            claim.check()
     for note in done.notes:
         say(note)
     if done.predicted:

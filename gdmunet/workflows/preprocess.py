@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet import commands
+from gdmunet.claims import Claim
 from gdmunet.dataset import Case, DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
@@ -80,9 +82,29 @@ def preprocess(
         _order(plans.configuration(name), CaseStore(preprocessed_dataset_folder, plans.name, name), cases, descriptor)
         for name in configurations
     ]
+    with contextlib.ExitStack() as claims:
+        for order in sorted(orders, key=lambda order: order.store.folder):
+            claims.enter_context(Claim.on_folder(order.store.folder, "preprocessing"))
+        return _prepare_all(
+            orders, _Task(cases, descriptor, Path(preprocessed_dataset_folder), clean), processes, show_progress
+        )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a run prepares: cases of a data set, where, and whether all are done again."""
+
+    cases: Sequence[Case]
+    descriptor: DatasetDescriptor
+    folder: Path
+    clean: bool
+
+
+def _prepare_all(orders: Sequence[_Order], task: _Task, processes: int, show_progress: bool) -> list[PreparedFolder]:
+    cases, descriptor = task.cases, task.descriptor
     removed = [_tidy(order) for order in orders]
-    todo = [order.todo(clean) for order in orders]
-    bodies = known_bodies(Path(preprocessed_dataset_folder), cases, descriptor)
+    todo = [order.todo(task.clean) for order in orders]
+    bodies = known_bodies(task.folder, cases, descriptor)
     items = []
     for case in cases:
         name = case.identifier
@@ -93,7 +115,8 @@ def preprocess(
         )
         if wanted:
             items.append((name, (case, descriptor, bodies.get(name), wanted)))
-    run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {', '.join(configurations)}")
+    names_of = ", ".join(order.configuration.name for order in orders)
+    run_in_workers(_prepare, items, processes, show_progress, f"preprocessing {names_of}")
     return [
         PreparedFolder(order.store, names, tuple(name for name in order.origins if name not in set(names)), gone)
         for order, names, gone in zip(orders, todo, removed, strict=True)
@@ -121,12 +144,10 @@ def _order(
 
 
 def _tidy(order: _Order) -> tuple[str, ...]:
-    """Delete cases that the data set has no more, and leftovers of a run that was killed; gives the cases."""
+    """Delete cases that the data set has no more; gives them."""
     removed = tuple(name for name in order.store.identifiers() if name not in order.origins)
     for name in removed:
         order.store.remove(name)
-    for leftover in order.store.folder.glob(".tmp-*"):
-        leftover.unlink(missing_ok=True)
     return removed
 
 

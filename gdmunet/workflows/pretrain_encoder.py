@@ -6,6 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+from gdmunet.claims import Claim
 from gdmunet.device import find_device
 from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining
 from gdmunet.encoders.pretraining_options import PretrainingOptions
@@ -14,20 +15,22 @@ from gdmunet.paths import Folders
 from gdmunet.progress import Progress, say
 from gdmunet.quantities import counted
 from gdmunet.results import RESUME_FILE, RUNNING_FILE, ResultsFolder
-from gdmunet.training.loop.interruption import FoldLock, Interruption
+from gdmunet.training.loop.interruption import Interruption
 from gdmunet.workflows.encoder_data import TargetSource, TargetWindows
 from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.encoders import PretrainEncoderRequest
 
 
-def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path | None:
-    """Pretrain, or go on where an interrupted run stood; gives the run folder, or None if Ctrl-C stopped it.
+def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path:
+    """Pretrain, or go on where an interrupted run stood; gives the run folder.
 
     Raises
     ------
     GdmError
         Unknown data set, plans, configuration or fold; cases that are not prepared; changed settings; a loss that is
         not a number.
+    Stopped
+        A signal asked for the end, and the state is saved.
     """
     flat = request.dimensions == 2
     name = request.configuration or ("2d" if flat else "3d_fullres")
@@ -52,10 +55,11 @@ def pretrain_encoder(request: PretrainEncoderRequest, folders: Folders) -> Path 
         "cases": list(source.fold.training),
     }
     device = find_device(request.device)  # before anything is removed
-    with FoldLock(folder / RUNNING_FILE):
+    with Claim(folder / RUNNING_FILE, "pretraining", "another process trains an encoder in this folder"):
         _check_start(folder, request.overwrite)
         training = Pretraining(settings, windows, folder, recipe=recipe, device=device)
-        return folder if _train(training, request.show_progress) else None
+        _train(training, request.show_progress)
+    return folder
 
 
 def default_run_folder(folders: Folders, dataset: str, plans: str, configuration: str, fold: str) -> Path:
@@ -63,7 +67,7 @@ def default_run_folder(folders: Folders, dataset: str, plans: str, configuration
     return ResultsFolder(folders.results).encoder_run(dataset, plans, configuration, fold)
 
 
-def _train(training: Pretraining, show_progress: bool) -> bool:
+def _train(training: Pretraining, show_progress: bool) -> None:
     total = training.settings.iterations
     started = time.monotonic()
     with Progress("pretraining", total, show_progress) as progress, Interruption() as interruption:
@@ -77,7 +81,9 @@ def _train(training: Pretraining, show_progress: bool) -> bool:
         f"{training.state.iteration} of {counted(total, 'iteration')}, {time.monotonic() - started:.0f} s: "
         f"{training.folder}"
     )
-    return finished
+    if not finished:
+        say("stopped; the same command goes on")
+        interruption.stop()
 
 
 def _check_start(folder: Path, overwrite: bool) -> None:

@@ -7,18 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from gdmunet.claims import Claim
 from gdmunet.errors import GdmError
 from gdmunet.metrics import DECIDING, METRICS
+from gdmunet.owners import sweep
 from gdmunet.paths import Folders
+from gdmunet.patience import set_wait_limit
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted, memory_size
-from gdmunet.results import ValidatedCheckpoint
+from gdmunet.results import FinishedSpec, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
 from gdmunet.training.crew import run_crew
 from gdmunet.training.distributed import Place
-from gdmunet.training.loop.interruption import FoldLock
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.memory_check import check_memory
@@ -50,19 +52,17 @@ def train(request: TrainRequest, folders: Folders) -> Path:
     """
     run = Run.of(request, folders)
     check_run(run)
-    lock = FoldLock(run.folder.running, run.folder.previous.running)
-    if request.validate:
-        if lock.owner() is None and run.folder.previous.path.is_dir():
-            with lock:
-                _settle(run)
-        _in_processes(run, _begin_nothing)
-        check_promised([run.folder.summary(request.validate)])
-        return run.model.path
-    with lock:
+    work = "validation" if request.validate else "training"
+    with Claim(run.folder.running, work, "this fold is being trained or validated by another process"):
+        _sweep(run)
         _settle(run)
+        if request.validate:
+            _in_processes(run, _begin_nothing)
+            check_promised([run.folder.summary(request.validate)])
+            return run.model.path
         check_start(run)
         try:
-            _in_processes(run, functools.partial(_begin, run, lock))
+            _in_processes(run, functools.partial(_begin, run))
         except GdmError as error:
             if run.folder.can_continue and not run.folder.previous.path.is_dir() and error.command is None:
                 error.located(command=command_line(replace(request, continue_training=True, overwrite=False)))
@@ -89,6 +89,8 @@ def _in_processes(run: Run, begin: Callable[[], None]) -> None:
 
 
 def _work_in_rank(place: Place, begin: Callable[[], None], request: TrainRequest, folders: Folders) -> None:
+    if folders.wait_limit is not None:
+        set_wait_limit(folders.wait_limit)
     _work(replace(Run.of(request, folders), device=place.device), begin)
 
 
@@ -115,7 +117,9 @@ def _work(run: Run, begin: Callable[[], None]) -> None:
     loop.train(workers)
     if run.data.fold != "all":
         _validate(run, "final")
-    elif first:
+        return
+    _finish(run)
+    if first:
         loop.journal.say("fold all holds no case out, so there is no validation of whole volumes")
 
 
@@ -123,14 +127,21 @@ def _begin_nothing() -> None:
     """Validation changes nothing of a training."""
 
 
-def _begin(run: Run, lock: FoldLock) -> None:
+def _begin(run: Run) -> None:
     """Set an earlier training aside, and write what the new one starts with."""
     folder = run.folder
     if not run.request.continue_training:
         make_room(folder)
-        lock.claim()
+    folder.finished.unlink(missing_ok=True)
     save_json(run.plans, run.model.plans)
     save_json(run.kind.settings(), folder.settings)
+
+
+def _sweep(run: Run) -> None:
+    """Remove what killed runs left half written, in the fold and its folders."""
+    folder = run.folder
+    for path in (folder.path, folder.validation("final"), folder.validation("best"), folder.previous.path):
+        sweep(path)
 
 
 def _settle(run: Run) -> None:
@@ -145,6 +156,14 @@ def _validate(run: Run, checkpoint: ValidatedCheckpoint) -> None:
     if distributed.rank() == 0:
         score = METRICS[DECIDING].sentence(summary.mean[DECIDING], data.unit)
         Journal(folder, speak=True).say(f"validation of whole volumes ({checkpoint}): {score}")
+    if checkpoint == "final":
+        _finish(run)
+
+
+def _finish(run: Run) -> None:
+    """Write the record that the training came to its end, after everything else."""
+    if distributed.rank() == 0:
+        save_json(FinishedSpec(), run.folder.finished)
 
 
 def _introduction(loop: Loop) -> str:

@@ -25,6 +25,7 @@ from prediction_samples import make_head, make_model  # noqa: E402
 from report_samples import make_comparison  # noqa: E402
 
 from gdmunet.checkpoint import load_network, load_weights  # noqa: E402
+from gdmunet.claims import Witness  # noqa: E402
 from gdmunet.conversion.held_out import read_groups  # noqa: E402
 from gdmunet.dataset import load_descriptor  # noqa: E402
 from gdmunet.dicom.reading import read_series  # noqa: E402
@@ -55,7 +56,6 @@ from gdmunet.serialization import load_json, save_json  # noqa: E402
 from gdmunet.tomography.simulation import simulate_scan  # noqa: E402
 from gdmunet.tomography.sinogram import read_sinogram, write_sinogram  # noqa: E402
 from gdmunet.training.loop import state as resume  # noqa: E402
-from gdmunet.training.loop.interruption import FoldLock  # noqa: E402
 from gdmunet.workflows.measured_prediction import Measurement  # noqa: E402
 
 Mutation = Callable[[bytes, Random], bytes]
@@ -246,7 +246,14 @@ def _table(folder: Path) -> None:
 RESULT = {"model": None, "folds": ["0"], "checkpoint": "best", "configuration": "3d", "step_size": 0.5, "tta": False,
           "precision": "float32", "device": "cpu", "skip_empty": True, "mask_folder": None, "as_float": False,
           "uncertainty": False}  # fmt: skip
-RUNNING = {"pid": 1, "started": 1.0, "host": "h"}
+RUNNING = {
+    "owner": {"host": "h", "boot": "b", "pid": 1, "started": 1},
+    "token": "t",
+    "work": "w",
+    "heartbeat": 30.0,
+    "part": 0,
+    "parts": 1,
+}
 RECORD = {"url": "https://x/y", "revision": "1", "sha256": "0" * 64, "size": 3, "stated_by_hub": True}
 
 NNUNET = "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -264,7 +271,7 @@ READERS: tuple[Reader, ...] = (
     _json("measurement.json", _measurement, partial(load_json, Measurement), 2),
     _json("prediction_settings.json", _text("prediction_settings.json", RESULT), partial(load_json, PredictionSpec), 3),
     _json("download.json", _text("download.json", RECORD), partial(load_json, DownloadRecord), 2),
-    _json("running.json", _text("running.json", RUNNING), lambda file: FoldLock(file).owner()),
+    _json("running.json", _text("running.json", RUNNING), lambda file: Witness.of(file)),
     Reader("checkpoint", _model, {"checkpoint_best.safetensors": damage.changed_safetensors},
            lambda folder: load_network(load_weights(folder / "checkpoint_best.safetensors")), 6),
     Reader("resume.pt", _archived("resume.pt"), {"resume.pt": damage.flip},

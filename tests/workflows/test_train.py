@@ -2,20 +2,21 @@
 
 import dataclasses
 import json
-import platform
 
-import psutil
 import pytest
 import torch
 from toy import DATASET, toy_volumes
 
 from gdmunet.checkpoint import load_weights
+from gdmunet.claims import ClaimSpec
 from gdmunet.cli.train import main
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.imageio import write_volume
 from gdmunet.networks import build_network
+from gdmunet.owners import Owner
 from gdmunet.plans import load_plans
+from gdmunet.results import FoldFolder
 from gdmunet.serialization import save_json
 from gdmunet.workflows.requests.training import TrainRequest
 from gdmunet.workflows.train import train
@@ -55,7 +56,7 @@ def test_a_run_leaves_checkpoints_journal_and_scored_volumes(folders):
     assert set(summary["cases"]) == {"case_3"}
     assert summary["mean"]["mae"] > 0
     assert (model / "plans.json").is_file()
-    assert not (fold / "running.json").exists()
+    assert not FoldFolder(fold).running.exists()
 
 
 def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
@@ -147,12 +148,13 @@ def test_plans_need_no_name_where_there_are_no_others(folders):
 
 def test_a_fold_in_training_is_left_alone(folders):
     model = train(request(fold="all"), folders)
-    me = psutil.Process()
-    claim = {"pid": me.pid, "started": me.create_time(), "host": platform.node()}
-    (model / "fold_all" / "running.json").write_text(json.dumps(claim))
-    with pytest.raises(GdmError, match="trained by another process"):
-        train(request(fold="all", overwrite=True), folders)
-    (model / "fold_all" / "running.json").write_text(json.dumps(claim | {"started": 0.0}))
+    running, me = FoldFolder(model / "fold_all").running, Owner.present()
+    claim = ClaimSpec(me, "token", "training")
+    for asked in (request(fold="all", overwrite=True), request(fold="all", validate="final")):
+        save_json(claim, running)
+        with pytest.raises(GdmError, match="trained or validated by another process"):
+            train(asked, folders)
+    save_json(dataclasses.replace(claim, owner=dataclasses.replace(me, started=1)), running)
     train(request(fold="all", overwrite=True), folders)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_file
 from gdmunet.geometry import Geometry, canonical_axes
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def draw_comparison(file: Path, volumes: ComparedVolumes, title: str, unit: str 
         if column >= 2:
             figure.colorbar(image, ax=axes[:, column], shrink=0.7, label=unit, location="right")
     figure.suptitle(title)
-    with atomic_path(Path(file)) as temporary:
-        figure.savefig(temporary, dpi=100)
+    with atomic_file(Path(file)) as stream:
+        figure.savefig(stream, dpi=100, format=Path(file).suffix.removeprefix("."))
     return Path(file)
 
 

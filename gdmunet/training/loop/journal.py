@@ -11,7 +11,7 @@ import math
 import time
 from typing import Any
 
-from gdmunet.atomic import atomic_path, make_folder
+from gdmunet.atomic import append_text, atomic_file, make_folder, write_text
 from gdmunet.journal import read_journal
 from gdmunet.progress import say
 from gdmunet.results import FoldFolder
@@ -36,16 +36,14 @@ class Journal:
 
     def say(self, text: str) -> None:
         """Add a line with the time to training_log.txt."""
-        with open(self.folder.log, "a", encoding="utf-8") as log:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
+        append_text(self.folder.log, f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n")
         if self.speak:
             say(text)
 
     def record(self, row: dict[str, Any]) -> None:
         """Add one epoch's line; a number that is not finite becomes null, JSON has no other form for it."""
         clean = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
-        with open(self.file, "a", encoding="utf-8") as journal:
-            journal.write(json.dumps(clean) + "\n")
+        append_text(self.file, json.dumps(clean) + "\n")
         if importlib.util.find_spec("tensorboard") is not None:
             self._record_in_tensorboard(row)
 
@@ -65,12 +63,11 @@ class Journal:
     def keep_first(self, epochs: int) -> None:
         """Drop the lines that a resumed training writes again: every line after the first `epochs`."""
         rows = [row for row in self.rows() if row["epoch"] < epochs]
-        with atomic_path(self.file) as temporary:
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        write_text(self.file, "".join(json.dumps(row) + "\n" for row in rows))
 
     def draw(self) -> None:
         """Draw progress.png from the rows so far."""
         rows = self.rows()
         if rows:
-            with atomic_path(self.folder.progress_figure) as temporary:
-                draw_progress(rows).savefig(temporary, dpi=90, format="png")
+            with atomic_file(self.folder.progress_figure) as stream:
+                draw_progress(rows).savefig(stream, dpi=90, format="png")

@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import NoReturn
 
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
+from gdmunet.claims import Witness
 from gdmunet.device import exact_float32
 from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
@@ -53,6 +54,7 @@ class Loop:
         self.trainer, self.state, self.data, self.folder = trainer, state, data, folder
         self.show_progress = show_progress and distributed.rank() == 0
         self.journal = Journal(folder, speak=distributed.rank() == 0)
+        self._claim = Witness.of(folder.running)
 
     def train(self, loader_workers: int) -> None:
         """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
@@ -87,6 +89,7 @@ class Loop:
         """Write the averaged weights as ``checkpoint_NAME.safetensors``."""
         if distributed.rank() != 0:
             return
+        self._claim.check()
         trainer, state = self.trainer, self.state
         metadata = CheckpointMetadata(
             trainer=type(trainer).__name__,
@@ -106,6 +109,7 @@ class Loop:
 
         An earlier training of the fold that was set aside is let go: this one has got as far.
         """
+        self._claim.check()
         self.state.save(self.folder.resume, self.trainer)
         self.save("latest")
         if distributed.rank() == 0:
@@ -122,8 +126,6 @@ class Loop:
         self.state.load(self.folder.resume, self.trainer)
         if distributed.rank() == 0:
             self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
-
-    # ---- its parts --------------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
         if distributed.rank() == 0:

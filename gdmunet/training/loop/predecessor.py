@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import make_folder, move, write_bytes, writing_error
 from gdmunet.results import FoldFolder, ModelFolder
 
 
@@ -29,8 +29,8 @@ def make_room(folder: FoldFolder) -> None:
     plans = ModelFolder(folder.path.parent).plans
     try:
         if plans.is_file():
-            shutil.copy2(plans, folder.path / plans.name)
-        folder.path.rename(folder.previous.path)
+            write_bytes(folder.path / plans.name, plans.read_bytes())
+        move(folder.path, folder.previous.path)
     except OSError as error:
         raise writing_error("cannot set the earlier training aside", folder.path, error) from error
     make_folder(folder.path)
@@ -56,7 +56,7 @@ def settle(folder: FoldFolder) -> str | None:
 
 
 def _let_go(folder: FoldFolder, previous: FoldFolder) -> str:
-    _remove([*previous.made_by_training(), _plans_of(previous), previous.running])
+    _remove([*previous.made_by_training(), _plans_of(previous)])
     _move_rest(previous.path, folder.path)
     return f"{folder.path.name}: the earlier training is removed, since the one that replaces it has a checkpoint"
 
@@ -64,13 +64,11 @@ def _let_go(folder: FoldFolder, previous: FoldFolder) -> str:
 def _bring_back(folder: FoldFolder, previous: FoldFolder) -> str:
     if folder.path.is_dir():
         _remove(folder.made_by_training())
-        if folder.running.is_file():
-            folder.running.replace(previous.running)
         _move_rest(folder.path, previous.path)
     if _plans_of(previous).is_file():
         model = ModelFolder(folder.path.parent)
-        _plans_of(previous).replace(model.plans)
-    previous.path.rename(folder.path)
+        move(_plans_of(previous), model.plans)
+    move(previous.path, folder.path)
     return (
         f"{folder.path.name}: the earlier training is back, since the one that was to replace it ended before its "
         "first checkpoint"
@@ -93,5 +91,5 @@ def _move_rest(source: Path, target: Path) -> None:
     """Move what is left; a name that is there already keeps its file, and the other goes."""
     for path in source.iterdir():
         if not (target / path.name).exists():
-            path.replace(target / path.name)
+            move(path, target / path.name)
     shutil.rmtree(source)

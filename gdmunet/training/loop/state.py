@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_file
 from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
@@ -99,8 +99,8 @@ class TrainingState:
             "cuda_random": [state for state in cuda_random if state is not None],
             "extra": trainer.extra_state(),
         }
-        with atomic_path(file) as temporary:
-            torch.save(content, temporary)
+        with atomic_file(file) as stream:
+            torch.save(content, stream)
 
     def load(self, file: Path, trainer: Trainer) -> None:
         """Continue where `save` stood.

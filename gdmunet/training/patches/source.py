@@ -74,10 +74,18 @@ class PatchSource:
             self._read(one, values.numpy(), mask.numpy())
         return crops
 
-    def _draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> _Drawn:
+    def identifiers_of(self, iteration: int, places: Sequence[int]) -> list[str]:
+        """The cases of the patches at `places` of batch `iteration`."""
+        return [self._choose(iteration, place)[2] for place in places]
+
+    def _choose(self, iteration: int, place: int) -> tuple[np.random.SeedSequence, np.random.Generator, str]:
+        """The seed of a patch, its generator after the first draw, and the case that was drawn."""
         seed = np.random.SeedSequence((self.seed, iteration, place))
         rng = np.random.default_rng(seed)
-        identifier = self.identifiers[rng.integers(len(self.identifiers))]
+        return seed, rng, self.identifiers[rng.integers(len(self.identifiers))]
+
+    def _draw(self, iteration: int, place: int, augmentation: Augmentation | None) -> _Drawn:
+        seed, rng, identifier = self._choose(iteration, place)
         case = _open(self.store, identifier)
         change = UNCHANGED
         if augmentation is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
@@ -15,14 +17,20 @@ import psutil
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
-from gdmunet.errors import SIGNALLED, GdmError
+from gdmunet.ending import end_with_parent, ending_signals
+from gdmunet.errors import SIGNALLED, GdmError, signal_name
+from gdmunet.out_of_memory import is_out_of_memory
+from gdmunet.patience import LOOK_SECONDS, Patience, processor_time, stuck
 from gdmunet.plans import Configuration
 from gdmunet.preprocessing.loader_memory import most_loaders
+from gdmunet.quantities import memory_size
 from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.crops import Crops
 from gdmunet.training.patches.source import PatchSource
 
+# Key of a failure in what a worker sends.
+_FAILURE = "failure"
 CPU = torch.device("cpu")
 
 
@@ -73,13 +81,25 @@ class PatchLoader:
 
     def __next__(self) -> dict[str, Any]:
         """One batch as the dictionary that batchgenerators passes on."""
-        places = range(self.first_place, self.first_place + self.batch_size)
-        crops = self.source.read(self._next, places, self.augmentation)
+        crops = self.source.read(self._next, self._places, self.augmentation)
         self._next += self._stride
         if self._augments_on_device:
             return crops.to_message()
         with _one_thread():
             return crops.finish(self.augmentation).to_message()
+
+    def cases_of(self, number: int) -> str:
+        """The cases of a batch, for people."""
+        return ", ".join(dict.fromkeys(self.source.identifiers_of(number, self._places)))
+
+    @property
+    def next_number(self) -> int:
+        """Number of the batch that comes next here."""
+        return self._next
+
+    @property
+    def _places(self) -> range:
+        return range(self.first_place, self.first_place + self.batch_size)
 
     def receive(self, message: dict[str, Any]) -> Crops | Batch:
         """What `__next__` sent, in page-locked memory where a GPU reads it."""
@@ -99,6 +119,30 @@ class PatchLoader:
         return self.device.type == "cuda"
 
 
+class _SpeakingLoader:
+    """A loader in a background process, whose failures come as messages: batchgenerators would print and hide them."""
+
+    def __init__(self, loader: PatchLoader) -> None:
+        self._loader = loader
+
+    def set_thread_id(self, worker: int) -> None:
+        """Begin as a worker; batchgenerators calls it there."""
+        self._loader.set_thread_id(worker)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        try:
+            return next(self._loader)
+        except GdmError as error:
+            return {_FAILURE: error}
+        except Exception as error:  # every failure must reach the trainer, with its traceback
+            if is_out_of_memory(error):
+                return {_FAILURE: _memory_error(self._loader, error)}
+            return {_FAILURE: GdmError("patches could not be made", found=f"\n{traceback.format_exc()}")}
+
+
 class BatchStream:
     """Endless batches from `workers` background processes, or made in this one where `workers` is 0.
 
@@ -110,8 +154,11 @@ class BatchStream:
         self._loader = loader
         self._fetcher: ThreadPoolExecutor | None = None
         self._augmenter: MultiThreadedAugmenter | None = None
+        self._number = loader.next_number
+        self._patience = Patience()
         if workers:
-            self._augmenter = MultiThreadedAugmenter(loader, None, workers, num_cached_per_queue=2, wait_time=0.002)
+            speaking = _SpeakingLoader(loader)
+            self._augmenter = MultiThreadedAugmenter(speaking, None, workers, num_cached_per_queue=2, wait_time=0.002)
             self._fetcher = ThreadPoolExecutor(1, "patches")
             self._coming = self._fetcher.submit(self._fetch, self._augmenter)
             # Whatever ends this process: its workers do not end by the SIGTERM that Python would wait for.
@@ -122,10 +169,15 @@ class BatchStream:
             return self._loader.next_batch()
         while True:
             try:
-                received = self._coming.result(timeout=5)
+                received = self._coming.result(timeout=LOOK_SECONDS)
                 break
             except TimeoutError:
                 self._check_workers()
+            except RuntimeError as error:  # batchgenerators', whose worker has ended
+                self._check_workers()
+                raise _died("ended") from error
+        self._number += 1
+        self._patience = Patience()
         self._coming = self._fetcher.submit(self._fetch, self._augmenter)
         return self._loader.finish(received)
 
@@ -155,17 +207,43 @@ class BatchStream:
         augmenter._processes, augmenter._queues, augmenter.was_initialized = [], [], False
 
     def _check_workers(self) -> None:
-        """A worker that died in the middle of a message leaves its reader waiting: end the run instead."""
-        dead = [w for w in getattr(self._augmenter, "_processes", []) if not w.is_alive()]
-        if dead:
-            raise GdmError(
-                "a process that makes patches died",
-                found=f"exit code {dead[0].exitcode}",
-                remedy="often memory ran out: use fewer workers (-np), then continue with --c",
-            )
+        """A worker that died, or that does nothing for too long, leaves its reader waiting: end the run instead."""
+        workers = getattr(self._augmenter, "_processes", [])
+        for worker in workers:
+            if not worker.is_alive():
+                code = worker.exitcode
+                killed = code is not None and code < 0
+                raise _died(f"killed by {signal_name(-code)}" if killed else f"exit code {code}")
+        if not workers:
+            return
+        maker = workers[(self._number - self._loader.next_number) % len(workers)].pid
+        for pid in self._patience.lost([(maker, functools.partial(processor_time, maker))]):
+            case = self._loader.cases_of(self._number)
+            raise stuck("a process that makes patches does nothing", case=case, pid=pid, limit=self._patience.limit)
 
     def _fetch(self, augmenter: MultiThreadedAugmenter) -> Crops | Batch:
-        return self._loader.receive(next(augmenter))
+        message = next(augmenter)
+        if _FAILURE in message:
+            raise message[_FAILURE]
+        return self._loader.receive(message)
+
+
+def _died(how: str) -> GdmError:
+    return GdmError(
+        "a process that makes patches died",
+        found=how,
+        remedy="often memory ran out: use fewer workers (-np), then continue with --c",
+    )
+
+
+def _memory_error(loader: PatchLoader, error: BaseException) -> GdmError:
+    host = psutil.virtual_memory()
+    return GdmError(
+        "a process that makes patches ran out of memory",
+        case=loader.cases_of(loader.next_number),
+        found=f"{memory_size(host.available)} free of {memory_size(host.total)} ({type(error).__name__})",
+        remedy="use fewer workers (-np), then continue with --c",
+    )
 
 
 @contextlib.contextmanager
@@ -185,13 +263,15 @@ def _leave_signals_to_the_trainer() -> None:
     A worker whose trainer is gone ends by SIGTERM as any process.
     """
     trainer = os.getppid()
+    end_with_parent()
 
     def end_if_alone(number: int, _frame: FrameType | None) -> None:
         if os.getppid() != trainer:
             os._exit(SIGNALLED + number)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end_if_alone)
+    for number in ending_signals():
+        signal.signal(number, end_if_alone)
 
 
 def default_loader_workers(

@@ -33,7 +33,7 @@ def files(folder):
 def begin_anew(fold):
     make_room(fold)
     (fold.path.parent / "plans.json").write_text("new plans")
-    write(fold.path, {"journal.jsonl": "new row", "settings.json": "new", "running.json": "me"})
+    write(fold.path, {"journal.jsonl": "new row", "settings.json": "new"})
 
 
 def test_a_fold_that_nobody_replaces_is_left_alone(fold):
@@ -47,7 +47,7 @@ def test_a_training_that_never_got_to_a_checkpoint_gives_its_place_back(fold, wr
     write(fold.path, written)
     assert fold.previous.path.name == "previous_fold_0"
     assert "earlier training is back" in settle(fold)
-    assert files(fold.path) == OLD | {"running.json": "me"}
+    assert files(fold.path) == OLD
     assert (fold.path.parent / "plans.json").read_text() == "old plans"
     assert sorted(path.name for path in fold.path.parent.iterdir()) == ["fold_0", "plans.json"]
     assert settle(fold) is None
@@ -58,13 +58,13 @@ def test_a_training_with_a_checkpoint_takes_the_place(fold):
     new = {"checkpoint_latest.safetensors": "new", "resume.pt": "new"}
     write(fold.path, new)
     assert "earlier training is removed" in settle(fold)
-    expected = new | {"journal.jsonl": "new row", "settings.json": "new", "running.json": "me", "notes.txt": "mine"}
+    expected = new | {"journal.jsonl": "new row", "settings.json": "new", "notes.txt": "mine"}
     assert files(fold.path) == expected
     assert (fold.path.parent / "plans.json").read_text() == "new plans"
     assert not fold.previous.path.exists()
 
 
-@pytest.mark.parametrize("killed_in", ["rmtree", "replace", "rename"])
+@pytest.mark.parametrize("killed_in", ["rmtree", "replace"])
 def test_a_run_that_is_killed_while_it_brings_back_is_taken_up_by_the_next(fold, monkeypatch, killed_in):
     """Whatever step it stood before: the folders alone say what is left to do."""
     import gdmunet.training.loop.predecessor as predecessor
