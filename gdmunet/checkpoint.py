@@ -230,7 +230,8 @@ def described_bytes(described: dict[str, str]) -> int:
         raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
     network = parse_as(_CheckpointHeader, described[_HEADER_KEY], "checkpoint", CHECKPOINT_FORMAT).network
     # Twice: float64 is the widest form that a weight may have.
-    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in _blank_state(network).values())
+    tensors = {id(tensor): tensor for tensor in _blank_state(network).values()}
+    return 2 * sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 def tensors_sha256(tensors: dict[str, torch.Tensor], description: str = "") -> str:

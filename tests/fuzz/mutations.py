@@ -278,5 +278,9 @@ PLAIN = (flip, flip, cut, zeroed, inserted)
 def damaged(data: bytes, random: Random, aimed) -> bytes:
     """One input: aimed at the format two times of three, else at the bytes; at times twice."""
     for _ in range(random.choice((1, 1, 1, 2))):
-        data = (aimed if random.random() < 0.67 else random.choice(PLAIN))(data, random)
+        change = aimed if random.random() < 0.67 else random.choice(PLAIN)
+        try:
+            data = change(data, random)
+        except (ValueError, TypeError, AttributeError, LookupError, struct.error):
+            data = flip(data, random)  # damaged twice: the format is no longer there to aim at
     return data
