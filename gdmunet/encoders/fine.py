@@ -75,7 +75,9 @@ class FineLevel(nn.Module):
         convolution = nn.Conv3d if dimensions == 3 else nn.Conv2d
         self.filters = convolution(1, channels, KERNEL, padding=_REACH)
         with torch.no_grad():
-            nn.init.normal_(self.filters.weight, std=KERNEL ** (-dimensions / 2))
+            # Weights without data need no draw, and PyTorch imports its compiler to draw them.
+            if not self.filters.weight.is_meta:
+                nn.init.normal_(self.filters.weight, std=KERNEL ** (-dimensions / 2))
             if self.filters.bias is not None:
                 self.filters.bias.zero_()
         self.register_buffer("index", _block_index(dimensions), persistent=False)
