@@ -12,10 +12,14 @@ import pytest
 import torch
 
 from gdmunet.checkpoint import load_weights, save_weights
+from gdmunet.consents import read_consents
 from gdmunet.conversion.phantoms import make_phantom_demo
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
-from gdmunet.plans import load_plans
+from gdmunet.plans import STANDARD_HU, load_plans
 from gdmunet.results import ResultsFolder
 from gdmunet.training.loop import loop
 from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -334,6 +338,18 @@ def test_another_encoder_is_found_in_the_list(work, words, problem, monkeypatch,
     assert "mini" in capsys.readouterr().out
 
 
+def test_code_that_plans_name_is_allowed(monkeypatch, tmp_path):
+    file, consents = tmp_path / "own.py", tmp_path / "consents.json"
+    file.write_text("from gdmunet.encoders.mini import build_tiny as factory\n")
+    monkeypatch.setenv("GDM_CONSENTS", str(consents))
+    units = VolumeUnits(STANDARD_HU, -1024.0, "CT")
+    planned = choose_encoder(f"{file}:factory", units, 3, EncoderOptions(tmp_path)).spec
+    with pytest.raises(GdmError, match="nobody on this machine has allowed") as raised:
+        load_encoder(planned, units, tmp_path, read_consents(consents))
+    assert run(raised.value.command) is None
+    assert load_encoder(planned, units, tmp_path, read_consents(consents)).levels == planned.levels
+
+
 @pytest.mark.parametrize("damaged", [False, True])
 def test_weights_that_are_missing_or_damaged_are_fetched(work, hub, monkeypatch, tmp_path, damaged):
     source = FAMILIES["ct-fm"].source
@@ -375,6 +391,7 @@ def test_a_folder_that_cannot_be_made_is_not_a_matter_of_disk_space(made, name):
 
 # The functions that make a command for a remedy, and the tests above that run it.
 EXECUTED = {
+    "consents.py require": [test_code_that_plans_name_is_allowed],
     "encoders/choice.py choose_encoder": [test_another_encoder_is_found_in_the_list],
     "encoders/loading.py _cached_weights": [test_weights_that_are_missing_or_damaged_are_fetched],
     "encoders/loading.py _check_serves": [test_another_encoder_is_found_in_the_list],
@@ -383,7 +400,7 @@ EXECUTED = {
     "plan_folder.py find_plans": [test_plans_of_another_name_are_made],
     "preprocessing/casestore.py preparation": [test_a_damaged_case_is_prepared_anew],
     "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
-    "preprocessing/casestore.py _open": [test_a_damaged_case_is_prepared_anew],
+    "preprocessing/casestore.py _readable": [test_a_damaged_case_is_prepared_anew],
     "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
     "training/loop/opening.py check_encoder": [test_plans_without_an_encoder_get_one],
     "workflows/compare.py choose_judges": [test_another_judge_is_found_in_the_list],
