@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from claim_arms import ARMS, Place
 
-from gdmunet.dataset import find_dataset, list_cases, load_descriptor
+from gdmunet.dataset import DatasetDescriptor, find_dataset, list_cases, load_descriptor
 from gdmunet.dataset_names import RawFolders
 from gdmunet.evaluation.comparison.unsharp import tuned_filters, write_filtered
-from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions
+from gdmunet.evaluation.distributions.classifier import ClassifierOptions, draw_patches, two_sample_scores
+from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions, read_judged, scaled, target_units
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, match_files
 from gdmunet.inference.cases.files import ListedCases
@@ -60,10 +62,12 @@ def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None
     options = EvaluationOptions(descriptor, identifiers=names, judge=judge, show_progress=False)
     for suffix, folder in (("", predictions), (FILTERED, filtered)):
         summary = evaluate_folders(EvaluationFolders(RawFolders(raw).targets, folder, masks), options)
+        of_slices = slice_scores([replace(one, prediction=folder / one.prediction.name) for one in files], descriptor)
+        cases = {case: {**summary.cases[case], "c2st_slices": score} for case, score in of_slices.items()}
         row = {
             "arm": name + suffix,
             "seed": seed,
-            "cases": summary.cases,
+            "cases": {**summary.cases, **cases},
             "frechet": {one.encoder: one.frechet for one in summary.distributions},
             "mmd": {one.encoder: one.mmd for one in summary.distributions},
             "filters": {case: [one.sigma, one.amount] for case, one in filters.items()} if suffix else {},
@@ -71,3 +75,15 @@ def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None
         file = row_file(work, name + suffix, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(row, indent=1))
+
+
+def slice_scores(files: list[JudgedFiles], descriptor: DatasetDescriptor) -> dict[str, float]:
+    """The classifier on patches of one plane: the arms predict by slices, which patches of several planes give away."""
+    options, units = ClassifierOptions(edge=32, planes=1), target_units(files, descriptor.target_name)
+    patches = {}
+    for one in files:
+        real, mask = read_judged(one.reference, one)
+        predicted, _ = read_judged(one.prediction, one)
+        volumes = (scaled(volume, units) for volume in (predicted, real))
+        patches[one.identifier] = draw_patches(*volumes, mask, units.network_background, options)
+    return two_sample_scores(patches, options) or {}

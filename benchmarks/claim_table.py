@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-from claim_arms import FIDELITY
+from claim_arms import ARMS, FIDELITY
 from claim_scores import FILTERED
 
 from gdmunet.evaluation.comparison.price import price_of_distance
 from gdmunet.evaluation.distributions.resampling import BootstrapSpec, bootstrap_interval
 from gdmunet.metrics import METRICS
 
+# The classifier on patches of one plane has no row among the metrics of the package.
+SLICES = "c2st_slices"
 SHOWN = ("mae", "psnr", "ms_ssim", "detail", "fsc_quarter", "fsc_half", "nps", "c2st")
 Rows = dict[str, dict[int, dict]]
 
@@ -24,7 +26,8 @@ def read_rows(work: Path) -> Rows:
         row = json.loads(file.read_text())
         rows.setdefault(row["arm"], {})[row["seed"]] = row
     known = rows.get(FIDELITY, {}).keys() & rows.get(FIDELITY + FILTERED, {}).keys()
-    return {name: {seed: row for seed, row in of_arm.items() if seed in known} for name, of_arm in rows.items()}
+    ordered = [name + suffix for name in ARMS for suffix in ("", FILTERED) if name + suffix in rows]
+    return {name: {seed: row for seed, row in rows[name].items() if seed in known} for name in ordered}
 
 
 def mean_of(row: dict, metric: str) -> float:
@@ -64,6 +67,18 @@ def stronger_claim(rows: Rows, name: str) -> tuple[float, tuple[float, float]]:
     return float(differences.mean()), bootstrap_interval(differences, BootstrapSpec())
 
 
+def short(judge: str) -> str:
+    """A judge's name without its folder and function."""
+    return judge.rsplit("/", 1)[-1].partition("_judge.py")[0].partition("_encoder.py")[0]
+
+
+def price_text(price: float | None) -> str:
+    """A price ratio; a distance that came with a lower error was free."""
+    if price is None:
+        return "-"
+    return "free" if price <= 0 else f"{price:.2f}"
+
+
 def table(rows: Rows) -> str:
     """All arms, their change against fidelity, the decision, and the stronger claim, as Markdown."""
     judges = list(next(iter(rows[FIDELITY].values()))["frechet"])
@@ -71,8 +86,9 @@ def table(rows: Rows) -> str:
         "arm",
         "seeds",
         *(METRICS[name].head("HU") for name in SHOWN),
-        *(f"FD ({j})" for j in judges),
-        *(f"rho ({j})" for j in judges),
+        "C2ST in slices",
+        *(f"FD ({short(j)})" for j in judges),
+        *(f"rho ({short(j)})" for j in judges),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for name, of_arm in rows.items():
@@ -80,6 +96,7 @@ def table(rows: Rows) -> str:
         for metric in SHOWN:
             values = [mean_of(row, metric) for row in of_arm.values()]
             cells.append(" ± ".join(METRICS[metric].text(float(f(values)), "HU") for f in (np.mean, np.std)))
+        cells.append(f"{np.mean([mean_of(row, SLICES) for row in of_arm.values()]):.3f}")
         errors = against(rows, name, FIDELITY, lambda row: mean_of(row, "mae"))
         for judge in judges:
             changes = 100 * against(rows, name, FIDELITY, lambda row, j=judge: row["frechet"][j])
@@ -87,7 +104,7 @@ def table(rows: Rows) -> str:
         for judge in judges:
             shares = 1 + against(rows, name, FIDELITY, lambda row, j=judge: row["frechet"][j])
             price = price_of_distance(1 + float(errors.mean()), float(shares.mean()))
-            cells.append("-" if price is None or name == FIDELITY else f"{price:.2f}")
+            cells.append(price_text(price if name != FIDELITY else None))
         lines.append("| " + " | ".join(cells) + " |")
     lines += [
         "",
@@ -126,9 +143,7 @@ def draw_curve(rows: Rows, file: Path) -> None:
             panel.plot(*zip(*points, strict=True), "-", color=colours(number % 10), linewidth=1)
             panel.plot(*points[0], "o", color=colours(number % 10), label=name)
             panel.plot(*points[-1], "^", color=colours(number % 10), markersize=5)
-        panel.set(
-            title=judge.rsplit("/", 1)[-1], xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's"
-        )
+        panel.set(title=short(judge), xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's")
         panel.axvline(1, color="grey", linestyle=":", linewidth=1)
     panels[0][0].legend(fontsize=7)
     figure.suptitle("circle: as predicted, triangle: behind the best unsharp mask")

@@ -27,6 +27,9 @@ class ClassifierOptions:
     ----------
     edge
         Edge of a patch in voxels.
+    planes
+        Planes of a patch; None: as many as its edge has voxels. 1 for predictions by slices, which a patch of several
+        planes tells from real ones by what neighbouring slices do not share.
     patches
         Patches of each volume.
     folds
@@ -36,6 +39,7 @@ class ClassifierOptions:
     """
 
     edge: int = 16
+    planes: int | None = None
     patches: int = 96
     folds: int = 3
     steps: int = 120
@@ -47,19 +51,21 @@ class ClassifierOptions:
         """Refuse numbers that train nothing (GdmError)."""
         counts = {name: getattr(self, name) for name in ("edge", "patches", "folds", "steps", "batch_size")}
         wrong = {name: value for name, value in counts.items() if value < 2}
+        if self.planes is not None and self.planes < 1:
+            wrong["planes"] = self.planes
         if self.learning_rate <= 0:
             wrong["learning_rate"] = self.learning_rate
         if wrong:
             raise GdmError(
                 "a classifier cannot be trained so",
                 found=", ".join(f"{name} {value}" for name, value in wrong.items()),
-                expected="2 or more of each, and a learning rate above 0",
+                expected="2 or more of each (1 plane or more), and a learning rate above 0",
             )
 
 
 @dataclass(frozen=True)
 class PatchPairs:
-    """Patches of one case, generated and real at the same places, (patches, edge, edge, edge) float32 each."""
+    """Patches of one case, generated and real at the same places, (patches, planes, edge, edge) float32 each."""
 
     generated: torch.Tensor
     real: torch.Tensor
@@ -75,13 +81,14 @@ def draw_patches(
     generated, real
         (z, y, x) in units in which the body's values are about 1.
     """
-    half = options.edge // 2
+    sides = (options.planes or options.edge, options.edge, options.edge)
     centres = np.argwhere(mask)
     places = centres[np.random.default_rng(options.seed).integers(len(centres), size=options.patches)]
 
     def cut(volume: np.ndarray) -> torch.Tensor:
-        composed = np.pad(compose_array(volume, mask, background), half, constant_values=background)
-        blocks = [composed[tuple(slice(c, c + options.edge) for c in place)] for place in places]
+        around = [(side // 2, side // 2) for side in sides]
+        composed = np.pad(compose_array(volume, mask, background), around, constant_values=background)
+        blocks = [composed[tuple(slice(c, c + n) for c, n in zip(place, sides, strict=True))] for place in places]
         return torch.from_numpy(np.stack(blocks).astype(np.float32))
 
     return PatchPairs(cut(generated), cut(real))

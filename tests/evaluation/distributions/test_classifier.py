@@ -49,6 +49,18 @@ def test_changed_texture_is_told_apart_in_cases_that_did_not_train(change):
     assert min(scores(change).values()) > 0.85
 
 
+def test_patches_of_one_plane_do_not_see_whether_slices_belong_together():
+    def torn(volume):
+        """Every slice is of another volume of the same texture."""
+        first = abs(int(1e6 * volume[0, 0, 0]))
+        return np.stack([texture(first + number)[number] for number in range(len(volume))])
+
+    assert min(scores(torn).values()) > 0.8
+    in_slices = ClassifierOptions(patches=96, steps=60, edge=16, planes=1)
+    assert np.mean(list(scores(torn, in_slices).values())) == pytest.approx(0.5, abs=0.1)
+    assert min(scores(lambda volume: ndimage.gaussian_filter(volume, 0.8), in_slices).values()) > 0.85
+
+
 def test_the_same_patches_give_the_same_scores_and_global_random_numbers_are_kept():
     torch.manual_seed(3)
     expected = torch.rand(2)
