@@ -46,6 +46,7 @@ ARMS = {
     "GDM, first version": Arm("GDMTrainer", _COARSE),
     "transport, strides 2 and 4": Arm("GDMTrainerTransport", _COARSE),
     "transport": Arm("GDMTrainerTransport"),
+    "transport, weight 1/4": Arm("GDMTrainerTransport", (("calibrated_weight", "0.25"),)),
     "transport, weight 1": Arm("GDMTrainerTransport", (("calibrated_weight", "1"),)),
     "transport, weight 2": Arm("GDMTrainerTransport", (("calibrated_weight", "2"),)),
     "transport + pair": Arm("GDMTrainerTransportPaired"),

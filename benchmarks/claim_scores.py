@@ -27,7 +27,7 @@ FILTERED = " + filter"
 
 def row_file(work: Path, name: str, seed: int) -> Path:
     """The scores of an arm, filtered or not, and a seed, over all folds."""
-    return work / "rows" / f"{name.replace(' ', '_').replace(',', '')}_{seed}.json"
+    return work / "rows" / f"{name.replace(' ', '_').replace(',', '').replace('/', '_')}_{seed}.json"
 
 
 def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None:
@@ -35,7 +35,7 @@ def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None
     work, seed = places[0].work, places[0].seed
     if row_file(work, name + FILTERED, seed).exists():
         return
-    predictions = work / "predictions" / f"{name} {seed}"
+    predictions = work / "predictions" / f"{name.replace('/', '_')} {seed}"
     raw = find_dataset(work / "gdm_raw", load_plans(places[0].plans).dataset_name)
     descriptor = load_descriptor(raw)
     cases = {case.identifier: case for case in list_cases(raw, descriptor)}
