@@ -87,6 +87,6 @@ def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
             mask_folder=request.mask,
             consistency=request.consistency,
         )
-    options = DicomOptions(request.series, request.fix_geometry, request.dicom_out)
+    options = DicomOptions(request.series, request.fix_geometry, request.dicom_out, request.accept)
     series = open_dicom(request.input, predictor, options, request.mask)
     return series or FileCases(request.input, predictor.descriptor, request.mask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,7 +90,7 @@ def open_dicom(
     """
     folders, options = find_dicom_folders(folder), options or DicomOptions()
     if folders is None:
-        if options != DicomOptions():
+        if replace(options, accept=()) != DicomOptions():
             raise GdmError(
                 "--series, --fix-geometry and --dicom-out need DICOM input",
                 file=folder,

@@ -8,7 +8,14 @@ from typing import Literal
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.volume_formats.table import FILE_ENDINGS
 from gdmunet.workflows.requests.declaration import ProgressRequest, Request, RequestError, Synopsis, option, request
-from gdmunet.workflows.requests.shared import HELD_OUT, NEW_NUMBER, groups_option, held_out_option, processes_option
+from gdmunet.workflows.requests.shared import (
+    HELD_OUT,
+    NEW_NUMBER,
+    accept_series_option,
+    groups_option,
+    held_out_option,
+    processes_option,
+)
 
 Transfer = Literal["copy", "hardlink", "symlink"]
 
@@ -136,14 +143,7 @@ class ConvertDicomRequest(ProgressRequest):
         "cases of several grids)",
         default=False,
     )
-    accept: tuple[str, ...] = option(
-        "--accept",
-        help="with -d: checks to insist on: modality (a series that is not of its channel's modality), patient (series "
-        "of one case with different patient IDs); default: none",
-        default=(),
-        metavar="CHECK",
-        choices=("modality", "patient"),
-    )
+    accept: tuple[str, ...] = accept_series_option("with -d")
     test: tuple[str, ...] = held_out_option("with -d: cases to hold out, or a share of the patients")
     seed: int = option("--seed", help="with -d: seed with which a share is drawn", default=12345)
     groups: Path | None = groups_option(

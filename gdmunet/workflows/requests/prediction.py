@@ -8,6 +8,7 @@ from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError
 from gdmunet.workflows.requests.shared import (
     Checkpoint,
     Device,
+    accept_series_option,
     checkpoint_option,
     device_option,
     float_option,
@@ -69,6 +70,7 @@ class PredictRequest(ProgressRequest):
         help="with DICOM input: resample series with uneven, missing, doubled or tilted slices (default: refuse them)",
         default=False,
     )
+    accept: tuple[str, ...] = accept_series_option("with DICOM input")
     sinogram: bool = option(
         "--sinogram",
         help="-i is a folder of sinograms CASE.npz; their reconstructions are written to conditions/ and predicted",

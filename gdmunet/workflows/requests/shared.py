@@ -141,6 +141,18 @@ def judge_file_option() -> Path | None:
     )
 
 
+def accept_series_option(condition: str) -> tuple[str, ...]:
+    """``--accept``: checks of DICOM series that the user insists on."""
+    return option(
+        "--accept",
+        help=f"{condition}: checks to insist on: modality (a series that is not of its channel's modality), patient "
+        "(series of one case with different patient IDs); default: none",
+        default=(),
+        metavar="CHECK",
+        choices=("modality", "patient"),
+    )
+
+
 def held_out_option(text: str) -> tuple[str, ...]:
     """``--test``: held-out cases, or one number that is the share of patients."""
     return option("--test", help=text, default=(), metavar="CASE")

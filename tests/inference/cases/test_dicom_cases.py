@@ -107,6 +107,20 @@ def test_each_channel_names_its_series(tmp_path):
         run(folder, tmp_path / "out")
 
 
+def test_a_ct_is_no_input_of_a_model_of_mr_unless_insisted_on(tmp_path):
+    make_series(tmp_path / "in" / "p1")
+    (tmp_path / "in" / "p1" / "Thumbs.db").write_text("")
+    descriptor = replace(make_descriptor(), channel_names={"0": "MR"})
+    model = Predictor([lambda batch: batch[:, :1]], make_configuration(), descriptor)
+    with pytest.raises(GdmError, match=r"modality of its channel, MR[\s\S]*case: p1[\s\S]*modality CT"):
+        run(tmp_path / "in", tmp_path / "out", model, output=tmp_path / "dicom")
+    assert not (tmp_path / "dicom").exists()
+    with pytest.raises(GdmError, match="modality of its channel"):
+        model.predict(tmp_path / "in" / "p1")
+    done = run(tmp_path / "in", tmp_path / "out", model, accept=("modality",))
+    assert "p1: left out 1 file, not DICOM: Thumbs.db" in done.notes
+
+
 def test_only_a_ct_becomes_a_ct_series_and_never_beside_its_source(tmp_path):
     make_series(tmp_path / "p1")
     with pytest.raises(GdmError, match="predicts MR"):
