@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gdmunet.errors import GdmError
-from gdmunet.owners import temporary_beside
+from gdmunet.owners import sweep, temporary_beside
 
 _ANOTHER_FOLDER = "choose another folder"
 _REMEDIES = {
@@ -37,6 +37,8 @@ _REMEDIES = {
 }
 _ANY_REASON = "free disk space, or check the path and the folder's permissions"
 _BUFFER = 1 << 20
+# Folders that this process has cleared of what dead ones left.
+_SWEPT: set[Path] = set()
 
 
 def refuses_writing(error: OSError) -> bool:
@@ -90,7 +92,7 @@ def atomic_path(destination: Path, *failures: type[Exception]) -> Iterator[Path]
     """
     destination = Path(destination)
     make_folder(destination.parent)
-    temporary = temporary_beside(destination)
+    temporary = _temporary(destination)
     try:
         with _explained(f"cannot write {destination.name}", destination, temporary, failures):
             yield temporary
@@ -131,7 +133,7 @@ def atomic_folder(destination: Path, *, replace: bool = False) -> Iterator[Path]
     """
     destination = Path(destination)
     make_folder(destination.parent)
-    building, replaced = temporary_beside(destination), temporary_beside(destination)
+    building, replaced = _temporary(destination), temporary_beside(destination)
     try:
         with _explained(f"cannot write {destination.name}", destination, building, ()):
             building.mkdir()
@@ -156,7 +158,7 @@ def atomic_files(destination: Path, *failures: type[Exception]) -> Iterator[Path
     """
     destination = Path(destination)
     make_folder(destination.parent)
-    building = temporary_beside(destination)
+    building = _temporary(destination)
     try:
         with _explained(f"cannot write {destination.name}", destination, building, failures):
             building.mkdir()
@@ -175,7 +177,7 @@ def atomic_files(destination: Path, *failures: type[Exception]) -> Iterator[Path
 def scratch_folder(beside: Path) -> Iterator[Path]:
     """Yield a temporary folder beside a path, for intermediate files; it goes in the end."""
     make_folder(Path(beside).parent)
-    folder = temporary_beside(Path(beside))
+    folder = _temporary(Path(beside))
     make_folder(folder)
     try:
         yield folder
@@ -220,6 +222,14 @@ def move(source: Path, destination: Path) -> None:
     with _explained(f"cannot move {Path(source).name} to its place", destination, None, ()):
         Path(source).replace(destination)
         _sync_folder(Path(destination).parent)
+
+
+def _temporary(destination: Path) -> Path:
+    """A temporary name; before the first one in a folder, what dead processes left there is removed."""
+    if destination.parent not in _SWEPT:
+        _SWEPT.add(destination.parent)
+        sweep(destination.parent)
+    return temporary_beside(destination)
 
 
 class _Remembering(io.FileIO):

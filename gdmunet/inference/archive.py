@@ -14,7 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.inference.archive_limits import BoundedFile, check_limits, is_plain
 from gdmunet.inference.trained_models import choose_folds, load_model
-from gdmunet.owners import temporary_beside
+from gdmunet.owners import sweep, temporary_beside
 from gdmunet.plain_text import one_line
 from gdmunet.results import (
     CHECKPOINT_FILES,
@@ -77,6 +77,7 @@ def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) 
     if not Path(zip_path).is_file():
         raise GdmError("the archive is missing", file=zip_path, remedy="check the path")
     # Beside the place it will take, so that the last step is a rename.
+    sweep(results)
     staging = temporary_beside(results / "import")
     try:
         with BoundedFile(Path(zip_path)) as stream:

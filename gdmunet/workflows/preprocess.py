@@ -83,11 +83,14 @@ def preprocess(
         for name in configurations
     ]
     with contextlib.ExitStack() as claims:
-        for order in sorted(orders, key=lambda order: order.store.folder):
-            claims.enter_context(Claim.on_folder(order.store.folder, "preprocessing"))
-        return _prepare_all(
+        stores = sorted(order.store.folder for order in orders)
+        held = [claims.enter_context(Claim.on_folder(folder, "preprocessing")) for folder in stores]
+        done = _prepare_all(
             orders, _Task(cases, descriptor, Path(preprocessed_dataset_folder), clean), processes, show_progress
         )
+        for claim in held:
+            claim.check()
+        return done
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,8 @@ def contents(folder: Path) -> dict[str, str]:
 def digest(path: Path) -> str:
     """Hash of what a file means; damaged ones have one of their own."""
     content = path.read_bytes()
+    if not content:
+        return "damaged: empty"
     try:
         if path.name.endswith(".gz"):
             content = gzip.decompress(content)
