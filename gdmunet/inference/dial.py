@@ -25,6 +25,39 @@ class DialledNetwork:
         return prediction
 
 
+class NoDialError(GdmError):
+    """A place of the dial was asked for, and one or all networks have none.
+
+    Attributes
+    ----------
+    having
+        Numbers of the networks that have a dial.
+    folds
+        Their folds, if they come from a model folder.
+    """
+
+    having: tuple[int, ...] = ()
+    folds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BothEnds:
+    """A network with a dial, which gives its prediction at realism 0 and the change that realism 1 adds."""
+
+    network: nn.Module
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """(B, C, ...) -> (B, 2, ...)."""
+        faithful, change = self.network(batch, None)
+        return torch.cat([faithful.float(), change.float()], dim=1)
+
+
+def both_ends(networks: Sequence[Network]) -> list[Network]:
+    """The networks, each of which gives both ends of its dial (GdmError: one has none)."""
+    dialled(networks, 0.0)
+    return [BothEnds(network) for network in networks if isinstance(network, nn.Module)]
+
+
 def check_realism(realism: float | None) -> None:
     """Refuse a place that the dial does not have (GdmError)."""
     if realism is not None and not 0 <= realism <= 1:
@@ -45,22 +78,22 @@ def dialled(networks: Sequence[Network], realism: float | None) -> tuple[list[Ne
 
     Raises
     ------
-    GdmError
+    NoDialError
         A place for networks of which one or all have no dial, or networks with and without one.
     """
     check_realism(realism)
-    without = sum(not _has_dial(network) for network in networks)
-    if without == len(networks) and realism is None:
+    having = tuple(number for number, network in enumerate(networks) if _has_dial(network))
+    if not having and realism is None:
         return list(networks), None
-    if without:
-        raise GdmError(
-            "the model has no dial for realism" if without == len(networks) else "not all networks have a dial",
-            found=f"{without} of {len(networks)} networks without one",
+    if len(having) < len(networks):
+        error = NoDialError(
+            "not all networks have a dial" if having else "the model has no dial for realism",
+            found=f"{len(networks) - len(having)} of {len(networks)} networks without one",
             expected="networks that were trained by GDMTrainerDial",
-            remedy="omit --realism: it is for models with a dial (GDMTrainerDial)"
-            if without == len(networks)
-            else "predict the folds with a dial by themselves (-f)",
+            remedy="predict the folds with a dial by themselves (-f)" if having else "predict without --realism",
         )
+        error.having = having
+        raise error
     place = 0.0 if realism is None else float(realism)
     if place == 0.0:
         return list(networks), place  # the network as it is, so that not a bit differs

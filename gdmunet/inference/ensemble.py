@@ -11,10 +11,11 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
+from gdmunet.inference.folder import SETTINGS_FILE
 from gdmunet.progress import say, track
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
-from gdmunet.serialization import save_json
+from gdmunet.serialization import read_json, save_json
 from gdmunet.version import __version__
 from gdmunet.volume_formats.files import find_volumes, left_out_of
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, format_of
@@ -22,10 +23,14 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, format_of
 
 @dataclass(frozen=True)
 class EnsembleSpec:
-    """The content of ensemble_settings.json."""
+    """The content of ensemble_settings.json.
+
+    `realism` has the place of the dial of each folder's predictions; None: the model has none, or nothing is known.
+    """
 
     folders: tuple[str, ...]
     as_float: bool
+    realism: tuple[float | None, ...] = ()
     gdmunet_version: str = __version__
 
 
@@ -34,7 +39,8 @@ def ensemble_folders(
 ) -> list[Path]:
     """Average the predictions of the same cases voxel by voxel.
 
-    Whole numbers (CT) stay whole numbers where all inputs are, unless `as_float`.
+    Whole numbers (CT) stay whole numbers where all inputs are, unless `as_float`. Predictions at different places of a
+    dial for realism are averaged too, which is said: their mean lies at the mean of the places.
 
     Parameters
     ----------
@@ -62,7 +68,11 @@ def ensemble_folders(
         target = output / f"{identifier}{ending_of(paths[0])}"
         write_mean(identifier, paths, target, as_float)
         written.append(target)
-    save_json(EnsembleSpec(tuple(str(folder) for folder in inputs), as_float), output / "ensemble_settings.json")
+    realism = tuple(map(_realism, inputs))
+    save_json(EnsembleSpec(tuple(map(str, inputs)), as_float, realism), output / "ensemble_settings.json")
+    if len(set(realism)) > 1:
+        places = ", ".join(f"{folder}: {_place(one)}" for folder, one in zip(inputs, realism, strict=True))
+        say(f"note: the predictions have different realism ({places}); their mean is neither the one nor the other")
     check_promised(written)
     return written
 
@@ -87,6 +97,18 @@ def write_mean(identifier: str, paths: Sequence[Path], target: Path, as_float: b
     total /= len(paths)
     whole = not as_float and all(format_of(path).holds_whole_numbers(path) for path in paths)
     write_volume(target, whole_numbers(total) if whole else total, first.geometry)
+
+
+def _realism(folder: Path) -> float | None:
+    """The place of the dial that the folder's settings name."""
+    file = folder / SETTINGS_FILE
+    settings = read_json(file) if file.is_file() else None
+    found = settings.get("realism") if isinstance(settings, dict) else None
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+def _place(realism: float | None) -> str:
+    return "without a dial" if realism is None else f"{realism:g}"
 
 
 def _check(inputs: list[Path], output: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from gdmunet.checkpoint import SamplerSpec
 from gdmunet.geometry import Shape
 from gdmunet.inference.samplers import Surroundings, sample_volume
-from gdmunet.inference.sliding_window import predict_tensor, predict_volume
+from gdmunet.inference.sliding_window import predict_tensor, predict_volume, predict_with_change
 from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
 
@@ -37,6 +37,16 @@ class Passes:
     windows: WindowOptions
     sampler: SamplerSpec
     seed: int
+
+    def with_change(self, network: Network) -> tuple[np.ndarray, np.ndarray, WindowCount]:
+        """Prediction at realism 0 and the change that realism 1 adds (z, y, x), by one pass of such a network."""
+        counts: list[WindowCount] = []
+        prepared, padding = self.prepared, border_values(self.prepared.properties)
+        faithful, change = predict_with_change(
+            network, prepared.condition, self.window, self.windows,
+            mask=prepared.mask, padding=padding, progress=counts.append,
+        )  # fmt: skip
+        return faithful, change, counts[-1]
 
     def __call__(
         self, network: Network, draw: int = 0, progress: ProgressCallback | None = None

@@ -23,6 +23,22 @@ class NetworkPrediction:
 
 
 @dataclass(frozen=True)
+class DialPrediction:
+    """All places of a dial on the prepared grid in network units: (z, y, x) float32 each.
+
+    A prediction is linear over the dial: at realism r it is `faithful` + r `change`.
+    """
+
+    faithful: np.ndarray
+    change: np.ndarray
+    windows: WindowCount
+
+    def at(self, realism: float) -> NetworkPrediction:
+        """The prediction at a place of the dial."""
+        return NetworkPrediction(self.faithful + np.float32(realism) * self.change, None, self.windows)
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A predicted volume in physical units on the grid of its condition.
 

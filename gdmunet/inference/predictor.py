@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
@@ -18,12 +17,12 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
-from gdmunet.inference.dial import dialled
+from gdmunet.inference.dial import NoDialError, both_ends, dialled
 from gdmunet.inference.fast_windows import WindowPlan, fast_plan
 from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
 from gdmunet.inference.options import PredictorOptions
 from gdmunet.inference.passes import Passes, ProgressCallback
-from gdmunet.inference.prediction import NetworkPrediction, Prediction
+from gdmunet.inference.prediction import DialPrediction, NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, with_steps
 from gdmunet.inference.trained_models import load_model
 from gdmunet.inference.window_batches import windows_per_pass
@@ -84,8 +83,10 @@ class Predictor:
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
         self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
+        placed = [place(network, self.device, self.options.compiled) for network in networks]
         # `realism`: place of the networks' dial; None: they have none.
-        self.networks, self.realism = _placed(networks, configuration.dimensions, self.device, self.options)
+        dials, self.realism = dialled(placed, self.options.realism)
+        self.networks, self._undialled = self._on_windows(dials), placed
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -120,14 +121,18 @@ class Predictor:
             for a model of one pass.
         """
         model = load_model(Path(model_folder), folds, checkpoint)
-        return cls(
-            model.networks,
-            model.plans.configuration(model.configuration),
-            model.plans.dataset,
-            source=ModelSource(Path(model_folder), model.folds, checkpoint),
-            sampler=with_steps(model.sampler, steps),
-            **model.completed(options),
-        )
+        try:
+            return cls(
+                model.networks,
+                model.plans.configuration(model.configuration),
+                model.plans.dataset,
+                source=ModelSource(Path(model_folder), model.folds, checkpoint),
+                sampler=with_steps(model.sampler, steps),
+                **model.completed(options),
+            )
+        except NoDialError as error:
+            error.folds = tuple(model.folds[number] for number in error.having)
+            raise
 
     def predict(
         self,
@@ -199,6 +204,18 @@ class Predictor:
                 total = total + count
         return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
 
+    def predict_dial(self, prepared: PreparedCase) -> DialPrediction:
+        """All places of the dial of a prepared case, by one pass of each network over each window.
+
+        Raises
+        ------
+        GdmError
+            A network without a dial.
+        """
+        ends = self._on_windows(both_ends(self._undialled))
+        network = MeanNetwork(tuple(ends)) if len(ends) > 1 else ends[0]
+        return DialPrediction(*self.passes(prepared, self.mirror_axes).with_change(network))
+
     def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
         """The passes of one network over a prepared case."""
         background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
@@ -238,6 +255,10 @@ class Predictor:
                 remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
             )
 
+    def _on_windows(self, networks: Sequence[Network]) -> list[Network]:
+        """2D networks as 3D ones."""
+        return [SliceNetwork(one) for one in networks] if self.configuration.dimensions == 2 else list(networks)
+
     def _predict(
         self, read: Callable[[], CaseVolumes], uncertainty: bool, progress: ProgressCallback | None
     ) -> Prediction:
@@ -248,15 +269,6 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
-
-
-def _placed(
-    networks: Sequence[Network], dimensions: int, device: torch.device, options: PredictorOptions
-) -> tuple[list[Network], float | None]:
-    """The networks on the device, as 3D ones, with their dials set; and where these stand."""
-    placed = [place(network, device, options.compiled) for network in networks]
-    dials, realism = dialled(placed, options.realism)
-    return [SliceNetwork(network) for network in dials] if dimensions == 2 else dials, realism
 
 
 def _weights_of(network: Network) -> int:

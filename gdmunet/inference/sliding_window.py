@@ -71,10 +71,29 @@ def predict_volume(
     if out.shape != shape or out.dtype != np.float32:
         raise ValueError(f"out: {out.dtype} {out.shape}, expected float32 {shape}")
     surroundings = _Surroundings(mask, padding, progress)
-    _Windows(network, condition, window_size, options or WindowOptions(), surroundings).predict_into(
-        torch.from_numpy(out)
-    )
+    windows = _Windows(network, condition, window_size, options or WindowOptions(), surroundings)
+    windows.predict_into([torch.from_numpy(out)])
     return out
+
+
+def predict_with_change(
+    network: Network,
+    condition: np.ndarray,
+    window_size: Shape,
+    options: WindowOptions,
+    *,
+    mask: np.ndarray | None = None,
+    padding: Sequence[float] | None = None,
+    progress: Callable[[WindowCount], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`predict_volume` of a network that gives two channels: a prediction, and a change of it that is 0 where it fills.
+
+    Every window goes through the network once for both.
+    """
+    outputs = [np.empty(condition.shape[1:], dtype=np.float32) for _ in range(2)]
+    windows = _Windows(network, condition, window_size, options, _Surroundings(mask, padding, progress))
+    windows.predict_into([torch.from_numpy(out) for out in outputs], fills=(options.background_value, 0.0))
+    return outputs[0], outputs[1]
 
 
 def predict_tensor(
@@ -90,7 +109,7 @@ def predict_tensor(
     """`predict_volume` of a condition (C, z, y, x) on the device, which the prediction (z, y, x) does not leave."""
     output = torch.empty(condition.shape[1:], device=condition.device)
     surroundings = _Surroundings(mask, padding, progress)
-    _Windows(network, condition, window_size, options, surroundings).predict_into(output)
+    _Windows(network, condition, window_size, options, surroundings).predict_into([output])
     return output
 
 
@@ -121,22 +140,30 @@ class _Windows:
         self.background, self.progress = options.background_value, surroundings.progress
         self.mask = surroundings.mask if options.skip_empty else None
         self.predicted = self.skipped = 0
+        self.outputs = 1
         self.layers = _layers(self.grid)
 
-    def predict_into(self, output: torch.Tensor) -> None:
-        """Blend all windows in `output`."""
+    def predict_into(self, outputs: Sequence[torch.Tensor], fills: Sequence[float] | None = None) -> None:
+        """Blend all windows, each channel of the network in an output of its own; `fills`: values without body."""
+        self.outputs = len(outputs)
         self._check_memory()
-        layers = self.layers
-        blend = Blend(self.grid, output, self.background, self.device, max(map(len, layers)))
+        layers, fills = self.layers, fills or [self.background] * len(outputs)
+        blends = [
+            Blend(self.grid, output, fill, self.device, max(map(len, layers)))
+            for output, fill in zip(outputs, fills, strict=True)
+        ]
         ends = [max(0, self.grid.starts[0][layer[0]]) for layer in layers[1:]] + [self.grid.shape[0]]
         with torch.inference_mode(), _one_size(self.device), exact_float32():
             for layer, end in zip(layers, ends, strict=True):
                 full, filled = _with_body(self.grid, layer, self.mask)
-                blend.begin(layer, filled)
-                self._predict_layer(layer, full, blend)
+                for blend in blends:
+                    blend.begin(layer, filled)
+                self._predict_layer(layer, full, blends)
                 self.skipped += len(filled)
-                blend.end(layer, end)
-            blend.close()
+                for blend in blends:
+                    blend.end(layer, end)
+            for blend in blends:
+                blend.close()
         self._tell()
 
     def slab_bytes(self) -> int:
@@ -151,7 +178,7 @@ class _Windows:
         reach = self.grid.starts[0][self.layers[0][-1]] - self.grid.starts[0][0] + self.grid.window[0]
         slab = max(map(len, self.layers)) * min(self.grid.window[0], self.grid.shape[0])
         channels = len(self.rows.condition)
-        rolling = height * width * (slab + 2 * reach + 2 * channels * reach)
+        rolling = height * width * (self.outputs * (slab + 2 * reach) + 2 * channels * reach)
         return 4 * (rolling + (channels * reach * padded if self.rows.pads else 0))
 
     def _check_memory(self) -> None:
@@ -164,7 +191,7 @@ class _Windows:
             problem = f"the memory of {self.device} does not hold the slabs of a volume with planes of {plane}"
             raise memory_error(problem, self.device, advice, memory)
 
-    def _predict_layer(self, layer: Sequence[int], full: list[Place], blend: Blend) -> None:
+    def _predict_layer(self, layer: Sequence[int], full: list[Place], blends: Sequence[Blend]) -> None:
         if not full:
             return
         starts, depth = self.grid.starts, self.grid.window[0]
@@ -173,8 +200,10 @@ class _Windows:
         windows = [self.rows.window(seen, starts[0][z] - top, starts[1][y], starts[2][x]) for z, y, x in full]
         places = iter(full)
         for predictions in self.runner(windows):
-            for prediction in predictions:
-                blend.add(next(places), prediction)
+            for channels in predictions:
+                place = next(places)
+                for blend, prediction in zip(blends, channels, strict=True):
+                    blend.add(place, prediction)
             self.predicted += len(predictions)
             self._tell()
 

@@ -11,7 +11,7 @@ from gdmunet.device import Precision
 from gdmunet.geometry import Shape
 from gdmunet.inference.windows import check_step_size
 
-# (B, C, z, y, x) -> (B, 1, z, y, x)
+# (B, C, z, y, x) -> (B, 1, z, y, x); of a dial's both ends two channels.
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 

@@ -19,7 +19,7 @@ class WindowRunner:
     Parameters
     ----------
     network
-        (B, C, z, y, x) -> (B, 1, z, y, x) on `device`.
+        (B, C, z, y, x) -> (B, K, z, y, x) on `device`.
     options
         Options of the windows; its batch size is where the number of windows in one pass begins.
     device
@@ -41,7 +41,7 @@ class WindowRunner:
         self._keeps_input = False
 
     def __call__(self, windows: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Windows (C, z, y, x) -> batches (B, z, y, x) float32 of their predictions, in order.
+        """Windows (C, z, y, x) -> batches (B, K, z, y, x) float32 of their predictions, in order.
 
         A batch is used up when the next is asked for.
 
@@ -82,7 +82,7 @@ class WindowRunner:
             total = self._predict(batch, ())
             for flip in self.flips[1:]:
                 total = total + self._predict(batch, flip)
-        return (total if len(self.flips) == 1 else total / len(self.flips))[:, 0]
+        return total if len(self.flips) == 1 else total / len(self.flips)
 
     def _predict(self, batch: torch.Tensor, flip: tuple[int, ...]) -> torch.Tensor:
         if not flip:

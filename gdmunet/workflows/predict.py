@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from gdmunet.claims import Claim
 from gdmunet.device import find_device
@@ -10,6 +11,7 @@ from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
 from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.cases.source import CaseSource
+from gdmunet.inference.dial import NoDialError
 from gdmunet.inference.folder import UNCERTAINTY_FOLDER, PredictedCases, predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
@@ -18,6 +20,7 @@ from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.workflows.models import chosen_model
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.spelling import command_line
 
 _NO_MASKS = (
     "note: the model was trained with given body masks; without --mask the body is derived from the condition, "
@@ -33,21 +36,7 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     GdmError
         No model or several fit; a case cannot be read or predicted, and is named. Finished predictions stay.
     """
-    predictor = Predictor.from_folder(
-        chosen_model(request, folders),
-        request.folds,
-        request.checkpoint,
-        device=find_device(request.device),
-        step_size=request.step_size,
-        fast=request.fast,
-        compiled=request.compile,
-        tta=request.tta,
-        skip_empty=not request.predict_empty,
-        steps=request.steps,
-        samples=request.samples,
-        seed=request.seed,
-        realism=request.realism,
-    )
+    predictor = _predictor(request, folders)
     if predictor.descriptor.mask and request.mask is None:
         say(_NO_MASKS)
     options = PredictionOptions(
@@ -74,6 +63,29 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     if done.predicted:
         say(done.waits.sentence("CPU" if predictor.device.type == "cpu" else "GPU"))
     return done
+
+
+def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
+    try:
+        return Predictor.from_folder(
+            chosen_model(request, folders),
+            request.folds,
+            request.checkpoint,
+            device=find_device(request.device),
+            step_size=request.step_size,
+            fast=request.fast,
+            compiled=request.compile,
+            tta=request.tta,
+            skip_empty=not request.predict_empty,
+            steps=request.steps,
+            samples=request.samples,
+            seed=request.seed,
+            realism=request.realism,
+        )
+    except NoDialError as error:
+        possible = replace(request, folds=error.folds) if error.folds else replace(request, realism=None)
+        error.located(command=command_line(possible))
+        raise
 
 
 def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:

@@ -280,6 +280,18 @@ def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
     assert mend(command, "no trained model", f"gdm_train 502 3d_fullres -p {PLANS}") is None
 
 
+def test_realism_of_a_model_without_a_dial_is_left_out(work, tmp_path):
+    assert run(work.train("0")) is None
+    model = work.fold().path.parent
+    words = ("-i", work.raw / "imagesTs", "-o", tmp_path / "out", "-m", model, "--realism", 1, "-f", 0)
+    command = CommandLine("gdm_predict", *words, "-chk", "final", "-device", "cpu", "--no_pbar")
+    error = run(command)
+    assert error.problem == "the model has no dial for realism"
+    assert "--realism" not in error.command.words
+    assert {"-f", "final", str(model)} <= set(error.command.words)
+    assert run(error.command) is None
+
+
 def test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison(work):
     assert run(work.train()) is None
     fold = work.fold()

@@ -58,9 +58,9 @@ def test_slabs_on_the_device_take_no_more_memory_than_counted(monkeypatch):
     counted = []
     whole = sliding_window._Windows.predict_into
 
-    def counting(windows, output):
+    def counting(windows, outputs):
         counted.append(windows.slab_bytes())
-        whole(windows, output)
+        whole(windows, outputs)
 
     monkeypatch.setattr(sliding_window._Windows, "predict_into", counting)
     for rows in (96, 400):

@@ -13,6 +13,7 @@ from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.inference.archive import export_model, import_model
 from gdmunet.inference.cases.dicom import _label
+from gdmunet.inference.cases.memory import gather_case
 from gdmunet.inference.predictor import Predictor
 from gdmunet.networks import build_network
 from gdmunet.results import ModelFolder
@@ -30,6 +31,9 @@ def test_a_dial_from_training_to_prediction(folders, tmp_path):  # noqa: F811
     curve = load_json(DialCurve, fold.dial())
     stored = {load_weights(fold.checkpoint(name)).metadata.realism for name in ("final", "best", "latest")}
     assert stored == {curve.chosen}
+    assert curve.frechet is not None
+    assert len(curve.frechet) == len(curve.realism)
+    assert curve.encoder
     assert read_content(fold.path).dial == curve
     # The curve at the chosen place is the score of the predictions that were written with it (in whole HU).
     chosen = curve.mae[curve.realism.index(curve.chosen)]
@@ -42,6 +46,14 @@ def test_a_dial_from_training_to_prediction(folders, tmp_path):  # noqa: F811
     condition = str(folders.raw / model.dataset / "imagesTr" / "case_3_0000.nii.gz")
     ends = [Predictor.from_folder(unpacked, realism=place).predict(condition).array for place in (0.0, 1.0)]
     assert not np.array_equal(*ends)
+    # One pass gives all places.
+    reader = Predictor.from_folder(unpacked, realism=0.25, tta=True)
+    prepared = reader.prepare(gather_case(condition, reader.descriptor.channels, None, None, None))
+    expected = reader.predict_network_units(prepared)
+    found = reader.predict_dial(prepared).at(0.25)
+    assert found.windows == expected.windows
+    np.testing.assert_allclose(found.array, expected.array, atol=1e-5)
+    assert np.abs(found.array - reader.predict_dial(prepared).faithful).max() > 1e-4
     label = _label(Predictor.from_folder(unpacked, realism=0.25))
     assert label.description == "Synthetic CT, realism 0.25"
     assert "realism 0.25 of 0 to 1" in label.derivation
@@ -59,7 +71,7 @@ def test_realism_of_a_model_without_a_dial_is_refused(folders):  # noqa: F811
     predictor = Predictor.from_folder(model)
     assert predictor.realism is None
     assert "realism" not in _label(predictor).description
-    with pytest.raises(GdmError, match=r"no dial[\s\S]*omit --realism"):
+    with pytest.raises(GdmError, match=r"no dial[\s\S]*predict without --realism"):
         Predictor.from_folder(model, realism=0.0)
 
 

@@ -139,12 +139,15 @@ def journal_charts(rows: Sequence[Mapping[str, Any]]) -> list[LineChart]:
 
 
 def dial_charts(curve: DialCurve | None) -> list[LineChart]:
-    """The error over the dial for realism, if there is one."""
+    """Error, and distance if it was measured, over the dial for realism; nothing without a dial."""
     if curve is None:
         return []
-    title = f"validation MAE over the dial for realism, {curve.chosen:g} chosen"
-    chart = curves(f"{title} ({curve.unit})", curve.realism, [Curve("MAE", curve.mae)], "realism")
-    return [] if chart is None else [chart]
+    where = f"over the dial for realism, {curve.chosen:g} chosen"
+    charts = [curves(f"validation MAE {where} ({curve.unit})", curve.realism, [Curve("MAE", curve.mae)], "realism")]
+    if curve.frechet is not None:
+        title = f"validation Frechet distance ({curve.encoder}) {where}"
+        charts.append(curves(title, curve.realism, [Curve("Frechet distance", curve.frechet)], "realism"))
+    return [chart for chart in charts if chart is not None]
 
 
 def _evaluation_section(summary: Summary) -> ScoreSection:

@@ -1,4 +1,4 @@
-"""The dial of a trained model over its held-out cases: the curve of the error, and the default that follows."""
+"""The dial of a trained model over its held-out cases: error and distance at its places, and the default."""
 
 from __future__ import annotations
 
@@ -10,26 +10,37 @@ import numpy as np
 
 from gdmunet.checkpoint import load_weights, save_weights
 from gdmunet.dataset import Case
+from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
+from gdmunet.encoders.mini import random_mini
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.scores.dial_curve import REALISMS
+from gdmunet.evaluation.distributions.distances import Features, body_features
+from gdmunet.evaluation.distributions.judge import scaled
+from gdmunet.evaluation.scores.dial_curve import REALISMS, DialScores
+from gdmunet.geometry import canonical_axes
 from gdmunet.imageio import read_case, read_mask, read_volume
-from gdmunet.inference.prediction import NetworkPrediction
 from gdmunet.inference.predictor import Predictor
 from gdmunet.results import CHECKPOINT_NAMES, FoldFolder, ValidatedCheckpoint
 
+JUDGE = "mini with random weights"
+"""The encoder in whose features the distances are measured: no trainer trains against that draw."""
+_JUDGE_SEED = 20
 
-def errors_over_dial(cases: Sequence[Case], masks: Path, ends: tuple[Predictor, Predictor]) -> list[list[float]]:
-    """Mean absolute error inside the body of every case, at the places `REALISMS`.
+
+def scores_over_dial(cases: Sequence[Case], masks: Path, predictor: Predictor) -> list[DialScores]:
+    """Error and features inside the body of every case, at the places `REALISMS`.
 
     Parameters
     ----------
     masks
         Folder of the bodies ``CASE.ext``.
-    ends
-        The model with its dial at 0 and at 1. A prediction is linear between both before it is brought back to
-        physical units, so that all places come from these.
+    predictor
+        The model; a prediction is linear over its dial, so that one pass over the windows gives all places.
     """
-    return [_errors_of(case, masks, ends) for case in cases]
+    configuration = predictor.configuration
+    modality = predictor.descriptor.target_name
+    units = VolumeUnits(configuration.target_normalization, configuration.background, modality)
+    judge = random_mini(units, 3, _JUDGE_SEED)
+    return [_scores_of(case, masks, predictor, judge) for case in cases]
 
 
 def keep_default(folder: FoldFolder, validated: ValidatedCheckpoint, realism: float) -> None:
@@ -45,18 +56,22 @@ def keep_default(folder: FoldFolder, validated: ValidatedCheckpoint, realism: fl
             save_weights(file, checkpoint.state_dict, checkpoint.network, metadata)
 
 
-def _errors_of(case: Case, masks: Path, ends: tuple[Predictor, Predictor]) -> list[float]:
-    predictor = ends[0]
+def _scores_of(case: Case, masks: Path, predictor: Predictor, judge: FrozenEncoder) -> DialScores:
     if case.target is None:
         raise GdmError("a held-out case has no target", case=case.identifier)
-    target = read_volume(case.target, case.identifier).array
+    target = read_volume(case.target, case.identifier)
     inside = read_mask(masks / f"{case.identifier}{predictor.descriptor.file_ending}", case.identifier).array
+    axes = canonical_axes(target.geometry)
+    body = axes.apply(inside > 0)
+
+    def features(volume: np.ndarray) -> Features:
+        return body_features(judge, scaled(axes.apply(volume.astype(np.float32)), judge.units), body)
+
     prepared = predictor.prepare(read_case(replace(case, target=None)))
-    faithful, plausible = (end.predict_network_units(prepared) for end in ends)
-    change = plausible.array - faithful.array
-    errors = []
+    dial, real = predictor.predict_dial(prepared), features(target.array)
+    errors, pairs = [], []
     for realism in REALISMS:
-        raw = NetworkPrediction(faithful.array + np.float32(realism) * change, None, faithful.windows)
-        restored = predictor.restore(raw, prepared.mask, prepared.properties).array
-        errors.append(float(np.abs(restored[inside] - target[inside]).mean(dtype=np.float64)))
-    return errors
+        restored = predictor.restore(dial.at(realism), prepared.mask, prepared.properties).array
+        errors.append(float(np.abs(restored[inside] - target.array[inside]).mean(dtype=np.float64)))
+        pairs.append((features(restored), real))
+    return DialScores(tuple(errors), tuple(pairs))

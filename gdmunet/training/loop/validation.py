@@ -27,7 +27,7 @@ from gdmunet.progress import say
 from gdmunet.results import FoldFolder, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
-from gdmunet.training.loop.dial_validation import errors_over_dial, keep_default
+from gdmunet.training.loop.dial_validation import JUDGE, keep_default, scores_over_dial
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import PatchLoader
@@ -127,9 +127,9 @@ def _realism(
     """The place of the dial that the held-out cases choose, which is written down; None: there is no dial."""
     if load_weights(folder.checkpoint(checkpoint)).network.dial_channels is None:
         return None
-    ends = (_predictor(data, folder, checkpoint, device, 0.0), _predictor(data, folder, checkpoint, device, 1.0))
-    errors = errors_over_dial(held.cases, held.masks, ends)
-    curve = DialCurve.of([row for part in distributed.gather(errors) for row in part], data.unit)
+    predictor = _predictor(data, folder, checkpoint, device, 0.0)
+    scores = scores_over_dial(held.cases, held.masks, predictor)
+    curve = DialCurve.of([one for part in distributed.gather(scores) for one in part], data.unit, JUDGE)
     if distributed.rank() == 0:
         save_json(curve, folder.dial(checkpoint))
         keep_default(folder, checkpoint, curve.chosen)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from short_trainers import batch_for, end_after, in_step, loop_of, planned_step, short, weights
@@ -9,7 +10,7 @@ from short_trainers import batch_for, end_after, in_step, loop_of, planned_step,
 from gdmunet.checkpoint import load_network, load_weights
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.report.sections import dial_charts
-from gdmunet.evaluation.scores.dial_curve import DialCurve
+from gdmunet.evaluation.scores.dial_curve import DialCurve, DialScores
 from gdmunet.preprocessing.memory import LiveBytes
 from gdmunet.serialization import from_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
@@ -115,12 +116,24 @@ def test_the_predicted_memory_is_that_of_a_step(toy, configuration, faithful_rat
 
 def test_the_default_is_the_largest_place_of_at_most_a_hundredth_more_error():
     errors = [[10.0, 10.0, 10.05, 10.2, 11.0], [20.0, 20.0, 20.1, 20.5, 22.0]]
-    curve = DialCurve.of(errors, "HU")
+    draws = np.random.default_rng(0)
+    real = {"level": draws.normal(size=(200, 3)).astype(np.float32)}
+    features = tuple(({"level": real["level"] * scale}, real) for scale in (0.2, 0.4, 0.6, 0.8, 1.0))
+    curve = DialCurve.of([DialScores(tuple(row), features) for row in errors], "HU", "judge")
     assert curve.realism == (0.0, 0.25, 0.5, 0.75, 1.0)
     assert curve.mae == pytest.approx((15.0, 15.0, 15.075, 15.35, 16.5))
     assert curve.chosen == 0.5
     assert from_json(DialCurve, to_json(curve)) == curve
-    assert [chart.lines[0].name for chart in dial_charts(curve)] == ["MAE"]
+    assert curve.frechet is not None
+    assert list(curve.frechet) == sorted(curve.frechet, reverse=True)
+    assert curve.frechet[-1] == pytest.approx(0, abs=1e-5)
+    assert "Frechet distance (judge) 0: " in curve.describe()
+    assert [chart.lines[0].name for chart in dial_charts(curve)] == ["MAE", "Frechet distance"]
+    bare = DialCurve.of([DialScores(tuple(row), tuple(({}, {}) for _ in row)) for row in errors], "HU", "judge")
+    assert (bare.frechet, bare.encoder) == (None, "")
+    # dial.json of earlier versions has no distances.
+    earlier = {key: value for key, value in to_json(curve).items() if key not in ("frechet", "encoder")}
+    assert [chart.lines[0].name for chart in dial_charts(from_json(DialCurve, earlier))] == ["MAE"]
     assert dial_charts(None) == []
 
 
