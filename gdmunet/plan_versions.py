@@ -21,4 +21,10 @@ def upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "ranges": None}
 
 
-PLANS_FORMAT = FileFormat("plans", (upgrade_1_to_2, upgrade_2_to_3))
+def upgrade_3_to_4(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 may hold sizes of the drift; with earlier plans trainers keep the constants that they had."""
+    configurations = {name: {**one, "drift": None} for name, one in content["configurations"].items()}
+    return {**content, "configurations": configurations}
+
+
+PLANS_FORMAT = FileFormat("plans", (upgrade_1_to_2, upgrade_2_to_3, upgrade_3_to_4))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.drift_spec import DriftSpec
 from gdmunet.errors import GdmError
 from gdmunet.geometry import triple
 from gdmunet.hounsfield import HU_RANGE
@@ -154,6 +155,9 @@ class Configuration:
         Peak memory of a step, for the trainer and precision that the plans were made for.
     encoder
         Frozen encoder of trainers that use one; None: planned for a trainer without.
+    drift
+        Sizes of the drift; None: there is no encoder, or the plans are of version 3 or earlier. Trainers then keep
+        their own constants.
     """
 
     name: str
@@ -169,6 +173,7 @@ class Configuration:
     network: NetworkSpec
     predicted_memory: MemoryFootprint
     encoder: EncoderSpec | None = None
+    drift: DriftSpec | None = None
 
     def __post_init__(self) -> None:
         named("the configuration", self.name)

@@ -25,9 +25,30 @@ from gdmunet.progress import say
 
 AUTO = "auto"
 MOST_LOAD = 1.0
-"""Largest operations of an encoder over the generator's that `auto` takes: no step becomes twice as long unasked."""
-Weigh = Callable[[FrozenEncoder], float]
-"""Operations that an encoder adds to a training step, over those of the generator."""
+"""Largest load that `auto` takes: no step becomes twice as long or as large unasked."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """Operations and peak memory that an encoder adds to a training step, over those of the generator."""
+
+    operations: float
+    memory: float
+
+    @property
+    def heavy(self) -> bool:
+        """Whether one of them is more than `auto` takes."""
+        return max(self.operations, self.memory) > MOST_LOAD
+
+    def describe(self) -> str:
+        """What is too much."""
+        parts = {"operations": self.operations, "memory": self.memory}
+        much = [f"{share:.1f} times the generator's {name}" for name, share in parts.items() if share > MOST_LOAD]
+        return " and ".join(much)
+
+
+Weigh = Callable[[FrozenEncoder], Load]
+"""The load of an encoder beside the generator."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +99,13 @@ class EncoderChoice:
     because
         The choice and its reason, in one line.
     load
-        Operations over the generator's; None: they were not weighed.
+        What it adds to a step; None: it was not weighed.
     """
 
     spec: EncoderSpec | None
     encoder: FrozenEncoder | None
     because: str
-    load: float | None = None
+    load: Load | None = None
 
 
 def choose_encoder(
@@ -101,7 +122,7 @@ def choose_encoder(
     dimensions
         2 or 3.
     weigh
-        Operations of an encoder over the generator's, by which `auto` passes over those beyond `MOST_LOAD`; None:
+        Load of an encoder beside the generator, by which `auto` passes over those beyond `MOST_LOAD`; None:
         there is no generator.
 
     Raises
@@ -144,17 +165,17 @@ class _Search:
     def best(self) -> EncoderChoice:
         """The first of the ranked encoders whose weights are at hand, else a download of the first, else built in.
 
-        Those with too many operations for the generator are passed over.
+        Those with too many operations or too much memory for the generator are passed over.
         """
         options, ranked = self.options, ranked_families(self.units.modality, self.dimensions)
         if not ranked:
             return self.built_in(f"the larger ones are not {self.dimensions}D")
         loads = {family.name: self.weigh(family.outlined(self.units)) for family in ranked} if self.weigh else {}
-        heavy = {name: load for name, load in loads.items() if load > MOST_LOAD}
-        passed = "".join(f"; {name} has {load:.1f} times the generator's operations" for name, load in heavy.items())
+        heavy = {name: load for name, load in loads.items() if load.heavy}
+        passed = "".join(f"; {name} has {load.describe()}" for name, load in heavy.items())
         ranked = tuple(family for family in ranked if family.name not in heavy)
         if not ranked:
-            return self.built_in(f"every larger one has more operations than the generator{passed}")
+            return self.built_in(f"every larger one has more operations or memory than the generator{passed}")
         for family in ranked:
             named = NamedEncoder(family, None)
             if (file := weight_file(named, options.cache, None)) is not None:

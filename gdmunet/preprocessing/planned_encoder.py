@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import MOST_LOAD, EncoderOptions, choose_encoder
+from gdmunet.encoders.choice import EncoderOptions, Load, choose_encoder
 from gdmunet.plans import EncoderSpec, Reason
 from gdmunet.preprocessing.operations import GeneratorStep, UsedLevels, every_level
 from gdmunet.progress import say
@@ -66,16 +66,17 @@ class WantedEncoder:
         because = (
             f"{choice.because}; levels (channels@stride) {levels}; licence {spec.licence}; {_weight(choice.load, step)}"
         )
-        if choice.load > MOST_LOAD:
+        if choice.load.heavy:
             say(f"warning: the encoder {spec.spec} makes a step slow: {_weight(choice.load, step)}", sys.stderr)
         return PlannedEncoder(spec, choice.encoder, Reason(title, f"{spec.spec} {spec.sha256[:12]}", because))
 
 
-def _weight(load: float, step: GeneratorStep) -> str:
-    """The operations in words."""
+def _weight(load: Load, step: GeneratorStep) -> str:
+    """Operations and memory in words."""
     patches = f"{step.batch_size} patches of {' x '.join(map(str, step.patch_size))}"
     generator = step.operations / 1e12
     return (
-        f"once it has joined, it adds {load * generator:.3g} TFLOP to the generator's {generator:.3g} in a step with "
-        f"{patches}, {load:.3g} times as many"
+        f"once it has joined, it adds {load.operations * generator:.3g} TFLOP to the generator's {generator:.3g} in a "
+        f"step with {patches}, {load.operations:.3g} times as many; its peak memory is {load.memory:.2g} times the "
+        "generator's"
     )

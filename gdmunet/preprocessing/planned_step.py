@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.device import Precision
+from gdmunet.drift_spec import DriftSpec
 from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.plans import Configuration, MemoryFootprint
@@ -73,7 +74,9 @@ class StepTrial:
     encoders: Mapping[int, PlannedEncoder]
     gpus: int = 1
 
-    def __call__(self, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int) -> MemoryFootprint:
+    def __call__(
+        self, network: NetworkSpec, patch_size: tuple[int, ...], batch_size: int, drift: DriftSpec | None = None
+    ) -> MemoryFootprint:
         """Peak bytes; voxels of 1 mm stand for all, since their size takes no memory."""
         encoder = self.encoders.get(network.dimensions)
         configuration = Configuration(
@@ -90,6 +93,7 @@ class StepTrial:
             network=network,
             predicted_memory=MemoryFootprint(0, 0, 0, 0, 0),
             encoder=encoder.spec if encoder else None,
+            drift=drift,
         )
         module = encoder.module if encoder else None
         return self.count(PlannedStep(configuration, self.dataset, self.precision, module, self.gpus))

@@ -16,6 +16,7 @@ from gdmunet.preprocessing import reasons as words
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
 from gdmunet.preprocessing.operations import GeneratorStep
+from gdmunet.preprocessing.planned_drift import PlanDrift
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder
 from gdmunet.preprocessing.planned_step import StepTrial
 from gdmunet.preprocessing.planning_options import CONFIGURATIONS, PlanningOptions
@@ -46,7 +47,9 @@ class _Task:
     median_shape: Shape
     intensities: IntensityPlan
     problem: SizingProblem
+    trial: StepTrial
     encoders: dict[int, PlannedEncoder]
+    plan_drift: PlanDrift | None
 
 
 def plan_experiment(
@@ -122,7 +125,9 @@ def _task(fingerprint: Fingerprint, descriptor: DatasetDescriptor, options: Plan
         median_shape,
         intensities,
         problem,
+        trial,
         encoders,
+        options.plan_drift,
     )
 
 
@@ -217,7 +222,7 @@ def _add(
     batch_size = fit_batch(fitted.topology, voxels, task.problem)
     network = task.problem.network(fitted.topology)
     memory = task.problem.footprint(network, fitted.topology.patch_size, batch_size)
-    planned[name] = Configuration(
+    configuration = Configuration(
         name=name,
         transpose=task.transpose,
         spacing=spacing,
@@ -232,7 +237,24 @@ def _add(
         predicted_memory=memory,
         encoder=task.encoders[network.dimensions].spec if network.dimensions in task.encoders else None,
     )
-    reasons += words.sizes(planned[name], fitted, task.problem, voxels)
+    configuration, of_drift = _with_drift(task, configuration)
+    planned[name] = configuration
+    reasons += [*words.sizes(configuration, fitted, task.problem, voxels), *of_drift]
+
+
+def _with_drift(task: _Task, configuration: Configuration) -> tuple[Configuration, list[Reason]]:
+    """The configuration with the sizes of its drift and the memory that it then takes, and the reason.
+
+    Without room for them in the budget it keeps the trainers' constants, with which patch and batch were fitted.
+    """
+    encoder = task.encoders.get(configuration.dimensions)
+    if task.plan_drift is None or encoder is None or encoder.module is None:
+        return configuration, []
+    found = task.plan_drift(configuration, encoder.module, task.trial.precision)
+    memory = task.trial(configuration.network, configuration.patch_size, configuration.batch_size, found.spec)
+    if memory.total > task.problem.budget:
+        return configuration, []
+    return replace(configuration, drift=found.spec, predicted_memory=memory), [words.drift(configuration.name, found)]
 
 
 def _slices_kept(task: _Task) -> Shape:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.plan_names import PresetName, default_plans_name
+from gdmunet.preprocessing.planned_drift import PlanDrift
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder
 from gdmunet.preprocessing.planned_step import CountMemory
 from gdmunet.preprocessing.presets import PRESETS, budget_gb
@@ -29,6 +30,8 @@ class PlanningOptions:
         The trainer's prediction of the peak memory of a step.
     choose
         Function that chooses the frozen encoder for 2 or 3 dimensions; None: the plans have none.
+    plan_drift
+        Function that chooses the sizes of the drift beside an encoder; None: the plans have none.
     memory_budget_gb
         GB of 1e9 bytes that one training step may use; None: what the preset's card, or the free part of the GPU,
         leaves beside kernel workspaces and the device's own context.
@@ -49,6 +52,7 @@ class PlanningOptions:
     precision: Precision
     footprint: CountMemory
     choose: ChooseEncoder | None = None
+    plan_drift: PlanDrift | None = None
     memory_budget_gb: float | None = None
     free_memory_gb: float | None = None
     gpus: int = 1

@@ -11,6 +11,7 @@ from gdmunet.device_memory import RESERVE
 from gdmunet.plans import Configuration, Plans, Reason
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.loader_memory import loader_bytes
+from gdmunet.preprocessing.planned_drift import PlannedDrift
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.sizing import FEWEST_SLICES, FittedPatch, SizingProblem, batch_limit
@@ -115,6 +116,19 @@ def _memory_shares(configuration: Configuration) -> list[Reason]:
     }
     shares = ", ".join(f"{name} {100 * size / memory.total:.0f} %" for name, size in parts.items())
     return [Reason(f"{configuration.name} memory", memory_size(memory.total), f"predicted peak: {shares}")]
+
+
+def drift(configuration: str, found: PlannedDrift) -> Reason:
+    """Sizes of the drift."""
+    spec = found.spec
+    return Reason(
+        f"{configuration} drift",
+        f"{spec.tokens_per_patch} tokens, bank {spec.bank_patches}, battery {spec.battery}",
+        f"most tokens of a set per patch whose drift is about a tenth of a step: {100 * found.operations:.1f} % of its "
+        f"operations, {100 * found.memory:.1f} % of its memory, with {spec.bank_tokens} tokens of a bank of "
+        f"{spec.bank_patches} patches; a battery of {spec.battery} random encoders would add "
+        f"{100 * found.encoder * spec.battery:.0f} % of the generator's operations",
+    )
 
 
 def lowres(share: float, seen: float, gain: float, *, needed: bool, kept: bool, spacing: tuple[float, ...]) -> Reason:

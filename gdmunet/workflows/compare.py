@@ -11,6 +11,7 @@ from gdmunet.checkpoint import load_weights
 from gdmunet.claims import Claim
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.dataset_names import RawFolders
+from gdmunet.drift_spec import DriftSpec
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.paired import Comparison, Cost, TrainerRow, row_from_summary
@@ -29,6 +30,7 @@ from gdmunet.preprocessing.mask_folders import scored_masks
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
+from gdmunet.training.trainers.planned_sizes import as_planned
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.measured_prediction import MEASUREMENT_FILE, Measurement, PredictionTask, measure_in_new_process
@@ -126,9 +128,9 @@ def _refuse_other_weights(fold: FoldFolder, request: TrainRequest) -> None:
         )
 
 
-def _refuse_other_settings(weights: Path, request: TrainRequest) -> None:
+def _refuse_other_settings(weights: Path, request: TrainRequest, drift: DriftSpec | None) -> None:
     """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
-    trainer: type[Trainer] = find_trainer(request.trainer).derive(request.overrides)
+    trainer = as_planned(find_trainer(request.trainer).derive(request.overrides), drift)
     saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
     if changed := changed_settings(saved, present, saved.keys() & present.keys()):
         raise GdmError(
@@ -213,7 +215,7 @@ class _Run:
             show_progress=self.request.show_progress,
         )
         if (weights := folder.checkpoint("final")).is_file():
-            _refuse_other_settings(weights, request)
+            _refuse_other_settings(weights, request, self.plans.configuration(request.configuration).drift)
             if folder.is_finished or not interrupted:
                 return  # weights alone were imported
         if not interrupted:

@@ -23,6 +23,7 @@ from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.progress import say
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.encoder import EncoderTrainer
+from gdmunet.training.trainers.planned_sizes import PlanDrift
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
 from gdmunet.workflows.plan import run_planning
@@ -67,6 +68,7 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         preset=request.planner,
         footprint=largest_memory([StepMemory(kind) for kind in served]),
         choose=_encoder_wish(request, folders, device, served[-1]) if issubclass(served[-1], EncoderTrainer) else None,
+        plan_drift=PlanDrift(served[-1]) if issubclass(served[-1], EncoderTrainer) else None,
         trainer=" and ".join(kind.__name__ for kind in served),
         precision=served[0].precision_on(device),
         memory_budget_gb=request.gpu_memory_target,

@@ -281,7 +281,7 @@ def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
 
 
 def test_realism_of_a_model_without_a_dial_is_left_out(work, tmp_path):
-    assert run(work.train("0")) is None
+    assert run(work.train()) is None
     model = work.fold().path.parent
     words = ("-i", work.raw / "imagesTs", "-o", tmp_path / "out", "-m", model, "--realism", 1, "-f", 0)
     command = CommandLine("gdm_predict", *words, "-chk", "final", "-device", "cpu", "--no_pbar")

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from gdmunet.encoders import choice
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.choice import EncoderOptions
+from gdmunet.encoders.choice import EncoderOptions, Load
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import GdmError
 from gdmunet.network_spec import NetworkSpec
@@ -78,8 +78,27 @@ def test_a_generator_counts_forward_and_backward_of_every_convolution():
 def test_medvae_is_far_beyond_the_generator_of_m_at_128(large):
     assert 6e12 < large.operations < 9e12
     load = large.load(FAMILIES["medvae-4x-3d"].outlined(CT), GDMTrainer.used_levels)
-    assert load > 10
-    assert 1.2e14 < load * large.operations < 1.5e14
+    assert load.operations > 10
+    assert 1.2e14 < load.operations * large.operations < 1.5e14
+    assert load.memory > 1
+
+
+def test_memory_counts_what_waits_for_the_way_back():
+    class Waits(TwoConvolutions):
+        """Nothing but squares of the volume, each of which waits."""
+
+        def features(self, volume):
+            fine = torch.stack([volume[:, 0] ** (2 + number) for number in range(4)], 1)
+            return [fine]
+
+    step = step_of("tiny", 48)
+    light, heavy = (step.load(encoder, lambda levels: levels[:1]) for encoder in (TwoConvolutions(), Waits()))
+    assert light.operations > 0
+    assert heavy.operations == 0
+    assert 0 < light.memory < heavy.memory < 1
+    assert not heavy.heavy
+    assert Load(0.5, 1.2).heavy
+    assert Load(0.5, 1.2).describe() == "1.2 times the generator's memory"
 
 
 def test_auto_passes_over_medvae_for_m_at_128_though_its_weights_are_at_hand(large, tmp_path):

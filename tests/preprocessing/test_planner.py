@@ -1,16 +1,22 @@
 """Plans for all kinds of data sets: sizes that fit, sensible intensities, reasons in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from gdmunet.dataset import DatasetDescriptor, Fold
+from gdmunet.drift_spec import DriftSpec
+from gdmunet.encoders.mini import random_mini
 from gdmunet.errors import GdmError
 from gdmunet.networks import build_network
 from gdmunet.plan_names import default_plans_name
-from gdmunet.plans import MemoryFootprint, Plans
+from gdmunet.plans import EncoderSpec, MemoryFootprint, Plans, Reason
 from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
 from gdmunet.preprocessing.loader_memory import PROCESS_BYTES, loader_bytes
+from gdmunet.preprocessing.planned_drift import PlannedDrift
+from gdmunet.preprocessing.planned_encoder import PlannedEncoder
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import format_reasons, plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
@@ -432,3 +438,44 @@ def test_the_memory_of_the_processes_that_make_patches_is_said():
     needed = loader_bytes(configuration, configuration.batch_size)
     assert needed > PROCESS_BYTES + 4 * 2 * configuration.batch_size * np.prod(configuration.patch_size)
     assert reason(plans, "3d_fullres patches").value == f"{memory_size(needed)} of host memory"
+
+
+def mini_beside(units, step):
+    encoder = random_mini(units, step.network.dimensions)
+    spec = EncoderSpec("mini", "0" * 64, encoder.dimensions, None, encoder.levels, "none")
+    return PlannedEncoder(spec, encoder, Reason("encoder", "mini", "asked for"))
+
+
+def test_sizes_of_the_drift_are_planned_beside_an_encoder_and_their_memory_is_counted():
+    sizes = DriftSpec(64, 32, 256, 2)
+    counted = []
+
+    def footprint(planned):
+        counted.append(planned.configuration.drift)
+        memory = rough_footprint(planned)
+        return replace(memory, bank=10**6) if planned.configuration.drift else memory
+
+    prints = fingerprint([(60, 160, 160)] * 4, [(3.0, 1.0, 1.0)] * 4)
+    plan_drift = lambda *_: PlannedDrift(sizes, 0.08, 0.02, 0.05)  # noqa: E731
+    plans = plan(prints, preset="tiny", footprint=footprint, choose=mini_beside, plan_drift=plan_drift)
+    for name, configuration in plans.configurations.items():
+        assert configuration.drift == sizes
+        assert configuration.predicted_memory.bank == 10**6
+        found = reason(plans, f"{name} drift")
+        assert found.value == "64 tokens, bank 32, battery 2"
+        assert "8.0 % of its operations, 2.0 % of its memory" in found.because
+    assert counted[0] is None
+    assert from_json(Plans, to_json(plans)) == plans
+    without = plan(prints, preset="tiny", footprint=footprint, choose=mini_beside)
+    assert all(one.drift is None for one in without.configurations.values())
+
+
+def test_sizes_that_the_budget_has_no_room_for_are_left_to_the_trainers():
+    def footprint(planned):
+        memory = rough_footprint(planned)
+        return replace(memory, bank=10**12) if planned.configuration.drift else memory
+
+    plan_drift = lambda *_: PlannedDrift(DriftSpec(64, 32, 256, 2), 0.08, 0.02, 0.05)  # noqa: E731
+    prints = fingerprint([(60, 160, 160)] * 4, [(3.0, 1.0, 1.0)] * 4)
+    plans = plan(prints, preset="tiny", footprint=footprint, choose=mini_beside, plan_drift=plan_drift)
+    assert all(one.drift is None for one in plans.configurations.values())

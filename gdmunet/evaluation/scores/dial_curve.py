@@ -59,6 +59,8 @@ class DialCurve:
 
     def __post_init__(self) -> None:
         counted_as("the errors over the dial", self.mae, len(self.realism))
+        if self.frechet is not None:
+            counted_as("the distances over the dial", self.frechet, len(self.realism))
         within("the place of the dial", (*self.realism, self.chosen), 0, 1)
 
     @classmethod

@@ -35,11 +35,14 @@ class TokenSet:
         Length of a token.
     per_patch
         Largest number of tokens of one patch.
+    dimensions
+        2 or 3.
     """
 
     key: str
     channels: int
     per_patch: int
+    dimensions: int = 3
 
 
 def level_of(key: str) -> str:
@@ -52,6 +55,16 @@ def is_local(key: str) -> bool:
     return key.rpartition("/")[2].startswith("local")
 
 
+def values_read(one: TokenSet) -> int:
+    """Features that are read for one token of a set, which a set of means shares with that of deviations; whole
+    patches are not counted, of which there are few."""
+    family = one.key.rpartition("/")[2]
+    if not is_local(one.key):
+        return one.channels if family == "spatial" else 0
+    window, part = int(family.removeprefix("local").partition("_")[0]), family.rpartition("_")[2]
+    return one.channels * window**one.dimensions if part == "mean" else 0
+
+
 def token_sets(
     levels: Sequence[EncoderLevel],
     patch_size: Sequence[int],
@@ -60,17 +73,19 @@ def token_sets(
 ) -> tuple[TokenSet, ...]:
     """All sets that patches of that size can have, before anything is computed."""
     check_families(families)
-    sets = []
+    sets, axes = [], len(patch_size)
     for level in levels:
         shape, wanted = _map_shape(patch_size, level.stride), level_families(level, families)
         if "spatial" in wanted:
             count = min(tokens_per_patch, math.prod(shape))
-            sets.append(TokenSet(f"{level.name}/spatial", level.channels, count))
+            sets.append(TokenSet(f"{level.name}/spatial", level.channels, count, axes))
         for window in windows_in(level, shape) if "local" in wanted else ():
             count = min(tokens_per_patch, math.prod(n // window for n in shape))
-            sets += [TokenSet(f"{level.name}/local{window}_{part}", level.channels, count) for part in ("mean", "std")]
+            sets += [
+                TokenSet(f"{level.name}/local{window}_{part}", level.channels, count, axes) for part in ("mean", "std")
+            ]
         if "global" in wanted:
-            sets += [TokenSet(f"{level.name}/global_{part}", level.channels, 1) for part in ("mean", "std")]
+            sets += [TokenSet(f"{level.name}/global_{part}", level.channels, 1, axes) for part in ("mean", "std")]
     return tuple(sets)
 
 

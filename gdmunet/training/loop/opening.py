@@ -17,6 +17,7 @@ from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.memory_check import explained_training
 from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.trainers.planned_sizes import as_planned
 from gdmunet.training.trainers.trainer import Trainer
 
 
@@ -29,7 +30,7 @@ def fold_folder(kind: type[Trainer], data: FoldData, folders: Folders) -> FoldFo
 def open_loop(
     kind: type[Trainer], data: FoldData, folders: Folders, device: torch.device, show_progress: bool = True
 ) -> Loop:
-    """A trainer of that class before its first step, with fresh weights.
+    """A trainer of that class before its first step, with fresh weights and the sizes of its plans.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def open_loop(
         Settings that the trainer cannot take, or plans without the encoder that it needs.
     """
     check_encoder(kind, data)
+    kind = as_planned(kind, data.configuration.drift)
     encoders = functools.partial(load_encoder, cache=folders.encoders, consents=read_consents(folders.consents))
     trainer = kind(data.configuration, data.plans.dataset, device, encoders)
     with explained_training(device, data):

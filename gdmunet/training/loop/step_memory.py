@@ -26,6 +26,7 @@ from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.gdm import DriftTrainer
+from gdmunet.training.trainers.planned_sizes import as_planned
 from gdmunet.training.trainers.trainer import Trainer
 
 META = torch.device("meta")
@@ -175,6 +176,7 @@ def counted_kind(kind: type[Trainer], planned: PlannedStep) -> type[Trainer]:
 
     Without an encoder, a trainer that needs one is counted as the fidelity that it starts with.
     """
+    kind = as_planned(kind, planned.configuration.drift)
     changes: dict[str, Any] = {"precision": planned.precision, "compile_network": False}
     if kind.uses_encoder and planned.encoder is None:
         changes = {name: getattr(kind, name) for name in FidelityTrainer.settings()} | changes
@@ -291,7 +293,9 @@ def _without_data(encoder: FrozenEncoder) -> FrozenEncoder:
 def _bank_bytes(kind: type[Trainer], planned: PlannedStep) -> int:
     if planned.encoder is None or not issubclass(kind, EncoderTrainer):
         return 0
-    return kind.bank_bytes(planned.encoder, planned.configuration.patch_size)
+    sized = as_planned(kind, planned.configuration.drift)
+    assert issubclass(sized, EncoderTrainer)
+    return sized.bank_bytes(planned.encoder, planned.configuration.patch_size)
 
 
 def _small_sizes(kind: type[Trainer], planned: PlannedStep) -> tuple[_Size, ...]:

@@ -83,6 +83,12 @@ def declared_settings(cls: type) -> dict[str, Any]:
     return declared
 
 
+def is_overridden(cls: type, name: str) -> bool:
+    """Whether a class gives a setting another value than where it is declared, be it the same one."""
+    first = next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))
+    return any(name in base.__dict__ for base in cls.__mro__ if base is not first)
+
+
 def declared_default(cls: type, name: str) -> Any:
     """The value that a setting has where it is declared, whatever `cls` overrides."""
     first = next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))
