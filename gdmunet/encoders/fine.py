@@ -33,7 +33,7 @@ KERNEL = 5
 FINE_WINDOWS = (4, 8)
 """Voxels along each side of the windows over which a level at stride 1 is read: a voxel alone holds no texture."""
 FINE_CHANNELS = 8
-"""Filters: 8 keep the level at about a twentieth of a step on a CPU (documentation/benchmarks.md)."""
+"""Filters: with 8 the level is two fifths of the encoder's time on a CPU (documentation/benchmarks.md)."""
 _REACH = KERNEL // 2
 _FORMAT = FileFormat("fine level", key="format")
 _HEADER_KEY = "gdmunet_fine_level"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,16 @@ class NoDialError(GdmError):
 
     having: tuple[int, ...] = ()
     folds: tuple[str, ...] = ()
+
+
+@contextmanager
+def naming_folds(folds: Sequence[str]) -> Iterator[None]:
+    """Inside, a `NoDialError` says which of these folds, one for each network, have a dial."""
+    try:
+        yield
+    except NoDialError as error:
+        error.folds = tuple(folds[number] for number in error.having)
+        raise
 
 
 @dataclass(frozen=True)

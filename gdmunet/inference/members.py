@@ -24,6 +24,11 @@ class SliceNetwork:
         return self.network(batch.squeeze(2)).unsqueeze(2)
 
 
+def on_windows(networks: Sequence[Network], dimensions: int) -> list[Network]:
+    """2D networks as 3D ones on windows; others as they are."""
+    return [SliceNetwork(network) for network in networks] if dimensions == 2 else list(networks)
+
+
 @dataclass(frozen=True)
 class MeanNetwork:
     """The mean of several networks, window by window, summed in float32."""

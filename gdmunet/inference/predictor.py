@@ -17,12 +17,12 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
-from gdmunet.inference.dial import NoDialError, both_ends, dialled
+from gdmunet.inference.dial import dialled, naming_folds
 from gdmunet.inference.fast_windows import WindowPlan, fast_plan
-from gdmunet.inference.members import MeanNetwork, RunningMoments, SliceNetwork, flip_members, place
+from gdmunet.inference.members import MeanNetwork, RunningMoments, flip_members, on_windows, place
 from gdmunet.inference.options import PredictorOptions
 from gdmunet.inference.passes import Passes, ProgressCallback
-from gdmunet.inference.prediction import DialPrediction, NetworkPrediction, Prediction
+from gdmunet.inference.prediction import NetworkPrediction, Prediction
 from gdmunet.inference.samplers import check_samples, with_steps
 from gdmunet.inference.trained_models import load_model
 from gdmunet.inference.window_batches import windows_per_pass
@@ -75,18 +75,17 @@ class Predictor:
         sampler: SamplerSpec = ONE_STEP,
         **options: Any,
     ) -> None:
-        if not networks:
-            raise GdmError("a prediction needs a network", found="none")
+        _check_any(networks)
         self.configuration, self.descriptor, self.source = configuration, descriptor, source
         self.options, self.sampler = PredictorOptions(**options), sampler
         check_samples(sampler, self.options.samples)
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
         self.batch_size = self.options.batch_size or windows_per_pass(configuration, self.device)
-        placed = [place(network, self.device, self.options.compiled) for network in networks]
-        # `realism`: place of the networks' dial; None: they have none.
-        dials, self.realism = dialled(placed, self.options.realism)
-        self.networks, self._undialled = self._on_windows(dials), placed
+        # The networks as they are, and with their dials set; `realism`: the place of these; None: they have none.
+        self.undialled = [place(network, self.device, self.options.compiled) for network in networks]
+        dials, self.realism = dialled(self.undialled, self.options.realism)
+        self.networks = on_windows(dials, configuration.dimensions)
         self.mirror_axes = tuple(range(3 - configuration.dimensions, 3)) if self.options.tta else ()
 
     @classmethod
@@ -121,7 +120,7 @@ class Predictor:
             for a model of one pass.
         """
         model = load_model(Path(model_folder), folds, checkpoint)
-        try:
+        with naming_folds(model.folds):
             return cls(
                 model.networks,
                 model.plans.configuration(model.configuration),
@@ -130,9 +129,6 @@ class Predictor:
                 sampler=with_steps(model.sampler, steps),
                 **model.completed(options),
             )
-        except NoDialError as error:
-            error.folds = tuple(model.folds[number] for number in error.having)
-            raise
 
     def predict(
         self,
@@ -204,27 +200,15 @@ class Predictor:
                 total = total + count
         return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
 
-    def predict_dial(self, prepared: PreparedCase) -> DialPrediction:
-        """All places of the dial of a prepared case, by one pass of each network over each window.
-
-        Raises
-        ------
-        GdmError
-            A network without a dial.
-        """
-        ends = self._on_windows(both_ends(self._undialled))
-        network = MeanNetwork(tuple(ends)) if len(ends) > 1 else ends[0]
-        return DialPrediction(*self.passes(prepared, self.mirror_axes).with_change(network))
-
     def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
         """The passes of one network over a prepared case."""
         background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
         plan = self.window_plan(prepared.mask.shape)
-        asked, device, precision = self.options, self.device, self.precision
+        asked, batch, precision = self.options, plan.batch_size, self.precision
         windows = WindowOptions(
-            plan.step_size, background, device, plan.batch_size, mirror_axes, precision, asked.skip_empty, offset
+            plan.step_size, background, self.device, batch, mirror_axes, precision, asked.skip_empty, offset
         )
-        return Passes(prepared, plan.window, windows, self.sampler, self.options.seed)
+        return Passes(prepared, plan.window, windows, self.sampler, asked.seed)
 
     def window_plan(self, shape: Shape) -> WindowPlan:
         """Size, step and batch of the windows of a prepared volume."""
@@ -234,11 +218,9 @@ class Predictor:
 
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
-        array = restore_prediction(raw.array, mask, properties, self.configuration)
-        uncertainty = _restore_deviation(raw.deviation, mask, properties, self.configuration)
-        return Prediction(
-            properties.identifier, array, properties.geometry, self.descriptor.target_name, uncertainty, raw.windows
-        )
+        name, geometry, grid = properties.identifier, properties.geometry, (mask, properties, self.configuration)
+        array, uncertainty = restore_prediction(raw.array, *grid), _restore_deviation(raw.deviation, *grid)
+        return Prediction(name, array, geometry, self.descriptor.target_name, uncertainty, raw.windows)
 
     @property
     def parameters(self) -> int:
@@ -255,10 +237,6 @@ class Predictor:
                 remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
             )
 
-    def _on_windows(self, networks: Sequence[Network]) -> list[Network]:
-        """2D networks as 3D ones."""
-        return [SliceNetwork(one) for one in networks] if self.configuration.dimensions == 2 else list(networks)
-
     def _predict(
         self, read: Callable[[], CaseVolumes], uncertainty: bool, progress: ProgressCallback | None
     ) -> Prediction:
@@ -269,6 +247,11 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
+
+
+def _check_any(networks: Sequence[Network]) -> None:
+    if not networks:
+        raise GdmError("a prediction needs a network", found="none")
 
 
 def _weights_of(network: Network) -> int:

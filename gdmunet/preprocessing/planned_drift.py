@@ -20,7 +20,7 @@ class PlannedDrift:
     spec
         Sizes for the plans.
     operations, memory
-        Shares of the step's operations and of its predicted memory.
+        Shares of the step's operations and of the memory budget.
     encoder
         Operations of the encoder over the generator's: a battery multiplies them.
     """
@@ -31,5 +31,5 @@ class PlannedDrift:
     encoder: float
 
 
-PlanDrift = Callable[[Configuration, FrozenEncoder, Precision], PlannedDrift]
-"""Chooses the sizes for a configuration whose patch and batch are planned."""
+PlanDrift = Callable[[Configuration, FrozenEncoder, Precision, int], PlannedDrift]
+"""Chooses the sizes for a configuration whose patch and batch are planned, within a budget of bytes."""

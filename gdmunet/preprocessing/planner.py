@@ -250,7 +250,7 @@ def _with_drift(task: _Task, configuration: Configuration) -> tuple[Configuratio
     encoder = task.encoders.get(configuration.dimensions)
     if task.plan_drift is None or encoder is None or encoder.module is None:
         return configuration, []
-    found = task.plan_drift(configuration, encoder.module, task.trial.precision)
+    found = task.plan_drift(configuration, encoder.module, task.trial.precision, task.problem.budget)
     memory = task.trial(configuration.network, configuration.patch_size, configuration.batch_size, found.spec)
     if memory.total > task.problem.budget:
         return configuration, []

@@ -124,8 +124,8 @@ def drift(configuration: str, found: PlannedDrift) -> Reason:
     return Reason(
         f"{configuration} drift",
         f"{spec.tokens_per_patch} tokens, bank {spec.bank_patches}, battery {spec.battery}",
-        f"most tokens of a set per patch whose drift is about a tenth of a step: {100 * found.operations:.1f} % of its "
-        f"operations, {100 * found.memory:.1f} % of its memory, with {spec.bank_tokens} tokens of a bank of "
+        f"most tokens of a set per patch whose drift is at most a tenth: {100 * found.operations:.1f} % of a step's "
+        f"operations, {100 * found.memory:.1f} % of the budget, with {spec.bank_tokens} tokens of a bank of "
         f"{spec.bank_patches} patches; a battery of {spec.battery} random encoders would add "
         f"{100 * found.encoder * spec.battery:.0f} % of the generator's operations",
     )

@@ -463,7 +463,7 @@ def test_sizes_of_the_drift_are_planned_beside_an_encoder_and_their_memory_is_co
         assert configuration.predicted_memory.bank == 10**6
         found = reason(plans, f"{name} drift")
         assert found.value == "64 tokens, bank 32, battery 2"
-        assert "8.0 % of its operations, 2.0 % of its memory" in found.because
+        assert "8.0 % of a step's operations, 2.0 % of the budget" in found.because
     assert counted[0] is None
     assert from_json(Plans, to_json(plans)) == plans
     without = plan(prints, preset="tiny", footprint=footprint, choose=mini_beside)

@@ -15,6 +15,7 @@ from gdmunet.inference.archive import export_model, import_model
 from gdmunet.inference.cases.dicom import _label
 from gdmunet.inference.cases.memory import gather_case
 from gdmunet.inference.predictor import Predictor
+from gdmunet.inference.whole_dial import predict_dial
 from gdmunet.networks import build_network
 from gdmunet.results import ModelFolder
 from gdmunet.serialization import load_json
@@ -50,10 +51,10 @@ def test_a_dial_from_training_to_prediction(folders, tmp_path):  # noqa: F811
     reader = Predictor.from_folder(unpacked, realism=0.25, tta=True)
     prepared = reader.prepare(gather_case(condition, reader.descriptor.channels, None, None, None))
     expected = reader.predict_network_units(prepared)
-    found = reader.predict_dial(prepared).at(0.25)
+    found = predict_dial(reader, prepared).at(0.25)
     assert found.windows == expected.windows
     np.testing.assert_allclose(found.array, expected.array, atol=1e-5)
-    assert np.abs(found.array - reader.predict_dial(prepared).faithful).max() > 1e-4
+    assert np.abs(found.array - predict_dial(reader, prepared).faithful).max() > 1e-4
     label = _label(Predictor.from_folder(unpacked, realism=0.25))
     assert label.description == "Synthetic CT, realism 0.25"
     assert "realism 0.25 of 0 to 1" in label.derivation

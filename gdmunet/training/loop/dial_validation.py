@@ -19,6 +19,7 @@ from gdmunet.evaluation.scores.dial_curve import REALISMS, DialScores
 from gdmunet.geometry import canonical_axes
 from gdmunet.imageio import read_case, read_mask, read_volume
 from gdmunet.inference.predictor import Predictor
+from gdmunet.inference.whole_dial import predict_dial
 from gdmunet.results import CHECKPOINT_NAMES, FoldFolder, ValidatedCheckpoint
 
 JUDGE = "mini with random weights"
@@ -68,7 +69,7 @@ def _scores_of(case: Case, masks: Path, predictor: Predictor, judge: FrozenEncod
         return body_features(judge, scaled(axes.apply(volume.astype(np.float32)), judge.units), body)
 
     prepared = predictor.prepare(read_case(replace(case, target=None)))
-    dial, real = predictor.predict_dial(prepared), features(target.array)
+    dial, real = predict_dial(predictor, prepared), features(target.array)
     errors, pairs = [], []
     for realism in REALISMS:
         restored = predictor.restore(dial.at(realism), prepared.mask, prepared.properties).array

@@ -18,7 +18,7 @@ from gdmunet.training.trainers.settings import declared_settings, is_overridden
 from gdmunet.training.trainers.trainer import Trainer
 
 LARGEST_SHARE = 0.1
-"""Most that the drift may take of a step's operations, and of its memory."""
+"""Most that the drift may take of a step's operations, and of the memory budget."""
 TOKENS = (1024, 512, 256, 128, 64, 32)
 BANK_PATCHES = (256, 128, 64, 32)
 BATTERIES = (8, 6, 4, 3, 2)
@@ -52,17 +52,25 @@ class PlanDrift:
 
     kind: type[Trainer]
 
-    def __call__(self, configuration: Configuration, encoder: FrozenEncoder, precision: Precision) -> PlannedDrift:
-        """The most tokens whose drift is at most a tenth of the step, and a bank and a battery that fit beside."""
+    def __call__(
+        self, configuration: Configuration, encoder: FrozenEncoder, precision: Precision, budget: int
+    ) -> PlannedDrift:
+        """The most tokens whose drift is at most a tenth of step and budget, and a bank and a battery that fit beside.
+
+        Parameters
+        ----------
+        budget
+            Memory of a step in bytes.
+        """
         step = GeneratorStep(configuration.network, configuration.patch_size, configuration.batch_size)
         of_encoder = step.operations_of(encoder, self._drifting.used_levels)
-        memory, operations = configuration.predicted_memory.total, step.operations + of_encoder
+        operations = step.operations + of_encoder
         for tokens in TOKENS:
             sets = self._sets(configuration, encoder, tokens)
-            banks = [n for n in BANK_PATCHES if sets_bytes(sets, n) <= LARGEST_SHARE / 2 * memory]
+            banks = [n for n in BANK_PATCHES if sets_bytes(sets, n) <= LARGEST_SHARE / 2 * budget]
             bank = banks[0] if banks else BANK_PATCHES[-1]
             work = self._operations(sets, configuration.batch_size, tokens, precision) / operations
-            bytes_needed = (sets_bytes(sets, bank) + self._bytes(sets, configuration.batch_size, tokens)) / memory
+            bytes_needed = (sets_bytes(sets, bank) + self._bytes(sets, configuration.batch_size, tokens)) / budget
             if max(work, bytes_needed) <= LARGEST_SHARE:
                 break
         batteries = [n for n in BATTERIES if n * of_encoder <= LARGEST_SHARE * step.operations]

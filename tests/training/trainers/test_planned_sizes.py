@@ -10,7 +10,7 @@ from gdmunet.drift_spec import DriftSpec
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.mini import random_mini
 from gdmunet.errors import GdmError
-from gdmunet.plans import PLANS_FORMAT, MemoryFootprint
+from gdmunet.plans import PLANS_FORMAT
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.topology import plan_topology
@@ -23,16 +23,14 @@ from gdmunet.training.trainers.transport import GDMTrainerTransport
 from gdmunet.training.trainers.variants import GDMTrainerFreshEncoder
 
 SIZES = DriftSpec(tokens_per_patch=64, bank_patches=16, bank_tokens=48, battery=3)
+ROOMY = 10**11
 UNITS = VolumeUnits(HU, -1024.0, "CT")
 
 
 def configuration_of(preset="tiny", edge=48, batch=2):
     topology = plan_topology((1.0,) * 3, (edge,) * 3, PRESETS[preset].max_poolings)
     network = PRESETS[preset].network(topology, 1, None)
-    memory = MemoryFootprint(0, 0, 0, 0, activations=10**11)
-    return dataclasses.replace(
-        toy_configuration(), patch_size=topology.patch_size, batch_size=batch, network=network, predicted_memory=memory
-    )
+    return dataclasses.replace(toy_configuration(), patch_size=topology.patch_size, batch_size=batch, network=network)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def test_a_training_and_its_memory_have_the_sizes_of_the_plans(toy):
 
 def test_the_most_tokens_whose_drift_is_a_tenth_of_the_step(encoder):
     plan = PlanDrift(GDMTrainer)
-    small = plan(configuration_of(), encoder, "float32")
+    small = plan(configuration_of(), encoder, "float32", ROOMY)
     assert max(small.operations, small.memory) <= LARGEST_SHARE
     tokens = small.spec.tokens_per_patch
     assert small.spec.bank_tokens == 4 * tokens
@@ -86,14 +84,14 @@ def test_the_most_tokens_whose_drift_is_a_tenth_of_the_step(encoder):
     sets = plan._sets(configuration_of(), encoder, further)
     step = plan._operations(sets, 2, further, "float32")
     assert step / small.operations > LARGEST_SHARE
-    large = plan(configuration_of("M", 128), encoder, "float32")
+    large = plan(configuration_of("M", 128), encoder, "float32", ROOMY)
     assert large.spec.tokens_per_patch > tokens
     assert large.spec.battery > small.spec.battery
-    half = plan(configuration_of("M", 128), encoder, "bfloat16")
+    half = plan(configuration_of("M", 128), encoder, "bfloat16", ROOMY)
     assert half.spec.tokens_per_patch < large.spec.tokens_per_patch
-    crowded = plan(configuration_of("M", 128, batch=16), encoder, "bfloat16")
+    crowded = plan(configuration_of("M", 128, batch=16), encoder, "bfloat16", ROOMY)
     assert crowded.spec.tokens_per_patch < half.spec.tokens_per_patch
-    transport = PlanDrift(GDMTrainerTransport)(configuration_of(), encoder, "float32")
+    transport = PlanDrift(GDMTrainerTransport)(configuration_of(), encoder, "float32", ROOMY)
     assert transport.operations <= LARGEST_SHARE
     assert transport.spec.tokens_per_patch >= tokens
 
@@ -101,10 +99,9 @@ def test_the_most_tokens_whose_drift_is_a_tenth_of_the_step(encoder):
 def test_memory_bounds_tokens_and_bank_too(encoder):
     plan = PlanDrift(GDMTrainer)
     roomy = configuration_of("M", 128)
-    tight = dataclasses.replace(roomy, predicted_memory=MemoryFootprint(0, 0, 0, 0, activations=2 * 10**7))
-    found = plan(tight, encoder, "float32")
-    assert found.spec.tokens_per_patch < plan(roomy, encoder, "float32").spec.tokens_per_patch
-    assert found.spec.bank_patches < plan(roomy, encoder, "float32").spec.bank_patches
+    found = plan(roomy, encoder, "float32", 2 * 10**7)
+    assert found.spec.tokens_per_patch < plan(roomy, encoder, "float32", ROOMY).spec.tokens_per_patch
+    assert found.spec.bank_patches < plan(roomy, encoder, "float32", ROOMY).spec.bank_patches
 
 
 def test_impossible_sizes_are_refused():
