@@ -13,6 +13,7 @@ from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.geometry import Geometry
+from gdmunet.plausibility.masks import MaskValues
 from gdmunet.volume_formats.interface import not_finite_error
 from gdmunet.volume_formats.table import format_of
 
@@ -29,7 +30,10 @@ class Volume:
 
 @dataclass(frozen=True)
 class CaseVolumes:
-    """The volumes of one case on one grid; conditions (C, z, y, x) float32, mask bool with its origin."""
+    """The volumes of one case on one grid; conditions (C, z, y, x) float32, mask bool with its origin.
+
+    `mask_values` is None where the file of the mask holds 0 and one whole number.
+    """
 
     identifier: str
     conditions: np.ndarray
@@ -37,6 +41,7 @@ class CaseVolumes:
     mask: np.ndarray | None
     geometry: Geometry
     mask_source: MaskSource = "given"
+    mask_values: MaskValues | None = None
 
 
 def read_case(case: Case) -> CaseVolumes:
@@ -54,7 +59,7 @@ def read_case(case: Case) -> CaseVolumes:
     target = read_volume(case.target, case.identifier) if case.target else None
     if target is not None and case.target is not None:
         _check_grid(case, case.target, target.geometry, geometry)
-    mask = read_mask(case.mask, case.identifier) if case.mask else None
+    mask, values = read_mask_values(case.mask, case.identifier) if case.mask else (None, None)
     if mask is not None and case.mask is not None:
         _check_grid(case, case.mask, mask.geometry, geometry)
     return CaseVolumes(
@@ -64,11 +69,17 @@ def read_case(case: Case) -> CaseVolumes:
         target.array if target else None,
         mask.array if mask else None,
         geometry,
+        mask_values=values,
     )
 
 
-def read_volume(path: Path, identifier: str | None = None) -> Volume:
+def read_volume(path: Path, identifier: str | None = None, *, constant: bool = False) -> Volume:
     """Read one volume as float32.
+
+    Parameters
+    ----------
+    constant
+        Whether one single value everywhere is allowed, as in a prediction that failed.
 
     Raises
     ------
@@ -79,15 +90,20 @@ def read_volume(path: Path, identifier: str | None = None) -> Volume:
     """
     stored, geometry = _read(Path(path), identifier)
     array = stored.astype(np.float32, copy=False)
-    check_values(array, path, identifier)
+    check_values(array, path, identifier, constant=constant)
     return Volume(array, geometry)
 
 
-def check_values(array: np.ndarray, path: Path | None = None, identifier: str | None = None) -> None:
-    """Refuse a volume (z, y, x) that holds NaN or infinity, or one single value; errors name the file and the case."""
+def check_values(
+    array: np.ndarray, path: Path | None = None, identifier: str | None = None, *, constant: bool = False
+) -> None:
+    """Refuse a volume (z, y, x) that holds NaN or infinity or, unless `constant`, one single value.
+
+    Errors name the file and the case.
+    """
     if not np.isfinite(array).all():
         raise not_finite_error(int(array.size - np.isfinite(array).sum())).located(case=identifier, file=path)
-    if array.min() == array.max():
+    if not constant and array.min() == array.max():
         raise GdmError(
             "the volume is empty",
             case=identifier,
@@ -99,8 +115,20 @@ def check_values(array: np.ndarray, path: Path | None = None, identifier: str | 
 
 
 def read_mask(path: Path, identifier: str | None = None) -> Volume:
-    """Read a mask as bool (every value above 0 is body); one without a voxel is an error."""
+    """Read a mask as bool (every value above 0 is body); one without a voxel, or with NaN, is an error."""
+    return read_mask_values(path, identifier)[0]
+
+
+def read_mask_values(path: Path, identifier: str | None = None) -> tuple[Volume, MaskValues | None]:
+    """Read a mask as bool as `read_mask` does, and what its file holds if that is not 0 and one whole number.
+
+    Raises
+    ------
+    GdmError
+        A mask without a voxel, or with NaN, infinity or negative values.
+    """
     stored, geometry = _read(Path(path), identifier)
+    check_mask_numbers(stored, path, identifier)
     array = stored > 0
     if not array.any():
         raise GdmError(
@@ -111,12 +139,29 @@ def read_mask(path: Path, identifier: str | None = None) -> Volume:
             expected="a body mask",
             remedy="make the mask again, or leave the case out",
         )
-    return Volume(array, geometry)
+    return Volume(array, geometry), MaskValues.of(stored)
+
+
+def check_mask_numbers(stored: np.ndarray, path: Path | None = None, identifier: str | None = None) -> None:
+    """Refuse a mask (z, y, x) that holds NaN, infinity or negative values; errors name the file and the case."""
+    if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+        raise not_finite_error(int(stored.size - np.isfinite(stored).sum())).located(case=identifier, file=path)
+    if stored.dtype.kind in "if" and stored.min() < 0:
+        raise GdmError(
+            "the mask has values below 0",
+            case=identifier,
+            file=path,
+            found=f"{stored.min():g} to {stored.max():g}",
+            expected="0 outside the body and 1 inside",
+            remedy="threshold the mask, or give the folder of masks and not of images",
+        )
 
 
 def read_labels(path: Path, identifier: str | None = None) -> Volume:
     """Read a label map as int32; it may be all zero (nothing was found), but values must be whole numbers from 0."""
     array, geometry = _read(Path(path), identifier)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise not_finite_error(int(array.size - np.isfinite(array).sum())).located(case=identifier, file=path)
     labels = array.astype(np.int32)
     if labels.min() < 0 or not np.array_equal(labels, array):
         raise GdmError(

@@ -212,7 +212,7 @@ def _read_ahead(reading: Stage[PreparedCase], todo: deque[Case], outputs: _Outpu
 
 
 def _read(case: Case, outputs: _Outputs) -> PreparedCase:
-    return outputs.predictor.prepare(outputs.source.read(case))
+    return outputs.predictor.prepare(outputs.source.read(case), case)
 
 
 def _check_folders(source: CaseSource, output_folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.inference.windows import check_step_size
+from gdmunet.plausibility.findings import check_names
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class PredictorOptions:
     realism
         Place of the dial from 0, the most faithful prediction, to 1, the most plausible one; None: the place that
         validation chose, as a checkpoint holds it, else 0. Networks without a dial refuse any.
+    accept
+        Names of checks of plausibility whose findings are accepted, beside those that planning accepted.
     """
 
     device: str | torch.device = "cpu"
@@ -57,8 +60,10 @@ class PredictorOptions:
     samples: int = 1
     seed: int = 0
     realism: float | None = None
+    accept: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_names(self.accept)
         check_step_size(self.step_size)
         if self.samples < 1:
             raise GdmError("a prediction needs at least one sample", found=self.samples)

@@ -11,11 +11,12 @@ import numpy as np
 from torch import nn
 
 from gdmunet.checkpoint import ONE_STEP, SamplerSpec
-from gdmunet.dataset import DatasetDescriptor
+from gdmunet.dataset import Case, DatasetDescriptor
 from gdmunet.device import default_precision, find_device
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape
 from gdmunet.imageio import CaseVolumes
+from gdmunet.inference.admission import Admission
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
 from gdmunet.inference.dial import dialled, naming_folds
 from gdmunet.inference.fast_windows import WindowPlan, fast_plan
@@ -28,6 +29,7 @@ from gdmunet.inference.trained_models import load_model
 from gdmunet.inference.window_batches import windows_per_pass
 from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.plans import Configuration
+from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import (
     CaseProperties,
@@ -59,6 +61,8 @@ class Predictor:
         The ones that the networks were trained with.
     source
         Folder that the networks were loaded from; None for networks given as objects.
+    ranges
+        Ranges of the training cases, outside of which a condition is doubted; None: they are not known.
     sampler
         Sampler of the networks: one pass, or several as their checkpoints say.
     options
@@ -72,12 +76,14 @@ class Predictor:
         descriptor: DatasetDescriptor,
         *,
         source: ModelSource | None = None,
+        ranges: RangeSpec | None = None,
         sampler: SamplerSpec = ONE_STEP,
         **options: Any,
     ) -> None:
         _check_any(networks)
         self.configuration, self.descriptor, self.source = configuration, descriptor, source
         self.options, self.sampler = PredictorOptions(**options), sampler
+        self.admission = Admission(descriptor, ranges, self.options.accept)
         check_samples(sampler, self.options.samples)
         self.device = find_device(self.options.device)
         self.precision = self.options.precision or default_precision(self.device)
@@ -103,7 +109,7 @@ class Predictor:
         Parameters
         ----------
         model_folder
-            ``.../DatasetXXX_Name/<Trainer>__<plans>__<configuration>`` with plans.json and fold folders.
+            ``<Trainer>__<plans>__<configuration>`` with plans.json and fold folders.
         folds
             Folds such as ``("0", "1")`` or ``"all"`` (the fold of that name); None: all that have this checkpoint.
         checkpoint
@@ -126,6 +132,7 @@ class Predictor:
                 model.plans.configuration(model.configuration),
                 model.plans.dataset,
                 source=ModelSource(Path(model_folder), model.folds, checkpoint),
+                ranges=model.plans.ranges,
                 sampler=with_steps(model.sampler, steps),
                 **model.completed(options),
             )
@@ -167,9 +174,9 @@ class Predictor:
         """Predict a case that was read already; its target is not looked at."""
         return self._predict(lambda: volumes, uncertainty, progress)
 
-    def prepare(self, volumes: CaseVolumes) -> PreparedCase:
-        """Orientation, crop, normalisation, resampling; the target, where there is one, is left out."""
-        return prepare_case(replace(volumes, target=None), self.configuration, self.descriptor)
+    def prepare(self, volumes: CaseVolumes, case: Case | None = None) -> PreparedCase:
+        """Plausibility, orientation, crop, normalisation, resampling; a target is left out. Warnings name `case`."""
+        return prepare_case(self.admission.admit(volumes, case), self.configuration, self.descriptor)
 
     def predict_network_units(
         self,
@@ -230,12 +237,7 @@ class Predictor:
     def check_uncertainty(self, wanted: bool) -> None:
         """Refuse an uncertainty map of a single prediction."""
         if wanted and len(self.networks) == 1 and not self.mirror_axes and self.options.samples == 1:
-            raise GdmError(
-                "the uncertainty of one network in one pass cannot be measured",
-                found="one fold, no mirroring, one draw",
-                expected="several folds, --tta, or several --samples of a model that draws noise",
-                remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
-            )
+            raise _one_pass_error()
 
     def _predict(
         self, read: Callable[[], CaseVolumes], uncertainty: bool, progress: ProgressCallback | None
@@ -252,6 +254,15 @@ class Predictor:
 def _check_any(networks: Sequence[Network]) -> None:
     if not networks:
         raise GdmError("a prediction needs a network", found="none")
+
+
+def _one_pass_error() -> GdmError:
+    return GdmError(
+        "the uncertainty of one network in one pass cannot be measured",
+        found="one fold, no mirroring, one draw",
+        expected="several folds, --tta, or several --samples of a model that draws noise",
+        remedy="train more folds (-f 0 1 2 ...), or predict with --tta",
+    )
 
 
 def _weights_of(network: Network) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector
 from gdmunet.imageio import read_case, write_volume
 from gdmunet.plans import FINGERPRINT_FILE
+from gdmunet.plausibility.cases import CaseMeasures, Expectation, check_case
+from gdmunet.plausibility.findings import Finding, settle, together
+from gdmunet.preprocessing.checked import checked_case
+from gdmunet.preprocessing.group_names import group_findings
 from gdmunet.preprocessing.known_body import BodySpec, KnownBody
 from gdmunet.preprocessing.mask_folders import DERIVED_MASKS
 from gdmunet.preprocessing.preprocessor import crop_case, uncrop_mask
-from gdmunet.quantities import counted
+from gdmunet.progress import say
 from gdmunet.serialization import load_json, save_json
 from gdmunet.workers import run_in_workers
 
@@ -54,6 +58,10 @@ class CaseFingerprint:
         Source file (name of its folder and its own) to size and time of change: tells whether it is still the same.
     body
         Record of the body that was derived and written; None if the mask was given.
+    measures
+        Numbers of the whole case and its volumes that plausibility compares; None: a fingerprint of an earlier version.
+    findings
+        Doubts about the case.
     """
 
     shape: Shape
@@ -62,6 +70,8 @@ class CaseFingerprint:
     intensities: dict[str, IntensityStatistics]
     files: dict[str, tuple[int, int]] | None = None
     body: BodySpec | None = None
+    measures: CaseMeasures | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,11 @@ class Fingerprint:
 
     cases: dict[str, CaseFingerprint]
     intensities: dict[str, IntensityStatistics]
+
+    @property
+    def findings(self) -> list[Finding]:
+        """Doubts about all cases."""
+        return [finding for case in self.cases.values() for finding in case.findings]
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ def extract_fingerprint(
     processes: int = 1,
     show_progress: bool = True,
     verify: bool = False,
+    accepted: Collection[str] = (),
 ) -> Fingerprint:
     """Read every training case, check it, measure it, and write dataset_fingerprint.json.
 
@@ -96,22 +112,34 @@ def extract_fingerprint(
         ``DatasetXXX_Name`` in the raw and in the preprocessed folder.
     verify
         Whether all cases, the test cases too, are read first, and every problem is reported, not only the first.
+    accepted
+        Names of checks of plausibility whose findings are accepted.
 
     Raises
     ------
     GdmError
-        A data set or a case that cannot be used.
+        A data set or a case that cannot be used, or is not what it claims to be.
     """
     descriptor = load_descriptor(dataset_folder)
     if verify:
-        verify_dataset(Path(dataset_folder), descriptor, processes, show_progress)
+        verify_dataset(Path(dataset_folder), descriptor, processes, show_progress, accepted)
+    fingerprint = _measured(Path(dataset_folder), Path(preprocessed_folder), descriptor, processes, show_progress)
+    for line in settle([*fingerprint.findings, *group_findings(Path(dataset_folder), descriptor)], accepted):
+        say(line)
+    return fingerprint
+
+
+def _measured(
+    dataset_folder: Path, preprocessed_folder: Path, descriptor: DatasetDescriptor, processes: int, show_progress: bool
+) -> Fingerprint:
+    """The fingerprint that is there if no source has changed, else a new one, which is written."""
     cases = list_cases(dataset_folder, descriptor)
     file = Path(preprocessed_folder) / FINGERPRINT_FILE
     known = _load_if_unchanged(file, cases)
     if known is not None:
         return known
     items = [
-        (case.identifier, (case, descriptor.channels, _derived_file(Path(preprocessed_folder), case, descriptor)))
+        (case.identifier, (case, expectation(descriptor), _derived_file(Path(preprocessed_folder), case, descriptor)))
         for case in cases
     ]
     measured = run_in_workers(_measure, items, processes, show_progress, "fingerprint")
@@ -123,8 +151,21 @@ def extract_fingerprint(
     return fingerprint
 
 
-def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processes: int, show_progress: bool) -> None:
-    """Read every file of the training and test cases.
+def expectation(descriptor: DatasetDescriptor) -> Expectation:
+    """What a case of the data set should be."""
+    return Expectation(descriptor.channels, descriptor.target_name)
+
+
+def verify_dataset(
+    dataset_folder: Path,
+    descriptor: DatasetDescriptor,
+    processes: int,
+    show_progress: bool,
+    accepted: Collection[str] = (),
+) -> None:
+    """Read every file of the training and test cases, and check that each is what it claims to be.
+
+    What may be wrong with a test case is said; for training cases the fingerprint says it.
 
     Raises
     ------
@@ -132,6 +173,7 @@ def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processe
         One error that lists every problem, not only the first.
     """
     problems: list[GdmError] = []
+    unseen: list[Finding] = []
     cases: list[Case] = []
     splits: tuple[Split, ...] = SPLITS if RawFolders(dataset_folder, "Ts").images.is_dir() else ("Tr",)
     for split in splits:
@@ -139,10 +181,18 @@ def verify_dataset(dataset_folder: Path, descriptor: DatasetDescriptor, processe
             cases += list_cases(dataset_folder, descriptor, split)
         except GdmError as error:
             problems.append(error)
-    items = [(case.identifier, (case,)) for case in cases]
-    problems += [p for p in run_in_workers(_problem, items, processes, show_progress, "checking files") if p]
+    items = [(case.identifier, (case, expectation(descriptor))) for case in cases]
+    trained = {case.identifier for case in cases if case.conditions[0].parent == RawFolders(dataset_folder).images}
+    for found in run_in_workers(_doubts, items, processes, show_progress, "checking files"):
+        if isinstance(found, GdmError):
+            problems.append(found)
+            continue
+        problems += [finding.error() for finding in found if finding.wrong and finding.check not in accepted]
+        unseen += [finding for finding in found if not finding.wrong and finding.case not in trained]
     if problems:
-        raise GdmError(f"the data set has {counted(problems, 'problem')}\n\n" + "\n\n".join(map(str, problems)))
+        raise together(problems)
+    for line in settle(unseen, accepted):
+        say(line)
 
 
 def source_files(case: Case) -> dict[str, tuple[int, int]]:
@@ -182,23 +232,23 @@ def _load_if_unchanged(file: Path, cases: Sequence[Case]) -> Fingerprint | None:
     except GdmError:
         return None  # written by another version: measured anew
     same = set(known.cases) == {case.identifier for case in cases} and all(
-        known.cases[case.identifier].files == source_files(case) for case in cases
+        (one := known.cases[case.identifier]).files == source_files(case) and one.measures is not None for case in cases
     )
     return known if same else None
 
 
-def _problem(case: Case) -> GdmError | None:
+def _doubts(case: Case, expected: Expectation) -> GdmError | tuple[Finding, ...]:
     try:
-        read_case(case)
+        volumes = read_case(case)
     except GdmError as error:
         return error
-    return None
+    return check_case(volumes, expected, case=case).findings
 
 
-def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measured:
+def _measure(case: Case, expected: Expectation, mask_file: Path) -> _Measured:
     files = source_files(case)
-    volumes = read_case(case)
-    cropped = crop_case(volumes, modalities)
+    volumes, checked = checked_case(read_case(case), expected, case)
+    cropped = crop_case(volumes, expected.channels)
     body = None
     if cropped.mask_source == "derived":
         mask = uncrop_mask(cropped, volumes.geometry)
@@ -225,6 +275,8 @@ def _measure(case: Case, modalities: tuple[str, ...], mask_file: Path) -> _Measu
         statistics,
         files,
         body,
+        checked.measures,
+        checked.findings,
     )
     return _Measured(fingerprint, samples)
 

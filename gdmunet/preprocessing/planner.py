@@ -12,7 +12,9 @@ from gdmunet.encoders.base import VolumeUnits
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Shape, Vector, triple
 from gdmunet.plans import Configuration, Plans, Reason
+from gdmunet.plausibility.findings import Finding
 from gdmunet.preprocessing import reasons as words
+from gdmunet.preprocessing.doubts import ranges_of, warning_rows
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensities
 from gdmunet.preprocessing.operations import GeneratorStep
@@ -59,8 +61,14 @@ def plan_experiment(
     folds: tuple[Fold, ...],
     options: PlanningOptions,
     fingerprint_hash: str = "",
+    findings: Sequence[Finding] = (),
 ) -> Plans:
     """Make all decisions that preprocessing, training and prediction need.
+
+    Parameters
+    ----------
+    findings
+        Doubts of plausibility that do not forbid planning: each becomes a row of the reasons.
 
     Raises
     ------
@@ -71,6 +79,7 @@ def plan_experiment(
     spacing, spacing_reason = _target_spacing(fingerprint, options.target_spacing)
     task = _task(fingerprint, descriptor, options, spacing)
     planned, size_reasons = _plan_configurations(task, options.wanted)
+    ranges = ranges_of(fingerprint, descriptor, options.accepted)
     return Plans(
         dataset_name=dataset_name,
         name=options.plans_name,
@@ -92,7 +101,10 @@ def plan_experiment(
             *words.simulation(descriptor),
             *size_reasons,
             words.folds(folds, len(fingerprint.cases)),
+            *words.known_ranges(ranges),
+            *warning_rows(findings, options.accepted),
         ),
+        ranges=ranges,
     )
 
 

@@ -45,6 +45,8 @@ class PlanningOptions:
         Some of ``2d``, ``3d_fullres``, ``3d_lowres``; None: all that make sense for the data.
     target_spacing
         Working voxel size in mm, canonical (z, y, x), instead of the planned one.
+    accepted
+        Names of checks of plausibility whose findings are accepted.
     """
 
     preset: PresetName
@@ -59,6 +61,7 @@ class PlanningOptions:
     name: str | None = None
     configurations: tuple[str, ...] | None = None
     target_spacing: tuple[float, ...] | None = None
+    accepted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.wanted if name not in CONFIGURATIONS]

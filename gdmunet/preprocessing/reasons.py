@@ -9,6 +9,7 @@ import numpy as np
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.device_memory import RESERVE
 from gdmunet.plans import Configuration, Plans, Reason
+from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.loader_memory import loader_bytes
 from gdmunet.preprocessing.planned_drift import PlannedDrift
@@ -154,6 +155,17 @@ def folds(chosen: tuple[Fold, ...], cases: int) -> Reason:
         str(len(chosen)),
         f"{counted(cases, 'case')} by patient, at least {counted(smallest, 'validation case')} per fold",
     )
+
+
+def known_ranges(ranges: RangeSpec | None) -> tuple[Reason, ...]:
+    """Whether prediction can tell an unusual case; nothing to say if it can."""
+    if ranges is not None:
+        return ()
+    because = (
+        "the fingerprint is of an earlier version and holds no measures for them: prediction cannot say which case "
+        "lies outside; measure the data set again with gdm_extract_fingerprint"
+    )
+    return (Reason("ranges", "none", because),)
 
 
 def format_reasons(plans: Plans, width: int = 120) -> str:

@@ -9,8 +9,11 @@ from gdmunet import commands
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.plans import FINGERPRINT_FILE, Plans
+from gdmunet.plausibility.findings import settle
+from gdmunet.preprocessing.doubts import find_outliers
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.folds import make_folds
+from gdmunet.preprocessing.group_names import group_findings
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
 from gdmunet.quantities import counted
@@ -28,7 +31,8 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
     Raises
     ------
     GdmError
-        No fingerprint, one of other cases, plans of another data set in the way, or planning is impossible.
+        No fingerprint, one of other cases, plans of another data set in the way, planning is impossible, or a case is
+        not what it claims to be.
     """
     preprocessed = Path(preprocessed_dataset_folder)
     descriptor = load_descriptor(dataset_folder)
@@ -38,6 +42,12 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
     dataset_name = Path(dataset_folder).resolve().name
     destination = preprocessed / f"{options.plans_name}.json"
     _check_destination(destination, dataset_name)
+    findings = [
+        *fingerprint.findings,
+        *group_findings(Path(dataset_folder), descriptor),
+        *find_outliers(fingerprint, descriptor),
+    ]
+    settle(findings, options.accepted)
     plans = plan_experiment(
         fingerprint,
         dataset_name,
@@ -45,6 +55,7 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
         make_folds(cases),
         options,
         hashlib.sha256(file.read_bytes()).hexdigest(),
+        findings,
     )
     save_json(plans, destination)
     return plans

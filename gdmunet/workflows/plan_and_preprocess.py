@@ -77,6 +77,7 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         name=request.overwrite_plans_name,
         configurations=request.configuration,
         target_spacing=request.overwrite_target_spacing,
+        accepted=request.accept,
     )
     plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
     _allow_named(plans, folders)

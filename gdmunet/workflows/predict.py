@@ -22,6 +22,10 @@ from gdmunet.workflows.models import chosen_model
 from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.spelling import command_line
 
+_NO_RANGES = (
+    "note: the model's plans are of an earlier version and hold no ranges of its training cases: whether a case lies "
+    "outside them cannot be said"
+)
 _NO_MASKS = (
     "note: the model was trained with given body masks; without --mask the body is derived from the condition, "
     "and outside it is air"
@@ -39,6 +43,8 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     predictor = _predictor(request, folders)
     if predictor.descriptor.mask and request.mask is None:
         say(_NO_MASKS)
+    if predictor.admission.ranges is None:
+        say(_NO_RANGES)
     options = PredictionOptions(
         continue_prediction=request.continue_prediction,
         num_parts=request.num_parts,
@@ -81,6 +87,7 @@ def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
             samples=request.samples,
             seed=request.seed,
             realism=request.realism,
+        accept=request.accept,
         )
     except NoDialError as error:
         possible = replace(request, folds=error.folds) if error.folds else replace(request, realism=None)

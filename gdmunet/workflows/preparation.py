@@ -62,6 +62,7 @@ def fingerprint_of(
         request.processes,
         request.show_progress,
         verify=request.verify_dataset_integrity,
+        accepted=request.accept,
     )
     say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
     return fingerprint

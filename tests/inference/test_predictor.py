@@ -131,7 +131,7 @@ def test_outside_the_body_is_air_and_inside_the_valid_range(head):
 
 def test_a_volume_far_smaller_than_the_patch_is_predicted(head):
     small = head[8:11, 8:12, 8:13]
-    prediction = identity_predictor((16, 16, 16)).predict(small, np.ones_like(small), SPACING)
+    prediction = identity_predictor((16, 16, 16), accept=("size",)).predict(small, np.ones_like(small), SPACING)
     assert np.abs(prediction.array - small).max() < 1
 
 
@@ -143,7 +143,7 @@ def test_a_volume_smaller_than_the_patch_lies_in_air_as_in_training(head):
         return batch[:, :1]
 
     small = head[8:11, 8:12, 8:13]
-    predictor = Predictor([network], make_configuration((16, 16, 16)), make_descriptor())
+    predictor = Predictor([network], make_configuration((16, 16, 16)), make_descriptor(), accept=("size",))
     predictor.predict(small, np.ones_like(small), SPACING)
     assert seen[0][0, 0, 0, 0, 0].item() == pytest.approx((-1024 + 100) / 400)
 

@@ -12,8 +12,9 @@ from gdmunet.dataset import Case
 from gdmunet.dataset_names import condition_name
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import CaseVolumes, Volume, check_values, read_mask, read_volume
+from gdmunet.imageio import CaseVolumes, Volume, check_mask_numbers, check_values, read_mask_values, read_volume
 from gdmunet.inference.cases.source import CaseSource
+from gdmunet.plausibility.masks import MaskValues
 from gdmunet.volume_formats.itk import geometry_of
 from gdmunet.volume_formats.table import stem_of
 
@@ -101,14 +102,14 @@ def gather_case(
     geometry = volumes[0].geometry
     for word, volume in zip(channels[1:], volumes[1:], strict=True):
         _check_grid(name, f"channel {word}", volume.geometry, geometry)
-    body = None
+    body, values = None, None
     if mask is not None:
-        given = _mask(mask, spacing, name)
+        given, values = _mask(mask, spacing, name)
         _check_grid(name, "the mask", given.geometry, geometry)
         body = given.array
     # One channel is a view: a large volume is not copied.
     arrays = volumes[0].array[None] if len(volumes) == 1 else np.stack([volume.array for volume in volumes])
-    return CaseVolumes(name, arrays, None, body, geometry)
+    return CaseVolumes(name, arrays, None, body, geometry, mask_values=values)
 
 
 def _condition(source: VolumeInput, spacing: Sequence[float] | None, name: str, word: str) -> Volume:
@@ -136,14 +137,15 @@ def _dicom(folder: Path, name: str, word: str) -> Volume:
     return read_series(series, case=name).volume
 
 
-def _mask(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> Volume:
+def _mask(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> tuple[Volume, MaskValues | None]:
     if isinstance(source, str | Path):
-        return read_mask(Path(source), name)
+        return read_mask_values(Path(source), name)
     volume = _in_memory(source, spacing, name)
+    check_mask_numbers(volume.array, identifier=name)
     body = volume.array > 0
     if not body.any():
         raise GdmError("the mask has no voxel", case=name, found="all zero", expected="a body mask")
-    return Volume(body, volume.geometry)
+    return Volume(body, volume.geometry), MaskValues.of(volume.array)
 
 
 def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float] | None, name: str) -> Volume:

@@ -8,7 +8,7 @@ from typing import Literal
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SUMMARY_FILE
 from gdmunet.workflows.requests.declaration import ProgressRequest, Request, Synopsis, option, request
-from gdmunet.workflows.requests.shared import groups_option, judge_file_option, processes_option
+from gdmunet.workflows.requests.shared import accept_option, groups_option, judge_file_option, processes_option
 from gdmunet.workflows.requests.values import NATURAL, POSITIVE
 
 
@@ -96,6 +96,7 @@ class EvaluateRequest(ProgressRequest):
         "--csv", help="also write a table, one line for each case; default: none", default=None, metavar="FILE"
     )
     html: Path | None = option("--html", help="also write a page; default: none", default=None, metavar="FILE")
+    accept: tuple[str, ...] = accept_option()
     allow_missing: bool = option(
         "--allow_missing",
         help="write a row that says why a case cannot be scored, instead of stopping",

@@ -10,6 +10,7 @@ from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, op
 from gdmunet.workflows.requests.shared import (
     DEFAULT_TRAINER,
     Device,
+    accept_option,
     configurations_option,
     device_option,
     plans_option,
@@ -33,7 +34,14 @@ class DatasetsRequest(ProgressRequest):
 
 
 @request
-class FingerprintingRequest(DatasetsRequest):
+class CheckedRequest(DatasetsRequest):
+    """Choices for the checks of plausibility."""
+
+    accept: tuple[str, ...] = accept_option()
+
+
+@request
+class FingerprintingRequest(CheckedRequest):
     """Choices for measuring every training case."""
 
     verify_dataset_integrity: bool = option(
@@ -44,7 +52,7 @@ class FingerprintingRequest(DatasetsRequest):
 
 
 @request
-class PlanningRequest(DatasetsRequest):
+class PlanningRequest(CheckedRequest):
     """Choices for plans."""
 
     planner: PresetName = option(

@@ -8,7 +8,7 @@ from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError
 from gdmunet.workflows.requests.shared import (
     Checkpoint,
     Device,
-    accept_series_option,
+    accept_option,
     checkpoint_option,
     device_option,
     float_option,
@@ -70,7 +70,6 @@ class PredictRequest(ProgressRequest):
         help="with DICOM input: resample series with uneven, missing, doubled or tilted slices (default: refuse them)",
         default=False,
     )
-    accept: tuple[str, ...] = accept_series_option("with DICOM input")
     sinogram: bool = option(
         "--sinogram",
         help="-i is a folder of sinograms CASE.npz; their reconstructions are written to conditions/ and predicted",
@@ -96,6 +95,7 @@ class PredictRequest(ProgressRequest):
         default=None,
         metavar="DIR",
     )
+    accept: tuple[str, ...] = accept_option()
     step_size: float = option(
         "-step_size",
         "--step_size",

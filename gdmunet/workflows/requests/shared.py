@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.plan_names import DEFAULT_PLANS, ConfigurationName
+from gdmunet.plausibility.checks import CHECKS
 from gdmunet.workflows.requests.declaration import option
 from gdmunet.workflows.requests.values import COUNT, NATURAL
 
@@ -150,6 +151,18 @@ def accept_series_option(condition: str) -> tuple[str, ...]:
         default=(),
         metavar="CHECK",
         choices=("modality", "patient"),
+    )
+
+
+def accept_option() -> tuple[str, ...]:
+    """``--accept``: checks of plausibility whose findings are accepted."""
+    return option(
+        "--accept",
+        help="checks to insist on: what they find ends nothing; see How to check your data; any of "
+        f"{', '.join(CHECKS)}; default: none",
+        default=(),
+        metavar="CHECK",
+        choices=tuple(CHECKS),
     )
 
 

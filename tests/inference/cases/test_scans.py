@@ -191,7 +191,7 @@ def test_the_command_scans_and_is_consistent(cts, tmp_path, capsys, command):
         assert np.array_equal(
             *(read_volume(tmp_path / f"out_{kind}" / name).array for kind in ("simulate", "sinogram"))
         )
-    assert "note" not in printed + capsys.readouterr().out
+    assert "trained with given body masks" not in printed + capsys.readouterr().out
 
 
 def test_the_command_says_that_masks_were_given_in_training(cts, capsys, command):
