@@ -13,6 +13,7 @@ import numpy as np
 
 from gdmunet.errors import GdmError
 from gdmunet.foreign import read_bounded, reading
+from gdmunet.plausibility.names import check_groups, leftovers
 from gdmunet.quantities import counted
 
 Groups = dict[str, dict[str, str]]
@@ -46,6 +47,7 @@ def read_groups(file: Path) -> Groups:
                 remedy="correct that line",
             )
         groups[case] = values
+    check_groups(groups, str(file))
     return groups
 
 
@@ -123,11 +125,11 @@ def _check_whole_patients(patient_of: dict[str, str], held_out: set[str], test: 
 
 def _check_groups(groups: Groups, identifiers: list[str]) -> None:
     """Refuse groups that do not name exactly the cases there are."""
-    for name in [*identifiers, *groups] if groups else []:
-        if name not in groups or name not in identifiers:
-            raise GdmError(
-                "the table of groups and the images do not name the same cases",
-                case=name,
-                found="only in the table" if name in groups else "only among the images",
-                remedy="give the table one line per case",
-            )
+    for finding in leftovers(identifiers, groups, "the table of groups"):
+        raise GdmError(
+            "the table of groups and the images do not name the same cases",
+            case=min(set(identifiers) ^ set(groups)),
+            found=finding.found,
+            expected=finding.expected,
+            remedy="give the table one line for each case",
+        )

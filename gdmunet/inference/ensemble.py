@@ -79,10 +79,10 @@ def ensemble_folders(
 
 def write_mean(identifier: str, paths: Sequence[Path], target: Path, as_float: bool = False) -> None:
     """Write the mean of one case's predictions; files on different grids are an error."""
-    first = read_volume(paths[0], identifier)
+    first = read_volume(paths[0], identifier, constant=True)
     total = first.array.astype(np.float32)
     for path in paths[1:]:
-        volume = read_volume(path, identifier)
+        volume = read_volume(path, identifier, constant=True)
         difference = volume.geometry.difference(first.geometry)
         if difference:
             raise GdmError(

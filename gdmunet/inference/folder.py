@@ -154,7 +154,7 @@ class _Outputs:
         """Whether the case's files are there and whole."""
         try:
             for path in self.volumes(identifier):
-                read_volume(path, identifier)
+                read_volume(path, identifier, constant=True)
         except GdmError:
             return False  # missing or cut short: it is predicted again
         return self.source.has(identifier)

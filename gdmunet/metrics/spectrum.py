@@ -22,6 +22,8 @@ _MOST_BLOCKS = 128
 _SHELLS = 8
 # Share of the blocks whose target is flattest: noise is measured there, as physicists do.
 _FLAT_SHARE = 0.25
+# Power over that of the target that is rounding alone, and the least that is told in dB.
+_ROUNDING, _SILENCE = 1e-18, 1e-10
 # First and last shell of each band of the noise power spectrum.
 BANDS = {"low": (2, 3), "middle": (4, 5), "high": (6, 8)}
 
@@ -43,25 +45,34 @@ class ShellSpectra:
     target: np.ndarray
 
     def correlation(self, share: float) -> float | None:
-        """Fourier shell correlation of all blocks at `share` of Nyquist; None if a volume has no power there.
+        """Fourier shell correlation of all blocks at `share` of Nyquist; None if the target has no power there.
+
+        0 if the prediction has none: what is constant has nothing of the target.
 
         FSC = sum Re(P T*) / sqrt(sum |P|^2 sum |T|^2). Source: Harauz and van Heel, Optik 73 (1986), 146-156.
         """
         shell = round(share * _SHELLS)
-        power = float(self.prediction[:, shell].sum() * self.target[:, shell].sum())
-        return float(self.cross[:, shell].sum()) / power**0.5 if power > 0 else None
+        of_prediction, of_target = (float(power[:, shell].sum()) for power in (self.prediction, self.target))
+        if of_target == 0:
+            return None
+        if of_prediction <= _ROUNDING * of_target:
+            return 0.0
+        return float(self.cross[:, shell].sum()) / (of_prediction * of_target) ** 0.5
 
     def band_difference(self, band: str) -> float | None:
-        """Power of the prediction over that of the target in the flat blocks, dB; None if one of them has none."""
+        """Power of the prediction over that of the target in the flat blocks, dB; None if the target has none.
+
+        -100 at least: a prediction that is constant has no noise at all.
+        """
         first, last = BANDS[band]
         flat = self._flat_blocks()
         of_prediction, of_target = (
             float(power[flat, first : last + 1].sum()) for power in (self.prediction, self.target)
         )
-        return 10 * float(np.log10(of_prediction / of_target)) if min(of_prediction, of_target) > 0 else None
+        return 10 * float(np.log10(max(of_prediction / of_target, _SILENCE))) if of_target > 0 else None
 
     def noise_distance(self) -> float | None:
-        """Mean absolute `band_difference` over the bands; None if one of them has none."""
+        """Mean absolute `band_difference` over the bands; None if the target has no power in one of them."""
         differences = [self.band_difference(band) for band in BANDS]
         known = [abs(value) for value in differences if value is not None]
         return float(np.mean(known)) if len(known) == len(BANDS) else None

@@ -14,7 +14,7 @@ from gdmunet.metrics.metric import Metric
 from gdmunet.metrics.pointwise import bias, mae, psnr, rmse
 from gdmunet.metrics.spectrum import BANDS
 
-_NO_SPECTRUM = "undefined: no block of the mask has a spectrum in both images (a constant image, or a thin mask)"
+_NO_SPECTRUM = "undefined: no block of the mask has a spectrum in the reference (a constant image, or a thin mask)"
 _ROWS = (
     Metric(
         name="mae",

@@ -12,19 +12,26 @@ from gdmunet.quantities import counted
 
 # Fewer others do not say what is usual.
 _FEWEST_OTHERS = 2
-# Deviations (of a normal distribution) from the median of the others that stand apart, if the others are many.
-_DEVIATIONS = 6.0
-# Few cases know their own spread badly: added over the number of the others.
-_FOR_FEW = 24.0
 _TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
+
+
+def deviations_apart(others: int) -> float:
+    """Deviations from the median of the others that stand apart: 6 if these are many.
+
+    Few cases know their own spread badly. The values keep the share of normally distributed data sets in which any case
+    is named at about 2 %.
+    """
+    if others <= 3:
+        return 140.0
+    return 25.0 if others <= 5 else 6 + 200 / others**2
 
 
 def outliers(values: Mapping[str, float], number: Number, what: str) -> list[Finding]:
     """The cases whose number stands apart from that of the others.
 
     A case is compared with the median and the median absolute deviation of all *other* cases, so that it cannot widen
-    the spread that it is measured by. It stands apart by ``6 + 24 / others`` deviations, and by no less than the
-    number's own smallest distance.
+    the spread that it is measured by. It stands apart by more deviations than
+    `deviations_apart`, and by no less than the number's own smallest distance.
 
     Parameters
     ----------
@@ -41,7 +48,7 @@ def outliers(values: Mapping[str, float], number: Number, what: str) -> list[Fin
             return []
         middle = float(np.median(others))
         sigma = _TO_SIGMA * float(np.median(np.abs(others - middle)))
-        if abs(place - middle) <= max(number.margin, (_DEVIATIONS + _FOR_FEW / others.size) * sigma):
+        if abs(place - middle) <= max(number.margin, deviations_apart(others.size) * sigma):
             continue
         rest = [value for case, value in values.items() if case != name]
         found.append(

@@ -90,13 +90,23 @@ def is_ct_word(word: str) -> bool:
 def _doubt_with_air(sample: np.ndarray, numbers: VolumeMeasures, values: str) -> UnitDoubt | None:
     """A volume that reaches air: it may lie too deep, be too wide, or have something else for tissue."""
     soft = float(np.mean(np.abs(sample) <= 200))
-    if soft < 0.05 and float(np.mean(sample < -1500)) >= 0.05:
+    if _lies_deep(sample, soft):
         return UnitDoubt(f"{values}, {100 * soft:.0f} % of the voxels from -200 to 200", wrong=True)
     if numbers.high > _HIGHEST:
         return UnitDoubt(f"{values}, beyond {_HIGHEST:g}", wrong=float(np.mean(sample < _DEEPEST)) >= 0.05)
     if numbers.tissue is None:
         return UnitDoubt(f"{values}, no tissue above {TISSUE_ABOVE:g}", wrong=False)
     return _doubt_of_median(numbers.tissue, f"{values}, median of the tissue")
+
+
+def _lies_deep(sample: np.ndarray, soft: float) -> bool:
+    """Whether air is where nothing but padding may be, and tissue where air should be; `soft`: share near 0."""
+    deep = sample[sample < -1500]
+    if deep.size < 0.05 * sample.size:
+        return False
+    ends = np.percentile(deep, (5, 95))
+    padding = ends[0] == ends[1]
+    return soft < (0.05 if padding else max(0.05, float(np.mean(np.abs(sample + 1024) <= 200))))
 
 
 def _doubt_of_median(median: float, values: str) -> UnitDoubt | None:

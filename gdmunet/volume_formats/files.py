@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+from gdmunet.plausibility.names import plain_name
 from gdmunet.quantities import counted, listed
 from gdmunet.volume_formats.table import FILE_ENDINGS, format_of, stem_of
 
@@ -94,12 +95,13 @@ def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
     Raises
     ------
     GdmError
-        Two files of one identifier, also where only upper and lower case differ, which some file systems do not see.
+        Two files of one identifier, also if only upper and lower case, spaces or the form of Unicode differ, which some
+        file systems, and eyes, do not see.
     """
     files: dict[str, Path] = {}
     folded: dict[str, Path] = {}
     for identifier, path in named:
-        other = folded.setdefault(identifier.lower(), path)
+        other = folded.setdefault(plain_name(identifier), path)
         if other is not path:
             beside = other.parent == path.parent
             raise GdmError(
@@ -107,7 +109,7 @@ def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
                 case=identifier,
                 file=path,
                 found=f"{other.name} and {path.name}" if beside else f"{other} and {path}",
-                expected="identifiers that differ in more than the ending or upper and lower case",
+                expected="identifiers that differ in more than the ending, upper and lower case, spaces or the form of Unicode",
                 remedy="rename or remove one",
             )
         files[identifier] = path

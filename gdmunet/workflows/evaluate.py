@@ -6,6 +6,7 @@ from gdmunet.atomic import make_folder
 from gdmunet.conversion.held_out import read_groups
 from gdmunet.conversion.synthrad_files import challenge_groups
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
+from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.evaluation.distributions.judge import JudgeOptions
 from gdmunet.evaluation.report.page import write_scores_page
 from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
@@ -14,6 +15,8 @@ from gdmunet.evaluation.scores.summary_text import write_csv
 from gdmunet.evaluation.scores.synthrad import challenge_structures, challenge_year, check_challenge
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.paths import Folders, downloads_allowed
+from gdmunet.plausibility.findings import Finding
+from gdmunet.plausibility.names import check_groups, leftovers
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.volume_formats.files import find_volumes, left_out_of
@@ -30,7 +33,7 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
     """
     make_folder(request.summary_file.parent)  # before the work, not after it
     descriptor = load_descriptor(find_dataset(folders.raw, request.dataset)) if request.dataset else None
-    groups = _groups(request, descriptor)
+    groups, findings = _groups(request, descriptor)
     year = request.range
     if request.synthrad:
         asked = {"mask": request.mask, "fov": request.fov, "data_range": request.data_range}
@@ -58,6 +61,8 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
             allow_missing=request.allow_missing,
             processes=request.processes,
             show_progress=request.show_progress,
+            accept=request.accept,
+            findings=tuple(findings),
         ),
     )
     save_summary(summary, request.summary_file)
@@ -75,12 +80,22 @@ def _judge(request: EvaluateRequest, folders: Folders) -> JudgeOptions | None:
     return JudgeOptions(request.judge, folders.encoders, request.judge_file, allow_download=downloads_allowed())
 
 
-def _groups(request: EvaluateRequest, descriptor: DatasetDescriptor | None) -> dict[str, dict[str, str]]:
-    """The groups of every reference: of SynthRAD's identifiers, the data set, the table; later ones win."""
+def _groups(
+    request: EvaluateRequest, descriptor: DatasetDescriptor | None
+) -> tuple[dict[str, dict[str, str]], list[Finding]]:
+    """The groups of every reference: of SynthRAD's identifiers, the data set, the table; later ones win.
+
+    References that the data set or the table leaves out are findings: they would be missing from the scores by group.
+    """
     table = read_groups(request.groups) if request.groups else {}
     names = find_volumes(request.reference) if request.reference.is_dir() else {}
     known = challenge_groups(names) if request.synthrad else {}
-    return {
+    findings = leftovers(names, table, f"the table {request.groups}", partial=True)
+    if descriptor is not None:
+        findings += leftovers(names, descriptor.groups, f"groups in {DESCRIPTOR_FILE}", partial=True)
+    groups = {
         name: known.get(name, {}) | (groups_of(descriptor, name) if descriptor else {}) | table.get(name, {})
         for name in names
     }
+    check_groups(groups)
+    return groups, findings

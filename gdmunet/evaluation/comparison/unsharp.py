@@ -84,7 +84,7 @@ def tuned_filters(
 def write_filtered(files: Sequence[JudgedFiles], filters: Mapping[str, UnsharpMask], folder: Path) -> None:
     """Write every prediction, filtered inside its mask, under its own name into `folder`."""
     for one in files:
-        volume = read_volume(one.prediction, one.identifier)
+        volume = read_volume(one.prediction, one.identifier, constant=True)
         mask = None if one.mask is None else read_mask(one.mask, one.identifier).array
         write_volume(folder / one.prediction.name, filters[one.identifier].apply(volume.array, mask), volume.geometry)
 

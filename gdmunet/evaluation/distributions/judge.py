@@ -149,7 +149,7 @@ def _judgement(spec: EncoderSpec, pairs: Sequence[FeaturePair], resampling: Boot
 
 def read_judged(file: Path, files: JudgedFiles) -> tuple[np.ndarray, np.ndarray]:
     """A volume and its body in canonical axes."""
-    volume = read_volume(file, files.identifier)
+    volume = read_volume(file, files.identifier, constant=True)  # a prediction that failed is judged
     axes = canonical_axes(volume.geometry)
     body = np.ones(volume.array.shape, dtype=bool)
     if files.mask is not None:

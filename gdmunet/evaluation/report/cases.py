@@ -88,7 +88,8 @@ def load_case(files: CasePaths) -> LoadedCase:
     condition = turned(files.condition, read_volume(files.condition, files.identifier)) if files.condition else None
     mask = turned(files.mask, read_mask(files.mask, files.identifier)) if files.mask else None
     predictions = {
-        label: turned(path, read_volume(path, files.identifier)) for label, path in files.predictions.items()
+        label: turned(path, read_volume(path, files.identifier, constant=True))
+        for label, path in files.predictions.items()
     }
     turned_target = axes.apply(target.array)
     return LoadedCase(

@@ -11,16 +11,19 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.range_choice import RangeChoice
 from gdmunet.evaluation.scores.volume_files import ScoredFiles
-from gdmunet.imageio import Volume, read_labels, read_mask, read_volume
+from gdmunet.imageio import Volume, read_labels, read_mask_values, read_volume
 from gdmunet.metrics import ImageScores, ValueRange, score_pair, score_structures
+from gdmunet.plausibility.findings import Finding
+from gdmunet.plausibility.prediction import check_mask, check_prediction, check_reference, located
 
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Scores of one case, or the error that it met, and its own range if it has one."""
+    """Scores of one case, or the error that it met; its own range if it has one; doubts about its volumes."""
 
     scores: ImageScores | str
     value_range: ValueRange | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 def score_case(
@@ -43,8 +46,12 @@ def score_case(
 
 def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None) -> CaseScores:
     target = read_volume(files.reference, files.identifier)
-    predicted = _on_grid(read_volume(files.prediction, files.identifier), target, files, files.prediction)
-    inside = _inside(files, target)
+    # A prediction that failed, one value everywhere, is scored: badly, and in the mean.
+    prediction = read_volume(files.prediction, files.identifier, constant=True)
+    predicted = _on_grid(prediction, target, files, files.prediction)
+    findings: list[Finding] = []
+    inside = _inside(files, target, choice.hounsfield, findings)
+    findings += _doubts(files, target.array, predicted, inside, choice.hounsfield)
     value_range = choice.value_range
     try:
         if value_range is None:
@@ -60,16 +67,29 @@ def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection
             for path in (files.reference_labels, files.predicted_labels)
         ]
         scores = scores.with_structures(score_structures(pair[0], pair[1], target.geometry.spacing, structures))
-    return CaseScores(scores, value_range if choice.value_range is None else None)
+    return CaseScores(scores, value_range if choice.value_range is None else None, tuple(findings))
 
 
-def _inside(files: ScoredFiles, target: Volume) -> np.ndarray | None:
-    """Body and field of view; None if neither is given."""
+def _doubts(
+    files: ScoredFiles, target: np.ndarray, predicted: np.ndarray, inside: np.ndarray | None, hounsfield: bool
+) -> list[Finding]:
+    of_reference = check_reference(target, inside, hounsfield=hounsfield)
+    of_prediction = check_prediction(predicted, target, inside, hounsfield=hounsfield)
+    name = files.identifier
+    return [*located(of_reference, name, files.reference), *located(of_prediction, name, files.prediction)]
+
+
+def _inside(files: ScoredFiles, target: Volume, hounsfield: bool, findings: list[Finding]) -> np.ndarray | None:
+    """Body and field of view; None if neither is given. Doubts about the body mask join `findings`."""
     inside: np.ndarray | None = None
     for path in (files.mask, files.fov):
         if path is None:
             continue
-        mask = _on_grid(read_mask(path, files.identifier), target, files, path)
+        volume, values = read_mask_values(path, files.identifier)
+        mask = _on_grid(volume, target, files, path)
+        if path == files.mask:
+            doubts = check_mask(mask, values, target.array, hounsfield=hounsfield)
+            findings += located(doubts, files.identifier, path)
         inside = mask if inside is None else inside & mask
     if inside is not None and not inside.any():
         raise GdmError(

@@ -13,6 +13,7 @@ from gdmunet.evaluation.scores.range_choice import RangeChoice, choose_range
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, package_versions, summarize
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, MatchedFiles, match_files, missing_error
 from gdmunet.metrics import EvaluationRange, ImageScores
+from gdmunet.plausibility.findings import Finding, check_names, settle
 from gdmunet.workers import check_processes, run_in_workers
 
 
@@ -42,6 +43,10 @@ class EvaluationOptions:
         Whether a case that cannot be scored becomes a row with its error, in place of ending the evaluation.
     processes
         Worker processes; a volume of 512x512x133 needs about 2.5 GB in each.
+    accept
+        Checks of plausibility whose findings are accepted.
+    findings
+        Doubts that are known before, such as about names of groups; the summary lists them with those of the volumes.
 
     Raises
     ------
@@ -60,10 +65,13 @@ class EvaluationOptions:
     allow_missing: bool = False
     processes: int = 1
     show_progress: bool = True
+    accept: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         choose_range(self.descriptor, self.range_name, self.data_range)
         check_processes(self.processes)
+        check_names(self.accept)
 
     @property
     def range_choice(self) -> RangeChoice:
@@ -115,7 +123,9 @@ def put_together(
     groups = options.groups
     if groups is None and options.descriptor is not None:
         groups = {name: groups_of(options.descriptor, name) for name in sorted(results)}
-    return summarize(results, _describe(folders, options, scored), groups)
+    summary = summarize(results, _describe(folders, options, scored), groups)
+    doubts = [*options.findings, *(finding for case in scored.values() for finding in case.findings)]
+    return replace(summary, warnings=tuple(settle(doubts, options.accept)))
 
 
 def _match(folders: EvaluationFolders, options: EvaluationOptions) -> MatchedFiles:

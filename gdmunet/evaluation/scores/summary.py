@@ -25,7 +25,12 @@ def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**upgraded, "distributions": [] if judged is None else [judged]}
 
 
-SUMMARY_FORMAT = FileFormat("summary", (upgrade_1_to_2,))
+def upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 keeps what is doubtful about volumes and names; earlier evaluations did not look."""
+    return {**content, "warnings": []}
+
+
+SUMMARY_FORMAT = FileFormat("summary", (upgrade_1_to_2, upgrade_2_to_3))
 
 # One row of summary.json: metric to value (None: no finite value), or the key "error" with a text.
 CaseRow = dict[str, float | str | None]
@@ -132,6 +137,8 @@ class Summary:
         Identifier to metric to the reason why it has no value.
     distributions
         All predictions against all references in the features of encoders; empty: not asked for.
+    warnings
+        Lines about volumes and names that may not be what they claim to be.
     """
 
     cases: dict[str, CaseRow]
@@ -147,6 +154,7 @@ class Summary:
     notes: dict[str, dict[str, str]]
     settings: EvaluationSpec
     distributions: tuple[Judgement, ...] = ()
+    warnings: tuple[str, ...] = ()
     version: int = SUMMARY_FORMAT.version
 
     @property

@@ -41,6 +41,7 @@ def format_table(summary: Summary, most: int = 40) -> str:
         for name, notes in summary.notes.items()
         for metric, reason in notes.items()
     ]
+    lines += summary.warnings
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from gdmunet.errors import GdmError
+from gdmunet.plausibility.names import check_distinct
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.files import find_volumes
 
@@ -107,6 +108,7 @@ def match_files(folders: EvaluationFolders, identifiers: Collection[str] | None 
     """Match files by their names without ending; `identifiers` None: every reference and every prediction."""
     volumes = {kind: find_volumes(folder) for kind, folder in folders.given.items()}
     everything = {*volumes["reference"], *volumes["prediction"]}
+    check_distinct(sorted(everything), "references and predictions")
     names = tuple(sorted(identifiers if identifiers is not None else everything))
     problems = {name: problem for name in names if (problem := _missing_file(name, volumes))}
     complete = tuple(

@@ -175,7 +175,7 @@ class ScanCases(CaseSource):
             return None
         name = f"{case.identifier}{self._ending}"
         final, before = self._output / name, self._output / BEFORE_CONSISTENCY / name
-        source = read_volume(before if before.is_file() and not is_new else final, case.identifier)
+        source = read_volume(before if before.is_file() and not is_new else final, case.identifier, constant=True)
         body = predicted_body(read_case(case), self._predictor.configuration, self._predictor.descriptor)
         residual, volume = make_consistent(source.array, sinogram, body, self._steps)
         if volume is not None:
