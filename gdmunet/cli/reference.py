@@ -9,6 +9,7 @@ import argparse
 
 from gdmunet.cli.arguments import CommandParser, help_text
 from gdmunet.cli.flags import parser_of
+from gdmunet.plausibility.checks import CHECKS
 from gdmunet.workflows.requests.catalogue import REQUESTS
 
 _INTRODUCTION = """# Commands
@@ -28,7 +29,18 @@ This page is written from the commands themselves (`python -m gdmunet.cli.refere
 
 def commands_page() -> str:
     """The page in Markdown."""
-    return _INTRODUCTION + "".join(section(parser_of(kind)) for kind in REQUESTS)
+    return _INTRODUCTION + "".join(section(parser_of(kind)) for kind in REQUESTS) + checks_section()
+
+
+def checks_section() -> str:
+    """The part of the page about the names that ``--accept`` takes, from the table of checks."""
+    rows = [f"| `{check.name}` | {check.compares} | {check.means} | {check.remedy} |" for check in CHECKS.values()]
+    return (
+        "\n## Checks that --accept takes\n\n[Check your data](../how_to/check_your_data.md) says when they run.\n\n"
+        "| name | what is compared | what a finding usually means | what to do |\n|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 def section(parser: CommandParser) -> str:

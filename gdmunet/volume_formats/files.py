@@ -109,7 +109,7 @@ def unique_files(named: Iterable[tuple[str, Path]]) -> dict[str, Path]:
                 case=identifier,
                 file=path,
                 found=f"{other.name} and {path.name}" if beside else f"{other} and {path}",
-                expected="identifiers that differ in more than the ending, upper and lower case, spaces or the form of Unicode",
+                expected="identifiers that differ in more than ending, case, spaces or the form of Unicode",
                 remedy="rename or remove one",
             )
         files[identifier] = path

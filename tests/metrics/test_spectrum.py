@@ -96,11 +96,17 @@ def test_noise_is_measured_where_the_target_is_flat():
     assert spectra(target, prediction).band_difference("middle") == pytest.approx(-20, abs=0.5)
 
 
-def test_a_constant_image_or_a_thin_mask_has_no_value():
+def test_a_constant_prediction_is_as_bad_as_a_score_can_be():
+    flat = ImagePair(noise(0), np.full(SHAPE, -1024.0, np.float32), WIDE)
+    scores = {name: METRICS[name].score(flat) for name in ("fsc_quarter", "fsc_half", "nps", "nps_low", "nps_high")}
+    assert scores == {"fsc_quarter": 0.0, "fsc_half": 0.0, "nps": 100.0, "nps_low": -100.0, "nps_high": -100.0}
+
+
+def test_a_constant_target_or_a_thin_mask_has_no_value():
     target, mask = noise(0), np.zeros(SHAPE, bool)
     mask[20] = True
     assert shell_spectra(target, target, WIDE, mask) is None
-    flat = ImagePair(target, np.zeros(SHAPE, np.float32), WIDE)
+    flat = ImagePair(np.zeros(SHAPE, np.float32), target, WIDE)
     thin = ImagePair(target, target, WIDE, mask)
     for name in ("fsc_quarter", "fsc_half", "nps", "nps_low", "nps_middle", "nps_high"):
         assert METRICS[name].score(flat) is None
