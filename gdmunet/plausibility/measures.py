@@ -8,12 +8,14 @@ import numpy as np
 
 from gdmunet.hounsfield import is_hounsfield
 
-# Voxels of a sample along one axis, at least (if the volume has them): a sample has at most 128^3 voxels.
+# Voxels of a sample along one axis, at most.
 _EDGE = 64
 AIR_BELOW = -900.0
 TISSUE_ABOVE = -500.0
+# Half the edge of the middle plane in which neighbours are compared.
+_HALF = 48
 # Values that are looked at for quantiles.
-_MOST_VALUES = 60_000
+_MOST_VALUES = 30_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class VolumeMeasures:
 
 
 def sampled(array: np.ndarray) -> np.ndarray:
-    """Every n-th voxel along each axis, so that a large volume keeps about 64 along each; a view."""
-    return array[tuple(slice(None, None, max(1, size // _EDGE)) for size in array.shape)]
+    """Every n-th voxel along each axis, so that a volume keeps 64 along each at most; a view."""
+    return array[tuple(slice(None, None, max(1, -(-size // _EDGE))) for size in array.shape)]
 
 
 def measure(array: np.ndarray, body: np.ndarray | None, modality: str) -> VolumeMeasures:
@@ -101,7 +103,8 @@ def _structure(array: np.ndarray) -> float:
         if array.shape[axis] < 2:
             continue
         across = max((other for other in range(3) if other != axis), key=lambda other: array.shape[other])
-        middle = np.take(array, array.shape[across] // 2, axis=across)
+        window = [slice(max(0, size // 2 - _HALF), size // 2 + _HALF) for size in array.shape]
+        middle = array[tuple(size // 2 if n == across else window[n] for n, size in enumerate(array.shape))]
         along = np.moveaxis(middle, axis - (across < axis), 0).astype(np.float64)
         here, there = along[:-1].ravel(), along[1:].ravel()
         spread = here.std() * there.std()
