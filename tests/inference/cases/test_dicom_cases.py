@@ -117,7 +117,8 @@ def test_a_ct_is_no_input_of_a_model_of_mr_unless_insisted_on(tmp_path):
     assert not (tmp_path / "dicom").exists()
     with pytest.raises(GdmError, match="modality of its channel"):
         model.predict(tmp_path / "in" / "p1")
-    done = run(tmp_path / "in", tmp_path / "out", model, accept=("modality",))
+    insisting = Predictor([lambda batch: batch[:, :1]], make_configuration(), descriptor, accept=("modality",))
+    done = run(tmp_path / "in", tmp_path / "out", insisting, accept=("modality",))
     assert "p1: left out 1 file, not DICOM: Thumbs.db" in done.notes
 
 
