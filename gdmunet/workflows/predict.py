@@ -87,7 +87,7 @@ def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
             samples=request.samples,
             seed=request.seed,
             realism=request.realism,
-        accept=request.accept,
+            accept=request.accept,
         )
     except NoDialError as error:
         possible = replace(request, folds=error.folds) if error.folds else replace(request, realism=None)
