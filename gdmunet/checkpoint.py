@@ -6,11 +6,13 @@ training needs (optimiser, random states) lies elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,7 +25,9 @@ from gdmunet.formats import FileFormat
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import Generator, build_network
 from gdmunet.plain_text import one_line
+from gdmunet.provenance import UNKNOWN, ProvenanceSpec
 from gdmunet.ranges import within
+from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 from gdmunet.serialization import parse_as, to_json
 from gdmunet.version import __version__
 
@@ -32,6 +36,7 @@ _DIGEST_KEY = "sha256"  # beside the description, in one file: they are replaced
 _FOREIGN = "the file is not a checkpoint of gdmunet, or it is damaged"
 # Numbers of safetensors that a floating-point weight, or a counter, may be stored as.
 _KINDS = {True: ("F64", "F32", "F16", "BF16"), False: ("I64", "I32")}
+_COPY_AGAIN = "copy it again, or choose another checkpoint (-chk)"
 _OTHER_CHECKPOINT = "use a checkpoint of a trained model"
 
 
@@ -41,61 +46,13 @@ def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
     return content | {key: content[key] | new for key, new in added.items() if isinstance(content.get(key), dict)}
 
 
-CHECKPOINT_FORMAT = FileFormat("checkpoint", (upgrade_1_to_2,), key="format")
+def upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 says by hashes what the weights were made from; of earlier ones that is not known."""
+    metadata = content.get("metadata")
+    return content | {"metadata": metadata | {"provenance": {}}} if isinstance(metadata, dict) else content
 
 
-@dataclass(frozen=True)
-class SamplerSpec:
-    """The way in which a prediction is drawn from a network: in one pass, or in several that move a state.
-
-    Attributes
-    ----------
-    name
-        ``one_step`` is one pass of a network that takes no state; ``euler`` and ``heun`` follow the path without
-        noise; ``bridge_deterministic`` is the mean of the bridge's steps, ``bridge_stochastic`` draws them.
-    steps
-        Steps from the source to the prediction.
-    source_channel
-        Condition channel that the path starts from; None: standard normal noise.
-    noise
-        Standard deviation of the bridge, in network units times the square root of its time.
-    """
-
-    short_forms: ClassVar[dict[str, dict[str, Any]]] = {
-        "one_step": {"name": "one_step", "steps": 1, "source_channel": None, "noise": 0.0}
-    }
-
-    name: Literal["one_step", "euler", "heun", "bridge_deterministic", "bridge_stochastic"]
-    steps: int
-    source_channel: int | None = None
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        within("the steps of a sampler", self.steps, 1, 10_000)
-        within("the source channel", self.source_channel, 0, 1023)
-        within("the noise of a sampler", self.noise, 0, 1e3)
-        if self.one_step and (self.steps, self.source_channel, self.noise) != (1, None, 0.0):
-            raise GdmError("a sampler of one step has no path", found=self, expected=ONE_STEP)
-
-    @property
-    def one_step(self) -> bool:
-        """Whether the network takes no state: its pass is the prediction."""
-        return self.name == "one_step"
-
-    @property
-    def passes(self) -> int:
-        """Passes of the network: Heun takes two per step, except for the last one."""
-        return 2 * self.steps - 1 if self.name == "heun" else self.steps
-
-    @property
-    def random(self) -> bool:
-        """Whether two draws differ."""
-        if self.one_step:
-            return False
-        return self.source_channel is None or (self.name == "bridge_stochastic" and self.noise > 0)
-
-
-ONE_STEP = SamplerSpec("one_step", 1)
+CHECKPOINT_FORMAT = FileFormat("checkpoint", (upgrade_1_to_2, upgrade_2_to_3), key="format")
 
 
 @dataclass(frozen=True)
@@ -116,6 +73,8 @@ class CheckpointMetadata:
         Way in which a prediction is drawn: in one pass of the network, or in several.
     realism
         Place of the dial, 0 to 1, that validation chose; None: the network has no dial, or was not validated.
+    provenance
+        Hashes of the plans, split, settings and trainer that the weights were made with.
     """
 
     trainer: str
@@ -129,6 +88,7 @@ class CheckpointMetadata:
     gdmunet_version: str = __version__
     sampler: SamplerSpec = ONE_STEP
     realism: float | None = None
+    provenance: ProvenanceSpec = UNKNOWN
 
     def __post_init__(self) -> None:
         within("the finished epochs and steps", (self.epoch, self.iteration), 0, 1e12)
@@ -187,16 +147,7 @@ def load_weights(path: Path) -> Checkpoint:
         Missing, truncated or foreign file, a newer format, or weights that do not fit their own network.
     """
     path = Path(path)
-    if not path.is_file():
-        raise GdmError("the checkpoint is missing", file=path, remedy="train the fold, or choose another checkpoint")
-    remedy = "copy it again, or choose another checkpoint (-chk)"
-    with (
-        reading(_FOREIGN, path, expected="a .safetensors file that gdm_train wrote", remedy=remedy),
-        safe_open(str(path), framework="pt", device="cpu") as file,
-    ):
-        described = file.metadata() or {}
-        if _HEADER_KEY not in described:
-            raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
+    with _opened(path) as (file, described):
         header = _parse_header(described[_HEADER_KEY], path)
         blank = _blank_state(header.network)
         owners = _owners_of(blank)
@@ -212,7 +163,7 @@ def load_weights(path: Path) -> Checkpoint:
             file=path,
             found=f"sha256 {digest}",
             expected=one_line(described[_DIGEST_KEY], 80),
-            remedy=remedy,
+            remedy=_COPY_AGAIN,
         )
     _check_finite(stored, path)
     return Checkpoint({name: stored[owner] for name, owner in owners.items()}, header.network, header.metadata, digest)
@@ -227,7 +178,7 @@ def described_bytes(described: dict[str, str]) -> int:
         It describes none.
     """
     if _HEADER_KEY not in described:
-        raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
+        raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network", remedy=_COPY_AGAIN)
     network = parse_as(_CheckpointHeader, described[_HEADER_KEY], "checkpoint", CHECKPOINT_FORMAT).network
     # Twice: float64 is the widest form that a weight may have.
     tensors = {id(tensor): tensor for tensor in _blank_state(network).values()}
@@ -242,6 +193,18 @@ def tensors_sha256(tensors: dict[str, torch.Tensor], description: str = "") -> s
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def load_metadata(path: Path) -> CheckpointMetadata:
+    """The origin of the weights in a checkpoint; the weights are not read.
+
+    Raises
+    ------
+    GdmError
+        Missing, truncated or foreign file, or a newer format.
+    """
+    with _opened(Path(path)) as (_, described):
+        return _parse_header(described[_HEADER_KEY], Path(path)).metadata
 
 
 def load_network(checkpoint: Checkpoint) -> Generator:
@@ -267,6 +230,21 @@ def _owners_of(blank: dict[str, torch.Tensor]) -> dict[str, str]:
     """Every weight's name to the first name of the same tensor: a U-Net's decoder also holds its encoder."""
     first: dict[int, str] = {}
     return {name: first.setdefault(id(tensor), name) for name, tensor in blank.items()}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A checkpoint's file, and the texts of its header."""
+    if not path.is_file():
+        raise GdmError("the checkpoint is missing", file=path, remedy="train the fold, or choose another checkpoint")
+    with (
+        reading(_FOREIGN, path, expected="a .safetensors file that gdm_train wrote", remedy=_COPY_AGAIN),
+        safe_open(str(path), framework="pt", device="cpu") as file,
+    ):
+        described = file.metadata() or {}
+        if _HEADER_KEY not in described:
+            raise GdmError(_FOREIGN, found="safetensors without gdmunet's description of the network")
+        yield file, described
 
 
 def _parse_header(text: str, path: Path) -> _CheckpointHeader:

@@ -73,13 +73,17 @@ class DatasetDescriptor:
         expected = [str(i) for i in range(len(self.channel_names))]
         if not self.channel_names or sorted(self.channel_names, key=lambda k: (len(k), k)) != expected:
             raise GdmError(
-                "channel_names must count its channels from 0", found=list(self.channel_names), expected=expected
+                "channel_names must count its channels from 0",
+                found=list(self.channel_names),
+                expected=expected,
+                remedy=f'number the channels "0", "1" and so on in {DESCRIPTOR_FILE}',
             )
         if self.file_ending not in FILE_ENDINGS:
             raise GdmError(
                 "the file ending is unknown",
                 found=f"file_ending {self.file_ending!r}",
                 expected=f"one of {', '.join(FILE_ENDINGS)}",
+                remedy=f"correct file_ending in {DESCRIPTOR_FILE}",
             )
         # A frozen value is completed here, before anybody sees it.
         words = {number: canonical_modality(word) for number, word in self.channel_names.items()}

@@ -34,4 +34,5 @@ class DriftSpec:
                 "the sizes of the drift are impossible",
                 found=", ".join(f"{name} {value}" for name, value in vars(self).items()),
                 expected="1 or more of each",
+                remedy="plan anew, or correct them in the plans",
             )

@@ -81,9 +81,13 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise GdmError("a volume needs three axes of at least one voxel", found=self.shape)
+            raise GdmError(
+                "a volume needs three axes of at least one voxel", found=self.shape, remedy="give an array (z, y, x)"
+            )
         if min(self.spacing) <= 0 or not np.isfinite(self.spacing).all():
-            raise GdmError("voxel spacing must be positive", found=self.spacing)
+            raise GdmError(
+                "voxel spacing must be positive", found=self.spacing, remedy="correct the spacing of the file, in mm"
+            )
         if not np.isfinite(self.origin).all():
             raise GdmError(
                 "the place of the volume is not made of numbers",

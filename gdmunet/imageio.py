@@ -179,7 +179,12 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Write an array (z, y, x) with its geometry; the format follows the ending; an old file survives a failure."""
     path = Path(path)
     if array.shape != geometry.shape:
-        raise GdmError("array and geometry differ in shape", found=array.shape, expected=geometry.shape)
+        raise GdmError(
+            "array and geometry differ in shape",
+            found=array.shape,
+            expected=geometry.shape,
+            remedy="give the geometry of this array",
+        )
     # A .mhd is two files, and its header holds the other's name. ITK's RuntimeError tells no reason apart.
     with atomic_files(path, RuntimeError) as temporary:
         format_of(path).write(temporary, array, geometry)

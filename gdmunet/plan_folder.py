@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdmunet import commands
+from gdmunet.dataset import Case, groups_of
 from gdmunet.errors import GdmError
+from gdmunet.model_names import check_name
 from gdmunet.plan_names import DEFAULT_PLANS, planning_flags
 from gdmunet.plans import FINGERPRINT_FILE, Plans, load_plans
+from gdmunet.splits import check_folds
 
 
 def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Plans:
@@ -35,4 +38,29 @@ def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Pl
             remedy="choose plans with -p, or run {command}" if known else None,
             command=commands.plan_and_preprocess(folder.name, *planning_flags(name)),
         )
-    return load_plans(file)
+    plans = load_plans(file)
+    check_plans(plans, file)
+    return plans
+
+
+def check_plans(plans: Plans, file: Path) -> None:
+    """Refuse plans, also such as were written by hand, that cannot be trained on as they are.
+
+    Raises
+    ------
+    GdmError
+        A name that is not that of the file, or with which a model is not found again; folds that overlap.
+    """
+    if plans.name != file.stem:
+        raise GdmError(
+            "the plans call themselves by another name than their file",
+            file=file,
+            found=f"name: {plans.name}",
+            expected=file.stem,
+            remedy="correct name in the file: results are kept by that name",
+        )
+    check_name("plans", plans.name, f"choose another name in {file}, and for the file")
+    for name in plans.configurations:
+        check_name("a configuration", name, f"choose another name in {file}")
+    named = dict.fromkeys(name for fold in plans.folds for name in (*fold.training, *fold.validation))
+    check_folds(plans.folds, [Case(name, (), groups=groups_of(plans.dataset, name)) for name in named], file)

@@ -274,7 +274,8 @@ class Plans:
         """
         if wanted == "all" and every_case is not None:
             return Fold(training=tuple(every_case), validation=tuple(every_case))
-        if wanted.isdecimal() and int(wanted) < len(self.folds):
+        # "00" would be another folder of the same fold, which nobody finds again.
+        if wanted in map(str, range(len(self.folds))):
             return self.folds[int(wanted)]
         known = [*map(str, range(len(self.folds))), *(["all"] if every_case is not None else [])]
         alone = "one patient alone cannot be split: " + ("take fold all" if known else "add a patient")

@@ -35,21 +35,22 @@ COMPARISON_FILE = "comparison.json"
 REPORT_FILE = "report.html"
 JOURNAL_FILE = "journal.jsonl"
 SETTINGS_FILE = "settings.json"
+SPLIT_FILE = "split.json"
 RESUME_FILE = "resume.pt"
 RUNNING_FILE = "running.json"
 FINISHED_FILE = "finished.json"
 CHECKPOINT_FILES: dict[CheckpointName, str] = {name: f"checkpoint_{name}.safetensors" for name in CHECKPOINT_NAMES}
 
-_SEPARATOR = "__"
+SEPARATOR = "__"
 FOLD_PREFIX = "fold_"
 _PREVIOUS_PREFIX = "previous_"
 # A model's place in a results folder, for people.
-MODEL_LAYOUT = "DatasetXXX_Name/" + _SEPARATOR.join(("<Trainer>", "<plans>", "<configuration>"))
+MODEL_LAYOUT = "DatasetXXX_Name/" + SEPARATOR.join(("<Trainer>", "<plans>", "<configuration>"))
 
 
 def join_name(*parts: str) -> str:
     """The name of a folder from its parts, such as plans and configuration."""
-    return _SEPARATOR.join(parts)
+    return SEPARATOR.join(parts)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class ModelName:
     @classmethod
     def parse(cls, text: str) -> ModelName | None:
         """The parts of a folder's name; None for the name of another kind of folder."""
-        parts = text.split(_SEPARATOR)
+        parts = text.split(SEPARATOR)
         return cls(*parts) if len(parts) == 3 else None
 
 
@@ -134,7 +135,7 @@ class FoldFolder:
     def made_by_training(self) -> list[Path]:
         """Every file and folder there that a training makes."""
         files = [*(self.checkpoint(name) for name in CHECKPOINT_NAMES), self.resume, self.settings]
-        files += [self.journal, self.log, self.progress_figure, self.finished]
+        files += [self.split, self.journal, self.log, self.progress_figure, self.finished]
         folders = [self.validation("final"), self.validation("best"), self.tensorboard]
         return [path for path in (*files, *folders) if path.exists()]
 
@@ -162,6 +163,11 @@ class FoldFolder:
     def settings(self) -> Path:
         """The trainer's settings."""
         return self.path / SETTINGS_FILE
+
+    @property
+    def split(self) -> Path:
+        """The cases that the fold trains on, and those that it holds out."""
+        return self.path / SPLIT_FILE
 
     @property
     def resume(self) -> Path:

@@ -102,4 +102,4 @@ def case_generator(seed: int, identifier: str, purpose: str) -> np.random.Genera
 
 def _require(condition: bool, problem: str, found: object, expected: str) -> None:
     if not condition:
-        raise GdmError(problem, found=found, expected=expected)
+        raise GdmError(problem, found=found, expected=expected, remedy="correct these settings of the scan")

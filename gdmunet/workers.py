@@ -34,7 +34,7 @@ _LATER = 0.3
 def check_processes(processes: int) -> None:
     """Refuse a number of processes below 1."""
     if processes < 1:
-        raise GdmError("work needs a process", found=processes, expected="1 or more")
+        raise GdmError("work needs a process", found=processes, expected="1 or more", remedy="give 1 process or more")
 
 
 def run_in_workers(
@@ -208,4 +208,9 @@ def _memory(error: BaseException) -> GdmError:
 
 
 def _failed(name: str, trace: str) -> GdmError:
-    return GdmError("the work on a case failed", case=name, found=f"\n{trace}")
+    return GdmError(
+        "the work on a case failed",
+        case=name,
+        found=f"\n{trace}",
+        remedy="this is a fault of gdmunet: report it with this text",
+    )

@@ -33,7 +33,7 @@ OWNERS = {
     r"Dataset\[0-9\]": "dataset_names.py",
     r"(?<!_)dataset\.json": "dataset_names.py",
     r"dataset_fingerprint": "plans.py",
-    r"prediction_settings\.json": "inference/folder.py",
+    r"prediction_settings\.json": "inference/prediction_settings.py",
     r"ensemble_settings\.json": "inference/ensemble.py",
     r"projection_residuals\.json": "inference/cases/consistency.py",
     r"prediction_cost\.json": "workflows/measured_prediction.py",
@@ -79,7 +79,7 @@ def test_the_names_are_those_of_the_page(model, tmp_path):
         model.plans,
         fold.path,
         *(fold.checkpoint(name) for name in ("best", "final", "latest")),
-        *(fold.resume, fold.settings, fold.journal, fold.log, fold.progress_figure),
+        *(fold.resume, fold.settings, fold.split, fold.journal, fold.log, fold.progress_figure),
         *(fold.validation(), fold.finished),
     ]
     paths += [fold.running, fold.previous.path]

@@ -54,7 +54,10 @@ def series_to_volume(
     """
     if ending_of(file) is None:
         raise GdmError(
-            "the output is not a volume file", file=file, expected=f"a name that ends in {', '.join(FILE_ENDINGS)}"
+            "the output is not a volume file",
+            file=file,
+            expected=f"a name that ends in {', '.join(FILE_ENDINGS)}",
+            remedy="end the name of -o in one of these",
         )
     found = scan_series(folder, case)
     chosen = choose_series(found, series, folder=folder, case=case)

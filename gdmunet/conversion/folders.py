@@ -143,6 +143,7 @@ def named_folder(raw_folder: Path, number: int, name: str) -> Path:
             "not a number and name of a data set",
             found=f"{number} and {name!r}",
             expected="1 to 999, and letters, digits, _ and -",
+            remedy="choose another -d and -n",
         )
     return raw_folder / dataset_name(number, name)
 

@@ -73,7 +73,9 @@ class SplitOptions:
         if isinstance(self.test, str):
             raise TypeError("test is a tuple of texts")
         if self.seed < 0:
-            raise GdmError("a seed is not negative", found=self.seed, expected="0 or more")
+            raise GdmError(
+                "a seed is not negative", found=self.seed, expected="0 or more", remedy="give 0 or a positive number"
+            )
 
     def groups_of(self, identifiers: Iterable[str]) -> dict[str, str | dict[str, str]]:
         """The groups of the cases, in their order, as dataset.json keeps them; empty where none are given."""
@@ -108,7 +110,11 @@ def choose_test(identifiers: list[str], split: SplitOptions) -> set[str]:
         held_out = {patient_of[name] for name in test}
         _check_whole_patients(patient_of, held_out, test)
     if len(held_out) == len(patients):
-        raise GdmError("no case is left to train on", found=f"{counted(identifiers, 'case')}, all for testing")
+        raise GdmError(
+            "no case is left to train on",
+            found=f"{counted(identifiers, 'case')}, all for testing",
+            remedy="hold out fewer cases with --test",
+        )
     return {name for name, patient in patient_of.items() if patient in held_out}
 
 

@@ -95,7 +95,12 @@ def make_phantom_demo(
         Fewer than four cases, or fewer than 16 voxels along each side.
     """
     if cases < 4 or size < 16:
-        raise GdmError("the phantoms are too few or too small", found=f"{cases} of {size}^3", expected="4 of 16^3")
+        raise GdmError(
+            "the phantoms are too few or too small",
+            found=f"{cases} of {size}^3",
+            expected="4 of 16^3",
+            remedy="ask for more or larger ones",
+        )
     folder = Path(raw_folder) / "Dataset502_DemoPhantoms"
     geometry = Geometry((size,) * 3, (FIELD_OF_VIEW_MM / size,) * 3)
     held_out = range(3, cases, 4)

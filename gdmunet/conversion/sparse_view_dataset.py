@@ -12,6 +12,7 @@ from skimage.morphology import convex_hull_image
 from gdmunet.atomic import move
 from gdmunet.conversion.folders import named_folder
 from gdmunet.conversion.held_out import SplitOptions, choose_test
+from gdmunet.conversion.scan_fitness import check_cts
 from gdmunet.dataset import Case, DatasetDescriptor, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, Split, dataset_name
 from gdmunet.errors import GdmError
@@ -20,6 +21,7 @@ from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
 from gdmunet.owners import sweep
 from gdmunet.preprocessing.body import derive_body_mask
+from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.scan_spec import ScanSpec
@@ -112,7 +114,12 @@ def _named_volumes(inputs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         for file in find_volumes(path).values() if path.is_dir() else [path]:
             ending = ending_of(file)
             if ending is None:
-                raise GdmError("not a volume", file=file, expected=" ".join(FILE_ENDINGS))
+                raise GdmError(
+                    "not a volume",
+                    file=file,
+                    expected=" ".join(FILE_ENDINGS),
+                    remedy="give volumes, or folders of volumes; convert DICOM series first",
+                )
             yield stem_of(file), file
 
 
@@ -139,7 +146,7 @@ def make_sparse_view_dataset(
     Raises
     ------
     GdmError
-        The folder holds another data set, a CT that cannot be used or scanned; names the case.
+        The folder holds another data set, or CTs that cannot be scanned: all of them, before one is begun.
     """
     options = options or SparseViewOptions()
     held_out = choose_test(list(cts), options.split)
@@ -155,11 +162,14 @@ def make_sparse_view_dataset(
         info=_information(settings, options),
     )
     folder = _folder(Path(raw_folder), number, name)
+    _check_description(folder, descriptor)
+    split: dict[str, Split] = {case: "Ts" if case in held_out else "Tr" for case in cts}
+    last = {case: RawFolders(folder, split[case]).image(case, VOLUME_ENDING) for case in cts}
+    missing = {case: path for case, path in cts.items() if not last[case].is_file()}
+    for line in check_cts(missing, settings, options.processes, options.show_progress):
+        say(line)
     _begin(folder, descriptor)
-    items = [
-        (case, (case, path, folder, "Ts" if case in held_out else "Tr", settings, options))
-        for case, path in cts.items()
-    ]
+    items = [(case, (case, path, folder, split[case], settings, options)) for case, path in cts.items()]
     title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
     made = run_in_workers(_make_case, items, options.processes, options.show_progress, title)
     list_cases(folder, descriptor)
@@ -265,29 +275,39 @@ def _folder(raw_folder: Path, number: int, name: str) -> Path:
     return folder
 
 
+def _described(folder: Path) -> Path | None:
+    """The description of an earlier run, whole or not."""
+    files = (folder / DESCRIPTOR_FILE, folder / UNFINISHED_FILE)
+    return next((file for file in files if file.is_file()), None)
+
+
 def _begin(folder: Path, descriptor: DatasetDescriptor) -> None:
     """Describe the data set under a name that no command reads, so that half a data set is never taken for a whole one.
 
-    The description of an earlier run must say the same; a whole one takes the other name until all cases are there.
+    A whole one takes the other name until all cases are there.
     """
-    whole, unfinished = folder / DESCRIPTOR_FILE, folder / UNFINISHED_FILE
-    there = next((file for file in (whole, unfinished) if file.is_file()), None)
+    there = _described(folder)
     if there is None:
-        save_json(descriptor, unfinished)
+        save_json(descriptor, folder / UNFINISHED_FILE)
         return
-    if load_json(DatasetDescriptor, there) != descriptor:
+    if there.name == DESCRIPTOR_FILE:
+        move(there, folder / UNFINISHED_FILE)
+    for split in SPLITS:
+        folders = RawFolders(folder, split)
+        for part in (folders.images, folders.targets, folders.masks, folders.sinograms):
+            sweep(part)
+
+
+def _check_description(folder: Path, descriptor: DatasetDescriptor) -> None:
+    """Refuse a folder whose description does not say the same."""
+    there = _described(folder)
+    if there is not None and load_json(DatasetDescriptor, there) != descriptor:
         raise GdmError(
             "the folder holds a data set of other cases or settings",
             file=there,
             expected="the same cases, held-out cases and flags as before, to go on with it",
             remedy="choose another number or name, or remove the folder",
         )
-    if there == whole:
-        move(whole, unfinished)
-    for split in SPLITS:
-        folders = RawFolders(folder, split)
-        for part in (folders.images, folders.targets, folders.masks, folders.sinograms):
-            sweep(part)
 
 
 def _information(settings: ScanSpec, options: SparseViewOptions) -> dict[str, str]:

@@ -106,7 +106,9 @@ class SynthradOptions:
         ):
             if value not in choices:
                 expected = ", ".join(str(choice) for choice in choices if choice is not None)
-                raise GdmError(f"SynthRAD has no such {name}", found=value, expected=expected)
+                raise GdmError(
+                    f"SynthRAD has no such {name}", found=value, expected=expected, remedy="choose one of these"
+                )
 
 
 def convert_synthrad(

@@ -60,7 +60,10 @@ def read_series(series: Series, fix_geometry: bool = False, case: str | None = N
 
 def _read_series(series: Series, folder: Path, fix_geometry: bool, case: str | None) -> DicomVolume:
     stack = examine(series.slices, case)
+    slices = [series.slices[i] for i in stack.order]
     if stack.problems and not fix_geometry:
+        if stack.twins:  # several volumes in one series, such as phases, are refused with and without --fix-geometry
+            _without_twins(_read_values(slices, series.modality, case)[0], stack, slices, case)
         raise GdmError(
             "the slices of the series do not form a regular grid",
             case=case,
@@ -69,7 +72,6 @@ def _read_series(series: Series, folder: Path, fix_geometry: bool, case: str | N
             expected="slices at equal distances, straight above each other, one at each position",
             remedy="complete or export the series again, or resample it with --fix-geometry (linear interpolation)",
         )
-    slices = [series.slices[i] for i in stack.order]
     array, fill = _read_values(slices, series.modality, case)
     if stack.twins:
         keep = _without_twins(array, stack, slices, case)

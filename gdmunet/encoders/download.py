@@ -87,7 +87,11 @@ class DownloadOptions:
 
     def __post_init__(self) -> None:
         if not self.connect_seconds > 0:
-            raise GdmError("the time limit of a download is not positive", found=self.connect_seconds)
+            raise GdmError(
+                "the time limit of a download is not positive",
+                found=self.connect_seconds,
+                remedy="give a number of seconds above 0",
+            )
 
 
 @dataclass(frozen=True)

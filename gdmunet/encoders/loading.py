@@ -103,13 +103,17 @@ def build_encoder(
     encoder = named.builder(file, units, dimensions, trust_checkpoint)
     if not isinstance(encoder, FrozenEncoder):
         raise GdmError(
-            f"{named.spec} did not make an encoder", found=type(encoder).__name__, expected="a gdmunet FrozenEncoder"
+            f"{named.spec} did not make an encoder",
+            found=type(encoder).__name__,
+            expected="a gdmunet FrozenEncoder",
+            remedy="let the factory return an encoder that derives from FrozenEncoder",
         )
     if encoder.dimensions != dimensions or not encoder.levels:
         raise GdmError(
             f"the encoder {named.spec} does not fit",
             found=f"{encoder.dimensions}D with {len(encoder.levels)} levels",
             expected=f"{dimensions}D with at least one level",
+            remedy="choose another encoder, or plan for its number of dimensions",
         )
     return encoder.freeze()
 

@@ -41,7 +41,7 @@ def residual_encoder_l(features: Sequence[int] = FEATURES) -> nn.Module:
 def build(file: Path | None, units: VolumeUnits, _dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``nnssl:FILE``: 32 @ 1, 64 @ 2, 128 @ 4, 256 @ 8, 320 @ 16, 320 @ 32."""
     if file is None:
-        raise GdmError("nnssl needs a checkpoint", expected="nnssl:FILE")
+        raise GdmError("nnssl needs a checkpoint", expected="nnssl:FILE", remedy="name the file of the weights")
     weights = read_weights(file, trust_checkpoint)
     stages = range(len(FEATURES))
     features = [channels_of(weights, f"encoder.stages.{stage}.blocks.0.conv1.conv.weight", file) for stage in stages]

@@ -56,7 +56,9 @@ class NnunetModel:
 def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``nnunet:MODEL_FOLDER``: a folder ``Trainer__Plans__configuration``, or a checkpoint in it; its own stages."""
     if file is None:
-        raise GdmError("nnunet needs a model folder", expected="nnunet:MODEL_FOLDER")
+        raise GdmError(
+            "nnunet needs a model folder", expected="nnunet:MODEL_FOLDER", remedy="name the folder of the trained model"
+        )
     with reading("the nnU-Net model cannot be read", file, remedy="give a model folder of nnU-Net v2"):
         return _build(Path(file), units, dimensions, trust_checkpoint)
 
@@ -170,7 +172,12 @@ def _import(path: str) -> Any:
     name = path.rpartition(".")[2] if isinstance(path, str) and path.startswith("torch.nn.") else ""
     layer = getattr(nn, name, None)
     if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
-        raise GdmError(f"{_PLANS_FILE} names a layer that is not PyTorch's", found=path, expected="a class of torch.nn")
+        raise GdmError(
+            f"{_PLANS_FILE} names a layer that is not PyTorch's",
+            found=path,
+            expected="a class of torch.nn",
+            remedy="use a model of nnU-Net's own architectures",
+        )
     return layer
 
 
@@ -213,7 +220,11 @@ def _scaling(model: NnunetModel, units: VolumeUnits) -> tuple[type[Convolutional
     if model.normalization == "CTNormalization":
         if not units.hounsfield:
             raise GdmError(
-                "the nnU-Net model was trained on CT", file=model.file, found=units.modality, expected="a target in HU"
+                "the nnU-Net model was trained on CT",
+                file=model.file,
+                found=units.modality,
+                expected="a target in HU",
+                remedy="choose an encoder that was trained on images of the target's modality",
             )
         values = model.intensities
         clip = (float(values["percentile_00_5"]), float(values["percentile_99_5"]))
@@ -229,5 +240,6 @@ def _scaling(model: NnunetModel, units: VolumeUnits) -> tuple[type[Convolutional
             file=model.file,
             found=model.normalization,
             expected=", ".join(["CTNormalization", *schemes]),
+            remedy="use a model with one of these normalisations",
         )
     return schemes[model.normalization]

@@ -188,7 +188,11 @@ class Pretraining:
         self.optimizer.load_state_dict(content["optimizer"])
         average = [value.to(self.device) for value in content["average"]]
         if [value.shape for value in average] != [value.shape for value in self.average]:
-            raise GdmError("the averaged weights are not those of the encoder", found=f"{len(average)} tensors")
+            raise GdmError(
+                "the averaged weights are not those of the encoder",
+                found=f"{len(average)} tensors",
+                remedy="start over with --overwrite",
+            )
         self.average = average
         self.state.iteration = content["iteration"]
 

@@ -79,6 +79,7 @@ class ContrastOptions:
                 "places cannot be compared with these numbers",
                 found=f"stride {self.stride}, {self.count} places, temperature {self.temperature:g}",
                 expected="a stride of 1 or more, two or more places, a temperature above 0",
+                remedy="correct the numbers of the loss",
             )
 
 

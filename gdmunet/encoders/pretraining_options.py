@@ -60,7 +60,12 @@ class PretrainingOptions:
 
     def __post_init__(self) -> None:
         if self.crop < 16 or self.crop % 16:
-            raise GdmError("the crop does not fit the encoder", found=self.crop, expected="a multiple of 16")
+            raise GdmError(
+                "the crop does not fit the encoder",
+                found=self.crop,
+                expected="a multiple of 16",
+                remedy="give another --crop",
+            )
         counts = (self.iterations, self.batch_size, self.masked_windows, self.places)
         if min(counts) < 1 or self.shift < 0 or self.blurred_windows < 0 or not 0 < self.mask_share < 1:
             raise GdmError(
@@ -69,12 +74,14 @@ class PretrainingOptions:
                 f"and {self.blurred_windows} blurred, {self.places} places, shift {self.shift}, "
                 f"mask share {self.mask_share:g}",
                 expected="1 or more of each (0 or more for blurred windows and shift), a mask share between 0 and 1",
+                remedy="correct these numbers",
             )
         if self.fine < 0 or (self.part == "fine" and not self.fine):
             raise GdmError(
                 "the level at stride 1 cannot have that many filters",
                 found=self.fine,
                 expected="0 or more, and 1 or more if it alone is trained",
+                remedy="give another number of filters",
             )
 
     @property

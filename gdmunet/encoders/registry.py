@@ -240,9 +240,16 @@ def parse_spec(spec: str) -> NamedEncoder:
     if family is None:
         return NamedEncoder(None, _factory_argument(spec))
     if family.argument is None and colon:
-        raise GdmError(f"the encoder {name} takes no argument", found=spec, expected=name)
+        raise GdmError(
+            f"the encoder {name} takes no argument", found=spec, expected=name, remedy="name it without an argument"
+        )
     if family.argument is not None and not argument:
-        raise GdmError(f"the encoder {name} needs its weights", found=spec, expected=family.usage)
+        raise GdmError(
+            f"the encoder {name} needs its weights",
+            found=spec,
+            expected=family.usage,
+            remedy="add what its usage shows",
+        )
     return NamedEncoder(family, str(Path(argument).resolve()) if argument else None)
 
 
@@ -251,6 +258,8 @@ def _factory_argument(spec: str) -> str:
     if not (colon and place and factory.isidentifier()):
         known = [family.usage for family in FAMILIES.values()]
         raise GdmError(
-            f"there is no encoder {spec}", expected=", ".join([*known, "package.module:factory", "file.py:factory"])
+            f"there is no encoder {spec}",
+            expected=", ".join([*known, "package.module:factory", "file.py:factory"]),
+            remedy="choose one of these",
         )
     return f"{Path(place).resolve()}:{factory}" if place.endswith(".py") else spec

@@ -49,7 +49,13 @@ def read_weights(file: Path, trust_checkpoint: bool = False) -> dict[str, torch.
         content = load_file(str(file), device="cpu") if plain else _read_pickle(file, trust_checkpoint)
         tensors = _tensors(content)
     if not tensors:
-        raise GdmError("the file holds no weights", file=file, found=_describe(content), expected="named tensors")
+        raise GdmError(
+            "the file holds no weights",
+            file=file,
+            found=_describe(content),
+            expected="named tensors",
+            remedy="give a file of weights, such as .safetensors or .pt",
+        )
     prefix = "module."  # left by DataParallel
     if all(name.startswith(prefix) for name in tensors):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
@@ -100,6 +106,7 @@ def check_forms(stored: Any, network: nn.Module) -> None:
             "the weights are not those of the network described with them",
             found=f"{len(wrong)} differ, first {one_line(wrong[0], 80)}: {given.get(wrong[0])}",
             expected=own.get(wrong[0]),
+            remedy="copy the file again, or pretrain the encoder anew",
         )
 
 

@@ -13,7 +13,8 @@ from gdmunet.claims import check_unclaimed
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.inference.archive_limits import BoundedFile, check_limits, is_plain
-from gdmunet.inference.trained_models import choose_folds, load_model
+from gdmunet.inference.trained_models import choose_folds, folds_with, load_model
+from gdmunet.model_names import NAME_PATTERN
 from gdmunet.owners import sweep, temporary_beside
 from gdmunet.plain_text import one_line
 from gdmunet.results import (
@@ -22,16 +23,16 @@ from gdmunet.results import (
     MODEL_LAYOUT,
     PLANS_FILE,
     SETTINGS_FILE,
+    SPLIT_FILE,
     CheckpointName,
     ModelFolder,
     join_name,
 )
 
 # The only names that an archive may hold. None of them leads out of the results folder.
-_WORD = r"(?!\.)[\w.,=+-]+"
-_FOLD_FILES = "|".join(re.escape(name) for name in (*CHECKPOINT_FILES.values(), SETTINGS_FILE))
+_FOLD_FILES = "|".join(re.escape(name) for name in (*CHECKPOINT_FILES.values(), SETTINGS_FILE, SPLIT_FILE))
 _MEMBER = re.compile(
-    rf"(?P<model>Dataset\d{{3}}_{_WORD}/{join_name(_WORD, _WORD, _WORD)})/"
+    rf"(?P<model>Dataset\d{{3}}_{NAME_PATTERN}/{join_name(*(NAME_PATTERN,) * 3)})/"
     rf"({re.escape(PLANS_FILE)}|{FOLD_PREFIX}\w+/({_FOLD_FILES}))"
 )
 
@@ -50,12 +51,13 @@ def export_model(
         The model cannot be loaded, or the disk is full.
     """
     folder = Path(model_folder).resolve()
-    load_model(folder, folds, checkpoint)
     model = ModelFolder(folder)
+    packed = folds_with(model, checkpoint) if folds is None else choose_folds(folder, folds, checkpoint)
+    load_model(folder, packed or None, checkpoint)
     files = [model.plans]
-    for fold in map(model.fold, choose_folds(folder, folds, checkpoint)):
+    for fold in map(model.fold, packed):
         files.append(fold.checkpoint(checkpoint))
-        files += [fold.settings] if fold.settings.is_file() else []
+        files += [file for file in (fold.settings, fold.split) if file.is_file()]
     with atomic_file(Path(zip_path)) as stream, zipfile.ZipFile(stream, "w") as archive:
         for file in files:
             # Weights do not shrink; packing them would only take time.
@@ -155,7 +157,7 @@ def _check_loads(folder: Path) -> None:
     if not checkpoints:
         raise GdmError("the archive holds no checkpoint", file=folder, remedy="use the zip of an exported model")
     for name in sorted(checkpoints):
-        load_model(folder, None, name)
+        load_model(folder, folds_with(ModelFolder(folder), name), name)
 
 
 def _move_into_place(staging: Path, name: str, target: Path) -> None:

@@ -86,7 +86,11 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_path: Pat
 def _most_bytes(stream: BinaryIO | zipfile.ZipExtFile) -> int:
     length = int.from_bytes(stream.read(8), "little")
     if length > _MOST_HEADER:
-        raise GdmError("the header of the weights is too long", found=memory_size(length))
+        raise GdmError(
+            "the header of the weights is too long",
+            found=memory_size(length),
+            remedy="use the zip of an exported model",
+        )
     header = json.loads(stream.read(length))
     return 8 + length + described_bytes(header["__metadata__"])
 

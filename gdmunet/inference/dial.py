@@ -76,6 +76,7 @@ def check_realism(realism: float | None) -> None:
             "the dial for realism has no such place",
             found=realism,
             expected="0, the most faithful prediction, to 1, the most plausible one",
+            remedy="give a number from 0 to 1",
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume, write_volume
 from gdmunet.inference.export import whole_numbers
-from gdmunet.inference.folder import SETTINGS_FILE
+from gdmunet.inference.prediction_settings import SETTINGS_FILE
 from gdmunet.progress import say, track
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
@@ -127,7 +127,12 @@ def _list_predictions(folder: Path) -> dict[str, Path]:
     """Identifier to file; other files (settings, summaries) are not listed."""
     predictions = find_volumes(folder)
     if not predictions:
-        raise GdmError("there are no predictions", file=folder, expected=f"files that end in {', '.join(FILE_ENDINGS)}")
+        raise GdmError(
+            "there are no predictions",
+            file=folder,
+            expected=f"files that end in {', '.join(FILE_ENDINGS)}",
+            remedy="check the path, or predict first",
+        )
     return predictions
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import Case
-from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.imageio import read_volume
 from gdmunet.inference.cases.source import CaseSource
@@ -19,6 +17,7 @@ from gdmunet.inference.export import write_prediction, write_uncertainty
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.pipeline import Stage, raise_named
 from gdmunet.inference.prediction import NetworkPrediction
+from gdmunet.inference.prediction_settings import SETTINGS_FILE, compare_with_earlier, settings_of
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.window_options import WindowCount
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
@@ -26,37 +25,8 @@ from gdmunet.progress import Progress, say
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.serialization import save_json
-from gdmunet.version import __version__
 
-SETTINGS_FILE = "prediction_settings.json"
 UNCERTAINTY_FOLDER = "uncertainty"
-
-
-@dataclass(frozen=True)
-class PredictionSpec:
-    """The content of prediction_settings.json: model and options of a folder of predictions.
-
-    `mask_folder` is None if the bodies were derived from the conditions.
-    """
-
-    model: str | None
-    folds: tuple[str, ...]
-    checkpoint: str | None
-    configuration: str
-    step_size: float
-    tta: bool
-    precision: Precision
-    device: str
-    skip_empty: bool
-    mask_folder: str | None
-    as_float: bool
-    uncertainty: bool
-    sampler: SamplerSpec = ONE_STEP
-    samples: int = 1
-    seed: int = 0
-    fast: bool = False
-    realism: float | None = None
-    gdmunet_version: str = __version__
 
 
 @dataclass(frozen=True)
@@ -105,7 +75,8 @@ def predict_cases(
     Raises
     ------
     GdmError
-        Names the case. The run ends at once; predictions that are written already stay.
+        Names the case; the run ends at once, and predictions that are written already stay. Or the run goes on in a
+        folder of other settings.
     """
     options, output = options or PredictionOptions(), Path(output_folder)
     _check_folders(source, output)
@@ -114,12 +85,14 @@ def predict_cases(
     for line in source.left_out():
         say(line)
     outputs = _Outputs(output, predictor, source, options)
+    settings = settings_of(predictor, source, options) if options.describe else None
+    earlier = compare_with_earlier(output, settings, {case.identifier for case in cases}, options) if settings else []
     skipped = [case.identifier for case in cases if options.continue_prediction and outputs.has(case.identifier)]
     todo = deque(case for case in cases if case.identifier not in skipped)
     source.check_output([case.identifier for case in todo], replace=options.continue_prediction)
     source.prepare(cases, options)
-    if options.describe:
-        save_json(_settings(predictor, source.mask_folder, options), output / SETTINGS_FILE)
+    if settings is not None:
+        save_json(settings, output / SETTINGS_FILE)
     ahead = options.preprocess_workers
     if ahead is None:
         ahead = 1 if predictor.device.type == "cpu" else 2
@@ -129,7 +102,7 @@ def predict_cases(
     with reading, writing, Progress("predicting", len(todo), options.show_progress) as progress:
         predicted = _run_cases(outputs, todo, reading, writing, progress)
     waits = Waits(time.perf_counter() - started, reading.waited, writing.waited)
-    notes = source.finish(cases, predicted, options)
+    notes = [*earlier, *source.finish(cases, predicted, options)]
     check_promised([file for case in cases for file in outputs.files(case.identifier)])
     return PredictedCases(predicted, tuple(skipped), tuple(notes), waits)
 
@@ -229,26 +202,3 @@ def _check_folders(source: CaseSource, output_folder: Path) -> None:
                 expected="a folder of its own, so that nothing is overwritten",
                 remedy="give another folder with -o",
             )
-
-
-def _settings(predictor: Predictor, mask_folder: Path | None, options: PredictionOptions) -> PredictionSpec:
-    source, asked = predictor.source, predictor.options
-    return PredictionSpec(
-        model=str(source.folder) if source else None,
-        folds=source.folds if source else (),
-        checkpoint=source.checkpoint if source else None,
-        configuration=predictor.configuration.name,
-        step_size=asked.step_size,
-        tta=asked.tta,
-        precision=predictor.precision,
-        device=str(predictor.device),
-        skip_empty=asked.skip_empty,
-        mask_folder=str(mask_folder) if mask_folder else None,
-        as_float=options.as_float,
-        uncertainty=options.uncertainty,
-        sampler=predictor.sampler,
-        samples=asked.samples,
-        seed=asked.seed,
-        fast=asked.fast,
-        realism=predictor.realism,
-    )

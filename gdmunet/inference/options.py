@@ -66,9 +66,13 @@ class PredictorOptions:
         check_names(self.accept)
         check_step_size(self.step_size)
         if self.samples < 1:
-            raise GdmError("a prediction needs at least one sample", found=self.samples)
+            raise GdmError("a prediction needs at least one sample", found=self.samples, remedy="give 1 sample or more")
         if self.batch_size is not None and self.batch_size < 1:
-            raise GdmError("a pass needs at least one window", found=f"batch_size {self.batch_size}")
+            raise GdmError(
+                "a pass needs at least one window",
+                found=f"batch_size {self.batch_size}",
+                remedy="give 1 window or more",
+            )
 
 
 @dataclass(frozen=True)
@@ -108,10 +112,13 @@ class PredictionOptions:
                 "there is no such part",
                 found=f"part {self.part_id} of {self.num_parts}",
                 expected="0 to num_parts - 1",
+                remedy="correct -part_id or -num_parts",
             )
         if min(self.preprocess_workers or 0, self.export_workers) < 0:
             raise GdmError(
-                "a number of workers is negative", found=f"{self.preprocess_workers} and {self.export_workers}"
+                "a number of workers is negative",
+                found=f"{self.preprocess_workers} and {self.export_workers}",
+                remedy="give 0 workers or more",
             )
 
     def part_of(self, cases: Sequence[T]) -> list[T]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from gdmunet.checkpoint import SamplerSpec
 from gdmunet.geometry import Shape
 from gdmunet.inference.samplers import Surroundings, sample_volume
 from gdmunet.inference.sliding_window import predict_tensor, predict_volume, predict_with_change
 from gdmunet.inference.window_options import Network, WindowCount, WindowOptions
 from gdmunet.preprocessing.preprocessor import PreparedCase, border_values
+from gdmunet.sampler_spec import SamplerSpec
 
 ProgressCallback = Callable[[WindowCount], None]
 

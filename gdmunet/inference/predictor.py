@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import Case, DatasetDescriptor
 from gdmunet.device import default_precision, find_device
 from gdmunet.errors import GdmError
@@ -38,15 +37,21 @@ from gdmunet.preprocessing.preprocessor import (
     restore_prediction,
 )
 from gdmunet.results import CheckpointName
+from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Folder and checkpoint that the networks were loaded from; None for networks given as objects."""
+    """Folder and checkpoint that the networks were loaded from; None for networks given as objects.
+
+    `weights` is each fold's sha256; `notes` are lines for people about what was loaded.
+    """
 
     folder: Path
     folds: tuple[str, ...]
     checkpoint: CheckpointName
+    weights: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Predictor:
@@ -131,7 +136,7 @@ class Predictor:
                 model.networks,
                 model.plans.configuration(model.configuration),
                 model.plans.dataset,
-                source=ModelSource(Path(model_folder), model.folds, checkpoint),
+                source=ModelSource(Path(model_folder), model.folds, checkpoint, model.weights, model.notes),
                 ranges=model.plans.ranges,
                 sampler=with_steps(model.sampler, steps),
                 **model.completed(options),
@@ -253,7 +258,7 @@ class Predictor:
 
 def _check_any(networks: Sequence[Network]) -> None:
     if not networks:
-        raise GdmError("a prediction needs a network", found="none")
+        raise GdmError("a prediction needs a network", found="none", remedy="give one network or more")
 
 
 def _one_pass_error() -> GdmError:

@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from gdmunet.checkpoint import SamplerSpec
 from gdmunet.composition import compose
 from gdmunet.device_memory import device_memory
 from gdmunet.errors import GdmError
@@ -24,6 +23,7 @@ from gdmunet.geometry import Shape
 from gdmunet.inference.window_options import Network
 from gdmunet.networks import stepwise_input
 from gdmunet.quantities import counted
+from gdmunet.sampler_spec import SamplerSpec
 from gdmunet.seeds import step_seed
 
 Array = TypeVar("Array", np.ndarray, torch.Tensor)
@@ -215,7 +215,7 @@ def with_steps(sampler: SamplerSpec, steps: int | None) -> SamplerSpec:
 def check_samples(sampler: SamplerSpec, samples: int) -> None:
     """Refuse several draws where all would be the same."""
     if samples < 1:
-        raise GdmError("a prediction needs at least one sample", found=samples)
+        raise GdmError("a prediction needs at least one sample", found=samples, remedy="give 1 sample or more")
     if samples > 1 and not sampler.random:
         raise GdmError(
             "the model draws no noise, so all samples would be the same",

@@ -48,7 +48,12 @@ def offset_difference(predictor: Predictor, prepared: PreparedCase, offset: Shap
     plan = predictor.window_plan(prepared.mask.shape)
     shift: Shape = offset or triple(int(size * plan.step_size) // 2 for size in plan.window)
     if not any(shift):
-        raise GdmError("a shift of 0 voxels changes nothing", found=shift, expected="at least one voxel")
+        raise GdmError(
+            "a shift of 0 voxels changes nothing",
+            found=shift,
+            expected="at least one voxel",
+            remedy="give a shift of at least one voxel",
+        )
     first = predictor.predict_network_units(prepared).array
     second = predictor.predict_network_units(prepared, offset=shift).array
     difference = np.abs(first - second)[prepared.mask]

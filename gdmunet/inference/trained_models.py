@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gdmunet import commands
-from gdmunet.checkpoint import ONE_STEP, Checkpoint, SamplerSpec, load_network, load_weights
+from gdmunet.checkpoint import Checkpoint, load_metadata, load_network, load_weights
 from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
 from gdmunet.networks import Generator
 from gdmunet.plans import Plans, load_plans
+from gdmunet.provenance import plans_hash
 from gdmunet.quantities import counted
 from gdmunet.results import (
     CHECKPOINT_FILES,
@@ -23,6 +24,7 @@ from gdmunet.results import (
     ModelFolder,
     ResultsFolder,
 )
+from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class LoadedModel:
     """Networks of one model folder, one per fold, the plans that they were trained with, and their sampler.
 
     `realism` is the place of their dial that validation chose, of several folds the lowest; None: it chose none.
+    `weights` is each fold's sha256; `notes` are lines for people: folds that are unfinished or left out, and what could
+    not be compared.
     """
 
     networks: list[Generator]
@@ -38,6 +42,8 @@ class LoadedModel:
     folds: tuple[str, ...]
     sampler: SamplerSpec = ONE_STEP
     realism: float | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def completed(self, options: dict[str, Any]) -> dict[str, Any]:
         """Options of a predictor, with the model's own realism if none is asked for."""
@@ -111,10 +117,15 @@ def resolve_model(
     )
 
 
+def folds_with(model: ModelFolder, checkpoint: CheckpointName) -> tuple[str, ...]:
+    """Every fold that has this checkpoint, ``all`` as well."""
+    return tuple(fold for fold, names in model.trained_folds().items() if checkpoint in names)
+
+
 def choose_folds(
     model_folder: Path, folds: Sequence[str | int] | str | None, checkpoint: CheckpointName
 ) -> tuple[str, ...]:
-    """The folds asked for, or all that have this checkpoint.
+    """The folds asked for, or all numbered ones that have this checkpoint; without such a fold, the fold ``all``.
 
     Raises
     ------
@@ -123,8 +134,9 @@ def choose_folds(
     """
     model = ModelFolder(Path(model_folder))
     available = model.trained_folds()
-    having = tuple(fold for fold, names in available.items() if checkpoint in names)
-    wanted = having if folds is None else _fold_names(folds)
+    having = folds_with(model, checkpoint)
+    # The fold `all` has seen the cases that the others hold out: it is another model, averaged with them on demand.
+    wanted = tuple(fold for fold in having if fold != "all") or having if folds is None else _fold_names(folds)
     missing = [fold for fold in wanted if fold not in having]
     if missing or not wanted:
         raise GdmError(
@@ -157,7 +169,9 @@ def load_model(
         No model folder, plans of another version, missing or foreign checkpoints.
     """
     if checkpoint not in CHECKPOINT_NAMES:
-        raise GdmError("unknown checkpoint", found=checkpoint, expected=", ".join(CHECKPOINT_NAMES))
+        raise GdmError(
+            "unknown checkpoint", found=checkpoint, expected=", ".join(CHECKPOINT_NAMES), remedy="choose one of these"
+        )
     model = ModelFolder(Path(model_folder))
     if not model.plans.is_file():
         raise GdmError(
@@ -175,6 +189,7 @@ def load_model(
     sampler = checkpoints[0].metadata.sampler
     for file, loaded in zip(files, checkpoints, strict=True):
         _check_fits(loaded, plans, name, file)
+        _check_alike(checkpoints[0], loaded, file)
         if loaded.metadata.sampler != sampler:
             raise GdmError(
                 "the folds are sampled in different ways",
@@ -185,7 +200,10 @@ def load_model(
             )
     places = [loaded.metadata.realism for loaded in checkpoints if loaded.metadata.realism is not None]
     networks = [load_network(loaded) for loaded in checkpoints]
-    return LoadedModel(networks, plans, name, chosen, sampler, min(places, default=None))
+    notes = (*_left_out(model, chosen, folds, checkpoint), *_unfinished(model, chosen, checkpoints))
+    notes += _not_compared(chosen, checkpoints)
+    weights = {fold: loaded.sha256 for fold, loaded in zip(chosen, checkpoints, strict=True)}
+    return LoadedModel(networks, plans, name, chosen, sampler, min(places, default=None), weights, notes)
 
 
 def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: Path) -> None:
@@ -196,6 +214,11 @@ def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: 
         "condition channels": (checkpoint.network.condition_channels, len(plans.dataset.channels)),
         "dimensions": (checkpoint.network.dimensions, plans.configuration(configuration).dimensions),
     }
+    if metadata.provenance.plans is not None:
+        facts["spacing, intensities or network"] = (
+            f"settings {metadata.provenance.plans[:12]}",
+            f"settings {plans_hash(plans, configuration)[:12]}",
+        )
     for what, (trained, planned) in facts.items():
         if trained != planned:
             raise GdmError(
@@ -205,3 +228,60 @@ def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: 
                 expected=planned,
                 remedy=f"put back the {PLANS_FILE} that it was trained with, or train again",
             )
+
+
+def _check_alike(first: Checkpoint, other: Checkpoint, file: Path) -> None:
+    """Refuse to average folds of different trainers or encoders; their plans are those beside them."""
+    theirs, present = other.metadata.provenance, first.metadata.provenance
+    differing = [name for name in theirs.differing(present) if name in ("trainer", "encoder")]
+    if differing:
+        raise GdmError(
+            f"the folds were trained with another {' and another '.join(differing)}, so they are not one model",
+            file=file,
+            found=f"fold {other.metadata.fold}, unlike fold {first.metadata.fold}",
+            remedy="predict these folds one by one (-f)",
+        )
+
+
+def _left_out(
+    model: ModelFolder, chosen: Sequence[str], asked: Sequence[str | int] | str | None, checkpoint: CheckpointName
+) -> tuple[str, ...]:
+    others = [fold for fold in folds_with(model, checkpoint) if fold not in chosen] if asked is None else []
+    return tuple(
+        f"note: fold {fold} is not averaged with the others; -f {fold} predicts with it alone" for fold in others
+    )
+
+
+def _unfinished(model: ModelFolder, chosen: Sequence[str], checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    """Folds that have a state to continue from and no final weights."""
+    notes = []
+    for fold, loaded in zip(chosen, checkpoints, strict=True):
+        folder = model.fold(fold)
+        if not folder.resume.is_file() or folder.checkpoint("final").is_file():
+            continue
+        latest = folder.checkpoint("latest")
+        reached = (load_metadata(latest) if latest.is_file() else loaded.metadata).iteration
+        total = _planned_iterations(loaded.metadata.settings)
+        notes.append(
+            f"note: fold {fold} is unfinished: its training stands at iteration {reached}"
+            f"{f' of {total}' if total else ''}, and its weights here are of iteration {loaded.metadata.iteration}"
+        )
+    return tuple(notes)
+
+
+def _planned_iterations(settings: Mapping[str, Any]) -> int | None:
+    """Length of a training by its stored settings."""
+    if settings.get("iterations"):
+        return int(settings["iterations"])
+    epochs, steps = settings.get("epochs"), settings.get("iterations_per_epoch")
+    return epochs * steps if isinstance(epochs, int) and isinstance(steps, int) else None
+
+
+def _not_compared(chosen: Sequence[str], checkpoints: Sequence[Checkpoint]) -> tuple[str, ...]:
+    earlier = [fold for fold, one in zip(chosen, checkpoints, strict=True) if one.metadata.provenance.plans is None]
+    if not earlier:
+        return ()
+    return (
+        f"note: {'folds' if len(earlier) > 1 else 'fold'} {', '.join(earlier)} came from an earlier version of "
+        f"gdmunet; whether {PLANS_FILE} is that of the training could not be compared",
+    )

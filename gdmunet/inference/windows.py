@@ -39,7 +39,12 @@ class WindowGrid:
 def check_step_size(step_size: float) -> None:
     """Refuse a step that is not a share of the window."""
     if not 0 < step_size <= 1:
-        raise GdmError("the step size of the windows is out of range", found=step_size, expected="above 0, at most 1")
+        raise GdmError(
+            "the step size of the windows is out of range",
+            found=step_size,
+            expected="above 0, at most 1",
+            remedy="correct -step_size",
+        )
 
 
 def window_starts(shape: Sequence[int], window: Sequence[int], step_size: float) -> tuple[tuple[int, ...], ...]:
@@ -66,7 +71,12 @@ def plan_windows(shape: Shape, window: Shape, step_size: float, offset: Shape = 
     for length, size, shift in zip(shape, window, offset, strict=True):
         stride = _stride(size, step_size)
         if not 0 <= shift < max(stride, 2):
-            raise GdmError("the offset of the windows is out of range", found=offset, expected=f"0 to {stride - 1}")
+            raise GdmError(
+                "the offset of the windows is out of range",
+                found=offset,
+                expected=f"0 to {stride - 1}",
+                remedy="give an offset in this range",
+            )
         padding = stride if shift else 0
         low = shift + max(0, size - length - padding) // 2
         starts.append(tuple(s - low for s in window_starts((length + padding,), (size,), step_size)[0]))

@@ -53,7 +53,7 @@ def evaluation_range(name: str) -> ValueRange:
     """The range of that challenge year, ``"2023"`` or ``"2025"``."""
     known = {"2023": HU_2023, "2025": HU_2025}
     if name not in known:
-        raise GdmError("unknown evaluation range", found=name, expected=", ".join(known))
+        raise GdmError("unknown evaluation range", found=name, expected=", ".join(known), remedy="choose one of these")
     return known[name]
 
 
@@ -66,11 +66,18 @@ def mask_of(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray | None)
         Shapes that differ, or a mask without a voxel.
     """
     if target.shape != prediction.shape:
-        raise GdmError("target and prediction differ in shape", found=prediction.shape, expected=target.shape)
+        raise GdmError(
+            "target and prediction differ in shape",
+            found=prediction.shape,
+            expected=target.shape,
+            remedy="give both on one grid",
+        )
     if mask is None:
         return np.ones(target.shape, dtype=bool)
     if mask.shape != target.shape:
-        raise GdmError("target and mask differ in shape", found=mask.shape, expected=target.shape)
+        raise GdmError(
+            "target and mask differ in shape", found=mask.shape, expected=target.shape, remedy="give both on one grid"
+        )
     inside = np.asarray(mask) > 0
     if not inside.any():
         raise GdmError(
@@ -94,6 +101,7 @@ def values_inside(target: np.ndarray, prediction: np.ndarray, mask: np.ndarray |
                 f"the {name} has values that are not numbers inside the mask",
                 found=f"{counted(bad, 'voxel')} of NaN or infinity",
                 expected="finite values",
+                remedy="mend the file, or leave the case out",
             )
     return pair[0], pair[1]
 

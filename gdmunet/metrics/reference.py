@@ -34,7 +34,11 @@ def with_table(page: str) -> str:
         The page lacks a mark.
     """
     if _START not in page or _END not in page:
-        raise GdmError("the page has no place for the table of metrics", expected=f"{_START} ... {_END}")
+        raise GdmError(
+            "the page has no place for the table of metrics",
+            expected=f"{_START} ... {_END}",
+            remedy="put the two marks back into the page",
+        )
     before, rest = page.split(_START, 1)
     after = rest.split(_END, 1)[1]
     return f"{before}{_START}\n\n{reference_table()}\n\n{_END}{after}"

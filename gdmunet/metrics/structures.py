@@ -86,7 +86,12 @@ def score_structures(
         Labels to score; None: all. Structures that the reference lacks are not scored, as in the challenge.
     """
     if reference.shape != prediction.shape:
-        raise GdmError("the label maps differ in shape", found=prediction.shape, expected=reference.shape)
+        raise GdmError(
+            "the label maps differ in shape",
+            found=prediction.shape,
+            expected=reference.shape,
+            remedy="give both on one grid",
+        )
     wanted = None if structures is None else set(structures)
     present = [int(label) for label in np.unique(reference) if label > 0 and (wanted is None or label in wanted)]
     in_reference, in_prediction = scipy.ndimage.find_objects(reference), scipy.ndimage.find_objects(prediction)

@@ -278,5 +278,5 @@ def metric_of_cases(name: str) -> Metric:
     """
     known = [metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps", "judge")]
     if name not in known:
-        raise GdmError("the metric is unknown", found=name, expected=", ".join(known))
+        raise GdmError("the metric is unknown", found=name, expected=", ".join(known), remedy="choose one of these")
     return METRICS[name]

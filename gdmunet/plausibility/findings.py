@@ -121,7 +121,10 @@ def together(problems: Sequence[GdmError]) -> GdmError:
     if rest := problems[_IN_FULL:]:
         names = names_of(list(dict.fromkeys(str(problem.case or problem.file) for problem in rest)))
         texts.append(f"{counted(rest, 'further problem')}: {names}")
-    return GdmError(f"the data set has {counted(problems, 'problem')}\n\n" + "\n\n".join(texts) + "\n")
+    return GdmError(
+        f"the data set has {counted(problems, 'problem')}\n\n" + "\n\n".join(texts) + "\n",
+        remedy="mend each of them as it says",
+    )
 
 
 def names_of(names: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,10 @@ from gdmunet.errors import CommandLine, GdmError
 from gdmunet.foreign import reading
 from gdmunet.formats import FileFormat
 from gdmunet.geometry import Shape
+from gdmunet.plans import Plans
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.preprocessing.stored_array import LazyChannels, StoredArray
+from gdmunet.provenance import cases_hash
 from gdmunet.quantities import counted
 from gdmunet.ranges import require
 from gdmunet.serialization import format_json, load_json, to_json
@@ -86,19 +88,37 @@ class StoredCase:
 class CaseStore:
     """The prepared cases of one configuration of one data set's plans.
 
+    Parameters
+    ----------
+    recipe
+        Hash of the settings that the cases must have been prepared with; None: any.
+
     Attributes
     ----------
     folder
         Folder of the cases.
     """
 
-    def __init__(self, preprocessed_dataset_folder: Path, plans_name: str, configuration_name: str) -> None:
+    def __init__(
+        self,
+        preprocessed_dataset_folder: Path,
+        plans_name: str,
+        configuration_name: str,
+        recipe: str | None = None,
+    ) -> None:
         self.dataset, self.plans, self.configuration = (
             Path(preprocessed_dataset_folder).name,
             plans_name,
             configuration_name,
         )
         self.folder = Path(preprocessed_dataset_folder) / f"{plans_name}_{configuration_name}"
+        self.recipe = recipe
+
+    @classmethod
+    def of(cls, preprocessed: Path, plans: Plans, configuration: str) -> CaseStore:
+        """The cases that were prepared for these plans; cases of other plans are refused when they are opened."""
+        recipe = cases_hash(plans.configuration(configuration), plans.dataset)
+        return cls(preprocessed / plans.dataset_name, plans.name, configuration, recipe)
 
     def preparation(self, *flags: str) -> CommandLine:
         """The command that prepares the cases."""
@@ -118,6 +138,16 @@ class CaseStore:
         except GdmError:
             # Whatever is written there is not a case that this version reads; it will be prepared anew.
             return None
+
+    def check(self, identifiers: Collection[str]) -> tuple[str, ...]:
+        """Refuse cases that were prepared for other plans; gives those that do not say for which.
+
+        Raises
+        ------
+        GdmError
+            Not prepared, damaged, or prepared with other settings.
+        """
+        return tuple(name for name in identifiers if not self._record(name).origin.recipe)
 
     def write(
         self, prepared: PreparedCase, window_size: Shape = (64, 64, 64), origin: CaseOrigin | None = None
@@ -164,18 +194,9 @@ class CaseStore:
         Raises
         ------
         GdmError
-            Not prepared, or a file of it is missing or damaged.
+            Not prepared, prepared for other plans, or a file of it is missing or damaged.
         """
-        file = self.folder / f"{identifier}.json"
-        if not file.is_file():
-            raise GdmError(
-                "the case is not prepared",
-                case=identifier,
-                file=file,
-                found=counted(self.identifiers(), "prepared case"),
-                command=self.preparation(),
-            )
-        properties = load_json(CaseRecord, file, file_format=CASE_FORMAT).properties
+        properties = self._record(identifier).properties
         values_file, mask_file = self._files(identifier)
         shape, channels = properties.prepared_shape, len(properties.condition_maps)
         values = self._open(values_file, identifier)
@@ -204,6 +225,30 @@ class CaseStore:
         """Delete a case, its record first."""
         for path in self.files(identifier):
             path.unlink(missing_ok=True)
+
+    def _record(self, identifier: str) -> CaseRecord:
+        file = self.folder / f"{identifier}.json"
+        if not file.is_file():
+            raise GdmError(
+                "the case is not prepared",
+                case=identifier,
+                file=file,
+                found=counted(self.identifiers(), "prepared case"),
+                command=self.preparation(),
+            )
+        record = load_json(CaseRecord, file, file_format=CASE_FORMAT)
+        if self.recipe is not None and record.origin.recipe not in ("", self.recipe):
+            size = " x ".join(f"{value:.3g}" for value in record.properties.prepared_spacing)
+            raise GdmError(
+                f"the case was not prepared for the plans {self.plans} as they are",
+                case=identifier,
+                file=file,
+                found=f"prepared with voxels of {size} mm, by settings {record.origin.recipe[:12]}",
+                expected=f"settings {self.recipe[:12]}: spacing, intensities, axes and patch of the plans",
+                remedy="prepare the cases anew",
+                command=self.preparation(),
+            )
+        return record
 
     def _open(self, path: Path, identifier: str) -> blosc2.NDArray:
         import blosc2  # here: planning and prediction open no store

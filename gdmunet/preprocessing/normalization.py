@@ -35,6 +35,7 @@ class IntensityMap:
                 "an intensity map cannot be inverted",
                 found=f"clip {self.clip_low:g}..{self.clip_high:g}, offset {self.offset:g}, scale {self.scale:g}",
                 expected="finite numbers, a clip range that is not empty, a positive scale",
+                remedy="give a scale above 0 and a clip range that rises",
             )
 
     def apply(self, array: np.ndarray) -> np.ndarray:

@@ -100,7 +100,7 @@ def plan_experiment(
             words.memory(options),
             *words.simulation(descriptor),
             *size_reasons,
-            words.folds(folds, len(fingerprint.cases)),
+            words.folds(folds, len(fingerprint.cases), options.splits),
             *words.known_ranges(ranges),
             *warning_rows(findings, options.accepted),
         ),

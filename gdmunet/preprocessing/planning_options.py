@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
+from gdmunet.model_names import check_name
 from gdmunet.plan_names import PresetName, default_plans_name
 from gdmunet.preprocessing.planned_drift import PlanDrift
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder
@@ -47,6 +49,8 @@ class PlanningOptions:
         Working voxel size in mm, canonical (z, y, x), instead of the planned one.
     accepted
         Names of checks of plausibility whose findings are accepted.
+    splits
+        File of the user's own folds; None: they are made by patient.
     """
 
     preset: PresetName
@@ -62,13 +66,16 @@ class PlanningOptions:
     configurations: tuple[str, ...] | None = None
     target_spacing: tuple[float, ...] | None = None
     accepted: tuple[str, ...] = ()
+    splits: Path | None = None
 
     def __post_init__(self) -> None:
+        check_name("plans", self.plans_name, "give another -overwrite_plans_name")
         unknown = [name for name in self.wanted if name not in CONFIGURATIONS]
         if unknown or not self.wanted:
             raise GdmError(
                 f"unknown configuration {', '.join(unknown)}" if unknown else "no configuration was asked for",
                 expected=f"any of {', '.join(CONFIGURATIONS)}",
+                remedy="choose some of these with -c",
             )
         given = self.target_spacing
         if given is not None and (len(given) != 3 or not all(map(math.isfinite, given)) or min(given) <= 0):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 import numpy as np
 
@@ -145,8 +146,10 @@ def lowres(share: float, seen: float, gain: float, *, needed: bool, kept: bool, 
     )
 
 
-def folds(chosen: tuple[Fold, ...], cases: int) -> Reason:
-    """How cases are split."""
+def folds(chosen: tuple[Fold, ...], cases: int, splits: Path | None) -> Reason:
+    """How cases are split: by patient, or as the user's file says."""
+    if splits is not None:
+        return Reason("folds", str(len(chosen)), f"given by {splits.name}")
     if not chosen:
         return Reason("folds", "none", "one patient cannot be split; only training on all cases is possible")
     smallest = min(len(fold.validation) for fold in chosen)

@@ -35,7 +35,12 @@ class RtkBackend:
 
     def __init__(self, geometry: ScanGeometry, filter_name: FilterName, slices: int, slice_spacing: float) -> None:
         if filter_name == "shepp-logan":
-            raise GdmError("the back end rtk has two filters", found=filter_name, expected="ramp or hann")
+            raise GdmError(
+                "the back end rtk has two filters",
+                found=filter_name,
+                expected="ramp or hann",
+                remedy="choose one of the two, or the back end torch",
+            )
         self.itk = require_package("itk", "rtk")
         self.rtk = _module(self.itk)
         self.geometry, self.filter, self.slices, self.slice_spacing = geometry, filter_name, slices, slice_spacing

@@ -91,6 +91,7 @@ def reconstruct_volume(sinogram: Sinogram, device: str = "cpu") -> np.ndarray:
             "the sinogram and its grid differ in their number of slices",
             found=len(sinogram.projections),
             expected=grid.shape[0],
+            remedy="give the grid that the sinogram was measured for",
         )
     return hu_of(backend.reconstruct(sinogram.projections), header)
 

@@ -20,6 +20,7 @@ from gdmunet.serialization import parse_as, to_json
 from gdmunet.tomography.scan_geometry import ScanGeometry
 
 ENDING = ".npz"
+_AGAIN = "write the sinogram again"
 # Bytes of arrays over those of their file: a scan of little more than air shrinks by a tenth of it.
 _MOST_RATIO = 200
 
@@ -89,9 +90,15 @@ def read_sinogram(path: Path) -> Sinogram:
             file=path,
             found=projections.shape,
             expected=f"(slices, {scan.views} views, {scan.bins} bins)",
+            remedy=_AGAIN,
         )
     if not np.isfinite(projections).all():
-        raise GdmError("the sinogram has values that are not numbers", file=path, expected="finite line integrals")
+        raise GdmError(
+            "the sinogram has values that are not numbers",
+            file=path,
+            expected="finite line integrals",
+            remedy="write the sinogram again, from a CT with numbers alone",
+        )
     return Sinogram(header, torch.from_numpy(projections.astype(np.float32, copy=False)))
 
 
@@ -101,6 +108,8 @@ def _check_packed(stream: BinaryIO, size: int) -> None:
     stream.seek(0)
     unpacked = sum(member.file_size for member in members.values())
     if len(members) > 8 or unpacked > _MOST_RATIO * size + 1_000_000 or any(m.flag_bits & 1 for m in members.values()):
-        raise GdmError("the sinogram is not packed as gdmunet packs it", found=f"{unpacked} bytes in {size}")
+        raise GdmError(
+            "the sinogram is not packed as gdmunet packs it", found=f"{unpacked} bytes in {size}", remedy=_AGAIN
+        )
     if (header := members.get("header.npy")) is not None and header.file_size > 64 << 20:
-        raise GdmError("the header of the sinogram is too large", found=f"{header.file_size} bytes")
+        raise GdmError("the header of the sinogram is too large", found=f"{header.file_size} bytes", remedy=_AGAIN)

@@ -39,6 +39,10 @@ _LOOK = 0.2
 _GRACE = 5.0
 
 
+class DeadProcessError(GdmError):
+    """A process of the group died; the training can go on from its last state."""
+
+
 def run_crew(
     work: Work, arguments: tuple[Any, ...], size: int, device_kind: str, begin: Callable[[], None] | None = None
 ) -> None:
@@ -185,7 +189,7 @@ class _Crew:
     def _died(self, number: int, code: int | None) -> GdmError:
         killed = code is not None and code < 0
         how = f"was killed by {signal_name(-code)}" if killed and code is not None else f"ended with status {code}"
-        return GdmError(
+        return DeadProcessError(
             "a training process died",
             found=f"process {number + 1} of {self.size} {how}",
             remedy="often memory ran out: use fewer processes that make patches (-np), or plan with a smaller budget",

@@ -136,5 +136,5 @@ def _foreign_error(path: Path) -> GdmError:
         file=path,
         found=path.name,
         expected=f"files that end in {', '.join(FILE_ENDINGS)}",
-        remedy="convert the file (DICOM series with gdm_convert_dicom), or move it elsewhere",
+        remedy="convert the file (DICOM series to volumes as well), or move it elsewhere",
     )

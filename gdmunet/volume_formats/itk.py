@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 def to_image(array: np.ndarray, geometry: Geometry) -> sitk.Image:
     """A SimpleITK image of an array (z, y, x); bool becomes uint8."""
     if array.shape != geometry.shape:
-        raise GdmError("array and geometry differ in shape", found=array.shape, expected=geometry.shape)
+        raise GdmError(
+            "array and geometry differ in shape",
+            found=array.shape,
+            expected=geometry.shape,
+            remedy="give the geometry of this array",
+        )
     image: sitk.Image = itk().GetImageFromArray(array.astype("uint8") if array.dtype == bool else array)
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)

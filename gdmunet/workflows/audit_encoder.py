@@ -75,7 +75,9 @@ def _choose(request: AuditEncoderRequest, units: VolumeUnits, folders: Folders) 
     )
     choice = choose_encoder(request.encoder, units, request.dimensions, options)
     if choice.encoder is None:
-        raise GdmError("there is no such encoder", found=choice.because)
+        raise GdmError(
+            "there is no such encoder", found=choice.because, remedy="choose an encoder that can be loaded here"
+        )
     return choice.encoder
 
 
@@ -108,7 +110,12 @@ def _list(files: tuple[Path, ...]) -> list[Path]:
         else:
             listed.append(path)
     if not listed:
-        raise GdmError("there are no volumes", file=files[0], expected=f"files ending in {', '.join(FILE_ENDINGS)}")
+        raise GdmError(
+            "there are no volumes",
+            file=files[0],
+            expected=f"files ending in {', '.join(FILE_ENDINGS)}",
+            remedy="check the path",
+        )
     return listed
 
 

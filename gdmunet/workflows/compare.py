@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from gdmunet.journal import read_journal
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.mask_folders import scored_masks
+from gdmunet.progress import say
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
@@ -39,6 +41,7 @@ from gdmunet.workflows.requests.completion import complete
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 from gdmunet.workflows.train import train
+from gdmunet.workflows.training_run import Run
 
 # End of the name of a folder of filtered predictions, beside the unfiltered ones.
 FILTERED = "__unsharp"
@@ -74,7 +77,7 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     trainers = [find_trainer(name) for name in request.trainers]
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
         names = ", ".join(trainer.__name__ for trainer in trainers)
-        raise GdmError("a comparison needs trainers of different names", found=names)
+        raise GdmError("a comparison needs trainers of different names", found=names, remedy="name each trainer once")
     judges = choose_judges(request, plans, trainers)
     raw = find_dataset(folders.raw, plans.dataset_name)
     descriptor = load_descriptor(raw)
@@ -168,7 +171,14 @@ class _Run:
                 row, how = self._row(name, trainer)
                 settings.append(how)
             except Exception as error:
-                failure = error if isinstance(error, GdmError) else GdmError(f"{type(error).__name__}: {error}")
+                failure = (
+                    error
+                    if isinstance(error, GdmError)
+                    else GdmError(
+                        f"{type(error).__name__}: {error}",
+                        remedy="this is a fault of gdmunet: report it with this text",
+                    )
+                )
                 complete(failure, self.folders)
                 failures.append(failure)
                 row = TrainerRow(trainer.__name__, failure=str(failure))
@@ -216,6 +226,8 @@ class _Run:
         )
         if (weights := folder.checkpoint("final")).is_file():
             _refuse_other_settings(weights, request, self.plans.configuration(request.configuration).drift)
+            for line in Run.of(request, self.folders).belonging.check_own("final"):
+                say(line)
             if folder.is_finished or not interrupted:
                 return  # weights alone were imported
         if not interrupted:
@@ -232,7 +244,7 @@ class _Run:
             device=self.request.device,
         )
         file = task.output / MEASUREMENT_FILE
-        if file.is_file():
+        with contextlib.suppress(GdmError):  # missing, or damaged: it is measured anew
             earlier = load_json(Measurement, file)
             if earlier.weights == task.weights() and all(path.is_file() for path in task.files(self.descriptor)):
                 return earlier

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from gdmunet.checkpoint import load_metadata
 from gdmunet.errors import COMMAND, CommandLine, GdmError
 from gdmunet.paths import Folders
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
-from gdmunet.serialization import read_json
+from gdmunet.serialization import read_json, to_json
 from gdmunet.training.patches.fold import FoldData
+from gdmunet.training.trainers.planned_sizes import as_planned
 from gdmunet.training.trainers.registry import find_trainer, named_trainers
 from gdmunet.training.trainers.settings import format_value, parts_of_name
 from gdmunet.workflows.requests.completion import with_folders
@@ -18,18 +20,34 @@ from gdmunet.workflows.requests.training import TrainRequest
 
 # Runs that an error lists.
 _LISTED = 8
+# Settings that say how long a training is.
+_LENGTH = {"epochs", "iterations"}
 
 
 def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, folders: Folders) -> GdmError:
     """The error for a run without a saved state: it lists the runs beside it that have one."""
     runs = sorted(set(_runs(request, data, folders)), key=lambda run: (run[0] != data.fold, str(run[1])))
     lacking = f"no {folder.resume.name}"
+    trained = folder.checkpoints()
+    if not trained and (other := _other_length(request, data, folders)) is not None:
+        return GdmError(
+            "there is nothing to continue: another length is another training, in a folder of its own",
+            file=folder.resume,
+            found=f"{other.path.parent.name} is finished",
+            expected="the same epochs and iterations as the training that is to be continued",
+            remedy="train without --c, from fresh weights, or from those of the finished one with {command}",
+            command=command_line(
+                replace(request, continue_training=False, pretrained_weights=other.checkpoint("final"))
+            ),
+        )
     if not runs:
         return GdmError(
             "there is nothing to continue",
             file=folder.resume,
-            found=lacking,
-            remedy="train without --c, or check trainer, settings, plans, configuration and fold",
+            found=", ".join([lacking, *(f"a checkpoint {name}" for name in trained)]),
+            remedy="check trainer, settings, plans, configuration and fold, or train "
+            + ("anew from the weights that are there" if trained else "from the start"),
+            command=anew_from(request, folder),
         )
     first, *others = [command for _, command in runs[:_LISTED]]
     lines = [COMMAND, *map(str, others), *(["..."] if len(runs) > _LISTED else [])]
@@ -37,9 +55,45 @@ def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolde
         "there is nothing to continue in a run with these settings",
         file=folder.resume,
         found=lacking,
-        remedy="train without --c, or continue a run that is there:" + "".join(f"\n    {line}" for line in lines),
+        remedy=("start over with --overwrite" if trained else "train without --c")
+        + ", or continue a run that is there:"
+        + "".join(f"\n    {line}" for line in lines),
         command=first,
     )
+
+
+def anew_from(request: TrainRequest, folder: FoldFolder) -> CommandLine:
+    """The command that trains anew, from the newest weights of the fold if it has some."""
+    newest = next((name for name in ("latest", "final", "best") if name in folder.checkpoints()), None)
+    if newest is None:
+        return command_line(replace(request, continue_training=False))
+    return command_line(
+        replace(request, continue_training=False, overwrite=True, pretrained_weights=folder.checkpoint(newest))
+    )
+
+
+def _other_length(request: TrainRequest, data: FoldData, folders: Folders) -> FoldFolder | None:
+    """The finished fold of a training that differs in its length alone; None: there is none."""
+    named = find_trainer(request.trainer)
+    asked = as_planned(named.derive(request.overrides), data.configuration.drift)
+    present = to_json(asked.settings())
+    for model in ResultsFolder(folders.results).models():
+        same = (model.dataset, model.name.plans, model.name.configuration) == (
+            data.plans.dataset_name,
+            data.plans.name,
+            data.configuration.name,
+        )
+        fold = model.fold(data.fold)
+        if not same or parts_of_name(model.name.trainer)[0] != named.__name__ or not fold.checkpoint("final").is_file():
+            continue
+        try:
+            saved = load_metadata(fold.checkpoint("final")).settings
+        except GdmError:  # damaged: it is not one to go on from
+            continue
+        differing = {key for key in saved.keys() & present.keys() if saved[key] != present[key]}
+        if differing and differing <= _LENGTH:
+            return fold
+    return None
 
 
 def _runs(request: TrainRequest, data: FoldData, folders: Folders) -> Iterator[tuple[str, CommandLine]]:

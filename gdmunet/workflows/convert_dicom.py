@@ -36,10 +36,13 @@ def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, 
         return _make_dataset(request, request.dataset, folders)
     if request.input.is_file():
         if request.output is None:
-            raise RequestError("-o FOLDER is needed to write a DICOM series")
+            raise RequestError("-o FOLDER is needed to write a DICOM series", remedy="add -o FOLDER")
         return _write_series(request, request.output)
     if request.reference or request.description:
-        raise RequestError("--reference and --description belong to -i FILE, a volume to be written as DICOM")
+        raise RequestError(
+            "--reference and --description belong to -i FILE, a volume to be written as DICOM",
+            remedy="give -i FILE, or omit both",
+        )
     return _list(request.input) if request.output is None else _write_volume(request, request.output)
 
 

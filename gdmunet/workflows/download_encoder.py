@@ -33,7 +33,9 @@ def download_encoder(request: DownloadEncoderRequest, folders: Folders) -> Fetch
         Unknown encoder, downloads are off, or the weights are not those that are known.
     """
     if request.name not in FAMILIES:
-        raise GdmError(f"there is no encoder {request.name}", expected=", ".join(FAMILIES))
+        raise GdmError(
+            f"there is no encoder {request.name}", expected=", ".join(FAMILIES), remedy="choose one of these"
+        )
     family, cache = FAMILIES[request.name], request.folder or folders.encoders
     at_hand = family.source and cached_file(family.source, family_folder(family, cache))
     if family.source and not at_hand and not downloads_allowed():

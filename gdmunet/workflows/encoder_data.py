@@ -40,7 +40,7 @@ class TargetSource:
         GdmError
             Unknown configuration or fold, or no prepared cases.
         """
-        store = CaseStore(folders.preprocessed / plans.dataset_name, plans.name, configuration)
+        store = CaseStore.of(folders.preprocessed, plans, configuration)
         identifiers = store.identifiers()
         chosen = plans.configuration(configuration)
         if not identifiers:

@@ -90,7 +90,11 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
         outcome = receiver.recv()
     except EOFError:
         process.join()
-        raise GdmError("the prediction was killed", found=f"exit code {process.exitcode}") from None
+        raise GdmError(
+            "the prediction was killed",
+            found=f"exit code {process.exitcode}",
+            remedy="often memory ran out: end other programs, then run the command again",
+        ) from None
     finally:
         if process.is_alive() and not receiver.closed:
             process.join(timeout=60)
@@ -130,6 +134,12 @@ def _answer(task: PredictionTask, connection: Connection) -> None:
     except GdmError as error:
         connection.send(error)
     except Exception:
-        connection.send(GdmError("the prediction failed", found=f"\n{traceback.format_exc()}"))
+        connection.send(
+            GdmError(
+                "the prediction failed",
+                found=f"\n{traceback.format_exc()}",
+                remedy="this is a fault of gdmunet: report it with this text",
+            )
+        )
     finally:
         connection.close()

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from gdmunet import commands
-from gdmunet.dataset import list_cases, load_descriptor
+from gdmunet.dataset import Case, Fold, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.plans import FINGERPRINT_FILE, Plans
 from gdmunet.plausibility.findings import settle
@@ -16,8 +16,13 @@ from gdmunet.preprocessing.folds import make_folds
 from gdmunet.preprocessing.group_names import group_findings
 from gdmunet.preprocessing.planner import plan_experiment
 from gdmunet.preprocessing.planning_options import PlanningOptions
+from gdmunet.progress import say
 from gdmunet.quantities import counted
 from gdmunet.serialization import load_json, read_json, save_json
+from gdmunet.splits import check_folds, held_out_twice, left_out, named, read_splits
+
+# End of the name of a plans file that could not be read, and that planning has put aside.
+DAMAGED = ".damaged"
 
 
 def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, options: PlanningOptions) -> Plans:
@@ -31,8 +36,8 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
     Raises
     ------
     GdmError
-        No fingerprint, one of other cases, plans of another data set in the way, planning is impossible, or a case is
-        not what it claims to be.
+        No fingerprint, one of other cases, plans of another data set in the way, folds that overlap, planning is
+        impossible, or a case is not what it claims to be.
     """
     preprocessed = Path(preprocessed_dataset_folder)
     descriptor = load_descriptor(dataset_folder)
@@ -42,6 +47,7 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
     dataset_name = Path(dataset_folder).resolve().name
     destination = preprocessed / f"{options.plans_name}.json"
     _check_destination(destination, dataset_name)
+    folds = make_folds(cases) if options.splits is None else own_folds(options.splits, cases)
     findings = [
         *fingerprint.findings,
         *group_findings(Path(dataset_folder), descriptor),
@@ -52,13 +58,31 @@ def run_planning(dataset_folder: Path, preprocessed_dataset_folder: Path, option
         fingerprint,
         dataset_name,
         descriptor,
-        make_folds(cases),
+        folds,
         options,
         hashlib.sha256(file.read_bytes()).hexdigest(),
         findings,
     )
     save_json(plans, destination)
     return plans
+
+
+def own_folds(file: Path, cases: list[Case]) -> tuple[Fold, ...]:
+    """The user's folds, checked; says which cases no fold uses, and which several folds hold out.
+
+    Raises
+    ------
+    GdmError
+        The file does not hold folds, or these overlap, are empty or name unknown cases.
+    """
+    folds = read_splits(file)
+    check_folds(folds, cases, file)
+    unused, twice = left_out(folds, cases), held_out_twice(fold.validation for fold in folds)
+    if unused:
+        say(f"note: {counted(unused, 'case')} of {len(cases)} are in no fold of {file.name}: {named(unused)}")
+    if twice:
+        say(f"note: {counted(twice, 'case')} are held out by several folds of {file.name}: {named(twice)}")
+    return folds
 
 
 def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Fingerprint:
@@ -83,10 +107,20 @@ def _load_fingerprint(file: Path, identifiers: set[str], channels: int) -> Finge
 def _check_destination(destination: Path, dataset_name: str) -> None:
     """Plans of another data set are never overwritten; earlier plans of this one, of any version, are."""
     if destination.name == FINGERPRINT_FILE:
-        raise GdmError("this plans name is taken by the fingerprint", found=destination.stem)
+        raise GdmError(
+            "this plans name is taken by the fingerprint",
+            found=destination.stem,
+            remedy="give another -overwrite_plans_name",
+        )
     if not destination.is_file():
         return
-    earlier = read_json(destination)
+    try:
+        earlier = read_json(destination)
+    except GdmError as error:
+        aside = destination.with_name(destination.name + DAMAGED)
+        destination.replace(aside)
+        say(f"note: {destination.name} could not be read ({error.found}); it lies beside as {aside.name}")
+        return
     owner = earlier.get("dataset_name") if isinstance(earlier, dict) else None
     if owner != dataset_name:
         raise GdmError(

@@ -78,6 +78,7 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         configurations=request.configuration,
         target_spacing=request.overwrite_target_spacing,
         accepted=request.accept,
+        splits=request.splits,
     )
     plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
     _allow_named(plans, folders)

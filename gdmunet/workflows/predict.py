@@ -41,6 +41,8 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         No model or several fit; a case cannot be read or predicted, and is named. Finished predictions stay.
     """
     predictor = _predictor(request, folders)
+    for note in predictor.source.notes if predictor.source else ():
+        say(note)
     if predictor.descriptor.mask and request.mask is None:
         say(_NO_MASKS)
     if predictor.admission.ranges is None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,8 @@ from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
 from gdmunet.preprocessing.fingerprint import known_bodies, source_files
 from gdmunet.preprocessing.known_body import KnownBody
 from gdmunet.preprocessing.preprocessor import CroppedCase, crop_case, prepare_cropped, with_body
-from gdmunet.serialization import to_json
+from gdmunet.provenance import cases_hash
 from gdmunet.workers import run_in_workers
-
-# The second number is raised whenever preparing gives other numbers than before.
-RECIPE_VERSIONS = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -142,7 +137,7 @@ class _Order:
 def _order(
     configuration: Configuration, store: CaseStore, cases: Sequence[Case], descriptor: DatasetDescriptor
 ) -> _Order:
-    recipe = recipe_hash(configuration, descriptor)
+    recipe = cases_hash(configuration, descriptor)
     return _Order(configuration, store, {case.identifier: CaseOrigin(recipe, source_files(case)) for case in cases})
 
 
@@ -152,21 +147,6 @@ def _tidy(order: _Order) -> tuple[str, ...]:
     for name in removed:
         order.store.remove(name)
     return removed
-
-
-def recipe_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> str:
-    """sha256 of everything but the files that decides how a prepared case looks."""
-    recipe = {
-        "versions": RECIPE_VERSIONS,
-        "channels": descriptor.channels,
-        "mask": descriptor.mask,
-        "transpose": configuration.transpose,
-        "spacing": configuration.spacing,
-        "normalization": [*configuration.condition_normalization, configuration.target_normalization],
-        "order": configuration.order,
-        "window": configuration.window_size,
-    }
-    return hashlib.sha256(json.dumps(to_json(recipe), sort_keys=True).encode()).hexdigest()
 
 
 def _prepare(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gdmunet.claims import Claim
-from gdmunet.errors import GdmError
+from gdmunet.errors import COMMAND, GdmError
 from gdmunet.metrics import DECIDING, METRICS
 from gdmunet.owners import sweep
 from gdmunet.paths import Folders
@@ -19,18 +19,20 @@ from gdmunet.quantities import counted, memory_size
 from gdmunet.results import FinishedSpec, ValidatedCheckpoint
 from gdmunet.serialization import save_json
 from gdmunet.training import distributed
-from gdmunet.training.crew import run_crew
+from gdmunet.training.crew import DeadProcessError, run_crew
 from gdmunet.training.distributed import Place
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.memory_check import check_memory
 from gdmunet.training.loop.opening import open_loop
 from gdmunet.training.loop.predecessor import make_room, settle
+from gdmunet.training.loop.state import UnreadableStateError
 from gdmunet.training.loop.validation import validate_fold
 from gdmunet.training.patches.stream import default_loader_workers
 from gdmunet.training.trainers.registry import nearest_named
 from gdmunet.training.trainers.settings import format_value
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.workflows.continuing import anew_from
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
 from gdmunet.workflows.training_run import Run, check_run, check_start
@@ -64,8 +66,7 @@ def train(request: TrainRequest, folders: Folders) -> Path:
         try:
             _in_processes(run, functools.partial(_begin, run))
         except GdmError as error:
-            if run.folder.can_continue and not run.folder.previous.path.is_dir() and error.command is None:
-                error.located(command=command_line(replace(request, continue_training=True, overwrite=False)))
+            _lead_on(error, run)
             raise
         finally:
             _settle(run)
@@ -78,6 +79,20 @@ def _promised(run: Run) -> list[Path]:
     folder = run.folder
     files = [run.model.plans, folder.settings, folder.journal, folder.checkpoint("final")]
     return files if run.data.fold == "all" else [*files, folder.summary("final")]
+
+
+def _lead_on(error: GdmError, run: Run) -> None:
+    """Complete an error's remedy by the command that goes on from what the fold has."""
+    request, folder = run.request, run.folder
+    if isinstance(error, UnreadableStateError):
+        remedy = "train anew from the weights that are there" if folder.checkpoints() else "train anew"
+        error.remedy, error.command = (
+            remedy,
+            anew_from(replace(request, continue_training=False, overwrite=True), folder),
+        )
+    elif isinstance(error, DeadProcessError) and folder.can_continue and not folder.previous.path.is_dir():
+        error.remedy = f"{error.remedy}; then go on with {COMMAND}"
+        error.command = command_line(replace(request, continue_training=True, overwrite=False))
 
 
 def _in_processes(run: Run, begin: Callable[[], None]) -> None:
@@ -133,8 +148,11 @@ def _begin(run: Run) -> None:
     if not run.request.continue_training:
         make_room(folder)
     folder.finished.unlink(missing_ok=True)
-    save_json(run.plans, run.model.plans)
+    if not run.belonging.other_folds():
+        # Else they lie there already: those of the other folds, which have been compared.
+        save_json(run.plans, run.model.plans)
     save_json(run.kind.settings(), folder.settings)
+    save_json(run.data.split, folder.split)
 
 
 def _sweep(run: Run) -> None:

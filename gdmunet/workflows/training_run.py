@@ -10,16 +10,20 @@ from gdmunet import commands
 from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
+from gdmunet.model_names import check_model_name
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.progress import say
 from gdmunet.quantities import counted
-from gdmunet.results import FoldFolder, ModelFolder
+from gdmunet.results import FoldFolder, ModelFolder, ModelName
+from gdmunet.splits import named
+from gdmunet.training.loop.belonging import Belonging
 from gdmunet.training.loop.opening import check_encoder, fold_folder
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
-from gdmunet.workflows.continuing import nothing_to_continue
+from gdmunet.workflows.continuing import anew_from, nothing_to_continue
 from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
@@ -69,6 +73,11 @@ class Run:
         """Results of all folds."""
         return ModelFolder(self.folder.path.parent)
 
+    @property
+    def belonging(self) -> Belonging:
+        """What is asked for, against what lies in the model's folder."""
+        return Belonging(self.kind, self.data, self.folder)
+
 
 def check_run(run: Run) -> None:
     """Refuse what cannot be done, before anything is opened or written.
@@ -77,10 +86,14 @@ def check_run(run: Run) -> None:
     ------
     GdmError
         A number of GPUs that does not fit, an encoder that is not planned, no raw files to validate on, nothing to
-        continue.
+        continue, cases that were prepared for other plans, a model that predict would not find; a fold, or others of
+        the model, that were trained with other plans, cases, settings or another class.
     """
     request, data, folder = run.request, run.data, run.folder
     _check_gpus(run)
+    check_model_name(ModelName(run.kind.__name__, run.plans.name, data.configuration.name))
+    _check_recipe(run)
+    _check_belonging(run)
     if request.validate or data.fold != "all":
         find_dataset(run.folders.raw, run.plans.dataset_name)
     if request.validate:
@@ -96,14 +109,40 @@ def check_start(run: Run) -> None:
     """Refuse to start over a fold that has been trained, unless that was asked for (GdmError)."""
     request, folder = run.request, run.folder
     trained = folder.trained_files()
-    if trained and not (request.continue_training or request.overwrite):
-        raise GdmError(
-            "this fold has been trained already, wholly or in part",
-            file=folder.path,
-            found=", ".join(path.name for path in trained),
-            remedy="run {command}, or start over with --overwrite",
-            command=command_line(replace(request, continue_training=True)),
+    if not trained or request.continue_training or request.overwrite:
+        return
+    remedy, command = "run {command}, or start over with --overwrite", replace(request, continue_training=True)
+    if not folder.resume.is_file():
+        remedy = (
+            f"there is no {folder.resume.name} to continue from: train anew from these weights with {{command}}, or "
+            "from fresh ones with --overwrite alone"
         )
+    raise GdmError(
+        "this fold has been trained already, wholly or in part",
+        file=folder.path,
+        found=", ".join(path.name for path in trained),
+        remedy=remedy,
+        command=command_line(command) if folder.resume.is_file() else anew_from(request, folder),
+    )
+
+
+def _check_recipe(run: Run) -> None:
+    """Refuse cases of other plans before a process starts; the store refuses them whenever it opens one."""
+    data = run.data
+    silent = data.store.check(dict.fromkeys((*data.training, *data.validation)))
+    if silent:
+        say(f"note: {counted(silent, 'prepared case')} do not say which plans they were made for: {named(silent)}")
+
+
+def _check_belonging(run: Run) -> None:
+    request = run.request
+    lines = []
+    if request.validate or request.continue_training:
+        lines += run.belonging.check_own(request.validate)
+    if not request.validate:
+        lines += run.belonging.check_beside()
+    for line in lines:
+        say(line)
 
 
 def _check_gpus(run: Run) -> None:

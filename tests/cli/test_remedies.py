@@ -8,8 +8,10 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from dicom_samples import make_series, make_stored
 
 from gdmunet.checkpoint import load_weights, save_weights
 from gdmunet.consents import read_consents
@@ -21,6 +23,7 @@ from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
 from gdmunet.plans import STANDARD_HU, load_plans
 from gdmunet.results import ResultsFolder
+from gdmunet.training.crew import DeadProcessError
 from gdmunet.training.loop import loop
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 
@@ -155,6 +158,119 @@ def test_a_damaged_case_is_prepared_anew(work, monkeypatch):
     assert mend(work.pretrain(), "missing or damaged", remedy) is None
 
 
+def test_cases_of_other_plans_are_prepared_anew(work):
+    again = ("-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu", "-tr", "FidelityTrainer")
+    assert run(work.command("gdm_plan_experiment", *again, "-overwrite_target_spacing", 13, 13, 13)) is None
+    remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --raw .* --preprocessed .*"
+    assert mend(work.train(), "was not prepared for the plans", remedy) is None
+
+
+def test_a_fold_of_other_plans_goes_on_with_its_own_again(work):
+    assert run(work.train()) is None
+    assert run(work.plan("-tr", "FidelityTrainer", "-overwrite_target_spacing", 13, 13, 13)) is None
+    for going_on in ("--c", "--val", "--val_best"):
+        error = run(work.train(going_on))
+        assert error.problem == f"fold 0 was trained with other plans than the present plans {PLANS} have"
+        copied = re.fullmatch("copy (.*) over (.*) and run .command.,.*", error.remedy)
+        shutil.copy(copied[1], copied[2])
+        assert error.command.words[:7] == ("gdm_preprocess", "-d", DATASET, "-c", "3d_fullres", "-p", PLANS)
+        assert run(error.command) is None
+        assert run(work.train(going_on)) is None
+        assert run(work.plan("-tr", "FidelityTrainer", "-overwrite_target_spacing", 13, 13, 13)) is None
+
+
+def test_a_fold_beside_folds_of_other_plans_gets_plans_of_another_name(work):
+    assert run(work.train()) is None
+    assert run(work.plan("-tr", "FidelityTrainer", "-overwrite_target_spacing", 13, 13, 13)) is None
+    other = work.command(*work.train().words[:3], 1, *work.train().words[3:], folders=())
+    error = run(other)
+    assert error.problem == f"the model's fold 0 was trained with other plans than the present plans {PLANS} have"
+    assert {"-overwrite_plans_name", f"{PLANS}_2"} <= set(error.command.words)
+    assert run(error.command) is None
+    made, meant = (load_plans(work.preprocessed / f"{name}.json") for name in (f"{PLANS}_2", PLANS))
+    assert made.configurations["3d_fullres"].spacing == meant.configurations["3d_fullres"].spacing
+    words = [f"{PLANS}_2" if word == PLANS else word for word in other.words]
+    assert run(CommandLine(*words)) is None
+
+
+def test_weights_without_a_state_are_trained_on_from_them(work):
+    """Such as those of a run that an earlier version was killed in, before its first resume state."""
+    assert run(work.train()) is None
+    fold = work.fold()
+    for file in (fold.resume, fold.checkpoint("final"), fold.checkpoint("latest")):
+        file.unlink()
+    best = fold.checkpoint("best")
+    for words, problem in (((), "trained already"), (("--c",), "there is nothing to continue")):
+        error = run(work.train(*words))
+        assert problem in error.problem
+        assert "--c" not in error.command.words
+        assert {"--overwrite", "-pretrained_weights", str(best)} <= set(error.command.words)
+    assert run(error.command) is None
+    assert fold.resume.is_file()
+
+
+def test_another_length_is_another_training_from_the_weights_of_the_first(work):
+    assert run(work.train()) is None
+    longer = [word if word != "1" else "2" for word in work.train("--c").words]
+    assert longer.count("2") == 1, "the iterations alone"
+    error = run(CommandLine(*longer))
+    assert "another length is another training" in error.problem
+    assert "--c" not in error.command.words
+    assert {"-pretrained_weights", str(work.fold().checkpoint("final"))} <= set(error.command.words)
+    assert run(error.command) is None
+    assert len(work.results.models()) == 2
+
+
+def test_what_was_never_trained_is_trained(work):
+    error = run(work.train("--c"))
+    assert error.problem == "there is nothing to continue"
+    assert set(error.command.words) == set(work.train().words)
+    assert run(error.command) is None
+
+
+def test_a_damaged_state_leaves_the_weights(work):
+    assert run(work.train()) is None
+    fold = work.fold()
+    fold.resume.write_bytes(fold.resume.read_bytes()[:-1000])
+    error = run(work.train("--c"))
+    assert error.problem == "the resume state cannot be read"
+    assert {"--overwrite", "-pretrained_weights"} <= set(error.command.words)
+    assert str(fold.checkpoint("latest")) in error.command.words
+    assert run(error.command) is None
+    assert run(work.train("--c")) is None
+
+
+@pytest.mark.parametrize("content", ['{"dataset_name": "Data', "", "[1, 2", "\x00"])
+def test_damaged_plans_do_not_keep_others_from_their_place(work, content, capsys):
+    plans = work.preprocessed / f"{PLANS}.json"
+    whole = plans.read_text()
+    plans.write_text(content)
+    assert run(work.plan("-tr", "FidelityTrainer")) is None
+    assert plans.read_text() == whole
+    assert plans.with_name(f"{PLANS}.json.damaged").read_text() == content
+    assert "could not be read" in capsys.readouterr().out
+
+
+def test_series_of_a_data_set_are_chosen_by_their_folders(tmp_path):
+    """Where a command makes a data set, it takes no --series."""
+    folder = tmp_path / "dicom" / "case_1"
+    for number in (1, 2):
+        make_series(folder / "condition" / str(number), make_stored(), number=number)
+    make_series(folder / "target", make_stored(), number=3)
+    words = ("-i", tmp_path / "dicom", "-d", 510, "-n", "Series", "--channel", "CT", "--target", "CT")
+    error = run(CommandLine("gdm_convert_dicom", *words, "--raw", tmp_path / "raw", "--no_pbar"))
+    assert error.problem == "the folder holds several DICOM series"
+    assert "--series" not in error.remedy
+
+
+def test_a_time_series_is_not_told_to_be_resampled(tmp_path):
+    make_series(tmp_path / "dicom", make_stored(), along=np.repeat(np.arange(3) * 2.0, 2))
+    words = ("gdm_convert_dicom", "-i", tmp_path / "dicom", "-o", tmp_path / "ct.nii.gz")
+    errors = [run(CommandLine(*words, *more)) for more in ((), ("--fix-geometry",))]
+    assert errors[0].problem == errors[1].problem == "two slices of the series lie at one position and differ"
+    assert "--fix-geometry" not in errors[0].remedy
+
+
 def test_a_missing_fingerprint_is_measured(work):
     (work.preprocessed / "dataset_fingerprint.json").unlink()
     command = work.command("gdm_plan_experiment", "-d", 502, "-pl", "tiny", "-c", "3d_fullres", "-device", "cpu")
@@ -242,6 +358,7 @@ def test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does(work, monkeypa
     """Training itself by two processes has tests of its own."""
     sizes = []
     monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *given: sizes.append(given[2]))
+    monkeypatch.setattr("gdmunet.workflows.train.check_promised", lambda *_: None)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     error = run(work.train("-num_gpus", 3))
     assert "a batch of 2 cannot be shared by 3 processes" in error.problem
@@ -259,12 +376,13 @@ def test_a_training_whose_process_died_is_continued(work, monkeypatch):
     assert run(work.train()) is None
 
     def die(*_):
-        raise GdmError("a training process died")
+        raise DeadProcessError("a training process died", remedy="use fewer processes")
 
     monkeypatch.setattr("gdmunet.workflows.train.run_crew", die)
     error = run(work.train("--c", "-num_gpus", 2))
     assert error.problem == "a training process died"
     assert {"--c", "-num_gpus"} <= set(error.command.words)
+    assert str(error).endswith(f"use fewer processes; then go on with {error.command}")
     monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *_: None)
     assert run(error.command) is None
 
@@ -411,13 +529,28 @@ EXECUTED = {
     "inference/trained_models.py resolve_model": [test_a_model_that_is_not_there_is_trained],
     "plan_folder.py find_plans": [test_plans_of_another_name_are_made],
     "preprocessing/casestore.py preparation": [test_a_damaged_case_is_prepared_anew],
-    "preprocessing/casestore.py open": [test_an_encoder_whose_case_is_not_prepared_has_it_prepared],
     "preprocessing/casestore.py _readable": [test_a_damaged_case_is_prepared_anew],
+    "preprocessing/casestore.py _record": [
+        test_an_encoder_whose_case_is_not_prepared_has_it_prepared,
+        test_cases_of_other_plans_are_prepared_anew,
+    ],
+    "training/loop/belonging.py _plans_error": [test_a_fold_of_other_plans_goes_on_with_its_own_again],
+    "training/loop/belonging.py _planning_under_another_name": [
+        test_a_fold_beside_folds_of_other_plans_gets_plans_of_another_name
+    ],
     "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
     "training/loop/opening.py check_encoder": [test_plans_without_an_encoder_get_one],
     "workflows/compare.py choose_judges": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
+    "workflows/continuing.py anew_from": [
+        test_weights_without_a_state_are_trained_on_from_them,
+        test_what_was_never_trained_is_trained,
+        test_a_damaged_state_leaves_the_weights,
+    ],
+    "workflows/continuing.py nothing_to_continue": [
+        test_another_length_is_another_training_from_the_weights_of_the_first
+    ],
     "workflows/continuing.py _runs": [test_a_stopped_training_is_continued],
     "workflows/encoder_data.py find": [test_an_encoder_without_prepared_cases_has_them_prepared],
     "workflows/plan.py _load_fingerprint": [
@@ -426,7 +559,7 @@ EXECUTED = {
     ],
     "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
-    "workflows/train.py train": [test_a_training_whose_process_died_is_continued],
+    "workflows/train.py _lead_on": [test_a_training_whose_process_died_is_continued],
     "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
     "workflows/training_run.py _check_gpus": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
     "workflows/training_run.py _check_prepared": [
@@ -461,6 +594,52 @@ def functions_of_the_package():
 def test_every_remedy_that_is_a_command_is_run():
     makers = {name for name, node in functions_of_the_package() if any(map(makes_a_command, ast.walk(node)))}
     assert makers == set(EXECUTED)
+
+
+ERRORS = {"GdmError", "RequestError", "UnreadableStateError", "DeadProcessError"}
+# Errors without a remedy of their own: whoever reads the file completes them, and says what to do with such a file.
+COMPLETED = {"foreign.py", "formats.py", "ranges.py", "serialization.py"}
+
+
+def is_reading(node):
+    """A block in which ``foreign.reading`` gives errors their remedy."""
+    return isinstance(node, ast.With) and any(
+        isinstance(item.context_expr, ast.Call)
+        and getattr(item.context_expr.func, "id", None) == "reading"
+        and any(keyword.arg == "remedy" for keyword in item.context_expr.keywords)
+        for item in node.items
+    )
+
+
+def test_every_error_has_a_remedy():
+    without = []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = file.relative_to(PACKAGE).as_posix()
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        completed = {id(inner) for node in ast.walk(tree) if is_reading(node) for inner in ast.walk(node)}
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id not in ERRORS:
+                continue
+            if id(node) in completed:
+                continue
+            given = {keyword.arg for keyword in node.keywords}
+            if not given & {"remedy", "command", None} and name not in COMPLETED:
+                without.append(f"{name}:{node.lineno}: {ast.unparse(node)[:100]}")
+    assert without == []
+
+
+def test_the_subclasses_of_the_error_are_known():
+    """So that none of them is left out of the check above."""
+    for module in sorted(PACKAGE.rglob("*.py")):
+        importlib.import_module(".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    names = {"GdmError"}
+    todo = [GdmError]
+    while todo:
+        for kind in todo.pop().__subclasses__():
+            if kind.__module__.startswith("gdmunet"):
+                names.add(kind.__name__)
+            todo.append(kind)
+    assert names == ERRORS
 
 
 def test_no_remedy_names_a_command_in_its_prose():

@@ -164,7 +164,7 @@ def test_inputs_are_checked(cts, tmp_path):
         find_ct_files([tmp_path / "empty"])
     volume = ct(spacing=(4.0, 4.0, 3.0))
     write_volume(cts / "d.nii.gz", volume.array, volume.geometry)
-    with pytest.raises(GdmError, match=r"not square(.|\n)*case: d"):
+    with pytest.raises(GdmError, match=r"case: d(.|\n)*not square"):
         make(cts, tmp_path / "raw")
 
 

@@ -45,7 +45,7 @@ from gdmunet.evaluation.scores.summary_text import format_table  # noqa: E402
 from gdmunet.geometry import Geometry  # noqa: E402
 from gdmunet.imageio import Volume, read_labels, read_mask, read_volume, write_volume  # noqa: E402
 from gdmunet.inference.archive import export_model, import_model  # noqa: E402
-from gdmunet.inference.folder import PredictionSpec  # noqa: E402
+from gdmunet.inference.prediction_settings import PredictionSpec  # noqa: E402
 from gdmunet.journal import read_journal  # noqa: E402
 from gdmunet.networks import build_network  # noqa: E402
 from gdmunet.plans import STANDARD_HU, load_plans  # noqa: E402

@@ -16,7 +16,7 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.paired import Comparison
 from gdmunet.evaluation.scores.summary import Summary
 from gdmunet.foreign import parse_json
-from gdmunet.inference.folder import PredictionSpec
+from gdmunet.inference.prediction_settings import PredictionSpec
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseRecord

@@ -9,7 +9,7 @@ import torch
 from prediction_samples import SPACING, body_of, make_configuration, make_descriptor, make_model
 from torch import nn
 
-from gdmunet.checkpoint import ONE_STEP, CheckpointMetadata, SamplerSpec, load_weights, save_weights
+from gdmunet.checkpoint import CheckpointMetadata, load_weights, save_weights
 from gdmunet.cli.predict import main as predict_main
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
@@ -25,6 +25,7 @@ from gdmunet.inference.samplers import (
     with_steps,
 )
 from gdmunet.networks import build_network
+from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 from gdmunet.serialization import from_json, to_json
 
 COUNT = 40_000

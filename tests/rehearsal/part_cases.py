@@ -13,7 +13,6 @@ import torch
 from fake_gpu import GPU, Counts, Watch, faked
 from planned import EDGE, earlier_mini, planned_configuration, planned_encoder, planned_units
 
-from gdmunet.checkpoint import SamplerSpec
 from gdmunet.encoders import ct_fm, medicalnet, medvae, mini, nnssl
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.convolutional import ConvolutionalEncoder, RangeEncoder
@@ -21,6 +20,7 @@ from gdmunet.encoders.pretraining import Pretraining, PretrainingOptions
 from gdmunet.inference.samplers import sample_patches
 from gdmunet.inference.sliding_window import WindowOptions, predict_volume
 from gdmunet.networks import build_network
+from gdmunet.sampler_spec import SamplerSpec
 from gdmunet.scan_spec import ScanSpec
 from gdmunet.tomography.consistency import consistency_steps
 from gdmunet.tomography.projector import Projector

@@ -14,8 +14,8 @@ from filelock import FileLock
 from part_cases import ENCODERS, SAMPLERS, part_cases
 from training_cases import training_cases
 
-from gdmunet.checkpoint import SamplerSpec
 from gdmunet.encoders.registry import FAMILIES
+from gdmunet.sampler_spec import SamplerSpec
 
 HERE = Path(__file__).parent
 # All cases are one process, which on a busy machine takes minutes.

@@ -6,8 +6,9 @@ from toy import DATASET, toy_configuration, toy_volumes
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseStore
+from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
+from gdmunet.provenance import cases_hash
 from gdmunet.serialization import save_json
 
 
@@ -30,6 +31,7 @@ def prepared_toy(tmp_path) -> tuple[Plans, Folders]:
         store = CaseStore(folders.preprocessed / DATASET, plans.name, name)
         for seed, case in enumerate(names):
             volumes = toy_volumes(case, seed)
-            store.write(prepare_case(volumes, configuration, descriptor), configuration.window_size)
+            prepared = prepare_case(volumes, configuration, descriptor)
+            store.write(prepared, configuration.window_size, CaseOrigin(cases_hash(configuration, descriptor)))
     save_json(plans, folders.preprocessed / DATASET / "gdmPlans.json")
     return plans, folders

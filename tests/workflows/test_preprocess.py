@@ -10,7 +10,8 @@ import SimpleITK as sitk
 
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing import casestore
-from gdmunet.workflows.preprocess import preprocess, recipe_hash
+from gdmunet.provenance import cases_hash
+from gdmunet.workflows.preprocess import preprocess
 
 NAMES = ("case_0", "case_1", "case_2")
 
@@ -82,7 +83,7 @@ def test_the_recipe_knows_every_setting_that_matters(change, make_plans, make_co
         "target_normalization": dataclasses.replace(configuration.target_normalization, scale=7.0),
     }[change]
     changed = dataclasses.replace(configuration, **{change: other})
-    assert recipe_hash(changed, plans.dataset) != recipe_hash(configuration, plans.dataset)
+    assert cases_hash(changed, plans.dataset) != cases_hash(configuration, plans.dataset)
 
 
 def test_a_case_that_left_the_data_set_is_removed(prepare):

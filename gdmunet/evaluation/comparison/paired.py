@@ -193,7 +193,11 @@ def compare(
     """
     names = [row.trainer for row in rows]
     if not names or len(set(names)) < len(names):
-        raise GdmError("a comparison needs trainers of different names", found=", ".join(names) or "none")
+        raise GdmError(
+            "a comparison needs trainers of different names",
+            found=", ".join(names) or "none",
+            remedy="name each trainer once",
+        )
     members = _members(groups or {})
     resampling = resampling or BootstrapSpec()
     by_group: dict[str, dict[str, dict[str, Statistics]]] = {}

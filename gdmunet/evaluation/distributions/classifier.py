@@ -60,6 +60,7 @@ class ClassifierOptions:
                 "a classifier cannot be trained so",
                 found=", ".join(f"{name} {value}" for name, value in wrong.items()),
                 expected="2 or more of each (1 plane or more), and a learning rate above 0",
+                remedy="correct these options",
             )
 
 

@@ -108,6 +108,7 @@ def distribution_distance(generated: np.ndarray, real: np.ndarray, *, seed: int 
             "too few features for a distance of distributions",
             found=f"{len(generated)} generated and {len(real)} real places inside the body",
             expected="two or more of both",
+            remedy="give more or larger cases",
         )
     return DistributionDistance(
         frechet_distance(generated, real),

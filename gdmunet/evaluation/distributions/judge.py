@@ -66,9 +66,19 @@ class JudgeOptions:
 
     def __post_init__(self) -> None:
         if AUTO in self.encoders or not self.encoders:
-            raise GdmError("a judge needs a name", found=AUTO, expected="an encoder of gdm_download_encoder --list")
+            raise GdmError(
+                "a judge needs a name",
+                found=AUTO,
+                expected="an encoder of gdm_download_encoder --list",
+                remedy="name an encoder",
+            )
         if len(set(self.encoders)) < len(self.encoders):
-            raise GdmError("an encoder judges once", found=", ".join(self.encoders), expected="different encoders")
+            raise GdmError(
+                "an encoder judges once",
+                found=", ".join(self.encoders),
+                expected="different encoders",
+                remedy="name each encoder once",
+            )
         if self.file is not None and len(self.encoders) > 1:
             raise GdmError(
                 "a file of weights belongs to one encoder",
@@ -120,7 +130,11 @@ def choose_judges(judge: JudgeOptions, units: VolumeUnits) -> dict[str, tuple[En
     for name in judge.encoders:
         choice = choose_encoder(name, units, 3, options)
         if choice.spec is None or choice.encoder is None:
-            raise GdmError(f"the encoder {name} does not judge volumes", found=choice.because)
+            raise GdmError(
+                f"the encoder {name} does not judge volumes",
+                found=choice.because,
+                remedy="choose an encoder for volumes",
+            )
         judges[name] = (choice.spec, choice.encoder)
     return judges
 

@@ -69,7 +69,9 @@ def load_case(files: CasePaths) -> LoadedCase:
     """
     if files.target is None or not files.predictions:
         missing = "target" if files.target is None else "prediction"
-        raise GdmError(f"there is no {missing} to show", case=files.identifier)
+        raise GdmError(
+            f"there is no {missing} to show", case=files.identifier, remedy="check the folders of the report"
+        )
     target = read_volume(files.target, files.identifier)
     axes = canonical_axes(target.geometry)
 
@@ -82,6 +84,7 @@ def load_case(files: CasePaths) -> LoadedCase:
                 file=path,
                 found=difference.found,
                 expected=f"{difference.expected}, as the target",
+                remedy="predict from the same images, or leave the case out",
             )
         return axes.apply(volume.array)
 
@@ -138,7 +141,7 @@ def volume_of(case: LoadedCase, kind: str, label: str, largest_side: int | None 
     """
     if kind == "condition":
         if case.condition is None:
-            raise GdmError("the case has no condition to show")
+            raise GdmError("the case has no condition to show", remedy="give the folder of the conditions")
         array, scale = case.condition, case.condition_scale
     elif kind == "error":
         array = case.error(label)

@@ -76,6 +76,7 @@ class PageOptions:
                 "a page needs room",
                 found=f"{self.megabytes:g} MB, {self.pictures} pictures, {self.volumes} volumes",
                 expected="more than 0 MB, 0 or more pictures and volumes",
+                remedy="give more megabytes, and no negative number of pictures or volumes",
             )
 
 

@@ -202,7 +202,10 @@ def _names(data_folders: _DataFolders, channel: int) -> dict[str, Any]:
         return {}
     if channel >= len(descriptor.channels):
         raise GdmError(
-            "the condition has no such channel", found=channel, expected=f"0 to {len(descriptor.channels) - 1}"
+            "the condition has no such channel",
+            found=channel,
+            expected=f"0 to {len(descriptor.channels) - 1}",
+            remedy="choose a channel that is there",
         )
     condition, target = descriptor.channels[channel], descriptor.target_name
     return {"condition_name": condition, "target_name": target, "comparable": descriptor.in_unit_of_target(channel)}

@@ -92,6 +92,8 @@ class BestConfiguration:
         Pair to the reason why it was not averaged.
     instructions
         Commands, as written to inference_instructions.txt.
+    notes
+        Lines for people: cases that several folds hold out.
     """
 
     dataset: str
@@ -100,6 +102,7 @@ class BestConfiguration:
     skipped: dict[str, str]
     settings: EvaluationSpec
     instructions: str
+    notes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -117,6 +120,7 @@ class BestConfiguration:
             *aligned(rows),
         ]
         lines += [f"not averaged: {pair}: {reason}" for pair, reason in self.skipped.items()]
+        lines += self.notes
         return "\n".join(lines)
 
 
@@ -189,6 +193,7 @@ def _choose(
         instructions=_instructions(
             [models[name] for name in ranked[0].models], ranked[0].folds, validations[0].settings.checkpoint
         ),
+        notes=tuple(note for validation in validations for note in validation.notes),
     )
 
 

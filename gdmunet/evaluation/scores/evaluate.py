@@ -14,6 +14,7 @@ from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, package_v
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, MatchedFiles, match_files, missing_error
 from gdmunet.metrics import EvaluationRange, ImageScores
 from gdmunet.plausibility.findings import Finding, check_names, settle
+from gdmunet.provenance import UNKNOWN, ProvenanceSpec
 from gdmunet.workers import check_processes, run_in_workers
 
 
@@ -39,6 +40,8 @@ class EvaluationOptions:
         no such comparison.
     checkpoint
         Name of the weights that made the predictions; only recorded.
+    provenance
+        Hashes of what these weights were made from; only recorded.
     allow_missing
         Whether a case that cannot be scored becomes a row with its error, in place of ending the evaluation.
     processes
@@ -62,6 +65,7 @@ class EvaluationOptions:
     structures: Mapping[str, Collection[int]] | None = None
     judge: JudgeOptions | None = None
     checkpoint: str | None = None
+    provenance: ProvenanceSpec = UNKNOWN
     allow_missing: bool = False
     processes: int = 1
     show_progress: bool = True
@@ -162,6 +166,7 @@ def _describe(
         fov_folder=given.get("fov"),
         label_folders=(given["reference_labels"], given["predicted_labels"]) if "reference_labels" in given else None,
         checkpoint=options.checkpoint,
+        provenance=options.provenance,
         case_ranges={name: case.value_range for name, case in scored.items() if case.value_range},
         versions=package_versions(),
     )

@@ -92,7 +92,9 @@ def fit_intensity_mapping(
     """
     pairs = [_sample(*case) for case in zip(conditions, targets, masks, strict=True)]
     if not pairs:
-        raise GdmError("an intensity mapping needs at least one training case", found="none")
+        raise GdmError(
+            "an intensity mapping needs at least one training case", found="none", remedy="give training cases"
+        )
     x, y = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     edges = np.unique(np.quantile(x, np.linspace(0, 1, bins + 1)[1:-1]))
     order = np.argsort(x, kind="stable")
@@ -136,7 +138,11 @@ def fit_mean_target(targets: Iterable[np.ndarray], masks: Iterable[np.ndarray | 
         values = target.ravel() if mask is None else target[mask > 0]
         total, count = total + float(values.sum(dtype=np.float64)), count + values.size
     if not count:
-        raise GdmError("a mean target needs voxels", found="no training case, or empty masks")
+        raise GdmError(
+            "a mean target needs voxels",
+            found="no training case, or empty masks",
+            remedy="give training cases whose masks hold a body",
+        )
     return total / count
 
 
@@ -165,7 +171,7 @@ def score_references(
         for case in test
     }
     if not errors:
-        raise GdmError("references need at least one test case", found="none")
+        raise GdmError("references need at least one test case", found="none", remedy="give test cases")
     every = list(errors.values())
     mean = ReferenceErrors(
         condition=float(np.mean([case.condition for case in every])) if same_modality else None,
@@ -177,10 +183,17 @@ def score_references(
 
 def _sample(condition: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     if condition.shape != target.shape:
-        raise GdmError("condition and target differ in shape", found=condition.shape, expected=target.shape)
+        raise GdmError(
+            "condition and target differ in shape",
+            found=condition.shape,
+            expected=target.shape,
+            remedy="give both on one grid",
+        )
     chosen = np.arange(target.size) if mask is None else np.flatnonzero(mask > 0)
     if not chosen.size:
-        raise GdmError("the mask has no voxel", expected="a body mask")
+        raise GdmError(
+            "the mask has no voxel", expected="a body mask", remedy="give a mask that holds the body, or none"
+        )
     chosen = chosen[:: -(-chosen.size // _VOXELS_PER_CASE)]
     return condition.ravel()[chosen].astype(np.float64), target.ravel()[chosen].astype(np.float64)
 

@@ -14,6 +14,7 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.formats import FileFormat
 from gdmunet.metrics import METRICS, ImageScores, ValueRange, metrics_in
+from gdmunet.provenance import UNKNOWN, ProvenanceSpec
 from gdmunet.serialization import load_json, save_json
 from gdmunet.version import __version__
 
@@ -26,8 +27,10 @@ def upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 keeps what is doubtful about volumes and names; earlier evaluations did not look."""
-    return {**content, "warnings": []}
+    """Version 3 keeps doubts about volumes and names, and hashes of what made the predictions; earlier ones did not."""
+    settings = content.get("settings")
+    known = {"settings": settings | {"provenance": {}}} if isinstance(settings, dict) else {}
+    return {**content, "warnings": [], **known}
 
 
 SUMMARY_FORMAT = FileFormat("summary", (upgrade_1_to_2, upgrade_2_to_3))
@@ -59,6 +62,8 @@ class EvaluationSpec:
         Label maps of references and predictions that Dice and HD95 come from; None: neither was scored.
     checkpoint
         Weights that made the predictions (``best``, ``final``), if the evaluation is a training's validation.
+    provenance
+        Hashes of what these weights were made from.
     versions
         Package to version.
     """
@@ -73,6 +78,7 @@ class EvaluationSpec:
     fov_folder: str | None = None
     label_folders: tuple[str, str] | None = None
     checkpoint: str | None = None
+    provenance: ProvenanceSpec = UNKNOWN
     case_ranges: dict[str, ValueRange] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -197,7 +203,9 @@ def summarize(
     scored = {name: result for name, result in results.items() if isinstance(result, ImageScores)}
     if not scored:
         first = next(iter(results.items()), ("", "no case at all"))
-        raise GdmError("no case could be scored", case=first[0] or None, found=first[1])
+        raise GdmError(
+            "no case could be scored", case=first[0] or None, found=first[1], remedy="mend this case, or leave it out"
+        )
     cases: dict[str, CaseRow] = {}
     for name in sorted(results):
         result = results[name]

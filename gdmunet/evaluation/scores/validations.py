@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.summary import CaseRow, EvaluationSpec, load_summary
+from gdmunet.quantities import counted
 from gdmunet.results import ModelFolder
+from gdmunet.splits import held_out_twice, named
 from gdmunet.volume_formats.files import find_volumes
 
 
@@ -24,6 +26,8 @@ class Validation:
         Numbered folds that have a validation.
     cases, files
         Identifier to scores, and to the predicted volume where it was kept.
+    notes
+        Lines for people: cases that several folds hold out, and what could not be compared.
     """
 
     model: ModelFolder
@@ -31,6 +35,7 @@ class Validation:
     cases: dict[str, CaseRow]
     files: dict[str, Path]
     settings: EvaluationSpec
+    notes: tuple[str, ...] = ()
 
 
 def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> Validation | None:
@@ -39,12 +44,14 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
     Raises
     ------
     GdmError
-        A case without scores, or folds that were scored with different settings.
+        A case without scores, folds that were scored with different settings, or whose weights were made from
+        different plans or by different trainers.
     """
     used: list[str] = []
     cases: dict[str, CaseRow] = {}
     files: dict[str, Path] = {}
     settings: list[EvaluationSpec] = []
+    held_out: list[Collection[str]] = []
     for folder in model.folds():
         fold, file = folder.fold, folder.summary()
         if not fold.isdigit() or not file.is_file() or (folds is not None and fold not in folds):
@@ -60,11 +67,36 @@ def read_validation(model: ModelFolder, folds: Sequence[str] | None = None) -> V
                 remedy=f"validate fold {fold} again with the command that trained it and --val",
             )
         used.append(fold)
+        held_out.append(summary.cases)
         cases |= summary.cases
         files |= {name: path for name, path in find_volumes(file.parent).items() if name in summary.cases}
         settings.append(summary.settings)
         _check_settings(settings[0], summary.settings, file)
-    return Validation(model, tuple(used), cases, files, settings[0]) if used else None
+        _check_weights(settings[0], summary.settings, file)
+    return Validation(model, tuple(used), cases, files, settings[0], _notes(model, held_out)) if used else None
+
+
+def _check_weights(first: EvaluationSpec, other: EvaluationSpec, file: Path) -> None:
+    """Refuse folds whose weights do not belong to one model."""
+    differing = [name for name in other.provenance.differing(first.provenance) if name not in ("split", "settings")]
+    if differing:
+        raise GdmError(
+            f"the folds were trained with different {' and '.join(differing)}, so their scores are not of one model",
+            file=file,
+            found=", ".join(f"{name} {vars(other.provenance)[name][:12]}" for name in differing),
+            expected=", ".join(f"{name} {vars(first.provenance)[name][:12]}" for name in differing),
+            remedy="choose folds that belong together with --folds, or train the others anew",
+        )
+
+
+def _notes(model: ModelFolder, held_out: Sequence[Collection[str]]) -> tuple[str, ...]:
+    twice = held_out_twice(held_out)
+    if not twice:
+        return ()
+    return (
+        f"note: {model.path.name}: {counted(twice, 'case')} are held out by several folds; each counts once, with the "
+        f"scores of the last of them: {named(twice)}",
+    )
 
 
 def check_comparable(validations: Sequence[Validation]) -> None:

@@ -167,6 +167,11 @@ class DicomCases(CaseSource):
         conditions = {name: (folder,) for name, folder in self._folders.items()}
         return with_masks(conditions, self.mask_folder, self._ending)
 
+    def reading(self) -> dict[str, str]:
+        """The series of each channel, and whether uneven slices were resampled."""
+        series = " ".join(wanted or "the only one" for wanted in self._wanted)
+        return {"series": series, "fix_geometry": str(self._fix_geometry)}
+
     def read(self, case: Case) -> CaseVolumes:
         """Read the series of a case, one per channel, and its mask where there is one."""
         from gdmunet.dicom.agreement import ChannelSeries, check_case_series

@@ -144,7 +144,13 @@ def _mask(source: VolumeInput, spacing: Sequence[float] | None, name: str) -> tu
     check_mask_numbers(volume.array, identifier=name)
     body = volume.array > 0
     if not body.any():
-        raise GdmError("the mask has no voxel", case=name, found="all zero", expected="a body mask")
+        raise GdmError(
+            "the mask has no voxel",
+            case=name,
+            found="all zero",
+            expected="a body mask",
+            remedy="give a mask that holds the body, or none: the body is then derived",
+        )
     return Volume(body, volume.geometry), MaskValues.of(volume.array)
 
 
@@ -164,6 +170,7 @@ def _in_memory(source: np.ndarray | sitk.Image | Volume, spacing: Sequence[float
         case=name,
         found=type(source).__name__,
         expected="a NumPy array, a SimpleITK image, a path, or a list of these",
+        remedy="give one of these",
     )
 
 

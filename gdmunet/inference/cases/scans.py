@@ -115,6 +115,10 @@ class ScanCases(CaseSource):
         for line in self.differing_settings(cases):
             say(line)
 
+    def reading(self) -> dict[str, str]:
+        """The kind of input; consistency steps are taken anew from the network's own output, if asked for."""
+        return {"kind": self._kind}
+
     def read(self, case: Case) -> CaseVolumes:
         """Read the condition that was reconstructed."""
         return read_case(case)
@@ -214,5 +218,10 @@ def _settings_of(predictor: Predictor) -> ScanSpec:
 def _list_inputs(folder: Path, endings: tuple[str, ...]) -> dict[str, Path]:
     volumes = find_volumes(folder, endings)
     if not volumes:
-        raise GdmError("there are no cases", file=folder, expected=" ".join(f"CASE{ending}" for ending in endings))
+        raise GdmError(
+            "there are no cases",
+            file=folder,
+            expected=" ".join(f"CASE{ending}" for ending in endings),
+            remedy="check -i",
+        )
     return volumes

@@ -43,6 +43,10 @@ class CaseSource(Protocol):
     def read(self, case: Case) -> CaseVolumes:
         """The volumes of one case; runs in a thread that reads ahead."""
 
+    def reading(self) -> dict[str, str]:
+        """Choices that change what is read, by name; prediction_settings.json holds them."""
+        return {}
+
     def check_output(self, identifiers: Sequence[str], replace: bool) -> None:
         """Refuse cases whose output exists already; with `replace`, only if it may not be replaced."""
         return

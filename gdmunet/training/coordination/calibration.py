@@ -23,7 +23,12 @@ class Calibration:
 
     def __init__(self, steps: int) -> None:
         if steps < 1:
-            raise GdmError("a weight cannot be calibrated", found=f"calibration_steps {steps}", expected="1 or more")
+            raise GdmError(
+                "a weight cannot be calibrated",
+                found=f"calibration_steps {steps}",
+                expected="1 or more",
+                remedy="set calibration_steps to 1 or more",
+            )
         self.steps = steps
         self._sums: torch.Tensor | None = None
         self._counts: torch.Tensor | None = None
@@ -46,6 +51,7 @@ class Calibration:
                 "the number of gradients has changed while their weights are calibrated",
                 found=len(norms),
                 expected=len(self._sums),
+                remedy="give the same terms in every step",
             )
         self._sums, self._counts = self._sums.to(norms.device), self._counts.to(norms.device)
         ratios = norms[0] / norms

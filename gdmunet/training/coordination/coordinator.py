@@ -148,6 +148,7 @@ class Coordinator:
                 "the Gramian cannot be averaged in this way",
                 found=f"gramian_ema {gramian_ema}, per_sample {per_sample}",
                 expected="a weight of the past from 0 to below 1; 0 per sample, as samples change from step to step",
+                remedy="correct the two options",
             )
         self.weighting, self.normalise, self.per_sample = weighting, normalise, per_sample
         if weighting == "calibrated" and (per_sample or normalise != "none"):
@@ -155,6 +156,7 @@ class Coordinator:
                 "the weighting calibrated is one constant for gradients as they are",
                 found=f"per_sample {per_sample}, normalise {normalise}",
                 expected="per_sample false, normalise none",
+                remedy="choose another weighting, or these values",
             )
         self.gramian_ema, self.across_ranks = gramian_ema, across_ranks
         self.options = options or WeightingOptions()
@@ -194,6 +196,7 @@ class Coordinator:
                 "the number of gradients has changed while their Gramian is averaged",
                 found=len(present),
                 expected=len(self._sum),
+                remedy="give the same terms in every step",
             )
         past = torch.zeros_like(present) if self._sum is None else self._sum
         self._sum = self.gramian_ema * past + (1 - self.gramian_ema) * present
@@ -271,7 +274,9 @@ def _wide(gradient: torch.Tensor) -> torch.Tensor:
 
 def _check_choice(what: str, chosen: str, known: tuple[str, ...]) -> None:
     if chosen not in known:
-        raise GdmError(f"unknown {what} of gradients", found=chosen, expected=", ".join(known))
+        raise GdmError(
+            f"unknown {what} of gradients", found=chosen, expected=", ".join(known), remedy="choose one of these"
+        )
 
 
 def _check_shapes(gradients: Sequence[torch.Tensor], mask: torch.Tensor | None) -> None:
@@ -282,4 +287,5 @@ def _check_shapes(gradients: Sequence[torch.Tensor], mask: torch.Tensor | None) 
         raise GdmError(
             "gradients that are coordinated must have one shape, a batch of samples, and their mask must fit it",
             found=f"{shapes or 'no gradients'}, mask {None if mask is None else within}",
+            remedy="give the gradients of one prediction, and a mask of its shape or of one channel",
         )

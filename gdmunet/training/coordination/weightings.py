@@ -58,6 +58,7 @@ class WeightingOptions:
                 found=f"radius {self.radius}, beta {self.beta}, kappa {self.kappa}",
                 expected="a radius (cagrad_radius) from 0 to below 1, a beta (adaptive_weight) and a kappa "
                 "(calibrated_weight) of 0 or more",
+                remedy="correct these numbers",
             )
 
 

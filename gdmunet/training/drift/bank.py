@@ -39,6 +39,7 @@ class FeatureBank:
             raise GdmError(
                 "a feature bank needs room for one patch of one token set at least",
                 found=f"{capacity_patches} patches, {len(sets)} token sets",
+                remedy="give more patches or token sets",
             )
         self._per_patch = {one.key: one.per_patch for one in sets}
         self._buffers = {

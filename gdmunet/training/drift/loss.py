@@ -281,12 +281,14 @@ def _check_samples(
                 found=tuple(samples.shape),
                 expected=f"({leading}, samples, D), all but the samples equal in all sets, at least one sample "
                 "generated and positive",
+                remedy="give tensors of these shapes",
             )
     if negative_weights is not None and (negatives is None or negative_weights.shape != negatives.shape[:-1]):
         raise GdmError(
             "the negatives' weights do not fit the negatives",
             found=tuple(negative_weights.shape),
             expected=None if negatives is None else tuple(negatives.shape[:-1]),
+            remedy="give one weight for each negative",
         )
 
 
@@ -298,6 +300,11 @@ def _check_fit(
             "every generated sample needs a twin among the first positives",
             found=f"{positives.shape[2]} positives",
             expected=f"{generated.shape[2]} or more",
+            remedy="give the twins first among the positives",
         )
     if force_average is not None and force_average.shape != (len(generated), len(options.temperatures)):
-        raise GdmError("the force average is not of these temperatures", found=tuple(force_average.shape[1:]))
+        raise GdmError(
+            "the force average is not of these temperatures",
+            found=tuple(force_average.shape[1:]),
+            remedy="start from an average of these temperatures",
+        )

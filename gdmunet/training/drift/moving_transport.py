@@ -41,6 +41,7 @@ class MomentOptions:
                 "running moments cannot take these numbers",
                 found=f"moment_decay {self.decay}, moment_batches {self.batches}, moment_refresh {self.refresh}",
                 expected="a decay from 0 to below 1, at least one batch, a refresh of 1 or more",
+                remedy="correct these settings",
             )
 
 

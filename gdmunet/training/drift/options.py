@@ -118,7 +118,12 @@ class DriftOptions:
         ):
             value = getattr(self, name)
             if value not in choices:
-                raise GdmError(f"unknown {name} of the drift loss", found=value, expected=", ".join(choices))
+                raise GdmError(
+                    f"unknown {name} of the drift loss",
+                    found=value,
+                    expected=", ".join(choices),
+                    remedy="choose one of these",
+                )
         if self.field == "logkde" and self.normalisation != "batch":
             raise GdmError(
                 "the field logkde cannot be normalised: its value would mean nothing",
@@ -140,6 +145,7 @@ class DriftOptions:
                 f"force_floor {self.force_floor}, block_elements {self.block_elements}",
                 expected="temperatures above 0 (at least one), at least one iteration, an affinity floor from 0 to "
                 "below 1, a decay from 0 to 1, a force floor of 0 or more, at least one block element",
+                remedy="correct these options",
             )
 
     @property

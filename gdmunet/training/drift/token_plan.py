@@ -190,6 +190,7 @@ def check_families(families: Sequence[str]) -> None:
             "the token families are not known",
             found=repr(families),
             expected=f"one or more of {', '.join(FAMILIES)}",
+            remedy="choose among these",
         )
 
 

@@ -59,7 +59,7 @@ def keep_default(folder: FoldFolder, validated: ValidatedCheckpoint, realism: fl
 
 def _scores_of(case: Case, masks: Path, predictor: Predictor, judge: FrozenEncoder) -> DialScores:
     if case.target is None:
-        raise GdmError("a held-out case has no target", case=case.identifier)
+        raise GdmError("a held-out case has no target", case=case.identifier, remedy="add its target to targetsTr")
     target = read_volume(case.target, case.identifier)
     inside = read_mask(masks / f"{case.identifier}{predictor.descriptor.file_ending}", case.identifier).array
     axes = canonical_axes(target.geometry)

@@ -37,6 +37,7 @@ def copy_each(own: dict[str, torch.Tensor], given: Mapping[str, torch.Tensor]) -
             f"{len(wrong)} saved tensors are not those of the network, first {wrong[0]}",
             found=found,
             expected=tuple(own[wrong[0]].shape),
+            remedy="use the file of a training of the same plans and trainer",
         )
     for name, value in own.items():
         value.copy_(given[name])

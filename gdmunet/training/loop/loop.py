@@ -12,10 +12,12 @@ from gdmunet.device import exact_float32
 from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.progress import Progress
+from gdmunet.provenance import ProvenanceSpec
 from gdmunet.results import CheckpointName, FoldFolder
 from gdmunet.serialization import to_json
 from gdmunet.training import distributed
 from gdmunet.training.draws import Draws
+from gdmunet.training.loop.belonging import provenance_of, unwritten_weights
 from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
@@ -46,12 +48,18 @@ class Loop:
         Folder ``fold_k`` of journal and checkpoints.
     show_progress
         Whether progress bars are shown.
+
+    Attributes
+    ----------
+    provenance
+        Hashes of what the training rests on; checkpoints and the resume state carry them.
     """
 
     def __init__(
         self, trainer: Trainer, state: TrainingState, data: FoldData, folder: FoldFolder, show_progress: bool = True
     ) -> None:
         self.trainer, self.state, self.data, self.folder = trainer, state, data, folder
+        self.provenance = provenance_of(type(trainer), data)
         self.show_progress = show_progress and distributed.rank() == 0
         self.journal = Journal(folder, speak=distributed.rank() == 0)
         self._claim = Witness.of(folder.running)
@@ -91,17 +99,7 @@ class Loop:
             return
         self._claim.check()
         trainer, state = self.trainer, self.state
-        metadata = CheckpointMetadata(
-            trainer=type(trainer).__name__,
-            plans=self.data.plans.name,
-            configuration=self.data.configuration.name,
-            fold=self.data.fold,
-            epoch=trainer.epoch_of(state.iteration),
-            iteration=state.iteration,
-            settings=to_json(trainer.settings()),
-            validation_mae=state.mae_average,
-            sampler=trainer.sampler,
-        )
+        metadata = _metadata(trainer, state, self.data, self.provenance)
         save_weights(self.folder.checkpoint(name), state.average.state, trainer.network_spec, metadata)
 
     def save_latest(self) -> None:
@@ -110,7 +108,7 @@ class Loop:
         An earlier training of the fold that was set aside is let go: this one has got as far.
         """
         self._claim.check()
-        self.state.save(self.folder.resume, self.trainer)
+        self.state.save(self.folder.resume, self.trainer, self.provenance)
         self.save("latest")
         if distributed.rank() == 0:
             settle(self.folder)
@@ -121,11 +119,13 @@ class Loop:
         Raises
         ------
         GdmError
-            There is nothing to continue, or the settings have changed since.
+            There is nothing to continue, or settings, plans, split or trainer have changed since.
         """
-        self.state.load(self.folder.resume, self.trainer)
+        self.state.load(self.folder.resume, self.trainer, self.provenance)
         if distributed.rank() == 0:
             self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
+            for name in unwritten_weights(self.state, self.folder):
+                self.save(name)
 
     def _say(self, text: str) -> None:
         if distributed.rank() == 0:
@@ -200,6 +200,7 @@ class Loop:
         state.mae_average = mae if state.mae_average is None else 0.9 * state.mae_average + 0.1 * mae
         improved = trainer.improves(state.mae_average, state.best_mae)
         state.best_mae = min(state.best_mae, state.mae_average)
+        state.best_iteration = state.iteration if improved else state.best_iteration
         if distributed.rank() == 0:
             row = {
                 "epoch": trainer.epoch_of(state.iteration - 1),
@@ -217,9 +218,10 @@ class Loop:
             self.journal.record(row)
             self.journal.draw()
             self.journal.say(describe_epoch(row, trainer.total_epochs))
-            if improved:
-                self.save("best")
+        # The resume state first: whatever a kill behind it leaves out is made of it.
         self.save_latest()
+        if improved:
+            self.save("best")
         distributed.barrier()
 
     def _stop_if_asked(self, interruption: Interruption, due: bool = False) -> bool:
@@ -231,6 +233,22 @@ class Loop:
         self.save_latest()
         self._say(f"stopped at iteration {self.state.iteration}; continue with --c")
         interruption.stop()
+
+
+def _metadata(trainer: Trainer, state: TrainingState, data: FoldData, provenance: ProvenanceSpec) -> CheckpointMetadata:
+    """The origin of the averaged weights of a training."""
+    return CheckpointMetadata(
+        trainer=type(trainer).__name__,
+        plans=data.plans.name,
+        configuration=data.configuration.name,
+        fold=data.fold,
+        epoch=trainer.epoch_of(state.iteration),
+        iteration=state.iteration,
+        settings=to_json(trainer.settings()),
+        validation_mae=state.mae_average,
+        sampler=trainer.sampler,
+        provenance=provenance,
+    )
 
 
 def _fetched(stream: BatchStream, trainer: Trainer) -> tuple[list[Batch], Exception | None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from torch import nn
 from gdmunet.atomic import atomic_file
 from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
-from gdmunet.foreign import reading
+from gdmunet.foreign import reason
 from gdmunet.formats import FileFormat
 from gdmunet.networks import checkpoint_stages
-from gdmunet.serialization import to_json
+from gdmunet.provenance import UNKNOWN, ProvenanceSpec
+from gdmunet.serialization import from_json, to_json
 from gdmunet.training import distributed
 from gdmunet.training.loop.ema import WeightAverage, copy_weights, weights_of
 from gdmunet.training.loop.epoch import EpochMeter
@@ -24,7 +26,32 @@ from gdmunet.training.trainers.optimizers import load_optimizer
 from gdmunet.training.trainers.settings import declared_default
 from gdmunet.training.trainers.trainer import Trainer
 
-RESUME_FORMAT = FileFormat("resume state")
+
+def _upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 says by hashes what the state rests on, and when the best weights were; before, that is not known."""
+    return {**content, "provenance": {}, "best_iteration": None}
+
+
+RESUME_FORMAT = FileFormat("resume state", (_upgrade_1_to_2,))
+
+
+_ANEW = "start over with --overwrite, or from weights that are there with -pretrained_weights as well"
+
+
+class UnreadableStateError(GdmError):
+    """A resume state that is damaged; the weights beside it may be whole."""
+
+
+@contextlib.contextmanager
+def _state(problem: str, file: Path) -> Iterator[None]:
+    """Inside, whatever a damaged resume state raises is one error that names it."""
+    try:
+        yield
+    except GdmError as error:
+        error.located(file=file, remedy=_ANEW)
+        raise
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise UnreadableStateError(problem, file=file, found=reason(error), remedy=_ANEW) from error
 
 
 @dataclass
@@ -41,6 +68,8 @@ class TrainingState:
         Finished optimiser steps.
     best_mae, mae_average
         Lowest moving average of the validation error, and the present one, in the target's unit.
+    best_iteration
+        Finished steps when the weights were the best; None: not known.
     meter
         Sums over the present epoch.
     """
@@ -53,6 +82,7 @@ class TrainingState:
     iteration: int = 0
     best_mae: float = float("inf")
     mae_average: float | None = None
+    best_iteration: int | None = None
     meter: EpochMeter = field(default_factory=EpochMeter)
 
     @classmethod
@@ -72,7 +102,7 @@ class TrainingState:
         trainer.prepare()
         return cls(network, _as_called(network, trainer), optimizer, scaler, average)
 
-    def save(self, file: Path, trainer: Trainer) -> None:
+    def save(self, file: Path, trainer: Trainer, provenance: ProvenanceSpec = UNKNOWN) -> None:
         """Write ``resume.pt``: tensors and plain values alone, so that ``weights_only`` loading reads it.
 
         Every process calls it, and the first one writes: the sums of the epoch are those of all, and so are the GPUs'
@@ -88,6 +118,8 @@ class TrainingState:
             "iteration": self.iteration,
             "best_mae": self.best_mae,
             "mae_average": self.mae_average,
+            "best_iteration": self.best_iteration,
+            "provenance": to_json(provenance),
             "epoch_counts": meter.counts,
             "epoch_sums": meter.sums,
             "network": weights_of(self.network),
@@ -102,19 +134,18 @@ class TrainingState:
         with atomic_file(file) as stream:
             torch.save(content, stream)
 
-    def load(self, file: Path, trainer: Trainer) -> None:
+    def load(self, file: Path, trainer: Trainer, provenance: ProvenanceSpec = UNKNOWN) -> None:
         """Continue where `save` stood.
 
         Raises
         ------
         GdmError
-            There is nothing to continue, or the settings have changed since.
+            There is nothing to continue, or the settings or what `provenance` stands for have changed since.
         """
         content = _read(file)
-        with reading(
-            "the resume state does not hold what continuing needs", file, remedy="start over with --overwrite"
-        ):
+        with _state("the resume state does not hold what continuing needs", file):
             _check_settings(trainer, content["settings"], file)
+            _check_provenance(provenance, from_json(ProvenanceSpec, content["provenance"]), file)
             self._take(content, trainer)
 
     def _take(self, content: dict[str, Any], trainer: Trainer) -> None:
@@ -124,6 +155,7 @@ class TrainingState:
         self.average.load(content["average"], content["average_steps"])
         self.iteration = content["iteration"]
         self.best_mae, self.mae_average = content["best_mae"], content["mae_average"]
+        self.best_iteration = content["best_iteration"]
         self.meter.counts, self.meter.sums = content["epoch_counts"], content["epoch_sums"]
         torch.set_rng_state(content["torch_random"])
         # One for each process. More processes than then: the others start from the seed.
@@ -187,13 +219,26 @@ def _read(file: Path) -> dict[str, Any]:
             "there is nothing to continue",
             file=file,
             found=f"no {file.name}",
-            remedy="train without --c, or check trainer, plans, configuration and fold",
+            remedy="check trainer, plans, configuration and fold",
         )
-    with reading("the resume state cannot be read", file, remedy="start over with --overwrite"):
+    with _state("the resume state cannot be read", file):
         content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
-            raise GdmError("the file is not a resume state", found=type(content).__name__)
+            raise UnreadableStateError("the file is not a resume state", found=type(content).__name__, remedy=_ANEW)
         return RESUME_FORMAT.upgrade(content)
+
+
+def _check_provenance(present: ProvenanceSpec, theirs: ProvenanceSpec, file: Path) -> None:
+    # The settings are compared one by one.
+    differing = [name for name in theirs.differing(present) if name != "settings"]
+    if differing:
+        raise GdmError(
+            f"the {' and '.join(differing)} have changed since the resume state was written",
+            file=file,
+            found=", ".join(f"{name} {vars(theirs)[name][:12]}" for name in differing),
+            expected=", ".join(f"{name} {vars(present)[name][:12]}" for name in differing),
+            remedy="put back what the fold was trained with, or start over with --overwrite",
+        )
 
 
 def _check_settings(trainer: Trainer, saved: dict[str, Any], file: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from gdmunet.checkpoint import load_weights
+from gdmunet.checkpoint import load_metadata, load_weights
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
 from gdmunet.dataset_names import RawFolders
 from gdmunet.device import exact_float32, mixed_precision
@@ -89,6 +89,7 @@ def validate_fold(
         descriptor=descriptor,
         identifiers={case.identifier for case in mine},
         checkpoint=checkpoint,
+        provenance=load_metadata(folder.checkpoint(checkpoint)).provenance,
         show_progress=show_progress and first,
     )
     realism = _realism(data, folder, checkpoint, _Held(mine, masks), device)

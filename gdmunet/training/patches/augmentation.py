@@ -84,6 +84,7 @@ class Augmentation:
                 "an intensity transform of the augmentation cannot be used",
                 found=type(strange[0]).__name__,
                 expected="objects of a class derived from gdmunet.training.patches.intensity.IntensityTransform",
+                remedy="derive the transform from gdmunet's class",
             )
 
     def draw(self, seed: np.random.SeedSequence, dimensions: int, move: bool) -> Change:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet.dataset import Fold
 from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.training.patches.source import PatchSource
@@ -39,9 +40,14 @@ class FoldData:
             The plans have no such configuration or fold; names those that they have.
         """
         planned = plans.configuration(configuration)
-        store = CaseStore(preprocessed / plans.dataset_name, plans.name, configuration)
+        store = CaseStore.of(preprocessed, plans, configuration)
         cases = plans.fold(str(fold), store.identifiers())
         return cls(plans, planned, str(fold), store, cases.training, cases.validation)
+
+    @property
+    def split(self) -> Fold:
+        """The cases on both sides."""
+        return Fold(self.training, self.validation)
 
     @property
     def unit(self) -> str:

@@ -71,6 +71,7 @@ class IntensityTransform(ABC):
                 "the probability of an intensity transform is a share",
                 found=f"{type(self).__name__}({self.probability})",
                 expected="0 to 1",
+                remedy="give a number from 0 to 1",
             )
 
     @abstractmethod

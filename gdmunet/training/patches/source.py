@@ -118,7 +118,11 @@ class PatchSource:
         """Fill conditions and target, and the mask, with what lies in the window from its corner on."""
         case, window = drawn.case, drawn.window
         if case.target is None:
-            raise GdmError("a case without a target cannot be trained on", case=drawn.label.identifier)
+            raise GdmError(
+                "a case without a target cannot be trained on",
+                case=drawn.label.identifier,
+                remedy="add its target to the raw data, then prepare the cases again",
+            )
         values, mask = values.reshape(-1, *window), mask.reshape(window)
         parts = [
             _inside(low, size, extent) for low, size, extent in zip(drawn.corner, window, case.mask.shape, strict=True)

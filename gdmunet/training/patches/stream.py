@@ -140,7 +140,8 @@ class _SpeakingLoader:
         except Exception as error:  # every failure must reach the trainer, with its traceback
             if is_out_of_memory(error):
                 return {_FAILURE: _memory_error(self._loader, error)}
-            return {_FAILURE: GdmError("patches could not be made", found=f"\n{traceback.format_exc()}")}
+            remedy = "mend the transform or the case that it names; else this is a fault of gdmunet: report it"
+            return {_FAILURE: GdmError("patches could not be made", found=f"\n{traceback.format_exc()}", remedy=remedy)}
 
 
 class BatchStream:

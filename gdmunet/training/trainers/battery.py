@@ -77,7 +77,12 @@ class BatteryTrainer(TokenTrainer):
             Fewer than one.
         """
         if self.battery < 1:
-            raise GdmError("a battery needs encoders", found=f"battery {self.battery}", expected="1 or more")
+            raise GdmError(
+                "a battery needs encoders",
+                found=f"battery {self.battery}",
+                expected="1 or more",
+                remedy="set battery to 1 or more",
+            )
         planned = super().build_encoder()
         planned.stop_after(self.used_levels(planned.levels))
         members = [copy.deepcopy(planned) for _ in range(self.battery)]

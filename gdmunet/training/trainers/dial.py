@@ -50,6 +50,7 @@ class GDMTrainerDial(GDMTrainerTransport):
                 "the faithful part would never be trained",
                 found=f"feature_start={self.feature_start}, faithful_rate={self.faithful_rate}",
                 expected="feature_start above 0: the share of the iterations that train it",
+                remedy="start the features later, or give the faithful part a rate",
             )
 
     @property

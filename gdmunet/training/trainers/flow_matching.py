@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from gdmunet.checkpoint import SamplerSpec
+from gdmunet.sampler_spec import SamplerSpec
 from gdmunet.training.trainers.stepwise import StepwiseTrainer
 
 

@@ -97,6 +97,7 @@ class DriftTrainer(DriftSettings, TokenTrainer):
                 "the field transport knows moments of whole sets, and not of single places",
                 found="pairing=index",
                 expected="pairing=pooled",
+                remedy="set pairing=pooled",
             )
 
     def _generated_aside(self, batch: Batch) -> torch.Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
 import pkgutil
 import sys
+import textwrap
 from pathlib import Path
 
 from gdmunet.errors import GdmError
@@ -53,6 +55,7 @@ def find_trainer(name: str) -> type[Trainer]:
             f"{class_name} is not a trainer{near(class_name, trainers)}",
             file=module_name,
             expected=", ".join(trainers) or "a class derived from gdmunet.training.trainers.trainer.Trainer",
+            remedy="name a class that derives from a trainer",
         )
     return candidate
 
@@ -63,12 +66,35 @@ def nearest_named(kind: type[Trainer]) -> type[Trainer]:
     return next((base for base in kind.__mro__ if base in known), Trainer)
 
 
+def own_sources(kind: type[Trainer]) -> tuple[str, ...]:
+    """Sources of the user's classes between a trainer and gdmunet's, without comments, docstrings and layout.
+
+    A class that was made by code, such as one that carries settings of the command line, has none.
+    """
+    package = __name__.partition(".")[0]
+    foreign = [base for base in kind.__mro__ if base.__module__.partition(".")[0] not in (package, "builtins", "abc")]
+    # Once: a class that was made of another one, under its name, is found at the same place.
+    return tuple(dict.fromkeys(source for base in foreign if (source := _bare_source(base)) is not None))
+
+
+def _bare_source(kind: type) -> str | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):  # no file, as in an interactive session
+        return None
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and body and ast.get_docstring(node) is not None:
+            node.body = body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
 def _import_file(file: Path) -> object:
     if not file.is_file():
-        raise GdmError("the trainer's file is missing", file=file.resolve())
+        raise GdmError("the trainer's file is missing", file=file.resolve(), remedy="check the path in -tr")
     specification = importlib.util.spec_from_file_location(f"gdm_user_{file.stem}", file.resolve())
     if specification is None or specification.loader is None:
-        raise GdmError("the trainer's file is not a Python module", file=file)
+        raise GdmError("the trainer's file is not a Python module", file=file, remedy="give a file that ends in .py")
     module = importlib.util.module_from_spec(specification)
     sys.modules[specification.name] = module
     specification.loader.exec_module(module)
@@ -79,4 +105,7 @@ def _import_module(name: str) -> object:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise GdmError(f"the trainer's module {name} cannot be imported: {error}") from error
+        raise GdmError(
+            f"the trainer's module {name} cannot be imported: {error}",
+            remedy="check the name, and that the module can be imported where the command runs",
+        ) from error

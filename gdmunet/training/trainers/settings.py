@@ -36,6 +36,7 @@ class Settings:
                     f"{cls.__name__}.{name} has the wrong type",
                     found=repr(value),
                     expected=_describe(declared[name]),
+                    remedy="give it a value of this type",
                 )
 
     @classmethod
@@ -66,6 +67,7 @@ class Settings:
                 raise GdmError(
                     f"{cls.__name__} has no setting {name}{near(name, declared)}",
                     expected=", ".join(declared),
+                    remedy="choose one of these settings",
                 )
             values[name] = parse_value(text, declared[name], name)
         label = "-".join([cls.__name__] + [f"{name}={_in_a_name(value)}" for name, value in sorted(values.items())])
@@ -102,7 +104,9 @@ def parse_value(text: str, kind: Any, name: str) -> Any:
             return _parse(text.strip(), member)
         except ValueError:
             continue
-    raise GdmError(f"setting {name} cannot be read", found=text, expected=_describe(kind))
+    raise GdmError(
+        f"setting {name} cannot be read", found=text, expected=_describe(kind), remedy="give a value of this type"
+    )
 
 
 def parts_of_name(label: str) -> tuple[str, set[str]]:

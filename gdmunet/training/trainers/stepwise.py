@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from gdmunet.checkpoint import SamplerSpec
 from gdmunet.composition import compose
 from gdmunet.errors import GdmError
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import stepwise_input
 from gdmunet.quantities import counted
+from gdmunet.sampler_spec import SamplerSpec
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import masked_mean
 from gdmunet.training.trainers.step import Generated, Terms
@@ -45,6 +45,7 @@ class StepwiseTrainer(Trainer):
                 "the source of the path is not a condition channel",
                 found=f"source_channel={channel}",
                 expected=f"0 to {self.configuration.network.in_channels - 1}",
+                remedy="choose a channel that is there",
             )
 
     # ---- what a subclass writes --------------------------------------------------------------------------------

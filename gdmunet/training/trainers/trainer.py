@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from gdmunet.checkpoint import ONE_STEP, SamplerSpec
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, EncoderSpec
+from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 from gdmunet.training.draws import Draws
 from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch

@@ -154,7 +154,7 @@ class Request:
             try:
                 value = field.kind.fit(getattr(self, field.name), field.check)
             except ValueError as error:
-                raise RequestError(f"{field.name}: {error}") from None
+                raise RequestError(f"{field.name}: {error}", remedy="correct this option") from None
             object.__setattr__(self, field.name, value)
             if field.flag.group is not None and value != field.default:
                 chosen.setdefault(field.flag.group, []).append(field.name)

@@ -57,7 +57,7 @@ class DownloadEncoderRequest(ProgressRequest):
         """Refuse a request for both or neither (RequestError)."""
         super().__post_init__()
         if self.list == (self.name is not None):
-            raise RequestError("give the name of an encoder, or --list")
+            raise RequestError("give the name of an encoder, or --list", remedy="add one of the two")
 
 
 @request

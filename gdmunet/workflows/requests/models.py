@@ -105,4 +105,4 @@ class TrustRequest(Request):
         """Refuse a withdrawal without a file (RequestError)."""
         super().__post_init__()
         if self.withdraw and self.file is None:
-            raise RequestError("--withdraw needs the file that is no longer allowed")
+            raise RequestError("--withdraw needs the file that is no longer allowed", remedy="name the file")

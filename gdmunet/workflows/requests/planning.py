@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gdmunet.errors import GdmError
+from gdmunet.model_names import check_name
 from gdmunet.paths import FolderName
 from gdmunet.plan_names import ConfigurationName, PresetName
-from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, option, request
+from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
     DEFAULT_TRAINER,
     Device,
@@ -115,7 +117,24 @@ class PlanningRequest(CheckedRequest):
         default=None,
         metavar="NAME",
     )
+    splits: Path | None = option(
+        "--splits",
+        help="JSON file of your own folds, also nnU-Net's splits_final.json; default: five folds by patient",
+        default=None,
+        metavar="FILE",
+    )
     device: Device | None = device_option("device to plan for: its precision and memory")
+
+    def __post_init__(self) -> None:
+        """Refuse a name of plans whose models would not be found again (RequestError)."""
+        super().__post_init__()
+        if self.overwrite_plans_name is not None:
+            try:
+                check_name("plans", self.overwrite_plans_name, "give another -overwrite_plans_name")
+            except GdmError as error:
+                raise RequestError(
+                    error.problem, found=error.found, expected=error.expected, remedy=error.remedy
+                ) from None
 
 
 @request

@@ -47,7 +47,7 @@ class PredictRequest(ProgressRequest):
     folds: tuple[str, ...] | None = option(
         "-f",
         "--folds",
-        help="folds to average, or all for the model trained on all cases; default: every fold that is there",
+        help="folds to average, or all for the model trained on all cases; default: every numbered fold that is there",
         default=None,
         metavar="FOLD",
     )
@@ -149,7 +149,9 @@ class PredictRequest(ProgressRequest):
         "--predict_empty", help="run the network in windows without body too (default: air there)", default=False
     )
     continue_prediction: bool = option(
-        "--continue_prediction", help="skip cases that have a prediction already", default=False
+        "--continue_prediction",
+        help="skip cases that have a prediction already, made by the same model and settings",
+        default=False,
     )
     reading_processes: int | None = option(
         "-npp",

@@ -28,7 +28,7 @@ class SimulateSvctRequest(ProgressRequest):
     )
     views: int = option(
         "--views",
-        help=f"number of views; usual: {', '.join(map(str, VIEW_PRESETS))}",
+        help=f"number of views; fewer: more streaks, nearer to the axis; usual: {', '.join(map(str, VIEW_PRESETS))}",
         default=36,
         metavar="N",
         bounds=COUNT,
@@ -58,7 +58,7 @@ class SimulateSvctRequest(ProgressRequest):
     )
     i0: float | None = option(
         "--i0",
-        help="photons per ray without an object; default: no noise",
+        help="photons per ray without an object; fewer: more noise, most behind wide bodies; default: no noise",
         default=None,
         metavar="PHOTONS",
         bounds=POSITIVE,
@@ -72,7 +72,8 @@ class SimulateSvctRequest(ProgressRequest):
     seed: int = option("--seed", help="seed of noise and random offset", default=0, bounds=NATURAL)
     field_of_view: float | None = option(
         "--field_of_view",
-        help="diameter of the circle beyond which there is air; default: the detector covers the slice's diagonal",
+        help="diameter of the circle beyond which there is air, in scan, reconstruction and mask; default: the "
+        "detector covers the slice's diagonal",
         default=None,
         metavar="MM",
         bounds=POSITIVE,

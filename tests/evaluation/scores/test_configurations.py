@@ -1,3 +1,5 @@
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from gdmunet.evaluation.scores.summary import load_summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import read_volume, write_volume
+from gdmunet.provenance import ProvenanceSpec
 from gdmunet.serialization import save_json
 
 SHAPE = (8, 9, 10)
@@ -154,3 +157,27 @@ def test_a_validation_with_a_failed_case_is_refused(study):
     save_summary(summary, validation / "summary.json")
     with pytest.raises(GdmError, match=r"without scores(.|\n)*case: b(.|\n)*no prediction"):
         study.find()
+
+
+def test_a_case_that_two_folds_hold_out_is_counted_once_and_said(study):
+    model = study.add_model(FULL, 10)
+    shutil.copytree(model / "fold_0", model / "fold_2")
+    best = study.find()
+    assert best.cases == ("a", "b", "c")
+    (note,) = best.notes
+    assert "2 cases are held out by several folds" in note
+    assert note.endswith(": a, b")
+    assert note in best.table()
+
+
+@pytest.mark.parametrize("name", ["plans", "encoder", "trainer"])
+def test_folds_that_were_trained_with_different_things_are_not_one_model(study, name):
+    model = study.add_model(FULL, 10)
+    for fold, digest in (("0", "a" * 64), ("1", "b" * 64)):
+        file = model / f"fold_{fold}" / "validation" / "summary.json"
+        summary = load_summary(file)
+        settings = dataclasses.replace(summary.settings, provenance=ProvenanceSpec(**{name: digest}))
+        save_summary(dataclasses.replace(summary, settings=settings), file)
+    with pytest.raises(GdmError, match=f"trained with different {name}, so their scores are not of one model"):
+        study.find()
+    assert study.find(folds=("1",)).best.folds == ("1",)

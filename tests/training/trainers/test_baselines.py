@@ -11,11 +11,12 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.parametrize import register_parametrization
 
-from gdmunet.checkpoint import SamplerSpec, load_network, load_weights
+from gdmunet.checkpoint import load_network, load_weights
 from gdmunet.errors import GdmError
 from gdmunet.inference.trained_models import load_model
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.preprocessing.memory import LiveBytes
+from gdmunet.sampler_spec import SamplerSpec
 from gdmunet.serialization import from_json, save_json, to_json
 from gdmunet.training.loop.step_memory import StepMemory
 from gdmunet.training.trainers.adversarial import AdversarialTrainer
