@@ -28,7 +28,7 @@ def check_prediction(
     prediction, reference
         (z, y, x) in the target's unit.
     inside
-        Where the scores are taken, bool; None: everywhere.
+        Mask of the scored voxels, bool; None: all.
     hounsfield
         Whether the values are Hounsfield units.
     """
@@ -76,8 +76,8 @@ def _values(array: np.ndarray, inside: np.ndarray | None) -> np.ndarray:
     sample = sampled(array)
     if inside is None:
         return sample.ravel()
-    chosen = sample[sampled(inside)]
-    return chosen if chosen.size else array[inside]
+    chosen: np.ndarray = sample[sampled(inside)]
+    return chosen if chosen.size else np.asarray(array[inside])
 
 
 def _width(values: np.ndarray) -> float:
