@@ -191,7 +191,7 @@ def tensors_sha256(tensors: dict[str, torch.Tensor], description: str = "") -> s
     for name, tensor in sorted(tensors.items()):
         values = tensor.detach().to("cpu").contiguous()
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}\n".encode())
-        digest.update(values.flatten().view(torch.uint8).numpy())
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -184,7 +184,7 @@ def _import(path: str) -> Any:
 def _check_sizes(arguments: dict[str, Any]) -> None:
     """Sizes that a network of this machine can have, before it is built (GdmError)."""
     widths, strides = arguments["features_per_stage"], arguments["strides"]
-    blocks = arguments.get("n_conv_per_stage", arguments.get("n_blocks_per_stage"))
+    blocks = arguments["n_conv_per_stage" if "n_conv_per_stage" in arguments else "n_blocks_per_stage"]
     kernels = arguments["kernel_sizes"]
     stages, dimensions = len(widths), len(strides[0])
     NetworkSpec(

@@ -9,7 +9,7 @@ import shutil
 import stat
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from gdmunet.checkpoint import described_bytes
 from gdmunet.errors import GdmError
@@ -83,7 +83,7 @@ def _check_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo, zip_path: Pat
         )
 
 
-def _most_bytes(stream: BinaryIO | zipfile.ZipExtFile) -> int:
+def _most_bytes(stream: IO[bytes]) -> int:
     length = int.from_bytes(stream.read(8), "little")
     if length > _MOST_HEADER:
         raise GdmError(

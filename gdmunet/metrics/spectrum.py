@@ -57,7 +57,7 @@ class ShellSpectra:
             return None
         if of_prediction <= _ROUNDING * of_target:
             return 0.0
-        return float(self.cross[:, shell].sum()) / (of_prediction * of_target) ** 0.5
+        return float(self.cross[:, shell].sum() / (of_prediction * of_target) ** 0.5)
 
     def band_difference(self, band: str) -> float | None:
         """Power of the prediction over that of the target in the flat blocks, dB; None if the target has none.

@@ -126,10 +126,10 @@ def drift(configuration: str, found: PlannedDrift) -> Reason:
     return Reason(
         f"{configuration} drift",
         f"{spec.tokens_per_patch} tokens, bank {spec.bank_patches}, battery {spec.battery}",
-        f"most tokens of a set per patch whose drift is at most a tenth: {100 * found.operations:.1f} % of a step's "
-        f"operations, {100 * found.memory:.1f} % of the budget, with {spec.bank_tokens} tokens of a bank of "
-        f"{spec.bank_patches} patches; a battery of {spec.battery} random encoders would add "
-        f"{100 * found.encoder * spec.battery:.0f} % of the generator's operations",
+        "most tokens of a set per patch, but 128 at least, whose drift is at most a tenth: "
+        f"{100 * found.operations:.1f} % of a step's operations, {100 * found.memory:.1f} % of the budget, with "
+        f"{spec.bank_tokens} tokens of a bank of {spec.bank_patches} patches; a battery of {spec.battery} random "
+        f"encoders would add {100 * found.encoder * spec.battery:.0f} % of the generator's operations",
     )
 
 

@@ -19,7 +19,8 @@ from gdmunet.training.trainers.trainer import Trainer
 
 LARGEST_SHARE = 0.1
 """Most that the drift may take of a step's operations, and of the memory budget."""
-TOKENS = (1024, 512, 256, 128, 64, 32)
+TOKENS = (1024, 512, 256, 128)
+"""Fewer tokens than 128 were not compared in quality, so planning does not go below and says the share instead."""
 BANK_PATCHES = (256, 128, 64, 32)
 BATTERIES = (8, 6, 4, 3, 2)
 BANK_TOKENS = 4
