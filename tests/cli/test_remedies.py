@@ -558,6 +558,7 @@ EXECUTED = {
         test_a_fingerprint_of_other_cases_is_measured_anew,
     ],
     "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
+    "workflows/predict.py _predictor": [test_realism_of_a_model_without_a_dial_is_left_out],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
     "workflows/train.py _lead_on": [test_a_training_whose_process_died_is_continued],
     "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
@@ -596,7 +597,7 @@ def test_every_remedy_that_is_a_command_is_run():
     assert makers == set(EXECUTED)
 
 
-ERRORS = {"GdmError", "RequestError", "UnreadableStateError", "DeadProcessError"}
+ERRORS = {"GdmError", "RequestError", "UnreadableStateError", "DeadProcessError", "NoDialError"}
 # Errors without a remedy of their own: whoever reads the file completes them, and says what to do with such a file.
 COMPLETED = {"foreign.py", "formats.py", "ranges.py", "serialization.py"}
 

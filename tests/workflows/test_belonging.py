@@ -292,9 +292,9 @@ def test_plans_and_configurations_of_such_names_are_refused(folders, name):
 
     with pytest.raises(RequestError, match="plans of this name could be trained, but not found again"):
         PlanExperimentRequest(dataset=("901",), overwrite_plans_name=name)
-    plans = load_plans(plans_file(folders))
-    own = dataclasses.replace(plans.configuration("3d_fullres"), name=name)
-    save_json(dataclasses.replace(plans, configurations={name: own}), plans_file(folders))
+    content = json.loads(plans_file(folders).read_text())
+    content["configurations"] = {name: content["configurations"]["3d_fullres"] | {"name": name}}
+    plans_file(folders).write_text(json.dumps(content))
     # Words that are no file's name are refused where plans are read.
     with pytest.raises(GdmError, match=r"a configuration of this name|the configuration is not a name of a file"):
         train(request(configuration=name), folders)
@@ -308,8 +308,9 @@ def test_plans_that_were_copied_by_hand_say_their_own_name(folders, place):
         save_json(plans, plans_file(folders).with_name("copied.json"))
         changes = {"plans": "copied"}
     else:
-        own = {**plans.configurations, "larger": plans.configuration("3d_fullres")}
-        save_json(dataclasses.replace(plans, configurations=own), plans_file(folders))
+        content = json.loads(plans_file(folders).read_text())
+        content["configurations"]["larger"] = content["configurations"]["3d_fullres"]
+        plans_file(folders).write_text(json.dumps(content))
         changes = {"configuration": "larger"}
     with pytest.raises(GdmError, match=r"call themselves by another name|a configuration has two names"):
         train(request(**changes), folders)
