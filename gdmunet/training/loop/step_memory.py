@@ -73,8 +73,9 @@ class StepMemory:
             try:
                 count = self._count(planned, (_Size.of(planned),))
             except GdmError:
-                # This trainer refuses so small a patch, and says so when it starts. Other trainers may use the plans.
-                count = self._count(planned, small)
+                # This trainer refuses so small a patch, and says so when it starts. Other trainers may use the plans:
+                # they get the count of a larger patch.
+                count = self._count(planned, small) or self._count(planned, small[-1:])
         if count is None:
             raise TypeError(f"the step of {self.kind.__name__} differs from run to run")
         return count.footprint(planned, _bank_bytes(self.kind, planned))
