@@ -39,7 +39,7 @@ class ClaimSpec:
     token
         Name of this claim alone: who finds another one in the file holds it no more.
     work
-        What the process does, in words.
+        Work of the process, in words.
     heartbeat
         Seconds between two signs of life, each of which sets the file's time of change.
     part, parts
@@ -84,7 +84,7 @@ class Claim:
     file
         File of the claim.
     work
-        What the process does, such as ``training``, for the message that another process gets.
+        Work of the process, such as ``training``, for the message that another process gets.
     problem
         First line of that message.
     part, parts

@@ -39,7 +39,7 @@ class ConsentList:
         Parameters
         ----------
         what
-            What would run, in words.
+            The code that would run, in words.
 
         Raises
         ------

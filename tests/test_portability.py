@@ -34,6 +34,7 @@ MODULES = {"fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog",
 GUARDED = {
     "device_memory.py: resource",
     "training/patches/stream.py: os.sched_getaffinity",
+    "workflows/doctor/machine.py: os.sched_getaffinity",
 }
 
 

@@ -99,7 +99,7 @@ class EncoderChoice:
     because
         The choice and its reason, in one line.
     load
-        What it adds to a step; None: it was not weighed.
+        Operations and memory that it adds to a step; None: it was not weighed.
     """
 
     spec: EncoderSpec | None

@@ -44,7 +44,7 @@ _ROWS = (
         "modality",
         "values of a channel that is not a CT with those of a CT, and the modality of a DICOM series with its channel",
         "swapped folders, or a CT given to a model of MR",
-        "give the files in the order of the channels, or correct the channel's word in dataset.json",
+        "give the files in the order of the channels, or correct the channel's word in the data set's description",
     ),
     Check(
         "patient",

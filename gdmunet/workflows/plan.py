@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from gdmunet import commands
+from gdmunet.atomic import move
 from gdmunet.dataset import Case, Fold, list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.plans import FINGERPRINT_FILE, Plans
@@ -118,7 +119,7 @@ def _check_destination(destination: Path, dataset_name: str) -> None:
         earlier = read_json(destination)
     except GdmError as error:
         aside = destination.with_name(destination.name + DAMAGED)
-        destination.replace(aside)
+        move(destination, aside)
         say(f"note: {destination.name} could not be read ({error.found}); it lies beside as {aside.name}")
         return
     owner = earlier.get("dataset_name") if isinstance(earlier, dict) else None

@@ -15,6 +15,7 @@ from loopback_hub import COMMIT
 
 from gdmunet.encoders.download import DownloadOptions, HubFile, download, read_record
 from gdmunet.errors import GdmError
+from gdmunet.owners import temporary_beside
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -132,13 +133,13 @@ def test_two_commands_that_fetch_the_same_file_do_not_meet(hub, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ckpt", "model.ckpt.json"]
 
 
-def test_what_a_killed_command_left_is_removed_after_a_day(hub, tmp_path):
+def test_what_a_killed_command_left_is_removed(hub, tmp_path):
     hub.files[PATH] = CONTENT
-    dead, alive = tmp_path / ".download-dead", tmp_path / ".download-alive"
+    alive = temporary_beside(tmp_path / "model.ckpt")
+    dead = tmp_path / alive.name.replace(f"-{os.getpid()}-", "-2147483646-", 1)
     for folder in (dead, alive):
         folder.mkdir()
         (folder / "half").write_bytes(CONTENT[:100])
-    os.utime(dead, (0, 0))
     fetch(hub, tmp_path)
     assert alive.is_dir()
     assert not dead.exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from gdmunet.consents import ConsentList, file_sha256
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.registry import FAMILIES, ranked_families
@@ -42,6 +43,7 @@ def test_the_example_runs(ct_units, tmp_path):
     save_file({"conv.weight": torch.randn(8, 1, 3, 3, 3), "conv.bias": torch.zeros(8)}, str(weights))
     spec = f"{tmp_path / 'edges.py'}:factory"
     planned = choose_encoder(spec, ct_units, 3, EncoderOptions(tmp_path, weights)).spec
-    found = load_encoder(planned, ct_units, tmp_path)(torch.randn(1, 1, 7, 8, 9))
+    allowed = ConsentList({file_sha256(tmp_path / "edges.py"): "edges.py"})
+    found = load_encoder(planned, ct_units, tmp_path, allowed)(torch.randn(1, 1, 7, 8, 9))
     assert found[0].values.shape == (1, 8, 4, 4, 5)
     assert planned.window == (-1000.0, 1000.0)

@@ -224,7 +224,9 @@ def _comparison(folder: Path) -> None:
 
 
 def _curve(folder: Path) -> None:
-    save_json(DialCurve.of([[5.0] * len(REALISMS)], "HU"), folder / "dial.json")
+    save_json(
+        DialCurve(REALISMS, (5.0,) * len(REALISMS), 1.0, "HU", (0.1,) * len(REALISMS), "mini"), folder / "dial.json"
+    )
 
 
 def _measurement(folder: Path) -> None:

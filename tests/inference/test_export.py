@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_the_old_prediction_whole(tmp_path, ending):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
-        with pytest.raises(GdmError, match=r"cannot write the volume[\s\S]*free disk space"):
+        with pytest.raises(GdmError, match=r"cannot write case[\s\S]*too large[\s\S]*ulimit"):
             write_prediction(path, Prediction("case", large.array[::-1].copy(), large.geometry, "T2"))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

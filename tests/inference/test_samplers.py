@@ -263,7 +263,7 @@ def test_one_step_models_refuse_steps_and_samples():
         Predictor([nn.Identity()], make_configuration(), make_descriptor(), samples=2)
     with pytest.raises(GdmError, match="all samples would be the same"):
         prepared_with(np.zeros((8, 8, 8)), sampler=SamplerSpec("euler", 4, 0), samples=2)
-    with pytest.raises(GdmError, match="at least one step"):
+    with pytest.raises(GdmError, match="steps"):
         SamplerSpec("euler", 0)
     with pytest.raises(GdmError, match="no path"):
         SamplerSpec("one_step", 2)

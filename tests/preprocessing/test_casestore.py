@@ -1,13 +1,13 @@
 """Stored cases: exact, readable in parts, whole or not there."""
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.preprocessing import casestore
 from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, chunk_shapes, sample_body
 from gdmunet.preprocessing.normalization import IntensityMap
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
@@ -126,18 +126,19 @@ def test_a_damaged_file_names_itself(store, suffix):
 def test_a_full_disk_leaves_the_old_case_whole_and_no_rubbish(store, monkeypatch, full_after):
     old = prepared_case(seed=1)
     store.write(old, origin=ORIGIN)
-    written = []
+    written, write = [], Path.write_bytes
 
     def fill(path, content):
         if len(written) == full_after:
-            path.write_bytes(content[: len(content) // 2])
+            write(path, content[: len(content) // 2])
             raise OSError(errno.ENOSPC, "No space left on device")
         written.append(path)
-        path.write_bytes(content)
+        write(path, content)
 
-    monkeypatch.setattr(casestore, "_write_bytes", fill)
-    with pytest.raises(GdmError, match="No space left") as caught:
-        store.write(prepared_case(seed=2), origin=CaseOrigin("other"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(GdmError, match="No space left") as caught:
+            store.write(prepared_case(seed=2), origin=CaseOrigin("other"))
     assert "free disk space" in str(caught.value)
     np.testing.assert_array_equal(store.open("head").condition[:], old.condition)
     assert store.origin("head") == ORIGIN
@@ -145,13 +146,16 @@ def test_a_full_disk_leaves_the_old_case_whole_and_no_rubbish(store, monkeypatch
 
 
 def test_an_interruption_leaves_the_case_unfinished(store, monkeypatch):
+    write = Path.write_bytes
+
     def interrupt(path, content):
-        path.write_bytes(content[:10])
+        write(path, content[:10])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(casestore, "_write_bytes", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        store.write(prepared_case())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.write(prepared_case())
     assert store.identifiers() == []
     assert list(store.folder.iterdir()) == []
 

@@ -3,13 +3,14 @@
 import dataclasses
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 from gdmunet.errors import GdmError
-from gdmunet.preprocessing import casestore
+from gdmunet.owners import temporary_beside
 from gdmunet.provenance import cases_hash
 from gdmunet.workflows.preprocess import preprocess
 
@@ -98,9 +99,12 @@ def test_a_case_that_left_the_data_set_is_removed(prepare):
 
 def test_leftovers_of_a_killed_run_are_removed(prepare):
     folder = prepare().folder
-    (folder / ".tmp-12345678-case_0.b2nd").write_bytes(b"half a case")
-    prepare()
-    assert not list(folder.glob(".tmp-*"))
+    of_this_process = temporary_beside(folder / "case_0.b2nd")
+    of_a_dead_one = folder / of_this_process.name.replace(f"-{os.getpid()}-", "-2147483646-", 1)
+    for left in (of_this_process, of_a_dead_one):
+        left.write_bytes(b"half a case")
+    prepare(clean=True)
+    assert list(folder.glob(".tmp-*")) == [of_this_process]
 
 
 def test_several_processes_prepare_the_same(prepare, make_plans):
@@ -118,14 +122,14 @@ def test_a_broken_case_is_named_and_finished_ones_stay(prepare):
 
 
 def test_a_full_disk_names_the_case_and_the_next_run_goes_on(prepare, monkeypatch):
-    write = casestore._write_bytes
+    write = Path.write_bytes
 
     def full(path, content):
         if "case_1" in path.name:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(casestore, "_write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(GdmError, match="No space left") as caught:
         prepare()
     assert "case_1" in str(caught.value)
