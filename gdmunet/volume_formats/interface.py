@@ -88,7 +88,7 @@ def damaged_error(found: object) -> GdmError:
         "the file is truncated or damaged",
         found=found,
         expected="a whole file",
-        remedy="copy or export the file again; gzip -t FILE tests a .gz",
+        remedy="copy or export the file again",
     )
 
 
@@ -107,5 +107,5 @@ def unreadable_error(found: object) -> GdmError:
     return GdmError(
         "the file cannot be read: truncated, damaged, or not of its ending's format",
         found=found,
-        remedy="copy or export it again; test .gz files with gzip -t",
+        remedy="copy or export it again",
     )
