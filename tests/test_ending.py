@@ -12,8 +12,10 @@ from gdmunet.ending import signals_end
 from gdmunet.errors import Stopped
 
 COMMAND = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+# A shell starts jobs in the background with Ctrl-C ignored, and a command keeps that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from gdmunet.cli.arguments import run_command
 from gdmunet.progress import Progress, say
 @run_command
