@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.volume_formats.detached import data_file
-from gdmunet.volume_formats.interface import VolumeFormat, header_error, unreadable_error
+from gdmunet.volume_formats.headed import HeadedFormat
+from gdmunet.volume_formats.interface import header_error, unreadable_error
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gdmunet.geometry import Geometry
     from gdmunet.volume_formats.payload import Payload
 
@@ -30,30 +29,15 @@ _TYPES = {
 _LAST = "ElementDataFile"
 
 
-class MetaImageFormat(VolumeFormat):
+class MetaImageFormat(HeadedFormat):
     """MetaImage, read by its own header and written by ITK."""
 
     endings = (".mha", ".mhd")
     companions: Mapping[str, tuple[str, ...]] = {".mhd": (".raw", ".zraw")}
 
-    def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
-        """Read a file that holds one three-dimensional volume of one value per voxel."""
-        from gdmunet.volume_formats.payload import read_voxels
-
-        header = _read_header(path)
-        payload = header.payload(path)
-        geometry = header.geometry(payload.shape)
-        return read_voxels(payload), geometry
-
-    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
-        """Write a file, compressed."""
-        from gdmunet.volume_formats.itk import write_by_itk
-
-        write_by_itk(path, array, geometry)
-
-    def holds_whole_numbers(self, path: Path) -> bool:
+    def header(self, path: Path) -> _Header:
         """Read the header alone."""
-        return _read_header(path).payload(path).kind.kind in "iu"
+        return _read_header(path)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         """The header, and the file of voxels that it names."""

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.volume_formats.detached import data_file
-from gdmunet.volume_formats.interface import VolumeFormat, header_error, unreadable_error
+from gdmunet.volume_formats.headed import HeadedFormat
+from gdmunet.volume_formats.interface import header_error, unreadable_error
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from gdmunet.geometry import Geometry
     from gdmunet.volume_formats.payload import Payload
 
@@ -45,30 +44,15 @@ _THROUGH_SPACE = ("domain", "space", "???", "none")
 _SPELLINGS = {"datafile": "data file", "byteskip": "byte skip", "lineskip": "line skip", "axismins": "axis mins"}
 
 
-class NrrdFormat(VolumeFormat):
+class NrrdFormat(HeadedFormat):
     """NRRD, read by its own header and written by ITK."""
 
     endings = (".nrrd", ".nhdr")
     companions: Mapping[str, tuple[str, ...]] = {".nhdr": (".raw", ".raw.gz")}
 
-    def read(self, path: Path) -> tuple[np.ndarray, Geometry]:
-        """Read a file that holds one three-dimensional volume of one value per voxel."""
-        from gdmunet.volume_formats.payload import read_voxels
-
-        header = _read_header(path)
-        payload = header.payload(path)
-        geometry = header.geometry(payload.shape)
-        return read_voxels(payload), geometry
-
-    def write(self, path: Path, array: np.ndarray, geometry: Geometry) -> None:
-        """Write a file, compressed."""
-        from gdmunet.volume_formats.itk import write_by_itk
-
-        write_by_itk(path, array, geometry)
-
-    def holds_whole_numbers(self, path: Path) -> bool:
+    def header(self, path: Path) -> _Header:
         """Read the header alone."""
-        return _read_header(path).payload(path).kind.kind in "iu"
+        return _read_header(path)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         """The header, and the file of voxels that it names."""

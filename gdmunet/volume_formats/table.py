@@ -13,7 +13,19 @@ from gdmunet.volume_formats.metaimage import FORMAT as METAIMAGE
 from gdmunet.volume_formats.nifti import FORMAT as NIFTI
 from gdmunet.volume_formats.nrrd import FORMAT as NRRD
 
-_OWN = ("detached", "files", "interface", "itk", "metaimage", "nifti", "nifti_header", "nrrd", "payload", "table")
+_OWN = (
+    "detached",
+    "files",
+    "headed",
+    "interface",
+    "itk",
+    "metaimage",
+    "nifti",
+    "nifti_header",
+    "nrrd",
+    "payload",
+    "table",
+)
 
 
 def _find_formats() -> tuple[VolumeFormat, ...]:
