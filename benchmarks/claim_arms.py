@@ -27,8 +27,8 @@ JOINING = 0.6
 class Arm:
     """A trainer and its settings beyond those of all arms.
 
-    `branches`: it starts from the shared fidelity training. `realism`: place of its dial in predictions; None: that
-    which validation chose.
+    `branches`: it starts from the shared fidelity training. `realism`: place of its dial in predictions; None: it has
+    no dial. Validation chooses no place here: what it sees are the persons that are judged.
     """
 
     trainer: str
@@ -39,20 +39,35 @@ class Arm:
 
 # Levels of the built-in encoder without the one at stride 1.
 _COARSE = (("drift_levels", "stride_2,stride_4"),)
+
+
+def _at_start(weight: str) -> tuple[tuple[str, str], ...]:
+    """A weight that is measured on the first gradients, whatever distance is left."""
+    return (("calibrated_at", "start"), ("calibrated_weight", weight))
+
+
 FIDELITY = "fidelity"
 ARMS = {
     FIDELITY: Arm("FidelityTrainer"),
     "paired statistics": Arm("PairedStatisticsTrainer"),
     "GDM, first version": Arm("GDMTrainer", _COARSE),
-    "transport, strides 2 and 4": Arm("GDMTrainerTransport", _COARSE),
-    "transport": Arm("GDMTrainerTransport"),
-    "transport, weight 1/4": Arm("GDMTrainerTransport", (("calibrated_weight", "0.25"),)),
-    "transport, weight 1": Arm("GDMTrainerTransport", (("calibrated_weight", "1"),)),
-    "transport, weight 2": Arm("GDMTrainerTransport", (("calibrated_weight", "2"),)),
+    "transport, strides 2 and 4": Arm("GDMTrainerTransport", (*_COARSE, *_at_start("0.5"))),
+    "transport": Arm("GDMTrainerTransport", _at_start("0.5")),
+    "transport, weight 1/4": Arm("GDMTrainerTransport", _at_start("0.25")),
+    "transport, weight 1/8": Arm("GDMTrainerTransport", _at_start("0.125")),
+    "transport, weight 1": Arm("GDMTrainerTransport", _at_start("1")),
+    "transport, weight 2": Arm("GDMTrainerTransport", _at_start("2")),
+    "transport, by distance": Arm("GDMTrainerTransport"),
+    "transport + pair, by distance": Arm(
+        "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
+    ),
     "transport + pair": Arm("GDMTrainerTransportPaired"),
+    "transport + pair, weight 1/4": Arm("GDMTrainerTransportPaired", (("calibrated_weight", "0.25"),)),
     "pair, fresh encoder": Arm("PairedStatisticsTrainerFreshEncoder"),
     "GDM, fresh encoder": Arm("GDMTrainerFreshEncoder"),
-    "dial": Arm("GDMTrainerDial", branches=False),
+    "dial at 0": Arm("GDMTrainerDial", branches=False, realism=0.0),
+    "dial at 0.4": Arm("GDMTrainerDial", branches=False, realism=0.4),
+    "dial at 0.7": Arm("GDMTrainerDial", branches=False, realism=0.7),
     "dial at 1": Arm("GDMTrainerDial", branches=False, realism=1.0),
     "GDM as in the paper": Arm("GDMTrainerPaper", branches=False),
     "adversarial": Arm("AdversarialTrainer", branches=False),

@@ -132,7 +132,7 @@ def draw_curve(rows: Rows, file: Path) -> None:
 
     judges = list(next(iter(rows[FIDELITY].values()))["frechet"])
     figure, panels = pyplot.subplots(1, len(judges), figsize=(6.5 * len(judges), 5.5), squeeze=False)
-    colours = pyplot.get_cmap("tab10")
+    colours = pyplot.get_cmap("tab20")
     for panel, judge in zip(panels[0], judges, strict=True):
         for number, name in enumerate(n for n in rows if not n.endswith(FILTERED)):
             points = [
@@ -140,9 +140,9 @@ def draw_curve(rows: Rows, file: Path) -> None:
                  1 + against(rows, one, FIDELITY, lambda row, j=judge: row["frechet"][j]).mean())
                 for one in (name, name + FILTERED) if one in rows
             ]  # fmt: skip
-            panel.plot(*zip(*points, strict=True), "-", color=colours(number % 10), linewidth=1)
-            panel.plot(*points[0], "o", color=colours(number % 10), label=name)
-            panel.plot(*points[-1], "^", color=colours(number % 10), markersize=5)
+            panel.plot(*zip(*points, strict=True), "-", color=colours(number % 20), linewidth=1)
+            panel.plot(*points[0], "o", color=colours(number % 20), label=name)
+            panel.plot(*points[-1], "^", color=colours(number % 20), markersize=5)
         panel.set(title=short(judge), xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's")
         panel.axvline(1, color="grey", linestyle=":", linewidth=1)
     panels[0][0].legend(fontsize=7)

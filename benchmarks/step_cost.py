@@ -97,7 +97,7 @@ class Bench:
             if len(tokens) >= GDMTrainer.minimum_tokens
         }
         drifts = drift_of_sets(samples, DriftOptions(mask_twins=True), {})
-        return torch.cat([drift.loss for drift in drifts.values()]).mean()
+        return torch.stack([drift.loss for drift in drifts.values()]).mean()
 
     def autocast(self):
         dtype = getattr(torch, self.precision)

@@ -69,7 +69,7 @@ class Steps:
     """A trainer at its last iteration, and one batch full of body."""
 
     def __init__(self, row: Row, planned: Configuration, encoder: FrozenEncoder, device: torch.device) -> None:
-        sized = as_planned(row.kind, planned.drift)
+        sized = as_planned(row.kind, planned)
         kind = type(row.trainer, (sized,), {"__module__": __name__, "precision": "float32"})
         self.trainer = kind(planned, DATASET, device, lambda *_: encoder)
         with device:

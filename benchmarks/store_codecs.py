@@ -15,7 +15,7 @@ import numpy as np
 
 from gdmunet.conversion.phantoms import make_phantom
 from gdmunet.imageio import read_volume
-from gdmunet.preprocessing.casestore import chunk_shapes
+from gdmunet.preprocessing.packed_arrays import chunk_shapes
 from gdmunet.preprocessing.resampling import resample
 
 CODECS = {

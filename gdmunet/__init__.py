@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gdmunet.version import __version__
 
 if TYPE_CHECKING:
-    from gdmunet.calls import compare, evaluate, plan_and_preprocess, predict, train
+    from gdmunet.calls import compare, evaluate, new_dataset, plan_and_preprocess, predict, train
     from gdmunet.errors import GdmError
     from gdmunet.inference.predictor import Predictor
     from gdmunet.training.trainers.fidelity import FidelityTrainer
@@ -28,6 +28,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "new_dataset",
     "plan_and_preprocess",
     "predict",
     "train",
@@ -40,7 +41,7 @@ _HOMES = {
     "FidelityTrainer": "gdmunet.training.trainers.fidelity",
     "DriftTrainer": "gdmunet.training.trainers.gdm",
     "GDMTrainer": "gdmunet.training.trainers.gdm",
-    **dict.fromkeys(("plan_and_preprocess", "train", "predict", "evaluate", "compare"), "gdmunet.calls"),
+    **dict.fromkeys(("new_dataset", "plan_and_preprocess", "train", "predict", "evaluate", "compare"), "gdmunet.calls"),
 }
 
 

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from gdmunet.errors import GdmError
 from gdmunet.owners import sweep, temporary_beside
+from gdmunet.promises import promise, take_back
 
 _ANOTHER_FOLDER = "choose another folder"
 _REMEDIES = {
@@ -98,6 +99,7 @@ def atomic_path(destination: Path, *failures: type[Exception]) -> Iterator[Path]
             yield temporary
             _sync_file(temporary)
             temporary.replace(destination)
+            promise([destination])
             _sync_folder(destination.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -143,9 +145,12 @@ def atomic_folder(destination: Path, *, replace: bool = False) -> Iterator[Path]
                     _sync_file(path)
             if replace and destination.exists():
                 destination.rename(replaced)
+            take_back(destination)
             building.rename(destination)
+            promise(path for path in destination.rglob("*") if path.is_file())
             _sync_folder(destination.parent)
     finally:
+        take_back(building)
         shutil.rmtree(building, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
 
@@ -168,8 +173,10 @@ def atomic_files(destination: Path, *failures: type[Exception]) -> Iterator[Path
                 _sync_file(file)
             for file in made:
                 file.replace(destination.with_name(file.name))
+                promise([destination.with_name(file.name)])
             _sync_folder(destination.parent)
     finally:
+        take_back(building)
         shutil.rmtree(building, ignore_errors=True)
 
 
@@ -182,6 +189,7 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
+        take_back(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -221,7 +229,24 @@ def move(source: Path, destination: Path) -> None:
     """
     with _explained(f"cannot move {Path(source).name} to its place", destination, None, ()):
         Path(source).replace(destination)
+        moved = take_back(Path(source))
+        promise(Path(destination) / file.relative_to(source) for file in moved)
         _sync_folder(Path(destination).parent)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder that the command has no more use for; what is not there is fine.
+
+    Raises
+    ------
+    OSError
+        The system refuses; the caller says what that means.
+    """
+    take_back(Path(path))
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def _temporary(destination: Path) -> Path:

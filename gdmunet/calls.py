@@ -11,17 +11,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gdmunet.paths import Folders, find_folders
+from gdmunet.promises import promises_kept
 from gdmunet.workflows.requests.declaration import Request
+from gdmunet.workflows.requests.shared import check_url, scheduled
 
 if TYPE_CHECKING:
     from gdmunet.evaluation.scores.summary import Summary
     from gdmunet.inference.folder import PredictedCases
+    from gdmunet.parts import OpenParts
     from gdmunet.plans import Plans
     from gdmunet.workflows.compare import WrittenComparison
 
 R = TypeVar("R", bound=Request)
 Result = TypeVar("Result")
 FOLDERS = ("raw", "preprocessed", "results")
+
+
+def new_dataset(**options: Any) -> Path:
+    """Build a raw data set from folders of files, as ``gdm_new_dataset`` does.
+
+    Parameters
+    ----------
+    options
+        Fields of `NewDatasetRequest`, such as ``dataset=600, name="Heads", images=["mr"], targets="ct", channel=["MR"],
+        target="CT"``, and ``raw``.
+
+    Returns
+    -------
+    The data set's folder.
+
+    Raises
+    ------
+    GdmError
+        The error of the command.
+    """
+    from gdmunet.workflows.convert import new_dataset as run
+    from gdmunet.workflows.requests.datasets import NewDatasetRequest
+
+    return _call(NewDatasetRequest, run, options)
 
 
 def plan_and_preprocess(**options: Any) -> list[Plans]:
@@ -94,7 +121,7 @@ def predict(**options: Any) -> PredictedCases:
     return _call(PredictRequest, run, options)
 
 
-def evaluate(**options: Any) -> Summary:
+def evaluate(**options: Any) -> Summary | OpenParts:
     """Score predictions against references, as ``gdm_evaluate`` does.
 
     Parameters
@@ -104,7 +131,7 @@ def evaluate(**options: Any) -> Summary:
 
     Returns
     -------
-    The content of summary.json: scores of each case, statistics, groups.
+    The content of summary.json: scores of each case, statistics, groups. Of a part: the parts that are missing, if any.
 
     Raises
     ------
@@ -142,4 +169,8 @@ def compare(**options: Any) -> WrittenComparison:
 
 def _call(kind: type[R], run: Callable[[R, Folders], Result], options: dict[str, Any]) -> Result:
     folders = {name: options.pop(name) for name in FOLDERS if name in options}
-    return run(kind(**options), find_folders(**folders))
+    request = kind(**options)
+    found = find_folders(**folders)
+    check_url(request, found)
+    with scheduled(request), promises_kept():
+        return run(request, found)

@@ -9,6 +9,7 @@ one is taken over, again by one process alone: whoever makes the claim on replac
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import threading
 import time
@@ -21,13 +22,18 @@ from types import TracebackType
 from gdmunet.atomic import make_folder, writing_error
 from gdmunet.errors import GdmError
 from gdmunet.owners import Owner, sweep, temporary_beside
+from gdmunet.parts import WHOLE, PartOptions
 from gdmunet.progress import say
 from gdmunet.serialization import format_json, load_json, to_json
 
 HEARTBEAT_SECONDS = 30.0
 STALE_SECONDS = 600.0
 _TRIES, _PAUSE = 200, 0.05
-_FILE = ".running"
+CLAIM_FILE = ".running.json"
+
+
+class ClaimedError(GdmError):
+    """A live process holds the claim."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +93,22 @@ class Claim:
         Work of the process, such as ``training``, for the message that another process gets.
     problem
         First line of that message.
-    part, parts
-        Share of the work, where several processes share it.
+    part
+        Share of the work: each has a claim of its own, and all are cut in the same way.
     """
 
     def __init__(
-        self, file: Path, work: str, problem: str = "another process works here", part: int = 0, parts: int = 1
+        self, file: Path, work: str, problem: str = "another process works here", part: PartOptions = WHOLE
     ) -> None:
-        self.file, self.problem = Path(file), problem
-        self.spec = ClaimSpec(Owner.present(), uuid.uuid4().hex, work, part=part, parts=parts)
+        self.file, self.problem, self._stem = part.named(Path(file)), problem, Path(file).stem
+        self.spec = ClaimSpec(Owner.present(), uuid.uuid4().hex, work, part=part.part_id, parts=part.num_parts)
         self._ended = threading.Event()
         self._beat: threading.Thread | None = None
 
     @classmethod
-    def on_folder(cls, folder: Path, work: str, part: int = 0, parts: int = 1) -> Claim:
+    def on_folder(cls, folder: Path, work: str, part: PartOptions = WHOLE) -> Claim:
         """The claim on an output folder, or on a part of its cases."""
-        return cls(Path(folder) / _name(part, parts), work, "another process writes into this folder", part, parts)
+        return cls(Path(folder) / CLAIM_FILE, work, "another process writes into this folder", part)
 
     def __enter__(self) -> Claim:
         make_folder(self.file.parent)
@@ -141,9 +147,7 @@ class Claim:
                 self.file.unlink(missing_ok=True)
 
     def _check_other_parts(self) -> None:
-        if self.file.name != _name(self.spec.part, self.spec.parts):
-            return  # not the claim of a folder
-        for other in self.file.parent.glob(f"{_FILE}*.json"):
+        for other in self.file.parent.glob(f"{glob.escape(self._stem)}*.json"):
             if other == self.file:
                 continue
             with _probe(self.file) as mine:
@@ -181,10 +185,6 @@ class Witness:
             expected="the claim of this run, which has not shown a sign of life for too long, or was removed",
             remedy="look whether another process does the same work; if not, run the command again",
         )
-
-
-def _name(part: int, parts: int) -> str:
-    return f"{_FILE}.json" if parts == 1 else f"{_FILE}_{part}_of_{parts}.json"
 
 
 def check_unclaimed(file: Path, problem: str) -> None:
@@ -260,22 +260,18 @@ def _token(file: Path) -> str | None:
     """Token of the claim that is there, its bytes if it is not readable; None: there is none."""
     try:
         content = file.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except NotADirectoryError:
-        return None
-    spec = _read(file)
-    return spec.token if spec is not None else uuid.uuid5(uuid.NAMESPACE_OID, content.hex()).hex
+    return spec.token if (spec := _read(file)) is not None else uuid.uuid5(uuid.NAMESPACE_OID, content.hex()).hex
 
 
-def _refused(problem: str, file: Path, found: _Found) -> GdmError:
+def _refused(problem: str, file: Path, found: _Found) -> ClaimedError:
     wait = ""
     if found.spec is None or found.spec.owner.verdict() == "elsewhere":
-        left = max(0.0, STALE_SECONDS - found.age) / 60
-        wait = f" (if it is gone without trace, its claim can be taken over in {left:.0f} minutes)"
-    return GdmError(
-        problem, file=file, found=str(found), remedy=f"wait for it or stop it{wait}; do other work meanwhile"
-    )
+        left = f"{max(0.0, STALE_SECONDS - found.age) / 60:.0f} minutes"
+        wait = f" (if it is gone without trace, its claim can be taken over in {left})"
+    remedy = f"wait for it or stop it{wait}; do other work meanwhile"
+    return ClaimedError(problem, file=file, found=str(found), remedy=remedy)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ def list_encoders() -> CommandLine:
     return CommandLine("gdm_download_encoder", "--list")
 
 
+def export_model(folder: Path) -> CommandLine:
+    """Pack a model into one file beside where the command runs."""
+    return CommandLine("gdm_export_model", "-m", folder, "-o", "model.zip")
+
+
 def trust(file: Path) -> CommandLine:
     """Allow the present content of a file to run."""
     return CommandLine("gdm_trust", file)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
+# Origin of a body mask.
+MaskSource = Literal["given", "derived"]
 
 
 def compose(image: torch.Tensor, mask: torch.Tensor, background: float) -> torch.Tensor:

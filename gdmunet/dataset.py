@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -204,8 +205,38 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
         No files, a file without a channel number, or a missing or surplus channel.
     """
     ending = descriptor.file_ending
+    volumes = _list_volumes(folder, ending)
+    if not volumes:
+        raise GdmError(
+            "there are no cases",
+            file=folder,
+            found=f"no file that ends in {ending}",
+            expected=f"CASE_0000{ending}",
+            remedy=f"check the folder and file_ending in {DESCRIPTOR_FILE}",
+        )
+    return channels_of_cases(volumes, descriptor)
+
+
+def channels_of_cases(
+    volumes: Mapping[str, Path],
+    descriptor: DatasetDescriptor,
+    remedy: str = f"add the file, or correct channel_names in {DESCRIPTOR_FILE}",
+) -> dict[str, tuple[Path, ...]]:
+    """Identifier to condition files in channel order, of files by their stems ``CASE_0000``; sorted by identifier.
+
+    Parameters
+    ----------
+    remedy
+        Advice about a missing or surplus channel.
+
+    Raises
+    ------
+    GdmError
+        A file without a channel number, or a missing or surplus channel.
+    """
+    ending = descriptor.file_ending
     files_of_cases: dict[str, dict[int, Path]] = {}
-    for stem, path in _list_volumes(folder, ending).items():
+    for stem, path in volumes.items():
         match = re.fullmatch(r"(.+)_(\d{4})", stem)
         if match is None:
             raise GdmError(
@@ -217,25 +248,18 @@ def list_images(folder: Path, descriptor: DatasetDescriptor) -> dict[str, tuple[
                 remedy="rename it, or build a new data set from the folder",
             )
         files_of_cases.setdefault(match[1], {})[int(match[2])] = path
-    if not files_of_cases:
-        raise GdmError(
-            "there are no cases",
-            file=folder,
-            found=f"no file that ends in {ending}",
-            expected=f"CASE_0000{ending}",
-            remedy=f"check the folder and file_ending in {DESCRIPTOR_FILE}",
-        )
     channels = range(len(descriptor.channels))
     for name, by_channel in files_of_cases.items():
         if sorted(by_channel) != list(channels):
             missing = [f"{condition_name(name, i)}{ending}" for i in channels if i not in by_channel]
+            folder = next(iter(by_channel.values())).parent
             raise GdmError(
                 "missing channel" if missing else f"more channels than {DESCRIPTOR_FILE} names",
                 case=name,
                 file=folder / (missing[0] if missing else by_channel[max(by_channel)].name),
                 found=f"channels {sorted(by_channel)}",
                 expected=f"channels {list(channels)} ({', '.join(descriptor.channels)})",
-                remedy=f"add the file, or correct channel_names in {DESCRIPTOR_FILE}",
+                remedy=remedy,
             )
     return {name: tuple(files_of_cases[name][i] for i in channels) for name in sorted(files_of_cases)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -39,6 +40,11 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
             remedy="choose another with -device, or install the PyTorch build for your GPU",
         )
     return device
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def default_precision(device: torch.device) -> Precision:

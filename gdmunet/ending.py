@@ -26,12 +26,12 @@ _NOBODY_READS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EBADF, errno.ENXIO,
 
 
 def ending_signals() -> list[int]:
-    """Signals beside Ctrl-C that ask a command to end: SIGTERM, and SIGHUP unless it is ignored (nohup)."""
-    numbers: list[int] = [signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        numbers.append(hangup)
-    return numbers
+    """Signals beside Ctrl-C that ask a command to end: SIGTERM, and SIGUSR1 and SIGHUP unless ignored (nohup).
+
+    SIGUSR1 is what batch systems send some time before the end of a job.
+    """
+    others = (getattr(signal, name, None) for name in ("SIGUSR1", "SIGHUP"))
+    return [signal.SIGTERM, *(one for one in others if one is not None and signal.getsignal(one) != signal.SIG_IGN)]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from gdmunet.plain_text import printable
 
 # Exit statuses above it name the signal that ended a command.
 SIGNALLED = 128
+# Of a run that a signal stopped and that wants to be started again (EX_TEMPFAIL of sysexits.h).
+QUEUE_AGAIN = 75
 # Where the prose of a remedy holds its command.
 COMMAND = "{command}"
 
@@ -136,19 +138,35 @@ class Stopped(KeyboardInterrupt):
     ----------
     number
         The signal: Ctrl-C's (SIGINT), or SIGTERM.
+    again
+        Whether the run goes on when it is started again, as its batch system is asked to.
     """
 
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, number: int = signal.SIGINT, again: bool = False) -> None:
+        super().__init__(number, again)
+        self.number, self.again = number, again
 
     @property
     def status(self) -> int:
-        """The exit status that tells a shell or a scheduler of the signal."""
-        return SIGNALLED + self.number
+        """The exit status that tells a shell or a scheduler of the signal, or to start the run again."""
+        return QUEUE_AGAIN if self.again else SIGNALLED + self.number
 
     def __str__(self) -> str:
         return f"stopped by {signal_name(self.number)}"
+
+
+class SilentEnd(SystemExit):
+    """The end of a process whose reason another process prints.
+
+    Parameters
+    ----------
+    status
+        Exit status.
+    """
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 def signal_name(number: int) -> str:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from gdmunet.atomic import atomic_files
+from gdmunet.composition import MaskSource
 from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.geometry import Geometry
+from gdmunet.host_memory import planned_memory
 from gdmunet.plausibility.masks import MaskValues
+from gdmunet.plausibility.places import TwoPlaces
 from gdmunet.volume_formats.interface import not_finite_error
 from gdmunet.volume_formats.table import format_of
-
-MaskSource = Literal["given", "derived"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Volume:
 class CaseVolumes:
     """The volumes of one case on one grid; conditions (C, z, y, x) float32, mask bool with its origin.
 
-    `mask_values` is None where the file of the mask holds 0 and one whole number.
+    `mask_values` is None where the file of the mask holds 0 and one whole number; `two_places` names the volumes whose
+    NIfTI header holds two places.
     """
 
     identifier: str
@@ -42,6 +43,13 @@ class CaseVolumes:
     geometry: Geometry
     mask_source: MaskSource = "given"
     mask_values: MaskValues | None = None
+    two_places: tuple[TwoPlaces, ...] = ()
+
+    @property
+    def crop_bytes(self) -> int:
+        """Bytes of all volumes and of a crop of each: what preparing the case holds before it is resampled."""
+        arrays = (self.conditions, self.target, self.mask)
+        return 2 * sum(array.nbytes for array in arrays if array is not None)
 
 
 def read_case(case: Case) -> CaseVolumes:
@@ -62,6 +70,10 @@ def read_case(case: Case) -> CaseVolumes:
     mask, values = read_mask_values(case.mask, case.identifier) if case.mask else (None, None)
     if mask is not None and case.mask is not None:
         _check_grid(case, case.mask, mask.geometry, geometry)
+    read = [
+        *zip(conditions, case.conditions, strict=True),
+        *((volume, path) for volume, path in ((target, case.target), (mask, case.mask)) if volume is not None),
+    ]
     return CaseVolumes(
         case.identifier,
         # One channel is a view: a large volume is held once.
@@ -70,6 +82,7 @@ def read_case(case: Case) -> CaseVolumes:
         mask.array if mask else None,
         geometry,
         mask_values=values,
+        two_places=tuple(place for volume, path in read for place in TwoPlaces.of(volume.geometry, path)),
     )
 
 
@@ -85,12 +98,12 @@ def read_volume(path: Path, identifier: str | None = None, *, constant: bool = F
     ------
     GdmError
         Missing or unreadable or truncated file, not three-dimensional, several components per voxel, NaN or
-        infinity, all voxels equal, a direction that is not orthonormal, a voxel size or extent that cannot be, or two
-        places in one header.
+        infinity, all voxels equal, a direction that is not orthonormal, a voxel size or extent that cannot be.
     """
     stored, geometry = _read(Path(path), identifier)
-    array = stored.astype(np.float32, copy=False)
-    check_values(array, path, identifier, constant=constant)
+    with planned_memory(4 * stored.size, "reading the volume", identifier):
+        array = stored.astype(np.float32, copy=False)
+        check_values(array, path, identifier, constant=constant)
     return Volume(array, geometry)
 
 
@@ -202,11 +215,12 @@ def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:
 def _check_grid(case: Case, path: Path, geometry: Geometry, expected: Geometry) -> None:
     difference = geometry.difference(expected)
     if difference:
+        two = "".join(f"; two places in its NIfTI header: {place.found}" for place in TwoPlaces.of(geometry))
         raise GdmError(
             "the files of a case lie on different grids",
             case=case.identifier,
             file=path,
-            found=difference.found,
+            found=f"{difference.found}{two}",
             expected=f"{difference.expected}, as {case.conditions[0].name}",
             remedy="resample the file onto the first channel's grid, for example with SimpleITK.Resample",
         )

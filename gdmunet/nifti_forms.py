@@ -6,10 +6,13 @@ World coordinates here are RAS (right, anterior, superior), as NIfTI has them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+# Share of the smallest voxel side by which qform and sform may differ at the corners: less is rounding.
+_SAME_PLACE = 0.1
 # Code of a unit of length (the low three bits of xyzt_units) to mm; 0, not said, is mm for every reader.
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
@@ -94,6 +97,19 @@ class NiftiForms:
         apart = corners @ (self.qform - self.sform)[:, :3].T + (self.qform - self.sform)[:, 3]
         return float(np.linalg.norm(apart, axis=1).max())
 
+    def disagreement(self, shape: tuple[int, int, int]) -> str | None:
+        """Both places of a volume of `shape` (z, y, x) in words if they are not one; None if they are."""
+        apart = self.distance(shape)
+        if apart <= _SAME_PLACE * min(self.voxel_size):
+            return None
+        if not self.qform_code:
+            stored, sizes = _rounded(self.voxel_size[::-1]), _rounded(np.linalg.norm(self.sform[:, :3], axis=0))
+            return f"voxels (x, y, z) of {stored} mm in pixdim, of {sizes} in the sform"
+        return (
+            f"voxel 0 at {_rounded(self.qform[:, 3])} mm (qform, code {self.qform_code}) and at "
+            f"{_rounded(self.sform[:, 3])} mm (sform, code {self.sform_code}); {apart:.1f} mm apart at a corner"
+        )
+
 
 def forms_of(rotation: np.ndarray, spacing: np.ndarray, origin: np.ndarray) -> NiftiForms:
     """Both forms of one grid, as for a scanner's coordinates (code 1), in mm.
@@ -111,6 +127,10 @@ def forms_of(rotation: np.ndarray, spacing: np.ndarray, origin: np.ndarray) -> N
     pixdim = (sign, *(float(value) for value in spacing))
     quaternion = (*_quaternion(turned), *(float(value) for value in origin))
     return NiftiForms(1, 1, pixdim, quaternion, tuple(rows.ravel().tolist()), 10)  # type: ignore[arg-type]  # mm and s
+
+
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), 3) for value in values)
 
 
 def _quaternion(turned: np.ndarray) -> tuple[float, float, float]:

@@ -49,7 +49,7 @@ class _WidenedProduct(torch.autograd.Function):
         ctx.save_for_backward(features, weight)
         result = weight.new_empty(len(features), len(weight), *features.shape[2:])
         for piece, place in zip(_pieces(features), _pieces(result), strict=True):
-            product = torch.matmul(weight.flatten(1), piece.flatten(2).to(weight.dtype)) + bias[:, None]
+            product = torch.baddbmm(bias[:, None], _of_each(weight, features), piece.flatten(2).to(weight.dtype))
             place.copy_(product.view(place.shape))
         return result
 
@@ -57,13 +57,19 @@ class _WidenedProduct(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Gradients of features, weight and bias."""
         features, weight = ctx.saved_tensors
-        of_features, of_weight = torch.empty_like(features), torch.zeros_like(weight.flatten(1))
+        of_features, weights = torch.empty_like(features), _of_each(weight, features)
+        of_weights = torch.zeros_like(weights, memory_format=torch.contiguous_format)
         with full_precision(features.device):
             for piece, slope, place in zip(*map(_pieces, (features, gradient, of_features)), strict=True):
                 slope = slope.flatten(2)
-                of_weight += torch.matmul(slope, piece.flatten(2).to(weight.dtype).transpose(1, 2)).sum(0)
-                place.copy_(torch.matmul(weight.flatten(1).T, slope).view(place.shape))
-        return of_features, of_weight.view_as(weight), gradient.transpose(0, 1).flatten(1).sum(1)
+                of_weights.baddbmm_(slope, piece.flatten(2).to(weight.dtype).transpose(1, 2))
+                place.copy_(torch.bmm(weights.transpose(1, 2), slope).view(place.shape))
+        return of_features, of_weights.sum(0).view_as(weight), gradient.transpose(0, 1).flatten(1).sum(1)
+
+
+def _of_each(weight: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    """The weight (O, C, 1, ...) as (B, O, C), without a copy: one product of a batch starts one kernel."""
+    return weight.flatten(1).expand(len(features), -1, -1)
 
 
 def _pieces(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,8 +1,14 @@
-"""The three folders, and the only place that reads the environment. Only the commands and their workflows call it."""
+"""The three folders, the processes of a launcher, and the only place that reads the environment.
+
+Only the commands, their workflows and the launcher of processes call it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,7 +31,8 @@ class Folders:
     """Where raw data sets, preprocessed data sets, results, downloaded encoders and the user's consents live.
 
     `wait_limit` is the number of seconds that a run waits for a process that does nothing (None: the default). `typed`
-    are the flags that the user gave: name and value of each, so that a command printed for the user repeats them.
+    are the flags that the user gave: name and value of each, so that a command printed for the user repeats them. With
+    prepared data sets behind `preprocessed_url`, `preprocessed` is a folder of the user's cache for their copies.
     """
 
     raw: Path
@@ -35,6 +42,7 @@ class Folders:
     consents: Path = field(default_factory=_own_consents)
     typed: tuple[tuple[FolderName, str], ...] = ()
     wait_limit: float | None = None
+    preprocessed_url: str | None = None
 
 
 def find_folders(
@@ -50,15 +58,37 @@ def find_folders(
     encoders = os.environ.get("GDM_ENCODERS") or (Path(cache) / "gdmunet" / "encoders" if cache else None)
     configuration = os.environ.get("XDG_CONFIG_HOME")
     own = Path(configuration) / "gdmunet" / "consents.json" if configuration else _own_consents()
+    prepared = str(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed")
+    url = prepared if is_url(prepared) else None
+    others = (raw or os.environ.get("GDM_RAW"), results or os.environ.get("GDM_RESULTS"))
+    for place in filter(is_url, others):
+        raise GdmError(
+            "raw data sets and results lie in folders, not behind a URL",
+            file=str(place),
+            remedy="give a folder; --preprocessed alone may be a URL",
+        )
     return Folders(
         raw=Path(raw or os.environ.get("GDM_RAW") or "gdm_raw"),
-        preprocessed=Path(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed"),
+        preprocessed=_copies_of(url, cache) if url else Path(prepared),
         results=Path(results or os.environ.get("GDM_RESULTS") or "gdm_results"),
         encoders=Path(encoders) if encoders else _cached_encoders(),
         consents=Path(os.environ.get("GDM_CONSENTS") or own),
         typed=tuple((name, str(path)) for name, path in flags.items() if path),
         wait_limit=_wait_limit(),
+        preprocessed_url=url,
     )
+
+
+def is_url(place: str | Path | None) -> bool:
+    """Whether a folder is given as a URL, such as ``s3://bucket/folder``."""
+    return "://" in str(place)
+
+
+def _copies_of(url: str, cache: str | None) -> Path:
+    """The user's folder for copies of what lies behind a URL; ``GDM_COPIES`` chooses another disk."""
+    given = os.environ.get("GDM_COPIES")
+    place = Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "gdmunet" / "copies"
+    return place / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 def _wait_limit() -> float | None:
@@ -77,3 +107,129 @@ def _wait_limit() -> float | None:
 def downloads_allowed() -> bool:
     """False where `HF_HUB_OFFLINE` is set: nothing is fetched from the network then."""
     return os.environ.get("HF_HUB_OFFLINE", "").lower() not in ("1", "true", "yes", "on")
+
+
+def visible_gpus() -> tuple[int, ...] | None:
+    """Numbers of the GPUs that `CUDA_VISIBLE_DEVICES` leaves to this process; None: it does not say.
+
+    Raises
+    ------
+    GdmError
+        GPUs that are named otherwise than by number.
+    """
+    text = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if text is None:
+        return None
+    try:
+        return tuple(int(number) for number in text.split(",") if number.strip())
+    except ValueError:
+        raise GdmError(
+            "CUDA_VISIBLE_DEVICES does not hold numbers, by which GPUs are given to jobs",
+            found=text[:80],
+            expected="such as 0,1",
+            remedy="set it to the numbers that nvidia-smi shows, or unset it",
+        ) from None
+
+
+@dataclass(frozen=True)
+class StartedProcess:
+    """The place of this process among those that a launcher started together.
+
+    Attributes
+    ----------
+    launcher
+        Program that started them: ``torchrun`` or ``srun``.
+    number, size
+        Number of this process from 0 on, and the number of processes on all machines.
+    local
+        Number of this process on its machine, from 0 on.
+    address, port
+        Machine of the first process, and the port at which all meet.
+    """
+
+    launcher: Literal["torchrun", "srun"]
+    number: int
+    size: int
+    local: int
+    address: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.number < self.size or self.local < 0 or not 0 < self.port < 1 << 16 or not self.address:
+            raise GdmError(
+                "the launcher's variables contradict each other",
+                found=f"process {self.number} of {self.size}, {self.local} on its machine, "
+                f"meeting at {self.address or 'no address'}:{self.port}",
+                remedy=_UNSET,
+            )
+
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_UNSET = "start the command by torchrun or srun, which set the variables; or unset RANK, WORLD_SIZE and SLURM_PROCID"
+# Ports below those that a system hands out by itself.
+_FIRST_PORT, _PORTS = 15_000, 17_000
+
+
+def find_processes(environment: Mapping[str, str] | None = None) -> StartedProcess | None:
+    """The place that torchrun or srun gave this process; None: it was started alone.
+
+    Parameters
+    ----------
+    environment
+        Variables to read; default: those of this process.
+
+    Raises
+    ------
+    GdmError
+        Variables that are missing, or that are not numbers.
+    """
+    given = os.environ if environment is None else environment
+    found = {name: given[name] for name in _TORCHRUN if given.get(name)}
+    if {"RANK", "WORLD_SIZE"} & set(found):
+        missing = [name for name in _TORCHRUN if name not in found]
+        if missing:
+            raise GdmError(
+                "a launcher has set some of its variables and not the others",
+                found=", ".join(found),
+                expected=f"{', '.join(missing)} as well",
+                remedy=_UNSET,
+            )
+        number, size, local = (_number(name, found[name]) for name in _TORCHRUN[:3])
+        place = StartedProcess(
+            "torchrun", number, size, local, found["MASTER_ADDR"], _number("MASTER_PORT", found["MASTER_PORT"])
+        )
+        return place if size > 1 else None
+    size = _number("SLURM_NTASKS", given.get("SLURM_STEP_NUM_TASKS") or given.get("SLURM_NTASKS") or "1")
+    if size == 1 or not given.get("SLURM_PROCID"):
+        return None
+    port = found.get("MASTER_PORT") or str(_step_port(given))
+    return StartedProcess(
+        "srun",
+        _number("SLURM_PROCID", given["SLURM_PROCID"]),
+        size,
+        _number("SLURM_LOCALID", given.get("SLURM_LOCALID") or "0"),
+        found.get("MASTER_ADDR") or _first_host(given),
+        _number("MASTER_PORT", port),
+    )
+
+
+def _number(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise GdmError(f"{name} is not a whole number", found=text[:40], remedy=_UNSET) from None
+
+
+def _step_port(given: Mapping[str, str]) -> int:
+    """A port for each step of a job: trainings that share a machine do not meet."""
+    job, step = (_number(name, given.get(name) or "0") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    return _FIRST_PORT + (31 * job + step) % _PORTS
+
+
+def _first_host(given: Mapping[str, str]) -> str:
+    """The first machine of SLURM's list, such as ``node003`` of ``node[003-005,9],other``; this one without a list."""
+    names = ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST", "SLURM_NODELIST")
+    hosts = next((given[name] for name in names if given.get(name)), "127.0.0.1")
+    # The first name ends at a comma outside of brackets; of each bracket its first number counts.
+    first = re.split(r",(?![^\[]*\])", hosts)[0]
+    return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", first).strip()

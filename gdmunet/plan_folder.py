@@ -27,6 +27,7 @@ def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Pl
         raise GdmError(
             f"{folder.name} has several plans", file=folder, found=", ".join(known), remedy="choose plans with -p"
         )
+    flags = () if name is None else planning_flags(name)
     if name is None:
         name = known[0] if len(known) == 1 else DEFAULT_PLANS
     file = folder / f"{name}.json"
@@ -36,11 +37,19 @@ def find_plans(preprocessed_dataset_folder: Path, name: str | None = None) -> Pl
             file=file,
             found=", ".join(known) or "no plans at all",
             remedy="choose plans with -p, or run {command}" if known else None,
-            command=commands.plan_and_preprocess(folder.name, *planning_flags(name)),
+            command=commands.plan_and_preprocess(folder.name, *flags),
         )
     plans = load_plans(file)
     check_plans(plans, file)
     return plans
+
+
+def unused_name(preprocessed_dataset_folder: Path, name: str) -> str:
+    """A name for new plans beside those of this name: the same with the first number from 2 on that is not taken."""
+    number = 2
+    while (Path(preprocessed_dataset_folder) / f"{name}_{number}.json").exists():
+        number += 1
+    return f"{name}_{number}"
 
 
 def check_plans(plans: Plans, file: Path) -> None:

@@ -19,5 +19,5 @@ def planning_flags(name: str) -> tuple[str, ...]:
     """The flags of planning that give plans of this name."""
     for preset in get_args(PresetName):
         if name == default_plans_name(preset):
-            return () if preset == "plain" else ("-pl", preset)
+            return ("-pl", preset)
     return ("-overwrite_plans_name", name)

@@ -27,4 +27,16 @@ def upgrade_3_to_4(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "configurations": configurations}
 
 
-PLANS_FORMAT = FileFormat("plans", (upgrade_1_to_2, upgrade_2_to_3, upgrade_3_to_4))
+def upgrade_4_to_5(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 5 may hold the length of a training; with earlier plans it is the trainer's own."""
+    configurations = {name: {**one, "iterations": None} for name, one in content["configurations"].items()}
+    return {**content, "configurations": configurations}
+
+
+def upgrade_5_to_6(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 may hold the types of stored channels; with earlier plans all are float32, as their cases are."""
+    configurations = {name: {**one, "storage": None} for name, one in content["configurations"].items()}
+    return {**content, "configurations": configurations}
+
+
+PLANS_FORMAT = FileFormat("plans", (upgrade_1_to_2, upgrade_2_to_3, upgrade_3_to_4, upgrade_4_to_5, upgrade_5_to_6))

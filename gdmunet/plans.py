@@ -20,6 +20,7 @@ from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.quantities import counted
 from gdmunet.ranges import counted_as, named, require, within
 from gdmunet.serialization import load_json
+from gdmunet.storage_spec import StorageSpec
 
 _LARGEST = 1e12  # of an intensity, in any unit
 # In the preprocessed folder, beside the plans.
@@ -79,6 +80,10 @@ class MemoryFootprint:
         return sum(vars(self).values())
 
 
+DECODER_LEVEL = "decoder_"
+"""First word of the name of a level that a segmenter's decoder gives."""
+
+
 @dataclass(frozen=True)
 class EncoderLevel:
     """One feature map of a frozen encoder: its channels, and its stride along every axis in voxels of the patch."""
@@ -90,6 +95,11 @@ class EncoderLevel:
     def __post_init__(self) -> None:
         within("the channels of a level", self.channels, 1, 1 << 20)
         within("the stride of a level", self.stride, 1, 1 << 12)
+
+    @property
+    def in_decoder(self) -> bool:
+        """Whether the map comes from a segmenter's decoder."""
+        return self.name.startswith(DECODER_LEVEL)
 
 
 @dataclass(frozen=True)
@@ -158,6 +168,11 @@ class Configuration:
     drift
         Sizes of the drift; None: there is no encoder, or the plans are of version 3 or earlier. Trainers then keep
         their own constants.
+    iterations
+        Optimiser steps of a training; None: as many as its trainer has. A length that a user or the trainer's class
+        gives wins.
+    storage
+        Types in which prepared channels are stored; None: float32, as before plans of version 6.
     """
 
     name: str
@@ -174,6 +189,8 @@ class Configuration:
     predicted_memory: MemoryFootprint
     encoder: EncoderSpec | None = None
     drift: DriftSpec | None = None
+    iterations: int | None = None
+    storage: StorageSpec | None = None
 
     def __post_init__(self) -> None:
         named("the configuration", self.name)
@@ -185,9 +202,12 @@ class Configuration:
         within("the batch size", self.batch_size, 1, 1 << 16)
         within("the background", self.background, -_LARGEST, _LARGEST)
         within("the order of resampling", self.order, 0, 5)
+        within("the iterations of a training", 1 if self.iterations is None else self.iterations, 1, 1 << 40)
         for what, values in (("the voxel size", self.spacing), ("the network's strides", self.network.strides[0])):
             counted_as(what, values, self.dimensions)
         within("the number of condition channels", len(self.condition_normalization), 1, 1024)
+        if self.storage is not None:
+            counted_as("the stored types", self.storage.conditions, len(self.condition_normalization))
 
     @property
     def dimensions(self) -> int:

@@ -19,8 +19,8 @@ from gdmunet.serialization import to_json
 
 # The second number is raised whenever preparing gives other numbers than before.
 RECIPE_VERSIONS = (1, 1)
-# Parts of a configuration that change neither the cases nor the network nor a step.
-_WITHOUT_EFFECT = ("median_shape", "predicted_memory", "encoder")
+# Parts of a configuration that change neither the cases nor the network nor a step, or are part of another hash.
+_WITHOUT_EFFECT = ("median_shape", "predicted_memory", "encoder", "iterations")
 # Cases that a text about two splits names.
 _NAMED = 5
 
@@ -90,6 +90,8 @@ def cases_hash(configuration: Configuration, descriptor: DatasetDescriptor) -> s
         "order": configuration.order,
         "window": configuration.window_size,
     }
+    if configuration.storage is not None:  # cases of earlier plans keep their hash
+        recipe["storage"] = configuration.storage
     return hashlib.sha256(json.dumps(to_json(recipe), sort_keys=True).encode()).hexdigest()
 
 

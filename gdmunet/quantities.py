@@ -34,6 +34,21 @@ def memory_size(byte_count: float) -> str:
     return f"{byte_count / 1e9:.3g} GB"
 
 
+def duration(seconds: float) -> str:
+    """``0.35 s``, ``40 s``, ``12 minutes``, ``5.5 hours``, ``3 days``; two digits or a whole number."""
+    for unit, size in (("s", 1.0), ("minutes", 60.0), ("hours", 3600.0), ("days", 86400.0)):
+        largest = {"s": 90.0, "minutes": 5400.0, "hours": 172800.0, "days": float("inf")}[unit]
+        if seconds < largest:
+            number = seconds / size
+            return f"{number:.2g} {unit}" if number < 10 else f"{number:,.0f} {unit}"
+    raise ValueError(f"{seconds} seconds are not a time")
+
+
+def joined(*texts: str) -> str:
+    """The texts that are not empty, with commas between."""
+    return ", ".join(text for text in texts if text)
+
+
 def listed(names: Iterable[str], most: int = 10) -> str:
     """``a, b, c and 4 more``."""
     words = list(names)

@@ -10,6 +10,7 @@
         comparisons/<plans>__<configuration>/
         ensembles/<model>___<model>/
         encoders/<plans>_<configuration>_fold_<k>/
+    results/jobs/<n>/                            of gdm_submit: logs and scripts
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ ValidatedCheckpoint = Literal["final", "best"]
 # Files that several folders hold: of a model, of an evaluation anywhere, of a training.
 PLANS_FILE = "plans.json"
 SUMMARY_FILE = "summary.json"
+SEGMENTATION_FOLDER = "segmentation"
+"""Label maps that an evaluation made, beside its summary."""
 DIAL_FILE = "dial.json"
 COMPARISON_FILE = "comparison.json"
 REPORT_FILE = "report.html"
@@ -135,8 +138,8 @@ class FoldFolder:
     def made_by_training(self) -> list[Path]:
         """Every file and folder there that a training makes."""
         files = [*(self.checkpoint(name) for name in CHECKPOINT_NAMES), self.resume, self.settings]
-        files += [self.split, self.journal, self.log, self.progress_figure, self.finished]
-        folders = [self.validation("final"), self.validation("best"), self.tensorboard]
+        files += [self.split, self.journal, self.log, self.progress_figure, self.finished, self.tracked_runs]
+        folders = [self.validation("final"), self.validation("best"), self.tensorboard, self.wandb]
         return [path for path in (*files, *folders) if path.exists()]
 
     def trained_files(self) -> list[Path]:
@@ -178,6 +181,16 @@ class FoldFolder:
     def tensorboard(self) -> Path:
         """Folder of the journal's numbers for TensorBoard."""
         return self.path / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder of Weights & Biases."""
+        return self.path / "wandb"
+
+    @property
+    def tracked_runs(self) -> Path:
+        """The runs that trackers opened, so that a continued training goes on in them."""
+        return self.path / "tracked_runs.json"
 
     def validation(self, checkpoint: ValidatedCheckpoint = "final") -> Path:
         """Folder of the predicted validation cases."""
@@ -276,6 +289,11 @@ class ResultsFolder:
     def encoder_run(self, dataset: str, plans: str, configuration: str, fold: str) -> Path:
         """Folder of the pretraining of an encoder."""
         return self.root / dataset / "encoders" / f"{plans}_{configuration}_{FOLD_PREFIX}{fold}"
+
+    @property
+    def jobs(self) -> Path:
+        """Folder of all submissions of jobs; each has a numbered folder of its own."""
+        return self.root / "jobs"
 
     def best_configuration(self, dataset: str) -> Path:
         """The ranking of a data set's models."""

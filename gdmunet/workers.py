@@ -5,28 +5,32 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
+import os
 import pickle
+import platform
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 from threadpoolctl import threadpool_limits
 
 from gdmunet.ending import end_with_parent
 from gdmunet.errors import GdmError
+from gdmunet.host_memory import ran_out
 from gdmunet.out_of_memory import is_out_of_memory
 from gdmunet.patience import LOOK_SECONDS, Patience, processor_time, stuck
 from gdmunet.progress import Progress
-from gdmunet.quantities import memory_size
+from gdmunet.scheduling import Answer, Item, run_on_scheduler
 
 Result = TypeVar("Result")
-Item = tuple[str, tuple[Any, ...]]
+_SCHEDULER: ContextVar[str | None] = ContextVar("scheduler", default=None)
 # Seconds in which a signal to a whole job reaches the process that waits for its workers.
 _LATER = 0.3
 
@@ -47,7 +51,7 @@ def run_in_workers(
     function
         Function at module level, since it is sent to the workers.
     processes
-        Worker processes; 1 or less: everything runs in this process.
+        Worker processes; 1 or less: everything runs in this process. Inside `on_scheduler` its workers do the work.
 
     Raises
     ------
@@ -56,6 +60,9 @@ def run_in_workers(
         traceback, a killed worker with its exit code. The other workers are ended.
     """
     with Progress(title, len(items), show_progress) as progress:
+        address = _SCHEDULER.get()
+        if address is not None:
+            return _run_on(address, function, items, progress)
         if processes <= 1 or len(items) <= 1:
             return [_run_here(function, item, progress) for item in items]
         crew = _Crew(function, items, min(processes, len(items)))
@@ -63,6 +70,40 @@ def run_in_workers(
             return crew.run(progress)
         finally:
             crew.end()
+
+
+@contextlib.contextmanager
+def on_scheduler(address: str | None) -> Iterator[None]:
+    """Inside, cases go to the workers of a Dask scheduler (``tcp://host:8786``, ``local:N``); None: as elsewhere."""
+    before = _SCHEDULER.set(address)
+    try:
+        yield
+    finally:
+        _SCHEDULER.reset(before)
+
+
+def _run_on(address: str, function: Callable[..., Result], items: Sequence[Item], progress: Progress) -> list[Result]:
+    results: dict[int, Any] = {}
+    folder = Path.cwd()  # a worker has another one, to which a path of a command line does not refer
+    work = [(name, (folder, function, *arguments)) for name, arguments in items]
+    for index, answer in run_on_scheduler(_answered_alone, work, address, progress) if work else ():
+        results[index] = _content(items[index][0], answer)
+        progress.step(items[index][0])
+    return [results[index] for index in range(len(items))]
+
+
+def _answered_alone(folder: Path, function: Callable[..., Any], *arguments: Any) -> Answer:
+    _one_thread()
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        return "error", GdmError(
+            "a worker of the scheduler does not see the folder in which the command runs",
+            file=folder,
+            found=f"{error.strerror} on {platform.node()}",
+            remedy="run the command in a folder that every worker sees under the same name",
+        )
+    return _answered(function, arguments)
 
 
 def _run_here(function: Callable[..., Result], item: Item, progress: Progress) -> Result:
@@ -74,7 +115,7 @@ def _run_here(function: Callable[..., Result], item: Item, progress: Progress) -
         raise
     except Exception as error:  # as from a worker: with the case's name and the traceback
         if is_out_of_memory(error):
-            raise _memory(error).located(case=name) from error
+            raise ran_out(error, "working on a case").located(case=name) from error
         raise _failed(name, traceback.format_exc()) from error
     progress.step(name)
     return result
@@ -143,11 +184,7 @@ class _Crew:
             kind, content = pipe.recv()
         except (EOFError, OSError) as error:
             raise self._died(name, self._workers[pipe]) from error
-        if kind == "error":
-            raise content.located(case=name)
-        if kind == "traceback":
-            raise _failed(name, content)
-        self._results[index] = content
+        self._results[index] = _content(name, (kind, content))
         progress.step(name)
 
     def _died(self, name: str, worker: BaseProcess) -> GdmError:
@@ -177,16 +214,32 @@ def _work(function: Callable[..., Any], pipe: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: tuple[str, Any] = ("result", function(*arguments))
-        except GdmError as error:
-            answer = ("error", error)
-        except Exception as error:  # every failure must reach the parent, with its traceback
-            answer = ("error", _memory(error)) if is_out_of_memory(error) else ("traceback", traceback.format_exc())
-        try:
-            pipe.send(answer)
+            pipe.send(_answered(function, arguments))
         except (TypeError, AttributeError, pickle.PicklingError):
             # A result that cannot be sent; nothing of it is in the pipe yet, since it is pickled first.
             pipe.send(("traceback", traceback.format_exc()))
+
+
+def _answered(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Answer:
+    """The result of a function, or how it failed: every failure must reach the parent, with its traceback."""
+    try:
+        return "result", function(*arguments)
+    except GdmError as error:
+        return "error", error
+    except Exception as error:
+        if is_out_of_memory(error):
+            return "error", ran_out(error, "working on a case")
+        return "traceback", traceback.format_exc()
+
+
+def _content(name: str, answer: Answer) -> Any:
+    """The result that a worker answered for a case, or the error that it met."""
+    kind, content = answer
+    if kind == "error":
+        raise content.located(case=name)
+    if kind == "traceback":
+        raise _failed(name, content)
+    return content
 
 
 def _one_thread() -> None:
@@ -195,16 +248,6 @@ def _one_thread() -> None:
     # Importing torch takes seconds and hundreds of megabytes per worker, and not every function needs it.
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-def _memory(error: BaseException) -> GdmError:
-    """The error of a case for which there was no memory, or no thread or process."""
-    host = psutil.virtual_memory()
-    return GdmError(
-        "memory ran out while a case was worked on",
-        found=f"{memory_size(host.available)} free of {memory_size(host.total)} ({type(error).__name__})",
-        remedy="use fewer processes (-np), end other programs, or use a computer with more memory",
-    )
 
 
 def _failed(name: str, trace: str) -> GdmError:

@@ -13,6 +13,8 @@ import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from gdmunet.metrics import METRICS
+
 # This process, whose libraries are loaded, and every process that a test starts.
 torch.set_num_threads(1)
 threadpool_limits(1)
@@ -40,6 +42,15 @@ def pytest_collection_modifyitems(config, items) -> None:
         stand_in = config.getoption("--cpu-as-gpu") and "gpu" in item.fixturenames
         if item.get_closest_marker("gpu") and not stand_in:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and PyTorch finds none"))
+
+
+@pytest.fixture(autouse=True)
+def _known_metrics() -> Iterator[None]:
+    """The table of metrics as it was: rows of a user's own, which a test enrols, do not stay."""
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 from gdmunet.claims import STALE_SECONDS, Claim, ClaimSpec, Witness, check_unclaimed
 from gdmunet.errors import GdmError
 from gdmunet.owners import Owner
+from gdmunet.parts import WHOLE, PartOptions
 from gdmunet.serialization import load_json, save_json
 
 ELSEWHERE = Owner("another-host", "another boot", 7, 12345)
@@ -110,14 +111,15 @@ def test_who_has_lost_its_claim_writes_no_more_and_leaves_the_new_one(tmp_path):
 
 
 def test_parts_share_a_folder_and_a_whole_run_does_not(tmp_path):
-    with Claim.on_folder(tmp_path, "prediction", 0, 2), Claim.on_folder(tmp_path, "prediction", 1, 2):
-        for part, parts in ((1, 2), (0, 1), (2, 3)):
+    with Claim.on_folder(tmp_path, "prediction", PartOptions(2, 0)), Claim.on_folder(tmp_path, "x", PartOptions(2, 1)):
+        for part in (PartOptions(2, 1), WHOLE, PartOptions(3, 2)):
             with (
                 pytest.raises(GdmError, match="another process writes into this folder"),
-                Claim.on_folder(tmp_path, "prediction", part, parts),
+                Claim.on_folder(tmp_path, "prediction", part),
             ):
                 raise AssertionError
-    with Claim.on_folder(tmp_path, "prediction"), pytest.raises(GdmError), Claim.on_folder(tmp_path, "x", 0, 2):
+    part = Claim.on_folder(tmp_path, "prediction", PartOptions(2))
+    with Claim.on_folder(tmp_path, "prediction"), pytest.raises(GdmError), part:
         raise AssertionError
     assert list(tmp_path.iterdir()) == []
 

@@ -14,8 +14,10 @@ from gdmunet.errors import Stopped
 COMMAND = """
 import signal, sys, time
 from pathlib import Path
-# A shell starts jobs in the background with Ctrl-C ignored, and a command keeps that.
+# A shell starts jobs in the background with Ctrl-C ignored, nohup with SIGHUP, and a command keeps that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 from gdmunet.cli.arguments import run_command
 from gdmunet.progress import Progress, say
 @run_command

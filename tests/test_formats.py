@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from prediction_samples import make_configuration, make_descriptor, make_plans
@@ -14,8 +15,7 @@ from gdmunet.errors import GdmError
 from gdmunet.formats import FileFormat
 from gdmunet.networks import build_network
 from gdmunet.plans import load_plans
-from gdmunet.preprocessing import casestore
-from gdmunet.preprocessing.casestore import CaseOrigin, CaseRecord
+from gdmunet.preprocessing.case_record import CASE_FORMAT, CaseOrigin, CaseRecord
 from gdmunet.preprocessing.preprocessor import CaseProperties
 from gdmunet.serialization import load_json, save_json
 from gdmunet.training.loop import state
@@ -102,14 +102,33 @@ def test_a_resume_state_of_an_older_or_newer_version(tmp_path, monkeypatch):
         state._read(file)
 
 
+def test_a_flipped_bit_of_a_resume_state_is_refused(tmp_path):
+    """torch reads the members of its zip without asking their checksums."""
+    file = tmp_path / "resume.pt"
+    torch.save({"version": state.RESUME_FORMAT.version, "weights": torch.arange(5000.0)}, file)
+    whole, refused = file.read_bytes(), []
+    for place in np.random.default_rng(0).integers(0, len(whole), 20):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        file.write_bytes(damaged)
+        try:
+            assert torch.equal(state._read(file)["weights"], torch.arange(5000.0))
+        except state.UnreadableStateError as error:
+            refused.append(error.file)
+    assert len(refused) > 10
+    assert set(refused) == {file}
+
+
 def test_a_prepared_case_without_a_version_is_of_the_first(tmp_path):
     kept = {"files": {"a.nii": [1, 2]}, "recipe": "r"}
-    assert casestore.CASE_FORMAT.version == 1, "archive cases of version 1 and test that they are read"
+    assert CASE_FORMAT.version == 3, "archive cases of version 3 and test that they are read"
     properties = json.loads(PROPERTIES)
     (tmp_path / "a.json").write_text(json.dumps({"properties": properties, "origin": kept}))
-    record = load_json(CaseRecord, tmp_path / "a.json", file_format=casestore.CASE_FORMAT)
+    record = load_json(CaseRecord, tmp_path / "a.json", file_format=CASE_FORMAT)
     assert isinstance(record.properties, CaseProperties)
-    assert (record.origin, record.version) == (CaseOrigin("r", {"a.nii": (1, 2)}), 1)
+    assert (record.origin, record.version) == (CaseOrigin("r", {"a.nii": (1, 2)}), 3)
+    assert record.checksums == (), "it had none, and is not prepared anew for that"
+    assert record.types == (), "all of its channels are float32"
 
 
 PROPERTIES = """{"identifier": "a", "geometry": {"shape": [2, 2, 2], "spacing": [1.0, 1.0, 1.0]},

@@ -18,7 +18,8 @@ from gdmunet.geometry import Geometry
 from gdmunet.hounsfield import HU_AIR, HU_RANGE, canonical_modality, is_hounsfield
 from gdmunet.imageio import Volume
 from gdmunet.plans import STANDARD_HU, load_plans
-from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from gdmunet.preprocessing.case_fingerprint import CaseFingerprint, IntensityStatistics
+from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.intensity_rules import plan_intensities
 
 SPELLINGS = ("CT", "ct", " CT ", "Ct")

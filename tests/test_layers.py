@@ -1,6 +1,7 @@
 """Imports point one way, and only one file reads the environment."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,15 @@ LAYERS = [
         "errors",
         "foreign",
         "consents",
+        "user_code",
         "network_spec",
         "sampler_spec",
         "ranges",
         "atomic",
         "owners",
         "claims",
+        "parts",
+        "part_results",
         "ending",
         "patience",
         "out_of_memory",
@@ -37,6 +41,7 @@ LAYERS = [
         "paths",
         "quantities",
         "progress",
+        "scheduling",
         "workers",
         "device",
         "device_memory",
@@ -47,6 +52,8 @@ LAYERS = [
     {
         "dataset",
         "drift_spec",
+        "storage_spec",
+        "file_sources",
         "imageio",
         "journal",
         "plans",
@@ -93,6 +100,19 @@ def imported_rooms(file: Path) -> set[str]:
 def test_every_room_has_a_layer():
     rooms = {room(file) for file in FILES} - {"__init__", "demo"}
     assert rooms == set(LAYER)
+
+
+def test_the_page_names_every_room_in_its_layer():
+    page = (PACKAGE.parent / "documentation" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    block = page[page.index("    gdmunet/\n") : page.index("    documentation/   tests/")]
+    layer, named = None, {}
+    for line in block.splitlines()[1:]:
+        column = re.match(r"    (\d)?\s+(\S+(?: {1,2}\S+)*)", line)
+        layer = int(column[1]) if column[1] else layer
+        if not line.startswith("        "):  # else a room inside a room
+            named |= dict.fromkeys(re.findall(r"\w+", re.split(r" {3,}", column[2])[0]), layer)
+    rooms = {name: named.get(name, "not named") for name in LAYER if name != "version"}
+    assert rooms == {name: LAYER[name] for name in rooms}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from gdmunet import plan_and_preprocess
-from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, find_ct_files, make_sparse_view_dataset
+from gdmunet.conversion.ct_files import find_ct_files
+from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.plans import Configuration, Fold, load_plans

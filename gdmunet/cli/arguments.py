@@ -11,10 +11,9 @@ from typing import Any, NoReturn
 
 from gdmunet.atomic import refuses_writing, writing_error
 from gdmunet.ending import leave_abandoned, patient_output, signals_end
-from gdmunet.errors import GdmError, Stopped
+from gdmunet.errors import GdmError, SilentEnd, Stopped
 from gdmunet.out_of_memory import is_out_of_memory
 from gdmunet.paths import Folders, find_folders
-from gdmunet.quantities import memory_size
 from gdmunet.version import __version__
 
 Main = Callable[[list[str] | None], int | None]
@@ -90,6 +89,10 @@ class CommandParser(argparse.ArgumentParser):
         words = list(sys.argv[1:] if args is None else args)
         return super().parse_args(self._check_flags(words), namespace)
 
+    def parse_with_spare(self, args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """Parse `args`, and give the words besides that have no place."""
+        return self.parse_known_args(self._check_flags(list(args)))
+
     def error(self, message: str) -> NoReturn:
         """Print the problem and where to read more, then exit with status 2."""
         self.exit(2, f"{self.prog}: {message}\n{self.prog} --help lists the flags.\n")
@@ -110,8 +113,16 @@ class CommandParser(argparse.ArgumentParser):
             flag, equals, value = word.partition("=")
             if _fold(flag) not in known:
                 self.error(f"unknown flag {flag}{self._nearest(flag)}")
-            checked.append(known[_fold(flag)] + equals + value)
+            spelled = known[_fold(flag)]
+            checked.append(spelled + (equals + value or self._implied(spelled, words[position + 1 :])))
         return checked
+
+    def _implied(self, flag: str, following: Sequence[str]) -> str:
+        """The value of a flag that may stand alone, if no value of its own follows: argparse would take any word."""
+        action = self._option_string_actions[flag]
+        if action.nargs != "?" or action.choices is None or (following and following[0] in action.choices):
+            return ""
+        return f"={action.const}"
 
     def _nearest(self, flag: str) -> str:
         dashes = "--" if flag.startswith("--") else "-"
@@ -157,6 +168,8 @@ def _ended(main_function: Main, argv: list[str] | None) -> int | None:
         stopped = end if isinstance(end, Stopped) else Stopped()
         print(stopped, file=sys.stderr)
         return stopped.status
+    except SilentEnd as end:
+        return end.status
     except Exception as error:
         if isinstance(error, OSError) and refuses_writing(error):
             print(f"error: {writing_error('cannot write', error.filename, error)}", file=sys.stderr)
@@ -168,18 +181,10 @@ def _ended(main_function: Main, argv: list[str] | None) -> int | None:
 
 
 def _memory_error(error: BaseException) -> GdmError:
-    import psutil  # --help need not pay for it
+    from gdmunet.host_memory import ran_out  # --help need not pay for it
 
-    host, used = psutil.virtual_memory(), psutil.Process().memory_info().rss
-    free = f"{memory_size(host.available)} free of {memory_size(host.total)}"
-    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
     notes = [note.removeprefix("in case ") for note in getattr(error, "__notes__", ()) if note.startswith("in case ")]
-    return GdmError(
-        "memory ran out",
-        case=notes[0] if notes else None,
-        found=f"{free}, {memory_size(used)} used by this process ({reason})",
-        remedy="end other programs, use fewer processes, or use a computer with more memory",
-    )
+    return ran_out(error).located(case=notes[0] if notes else None)
 
 
 def _fold(flag: str) -> str:

@@ -12,11 +12,12 @@ from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 def main(request: AuditEncoderRequest, folders: Folders) -> PlanAndPreprocessRequest:
     """Entry point of ``gdm_audit_encoder``."""
     from gdmunet.encoders.audit_report import audit_table
+    from gdmunet.progress import say
     from gdmunet.workflows.audit_encoder import audit_encoder
 
     result = audit_encoder(request, folders)
-    print(f"{result.audit.encoder} on {', '.join(result.audit.volumes)}\n")
-    print(audit_table(result.audit, result.random))
+    say(f"{result.audit.encoder} on {', '.join(result.audit.volumes)}\n")
+    say(audit_table(result.audit, result.random))
     return PlanAndPreprocessRequest(
         dataset=(request.dataset or "DATASET",),
         encoder=request.encoder,

@@ -12,10 +12,11 @@ from gdmunet.workflows.requests.training import CompareRequest
 def main(request: CompareRequest, folders: Folders) -> ViewRequest:
     """Entry point of ``gdm_compare``."""
     from gdmunet.evaluation.comparison.files import format_markdown
+    from gdmunet.progress import say
     from gdmunet.workflows.compare import compare
 
     written = compare(request, folders)
-    print(format_markdown(written.comparison))
-    print(f"distances judged by {', '.join(written.judges)}")
-    print("wrote " + ", ".join(str(file) for file in written.files))
+    say(format_markdown(written.comparison))
+    say(f"distances judged by {', '.join(written.judges)}")
+    say("wrote " + ", ".join(str(file) for file in written.files))
     return ViewRequest(folder=written.files[0].parent)

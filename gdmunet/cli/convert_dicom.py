@@ -14,9 +14,13 @@ from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 @command(ConvertDicomRequest)
 def main(request: ConvertDicomRequest, folders: Folders) -> PlanAndPreprocessRequest | ConvertDicomRequest | None:
     """Entry point of ``gdm_convert_dicom``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.convert_dicom import convert_dicom
 
-    print("\n".join(convert_dicom(request, folders)))
+    done = convert_dicom(request, folders)
+    say("\n".join(done.lines))
+    if done.missing:
+        return replace(request, part_id=done.missing.parts[0])
     if request.dataset is not None:
         return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
     if request.output is None:

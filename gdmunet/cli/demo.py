@@ -13,10 +13,11 @@ from gdmunet.workflows.requests.evaluation import ReportRequest
 def main(request: DemoRequest, _folders: Folders) -> ReportRequest:
     """Entry point of ``gdm_demo``."""
     from gdmunet.cli.demo_run import DEMO_SUMMARY_FILE, run_demo
+    from gdmunet.progress import say
 
     summary = run_demo(request)
-    print(f"\n{summary.table()}\n")
-    print(f"{summary.seconds:.0f} s, at most {memory_size(summary.peak_memory_mb * 1e6)} of memory")
-    print("pictures: " + " ".join(summary.pictures))
-    print(f"numbers:  {request.folder / DEMO_SUMMARY_FILE}")
+    say(f"\n{summary.table()}\n")
+    say(f"{summary.seconds:.0f} s, at most {memory_size(summary.peak_memory_mb * 1e6)} of memory")
+    say("pictures: " + " ".join(summary.pictures))
+    say(f"numbers:  {request.folder / DEMO_SUMMARY_FILE}")
     return ReportRequest(folder=request.folder / "predictions")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from gdmunet.atomic import write_text
+from gdmunet.atomic import remove, write_text
 from gdmunet.cli import evaluate, plan_and_preprocess, predict, train
 from gdmunet.cli.arguments import Main
 from gdmunet.conversion.demo_data import make_sparse_view_demo
@@ -23,6 +22,7 @@ from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.paths import FolderName
 from gdmunet.plan_names import ConfigurationName, PresetName, default_plans_name
+from gdmunet.progress import say
 from gdmunet.results import SUMMARY_FILE
 from gdmunet.serialization import save_json
 from gdmunet.workflows.peak_memory import PeakMemory
@@ -31,13 +31,14 @@ from gdmunet.workflows.requests.demonstration import DemoRequest
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
 
 PRESET: PresetName = "tiny"
 CONFIGURATION: ConfigurationName = "3d_fullres"
-# Fidelity alone: a drift needs more minutes than a demonstration has.
-TRAINER = "FidelityTrainer"
+# Fidelity alone unless asked otherwise: a drift needs more minutes than a demonstration has.
+TRAINERS = {"regression": "FidelityTrainer", "gdm": DEFAULT_TRAINER}
 SVCT_EPOCHS = 5
 SVCT_SETTINGS = {"iterations_per_epoch": "50", "learning_rate": "0.002"}
 MR2CT_EPOCHS = 4
@@ -150,11 +151,11 @@ def run_demo(request: DemoRequest) -> DemoSummary:
     task, out = TASKS[request.task], request.folder
     _clear(out, request.overwrite)
     with PeakMemory() as memory:
-        print(f"{task.introduction}\n\nStep 1 of 5: make the data set", flush=True)
+        say(f"{task.introduction}\n\nStep 1 of 5: make the data set")
         dataset_folder = task.make_data(out / "raw", request.show_progress)
-        steps = _steps(task, out, dataset_folder, request.epochs)
+        steps = _steps(task, out, dataset_folder, request)
         for number, step in enumerate(steps, start=2):
-            print(f"\nStep {number} of 5: {step.title}\n$ {step.command(out)}", flush=True)
+            say(f"\nStep {number} of 5: {step.title}\n$ {step.command(out)}")
             name, *words = step.command(out).words
             status = step.main(words + ([] if request.show_progress else ["--no_pbar"]))
             if status is not None and status > SIGNALLED:
@@ -185,14 +186,15 @@ def run_demo(request: DemoRequest) -> DemoSummary:
     return summary
 
 
-def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) -> list[DemoStep]:
+def _steps(task: DemoTask, out: Path, dataset_folder: Path, request: DemoRequest) -> list[DemoStep]:
+    trainer = TRAINERS[request.method]
     number, predictions, held_out = str(task.number), out / "predictions", RawFolders(dataset_folder, "Ts")
     return [
         DemoStep(
             "fingerprint, plan and preprocess",
             plan_and_preprocess.main,
             PlanAndPreprocessRequest(
-                dataset=(number,), planner=PRESET, trainer=TRAINER, configuration=(CONFIGURATION,)
+                dataset=(number,), planner=PRESET, trainer=trainer, configuration=(CONFIGURATION,)
             ),
         ),
         DemoStep(
@@ -202,9 +204,9 @@ def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) 
                 dataset=number,
                 configuration=CONFIGURATION,
                 fold="all",
-                trainer=TRAINER,
+                trainer=trainer,
                 plans=default_plans_name(PRESET),
-                epochs=epochs or task.epochs,
+                epochs=request.epochs or task.epochs,
                 settings=task.settings,
                 processes=LOADER_WORKERS,
             ),
@@ -212,7 +214,7 @@ def _steps(task: DemoTask, out: Path, dataset_folder: Path, epochs: int | None) 
         DemoStep(
             "predict the held-out cases",
             predict.main,
-            PredictRequest(input=held_out.images, output=predictions, checkpoint="final", mask=held_out.masks),
+            PredictRequest(input=(held_out.images,), output=predictions, checkpoint="final", mask=held_out.masks),
         ),
         DemoStep(
             "evaluate",
@@ -237,10 +239,7 @@ def _clear(out: Path, overwrite: bool) -> None:
             else "choose another with --out",
         )
     for name in set(_OUTPUTS) & set(there):
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-        else:
-            (out / name).unlink()
+        remove(out / name)
     write_text(out / _MARKER, "")
 
 

@@ -12,6 +12,7 @@ from gdmunet.workflows.requests.doctor import DoctorRequest
 @command(DoctorRequest)
 def main(request: DoctorRequest, folders: Folders) -> int:
     """Entry point of ``gdm_doctor``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.doctor.diagnosis import diagnose
     from gdmunet.workflows.doctor.finding import findings_json, findings_text, pasteable
 
@@ -19,8 +20,8 @@ def main(request: DoctorRequest, folders: Folders) -> int:
     if request.json:
         print(json.dumps(findings_json(findings), indent=2))
     elif request.paste:
-        print(pasteable(findings))
+        say(pasteable(findings))
     else:
-        print(findings_text(findings))
-        print("\nfor a bug report: gdm_doctor --paste")
+        say(findings_text(findings))
+        say("\nfor a bug report: gdm_doctor --paste")
     return int(any(one.state == "bad" for one in findings))

@@ -11,14 +11,15 @@ from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 @command(DownloadEncoderRequest)
 def main(request: DownloadEncoderRequest, folders: Folders) -> DownloadEncoderRequest | PlanAndPreprocessRequest:
     """Entry point of ``gdm_download_encoder``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.download_encoder import download_encoder, encoder_table
 
     if request.list:
-        print(encoder_table(request, folders))
+        say(encoder_table(request, folders))
         return DownloadEncoderRequest(name="NAME", folder=request.folder)
     fetched = download_encoder(request, folders)
-    print(f"{fetched.name}: {fetched.file}")
+    say(f"{fetched.name}: {fetched.file}")
     if fetched.sha256 is not None:
-        print(f"sha256: {fetched.sha256}, revision {fetched.revision}")
-    print(f"licence of the weights: {fetched.licence}")
+        say(f"sha256: {fetched.sha256}, revision {fetched.revision}")
+    say(f"licence of the weights: {fetched.licence}")
     return PlanAndPreprocessRequest(dataset=("DATASET",), encoder=fetched.name)

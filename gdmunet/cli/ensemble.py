@@ -14,8 +14,9 @@ from gdmunet.workflows.requests.models import EnsembleRequest
 @command(EnsembleRequest)
 def main(request: EnsembleRequest, folders: Folders) -> EvaluateRequest:
     """Entry point of ``gdm_ensemble``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.models import ensemble
 
     written = ensemble(request, folders)
-    print(f"wrote {counted(written, 'average')} into {request.output}")
+    say(f"wrote {counted(written, 'average')} into {request.output}")
     return EvaluateRequest(reference=Path("REFERENCE_FOLDER"), prediction=request.output)

@@ -8,9 +8,13 @@ from gdmunet.workflows.requests.planning import ExtractFingerprintRequest, PlanE
 
 
 @command(ExtractFingerprintRequest)
-def main(request: ExtractFingerprintRequest, folders: Folders) -> PlanExperimentRequest:
+def main(request: ExtractFingerprintRequest, folders: Folders) -> PlanExperimentRequest | ExtractFingerprintRequest:
     """Entry point of ``gdm_extract_fingerprint``."""
+    from gdmunet.parts import OpenParts
     from gdmunet.workflows import preparation as steps
+    from gdmunet.workflows.parts import request_of_part
 
-    steps.extract_fingerprint(request, folders)
+    for found in steps.extract_fingerprint(request, folders):
+        if isinstance(found, OpenParts):
+            return request_of_part(request, found.parts[0])
     return PlanExperimentRequest(dataset=request.dataset)

@@ -10,7 +10,8 @@ from gdmunet.workflows.requests.models import FindBestConfigurationRequest
 @command(FindBestConfigurationRequest)
 def main(request: FindBestConfigurationRequest, folders: Folders) -> None:
     """Entry point of ``gdm_find_best_configuration``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.models import find_best_configuration
 
     best = find_best_configuration(request, folders)
-    print(f"{best.table()}\n\n{best.instructions}")
+    say(f"{best.table()}\n\n{best.instructions}")

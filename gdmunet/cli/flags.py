@@ -10,10 +10,15 @@ from typing import Any, TypeVar
 from gdmunet.cli.arguments import CommandParser, Main, folders_from, run_command
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
+from gdmunet.plain_text import printable
+from gdmunet.promises import promises_kept
 from gdmunet.workflows.requests.declaration import Request, RequestError, RequestField, request_fields
+from gdmunet.workflows.requests.shared import check_url, scheduled
 from gdmunet.workflows.requests.spelling import command_line
 
 R = TypeVar("R", bound=Request)
+# Letters of the next command: one that was cut could not be copied.
+_LONGEST = 100_000
 
 
 def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | None]], Main]:
@@ -32,14 +37,17 @@ def command(kind: type[R]) -> Callable[[Callable[[R, Folders], Request | int | N
             if folders.wait_limit is not None:
                 _limit_waits(folders.wait_limit)
             try:
-                done = work(request_from(kind, arguments), folders)
+                asked = request_from(kind, arguments)
+                check_url(asked, folders)
+                with scheduled(asked), promises_kept():
+                    done = work(asked, folders)
             except RequestError as error:
                 parser.error(str(error))
             except GdmError as error:
                 _complete(error, folders)
                 raise
             if isinstance(done, Request):
-                print(f"next: {command_line(done, dict(folders.typed))}")
+                print(f"next: {printable(str(command_line(done, dict(folders.typed))), _LONGEST)}")
                 return 0
             return done or 0
 
@@ -113,13 +121,20 @@ def _add(place: Any, field: RequestField) -> None:
         options |= {"nargs": "+", "action": "extend"}
     elif field.kind.count is not None:
         options["nargs"] = field.kind.count
+        if _grows(field):
+            options["action"] = "extend"  # a flag that is given twice loses nothing
     elif flag.const is not None:
         options |= {"nargs": "?", "const": flag.const}
     elif not flag.spellings and not field.required:
         options["nargs"] = "?"
     if not field.required and field.kind.count != "map":
-        options["default"] = field.default
+        options["default"] = [] if field.default == () and _grows(field) else field.default
     place.add_argument(*(flag.spellings or (field.name,)), **options)
+
+
+def _grows(field: RequestField) -> bool:
+    """Whether a repeated flag adds to its values; where a default would be added to, the last one counts."""
+    return field.kind.count == "+" and bool(field.flag.spellings) and (field.required or not field.default)
 
 
 def _reader(field: RequestField) -> Callable[[str], Any]:

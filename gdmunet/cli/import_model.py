@@ -13,8 +13,9 @@ from gdmunet.workflows.requests.prediction import PredictRequest
 @command(ImportModelRequest)
 def main(request: ImportModelRequest, folders: Folders) -> PredictRequest:
     """Entry point of ``gdm_import_model``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.models import import_model
 
     model = import_model(request, folders)
-    print(f"model: {model}")
-    return PredictRequest(input=Path("INPUT_FOLDER"), output=Path("OUTPUT_FOLDER"), model=model)
+    say(f"model: {model}")
+    return PredictRequest(input=(Path("INPUT_FOLDER"),), output=Path("OUTPUT_FOLDER"), model=model)

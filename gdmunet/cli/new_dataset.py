@@ -11,7 +11,8 @@ from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 @command(NewDatasetRequest)
 def main(request: NewDatasetRequest, folders: Folders) -> PlanAndPreprocessRequest:
     """Entry point of ``gdm_new_dataset``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.convert import new_dataset
 
-    print(f"wrote {new_dataset(request, folders)}")
+    say(f"wrote {new_dataset(request, folders)}")
     return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)

@@ -13,13 +13,16 @@ from gdmunet.workflows.requests.prediction import PredictRequest
 
 
 @command(PredictRequest)
-def main(request: PredictRequest, folders: Folders) -> EvaluateRequest:
+def main(request: PredictRequest, folders: Folders) -> EvaluateRequest | None:
     """Entry point of ``gdm_predict``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.predict import predict
 
     done = predict(request, folders)
     there = f", {len(done.skipped)} were there already" if done.skipped else ""
-    print(f"predicted {counted(done.predicted, 'case')} into {request.output}{there}")
-    split = split_of(request.input)
+    say(f"predicted {counted(done.predicted, 'case')} into {request.output}{there}")
+    if request.single:
+        return None
+    split = split_of(request.input[0])
     reference = split.targets if split and split.targets.is_dir() else Path("REFERENCE_FOLDER")
     return EvaluateRequest(reference=reference, prediction=request.output, mask=request.mask)

@@ -9,12 +9,16 @@ from gdmunet.workflows.requests.training import TrainRequest
 
 
 @command(PreprocessRequest)
-def main(request: PreprocessRequest, folders: Folders) -> TrainRequest | None:
+def main(request: PreprocessRequest, folders: Folders) -> TrainRequest | PreprocessRequest | None:
     """Entry point of ``gdm_preprocess``."""
     from gdmunet.workflows import preparation as steps
+    from gdmunet.workflows.parts import request_of_part
 
     prepared = steps.preprocess(request, folders)
     if not prepared:
         return None
+    for done in prepared:
+        if done.missing:
+            return request_of_part(request, done.missing.parts[0])
     store = prepared[0].store
     return TrainRequest(dataset=request.dataset[0], configuration=store.configuration, plans=store.plans)

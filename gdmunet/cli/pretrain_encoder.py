@@ -10,10 +10,11 @@ from gdmunet.workflows.requests.encoders import AuditEncoderRequest, PretrainEnc
 @command(PretrainEncoderRequest)
 def main(request: PretrainEncoderRequest, folders: Folders) -> AuditEncoderRequest:
     """Entry point of ``gdm_pretrain_encoder``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.pretrain_encoder import pretrain_encoder
 
     folder = pretrain_encoder(request, folders)
-    print(f"encoder: mae:{folder}")
+    say(f"encoder: mae:{folder}")
     return AuditEncoderRequest(
         encoder=f"mae:{folder}",
         dataset=request.dataset,

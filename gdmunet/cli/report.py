@@ -11,10 +11,11 @@ from gdmunet.workflows.requests.evaluation import ReportRequest, ViewRequest
 @command(ReportRequest)
 def main(request: ReportRequest, folders: Folders) -> ViewRequest:
     """Entry point of ``gdm_report``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.report import report
 
     written = report(request, folders)
-    print(
+    say(
         f"wrote {written.file}: {written.size / 1e6:.1f} MB, {counted(written.cases, 'case')}, {written.pictures} with "
         f"slices, {written.volumes} with volumes"
     )

@@ -10,15 +10,19 @@ from gdmunet.workflows.requests.simulation import SimulateSvctRequest
 
 
 @command(SimulateSvctRequest)
-def main(request: SimulateSvctRequest, folders: Folders) -> PlanAndPreprocessRequest:
+def main(request: SimulateSvctRequest, folders: Folders) -> PlanAndPreprocessRequest | SimulateSvctRequest:
     """Entry point of ``gdm_simulate_svct``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.convert import simulate_svct
+    from gdmunet.workflows.parts import request_of_part
 
     made = simulate_svct(request, folders)
     there = f", {len(made.kept)} were there already" if made.kept else ""
-    print(f"wrote {made.folder}: {counted(made.made, 'case')}{there}")
+    say(f"wrote {made.folder}: {counted(made.made, 'case')}{there}")
+    if made.missing:
+        return request_of_part(request, made.missing.parts[0])
     if made.cut:
-        print(
+        say(
             f"note: the patient is cut by the edge of the slices in {', '.join(made.cut)}. A straight cut makes "
             "streaks along it that no scan has: use whole slices if there are some, or --field_of_view MM, a round cut"
         )

@@ -10,6 +10,7 @@ from gdmunet.workflows.requests.models import TrustRequest
 @command(TrustRequest)
 def main(request: TrustRequest, folders: Folders) -> None:
     """Entry point of ``gdm_trust``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.trust import trust
 
-    print("\n".join(trust(request, folders)))
+    say("\n".join(trust(request, folders)))

@@ -12,10 +12,11 @@ def main(request: ViewRequest, folders: Folders) -> None:
     """Entry point of ``gdm_view``."""
     import webbrowser
 
+    from gdmunet.progress import say
     from gdmunet.workflows.report import view
 
     with view(request, folders) as server:
-        print(f"{server.address}\nCtrl-C ends it", flush=True)
+        say(f"{server.address}\nCtrl-C ends it")
         if request.open:
             webbrowser.open(server.address)
         server.serve_forever()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 
-from gdmunet.atomic import scratch_folder
+from gdmunet.atomic import remove, scratch_folder
+from gdmunet.claims import CLAIM_FILE
 from gdmunet.conversion.case_files import SourceFolders, check_channels
 from gdmunet.conversion.dicom_volumes import write_exactly
-from gdmunet.conversion.folders import NewDatasetOptions, free_folder, new_dataset
+from gdmunet.conversion.folders import NewDatasetOptions, free_folder, named_folder, new_dataset
 from gdmunet.conversion.held_out import Groups, SplitOptions
 from gdmunet.dicom.agreement import ChannelSeries, check_case_series
 from gdmunet.dicom.reading import DicomVolume, read_series
@@ -22,11 +23,14 @@ from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry, GridDifference
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
 from gdmunet.imageio import Volume
+from gdmunet.part_results import FOLDER, CaseWork, CrewOptions, KeptResults, all_kept, alone, key_of, run_part
+from gdmunet.parts import OpenParts, PartOptions
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.itk import to_image
 from gdmunet.workers import check_processes, run_in_workers
 
 _ENDING = ".nii.gz"
+_TITLE = "reading DICOM"
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,12 @@ class DicomLayout:
 
 @dataclass(frozen=True)
 class DicomDataset:
-    """The new folder, its cases, and the cases that were resampled."""
+    """The new folder, its cases, what is said of them, and the parts without which there is no data set yet."""
 
     folder: Path
     cases: tuple[str, ...]
     notes: tuple[str, ...]
+    missing: OpenParts | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class DicomDatasetOptions:
         case of several grids.
     accept
         Checks of the series that are insisted on (see `check_case_series`).
+    part
+        Share of the cases that is converted, and kept until all are; None: all of them, and none is kept before.
     processes
         Cases that are worked on at once.
     show_progress
@@ -83,6 +90,7 @@ class DicomDatasetOptions:
     fix_geometry: bool = False
     resample: bool = False
     accept: tuple[str, ...] = ()
+    part: PartOptions | None = None
     processes: int = 1
     show_progress: bool = False
 
@@ -108,18 +116,83 @@ def convert_dicom_dataset(
             remedy="give --channel and --condition_folder the same number of values",
         )
     raw_folder = Path(raw_folder)
-    free_folder(raw_folder, number, name)
     names = _case_names(layout)
+    if options.part is not None:
+        return _convert_part(layout, raw_folder, names, (number, name), options)
+    free_folder(raw_folder, number, name)
     with scratch_folder(raw_folder / "volumes") as building:
         jobs = [(case, (case, layout, building, options)) for case in names]
-        converted = run_in_workers(_convert_case, jobs, options.processes, options.show_progress, "reading DICOM")
-        sources = SourceFolders(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
-        split = options.split
-        if not split.groups:
-            split = replace(split, groups=_groups(names, [one.patient for one in converted]))
-        described = NewDatasetOptions(options.channels, options.target, split)
-        folder = new_dataset(raw_folder, number, name, sources, described)
-    return DicomDataset(folder, tuple(names), tuple(note for one in converted for note in one.notes))
+        converted = run_in_workers(_convert_case, jobs, options.processes, options.show_progress, _TITLE)
+        return _build(building, raw_folder, dict(zip(names, converted, strict=True)), (number, name), options)
+
+
+def _build(
+    building: Path,
+    raw_folder: Path,
+    converted: Mapping[str, _Converted],
+    called: tuple[int, str],
+    options: DicomDatasetOptions,
+) -> DicomDataset:
+    """The data set of converted volumes, which lie in a folder for each channel and one for the targets."""
+    names = list(converted)
+    sources = SourceFolders(tuple(building / str(i) for i in range(len(options.channels))), building / "target")
+    split = options.split
+    if not split.groups:
+        split = replace(split, groups=_groups(names, [one.patient for one in converted.values()]))
+    described = NewDatasetOptions(options.channels, options.target, split)
+    folder = new_dataset(raw_folder, *called, sources, described)
+    return DicomDataset(folder, tuple(names), tuple(note for one in converted.values() for note in one.notes))
+
+
+def _convert_part(
+    layout: DicomLayout,
+    raw_folder: Path,
+    names: Sequence[str],
+    called: tuple[int, str],
+    options: DicomDatasetOptions,
+) -> DicomDataset:
+    """Convert a part of the cases; whoever finds all of them converted builds the data set.
+
+    The records of the cases stay beside the data set, so that a part that is run again finds its work done.
+    """
+    part = options.part or PartOptions()
+    folder = named_folder(raw_folder, *called)
+    building = raw_folder / f"{FOLDER}_{folder.name}"
+    places = (*map(str, range(len(options.channels))), "target")
+    kept = KeptResults(building, _Converted, tuple(f"{place}/{{}}{_ENDING}" for place in places))
+    plain = replace(options, part=None, processes=1, show_progress=False)
+    work = [CaseWork(name, _convert_case, (name, layout, building, plain), _key(name, layout, plain)) for name in names]
+    done = all_kept(work, KeptResults(building, _Converted), part)
+    if folder.is_dir() and not isinstance(done, OpenParts):
+        return DicomDataset(folder, tuple(names), tuple(note for one in done for note in one.notes))
+    free_folder(raw_folder, *called)
+    run_part(work, kept, part, CrewOptions(options.processes, options.show_progress, _TITLE))
+    with alone(building / CLAIM_FILE, "putting parts together"):
+        if folder.is_dir():
+            done = all_kept(work, KeptResults(building, _Converted), part)
+        else:
+            done = all_kept(work, kept, part)
+        if isinstance(done, OpenParts):
+            return DicomDataset(folder, (), (), done)
+        converted = dict(zip(names, done, strict=True))
+        if folder.is_dir():  # another part was faster
+            return DicomDataset(folder, tuple(names), tuple(note for one in done for note in one.notes))
+        built = _build(building, raw_folder, converted, called, options)
+        for place in places:
+            remove(building / place)
+    if options.part is not None and part.is_whole:
+        remove(building)
+    return built
+
+
+def _key(name: str, layout: DicomLayout, options: DicomDatasetOptions) -> str:
+    """Hash of the files of a case, by name, size and time of change, and of how they are converted."""
+    folder = Path(layout.root) / name
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
+    places = layout.conditions, layout.target
+    choices = options.channels, options.target, options.fix_geometry, options.resample, options.accept
+    return key_of([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats], places, choices)
 
 
 def _case_names(layout: DicomLayout) -> list[str]:

@@ -19,10 +19,11 @@ from gdmunet.conversion.case_files import (
     common_ending,
     left_out_files,
 )
-from gdmunet.conversion.held_out import SplitOptions, choose_test
+from gdmunet.conversion.held_out import SplitOptions, choose_test, split_in_words
 from gdmunet.dataset import DatasetDescriptor, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, dataset_name
 from gdmunet.errors import GdmError
+from gdmunet.parts import WHOLE, PartOptions
 from gdmunet.progress import say, track
 from gdmunet.promises import check_promised
 from gdmunet.serialization import save_json
@@ -93,6 +94,7 @@ def new_dataset(raw_folder: Path, number: int, name: str, sources: SourceFolders
         groups=options.split.groups_of(identifiers),
     )
     build_dataset(destination, descriptor, cases, held_out, options.transfer)
+    say(split_in_words(identifiers, held_out))
     return destination
 
 
@@ -148,10 +150,10 @@ def named_folder(raw_folder: Path, number: int, name: str) -> Path:
     return raw_folder / dataset_name(number, name)
 
 
-def claim_number(raw_folder: Path, number: int) -> Claim:
-    """The claim on a number of a data set, for whoever builds one of that number."""
+def claim_number(raw_folder: Path, number: int, part: PartOptions = WHOLE) -> Claim:
+    """The claim on a number of a data set, for whoever builds one of that number, or a part of its cases."""
     file = raw_folder / f".running_{dataset_name(number, '').rstrip('_')}.json"
-    return Claim(file, "building a data set", f"another process builds data set {number}")
+    return Claim(file, "building a data set", f"another process builds data set {number}", part)
 
 
 def free_folder(raw_folder: Path, number: int, name: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.foreign import read_bounded, reading
 from gdmunet.plausibility.names import check_groups, leftovers
-from gdmunet.quantities import counted
+from gdmunet.quantities import counted, listed
 
 Groups = dict[str, dict[str, str]]
 
@@ -116,6 +116,14 @@ def choose_test(identifiers: list[str], split: SplitOptions) -> set[str]:
             remedy="hold out fewer cases with --test",
         )
     return {name for name, patient in patient_of.items() if patient in held_out}
+
+
+def split_in_words(identifiers: Sequence[str], held_out: Collection[str]) -> str:
+    """Such as ``7 training cases, 2 test cases held out: p03, p07``."""
+    training = counted(len(identifiers) - len(held_out), "training case")
+    if not held_out:
+        return f"{training}, none held out for testing (--test names cases, or a share of the patients)"
+    return f"{training}, {counted(held_out, 'test case')} held out: {listed(sorted(held_out))}"
 
 
 def _check_whole_patients(patient_of: dict[str, str], held_out: set[str], test: Sequence[str]) -> None:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from skimage.morphology import convex_hull_image
 
-from gdmunet.atomic import move
-from gdmunet.conversion.folders import named_folder
+from gdmunet.claims import CLAIM_FILE
 from gdmunet.conversion.held_out import SplitOptions, choose_test
 from gdmunet.conversion.scan_fitness import check_cts
+from gdmunet.conversion.unfinished import begin, check_description, complete, growing_folder
 from gdmunet.dataset import Case, DatasetDescriptor, list_cases
-from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, Split, dataset_name
+from gdmunet.dataset_names import RawFolders, Split
 from gdmunet.errors import GdmError
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_RANGE
 from gdmunet.imageio import CaseVolumes, Volume, read_case, read_mask, read_volume, write_volume
-from gdmunet.owners import sweep
+from gdmunet.part_results import FOLDER, CaseWork, CrewOptions, KeptResults, all_kept, alone, key_of, run_part
+from gdmunet.parts import WHOLE, OpenParts, PartOptions
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.scan_spec import ScanSpec
-from gdmunet.serialization import load_json, save_json
 from gdmunet.tomography.simulation import simulate_scan, stored_ct
 from gdmunet.tomography.sinogram import ENDING, read_sinogram, write_sinogram
-from gdmunet.volume_formats.files import find_volumes, unique_files
-from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, stem_of
 from gdmunet.workers import check_processes, run_in_workers
 
-UNFINISHED_FILE = f"unfinished_{DESCRIPTOR_FILE}"
 VOLUME_ENDING = ".nii.gz"
 CUT_SHARE = 0.05
 """A patient is cut where more of the slices' edge than this is body."""
@@ -53,6 +50,8 @@ class SparseViewOptions:
         Device of the back end torch.
     split
         Choice of the cases that are held out.
+    part
+        Share of the cases that is made; the data set is whole once all parts are.
     processes
         Cases that are worked on at once.
     show_progress
@@ -68,6 +67,7 @@ class SparseViewOptions:
     save_sinograms: bool = False
     device: str = "cpu"
     split: SplitOptions = field(default_factory=SplitOptions)
+    part: PartOptions = WHOLE
     processes: int = 1
     show_progress: bool = True
 
@@ -79,48 +79,23 @@ class SparseViewOptions:
 class SparseViewDataset:
     """The data set's folder, the cases that were made, those that were there already, and those with a cut patient.
 
-    `cut` holds cases whose body reaches the edge of the slices inside the field of view (see `edge_share`).
+    `cut` holds cases whose body reaches the edge of the slices inside the field of view (see `edge_share`); `missing`
+    are the parts without which the data set is not whole.
     """
 
     folder: Path
     made: tuple[str, ...]
     kept: tuple[str, ...]
     cut: tuple[str, ...]
+    missing: OpenParts | None = None
 
 
-def find_ct_files(inputs: Sequence[Path]) -> dict[str, Path]:
-    """Identifier to file, for CT files and the volumes of folders; the identifier is the name without its ending.
+@dataclass(frozen=True)
+class _Made:
+    """Whether a case had to be made, and the `edge_share` of its mask."""
 
-    Raises
-    ------
-    GdmError
-        A missing path, a file of an unknown ending, two files of one identifier, or no file at all.
-    """
-    ct_files = unique_files(_named_volumes(inputs))
-    if not ct_files:
-        raise GdmError(
-            "there are no CT volumes",
-            file=inputs[0] if inputs else None,
-            expected="files that end in " + " ".join(FILE_ENDINGS),
-            remedy="convert DICOM series to volumes first",
-        )
-    return dict(sorted(ct_files.items()))
-
-
-def _named_volumes(inputs: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    for path in inputs:
-        if not path.exists():
-            raise GdmError("the input is missing", file=path, remedy="check the path")
-        for file in find_volumes(path).values() if path.is_dir() else [path]:
-            ending = ending_of(file)
-            if ending is None:
-                raise GdmError(
-                    "not a volume",
-                    file=file,
-                    expected=" ".join(FILE_ENDINGS),
-                    remedy="give volumes, or folders of volumes; convert DICOM series first",
-                )
-            yield stem_of(file), file
+    new: bool
+    edge_share: float
 
 
 def make_sparse_view_dataset(
@@ -150,7 +125,42 @@ def make_sparse_view_dataset(
     """
     options = options or SparseViewOptions()
     held_out = choose_test(list(cts), options.split)
-    descriptor = DatasetDescriptor(
+    descriptor = _describe(name, cts, held_out, settings, options)
+    folder = growing_folder(Path(raw_folder), number, name)
+    check_description(folder, descriptor)
+    split: dict[str, Split] = {case: "Ts" if case in held_out else "Tr" for case in cts}
+    mine = options.part.part_of(list(cts))
+    last = {case: RawFolders(folder, split[case]).image(case, VOLUME_ENDING) for case in mine}
+    missing = {case: cts[case] for case in mine if not last[case].is_file()}
+    for line in check_cts(missing, settings, options.processes, options.show_progress):
+        say(line)
+    work = [
+        CaseWork(case, _make_case, (case, path, folder, split[case], settings, options), _key(path, settings, options))
+        for case, path in cts.items()
+    ]
+    title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
+    crew = CrewOptions(options.processes, options.show_progress, title)
+    files = _files(folder, mine, held_out, options.save_sinograms)
+    if not options.part.is_whole:
+        return _make_part(work, folder, descriptor, options.part, crew, files)
+    begin(folder, descriptor)
+    items = [(one.name, one.arguments) for one in work]
+    made = run_in_workers(_make_case, items, crew.processes, crew.show_progress, crew.title)
+    list_cases(folder, descriptor)
+    check_promised(files)
+    complete(folder)
+    results = dict(zip(cts, made, strict=True))
+    return _dataset(folder, results, results)
+
+
+def _describe(
+    name: str,
+    cts: Collection[str],
+    held_out: Collection[str],
+    settings: ScanSpec,
+    options: SparseViewOptions,
+) -> DatasetDescriptor:
+    return DatasetDescriptor(
         channel_names={"0": "CT"},
         target_name="CT",
         file_ending=VOLUME_ENDING,
@@ -161,26 +171,50 @@ def make_sparse_view_dataset(
         simulation=settings,
         info=_information(settings, options),
     )
-    folder = _folder(Path(raw_folder), number, name)
-    _check_description(folder, descriptor)
-    split: dict[str, Split] = {case: "Ts" if case in held_out else "Tr" for case in cts}
-    last = {case: RawFolders(folder, split[case]).image(case, VOLUME_ENDING) for case in cts}
-    missing = {case: path for case, path in cts.items() if not last[case].is_file()}
-    for line in check_cts(missing, settings, options.processes, options.show_progress):
-        say(line)
-    _begin(folder, descriptor)
-    items = [(case, (case, path, folder, split[case], settings, options)) for case, path in cts.items()]
-    title = f"{counted(settings.views, 'view')}, {settings.beam} beam"
-    made = run_in_workers(_make_case, items, options.processes, options.show_progress, title)
-    list_cases(folder, descriptor)
-    check_promised(_files(folder, cts, held_out, options.save_sinograms))
-    move(folder / UNFINISHED_FILE, folder / DESCRIPTOR_FILE)
+
+
+def _make_part(
+    work: Sequence[CaseWork[_Made]],
+    folder: Path,
+    descriptor: DatasetDescriptor,
+    part: PartOptions,
+    crew: CrewOptions,
+    files: Sequence[Path],
+) -> SparseViewDataset:
+    """Make the cases of a part; the data set gets its description once the cases of all parts are made."""
+    kept, turn = KeptResults(folder / FOLDER, _Made), folder / FOLDER / CLAIM_FILE
+    with alone(turn, "beginning a data set"):
+        begin(folder, descriptor)
+    run_part(work, kept, part, crew, again=True)
+    check_promised(files)
+    with alone(turn, "putting parts together"):
+        found = all_kept(work, kept, part)
+        if not isinstance(found, OpenParts):
+            list_cases(folder, descriptor)
+            complete(folder)
+    mine = {one.name: made for one in part.part_of(work) if (made := kept.read(one.name, one.key))}
+    if isinstance(found, OpenParts):
+        return _dataset(folder, mine, {}, found)
+    return _dataset(folder, mine, {one.name: made for one, made in zip(work, found, strict=True)})
+
+
+def _dataset(
+    folder: Path, mine: Mapping[str, _Made], everything: Mapping[str, _Made], missing: OpenParts | None = None
+) -> SparseViewDataset:
     return SparseViewDataset(
         folder,
-        tuple(case for case, (new, _) in zip(cts, made, strict=True) if new),
-        tuple(case for case, (new, _) in zip(cts, made, strict=True) if not new),
-        tuple(case for case, (_, share) in zip(cts, made, strict=True) if share > CUT_SHARE),
+        tuple(case for case, made in mine.items() if made.new),
+        tuple(case for case, made in mine.items() if not made.new),
+        tuple(case for case, made in everything.items() if made.edge_share > CUT_SHARE),
+        missing,
     )
+
+
+def _key(path: Path, settings: ScanSpec, options: SparseViewOptions) -> str:
+    """Hash of a CT file and of the settings with which it is scanned."""
+    stat = path.stat()
+    choices = options.convex_body, options.save_sinograms, options.device
+    return key_of(path.name, stat.st_size, stat.st_mtime_ns, settings, choices)
 
 
 def _files(folder: Path, identifiers: Iterable[str], held_out: Collection[str], sinograms: bool) -> list[Path]:
@@ -218,8 +252,8 @@ def edge_share(body: Volume) -> float:
 
 def _make_case(
     identifier: str, source: Path, folder: Path, split: Split, settings: ScanSpec, options: SparseViewOptions
-) -> tuple[bool, float]:
-    """Make one case; gives whether it had to be made, and `edge_share` of its mask."""
+) -> _Made:
+    """Make one case, unless it is there and whole."""
     ct = stored_ct(read_volume(source, identifier))
     folders = RawFolders(folder, split)
     case = Case(
@@ -232,7 +266,7 @@ def _make_case(
     assert case.mask is not None
     sinogram = folders.sinograms / f"{identifier}{ENDING}"
     if _is_finished(case, ct, sinogram if options.save_sinograms else None):
-        return False, edge_share(read_mask(case.mask, identifier))
+        return _Made(False, edge_share(read_mask(case.mask, identifier)))
     scan = simulate_scan(ct, settings, identifier, options.device)
     mask = body_of_ct(ct, options.convex_body) & scan.field_of_view
     if not mask.any():
@@ -248,7 +282,7 @@ def _make_case(
     if options.save_sinograms:
         write_sinogram(sinogram, scan.sinogram)
     write_volume(case.conditions[0], np.rint(scan.reconstruction).astype(np.int16), ct.geometry)
-    return True, edge_share(Volume(mask, ct.geometry))
+    return _Made(True, edge_share(Volume(mask, ct.geometry)))
 
 
 def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:
@@ -261,53 +295,6 @@ def _is_finished(case: Case, ct: Volume, sinogram: Path | None) -> bool:
         return False
     same_grid = volumes.geometry.difference(ct.geometry) is None
     return same_grid and volumes.target is not None and np.array_equal(volumes.target, ct.array)
-
-
-def _folder(raw_folder: Path, number: int, name: str) -> Path:
-    folder = named_folder(raw_folder, number, name)
-    others = [path for path in sorted(raw_folder.glob(dataset_name(number, "*"))) if path != folder]
-    if others:
-        raise GdmError(
-            f"data set {number} is there already",
-            file=others[0],
-            remedy="choose another number, or the same --name to go on with it",
-        )
-    return folder
-
-
-def _described(folder: Path) -> Path | None:
-    """The description of an earlier run, whole or not."""
-    files = (folder / DESCRIPTOR_FILE, folder / UNFINISHED_FILE)
-    return next((file for file in files if file.is_file()), None)
-
-
-def _begin(folder: Path, descriptor: DatasetDescriptor) -> None:
-    """Describe the data set under a name that no command reads, so that half a data set is never taken for a whole one.
-
-    A whole one takes the other name until all cases are there.
-    """
-    there = _described(folder)
-    if there is None:
-        save_json(descriptor, folder / UNFINISHED_FILE)
-        return
-    if there.name == DESCRIPTOR_FILE:
-        move(there, folder / UNFINISHED_FILE)
-    for split in SPLITS:
-        folders = RawFolders(folder, split)
-        for part in (folders.images, folders.targets, folders.masks, folders.sinograms):
-            sweep(part)
-
-
-def _check_description(folder: Path, descriptor: DatasetDescriptor) -> None:
-    """Refuse a folder whose description does not say the same."""
-    there = _described(folder)
-    if there is not None and load_json(DatasetDescriptor, there) != descriptor:
-        raise GdmError(
-            "the folder holds a data set of other cases or settings",
-            file=there,
-            expected="the same cases, held-out cases and flags as before, to go on with it",
-            remedy="choose another number or name, or remove the folder",
-        )
 
 
 def _information(settings: ScanSpec, options: SparseViewOptions) -> dict[str, str]:

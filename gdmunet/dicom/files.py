@@ -13,6 +13,11 @@ def slice_name(number: int) -> str:
     return f"CT_{number:04d}.dcm"
 
 
+def structures_name(number: int) -> str:
+    """Name of the file of a copied structure set, counted from 1."""
+    return f"RS_{number:04d}.dcm"
+
+
 def is_dicom(file: Path) -> bool:
     """True where a file begins as DICOM files do (128 bytes, then ``DICM``)."""
     try:

@@ -50,6 +50,11 @@ class Stack:
     twins: tuple[tuple[int, int], ...]
 
 
+def allowed_off_grid(spacing: float) -> float:
+    """How far, in mm, a position written as text may lie off the grid of slices that are `spacing` mm apart."""
+    return min(_MOST_SHARE_OF_SPACING * spacing, max(_SHARE_OF_SPACING * spacing, _ROUNDING_MM))
+
+
 def examine(slices: Sequence[Slice], case: str | None = None) -> Stack:
     """Sort slices by position along their common normal, and say how they depart from a regular grid.
 
@@ -151,7 +156,7 @@ def _gaps(along: np.ndarray, steps: np.ndarray, apart: np.ndarray, spacing: floa
     steps, starts = steps[apart], along[:-1][apart]
     if not steps.size:
         return []
-    allowed = min(_MOST_SHARE_OF_SPACING * spacing, max(_SHARE_OF_SPACING * spacing, _ROUNDING_MM))
+    allowed = allowed_off_grid(spacing)
     multiples = np.rint(steps / spacing).astype(int)
     problems = []
     wide = multiples >= 2

@@ -96,3 +96,16 @@ REQUIRED_BUT_MAY_BE_EMPTY = (
     "KVP",
     "AcquisitionNumber",
 )
+# Of the equipment that made an object; of a copy they say who copied it.
+EQUIPMENT = (
+    "Manufacturer",
+    "ManufacturerModelName",
+    "SoftwareVersions",
+    "DeviceSerialNumber",
+    "StationName",
+    "InstitutionName",
+    "InstitutionAddress",
+    "InstitutionalDepartmentName",
+)
+# Of a person's approval, which holds for what that person saw.
+REVIEW = ("ApprovalStatus", "ReviewDate", "ReviewTime", "ReviewerName")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 from gdmunet.atomic import atomic_folder
-from gdmunet.dicom.files import is_dicom, slice_name
+from gdmunet.dicom.files import is_dicom, slice_name, structures_name
 from gdmunet.dicom.modules import KEPT_OF_EVERY_SERIES, KEPT_OF_THE_IMAGE, REQUIRED_BUT_MAY_BE_EMPTY
 from gdmunet.dicom.series import Series
 from gdmunet.dicom.slices import (
@@ -25,6 +26,7 @@ from gdmunet.dicom.slices import (
     Slice,
     read_header,
 )
+from gdmunet.dicom.structures import StructureSet, copied_structure_set
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import Volume
@@ -54,6 +56,7 @@ def write_ct_series(
     reference: Series | None = None,
     patient_id: str = "",
     replace: bool = False,
+    structures: Sequence[StructureSet] = (),
 ) -> str:
     """Write a volume in HU as one file per slice, ``CT_0001.dcm``, ...; the folder appears whole or not at all.
 
@@ -68,6 +71,8 @@ def write_ct_series(
         Used only without a reference.
     replace
         Whether the new series replaces one that gdmunet wrote there before; else a full folder is an error.
+    structures
+        Structure sets of the reference on the volume's slices, whose copies go with it: ``RS_0001.dcm``, ...
 
     Returns
     -------
@@ -89,10 +94,15 @@ def write_ct_series(
     check_replaceable(folder)
     common = _common(volume.geometry, label, reference, patient_id)
     sources = _source_images(volume.geometry, reference)
+    uids = [generate_uid(None) for _ in volume.array]
     with atomic_folder(folder, replace=True) as building:
         for index, plane in enumerate(volume.array):
             image = _slice(common, volume.geometry, index, _whole_hu(plane, folder), sources[index])
+            image.SOPInstanceUID = uids[index]
             pydicom.dcmwrite(building / slice_name(index + 1), image, enforce_file_format=True)
+        for number, one in enumerate(structures, 1):
+            copied = copied_structure_set(one, common, uids)
+            pydicom.dcmwrite(building / structures_name(number), copied, enforce_file_format=True)
     return str(common.SeriesInstanceUID)
 
 
@@ -198,7 +208,6 @@ def _slice(common: Dataset, geometry: Geometry, index: int, plane: np.ndarray, s
     image = Dataset()
     image.update(common)
     position = geometry.to_world(np.array([index, 0, 0]))
-    image.SOPInstanceUID = generate_uid(None)
     image.InstanceNumber = index + 1
     image.ImagePositionPatient = [_ds(value) for value in position]
     image.SliceLocation = _ds(float(position @ geometry.matrix[:, 2]))

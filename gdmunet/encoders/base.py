@@ -85,7 +85,8 @@ class FrozenEncoder(nn.Module, ABC):
     Parameters
     ----------
     levels
-        Levels that `features` returns, in this order (finest first).
+        Levels that `features` returns, in this order: that of their computation. An encoder's run from fine to coarse;
+        those of a decoder, if there is one, follow and run back to the finest.
     units
         Units of the volumes that come in.
     dimensions
@@ -150,7 +151,7 @@ class FrozenEncoder(nn.Module, ABC):
         return self
 
     def forward(self, volume: torch.Tensor) -> tuple[FeatureMap, ...]:
-        """Feature maps of a volume (B, 1, ...) in network units, finest first."""
+        """Feature maps of a volume (B, 1, ...) in network units, in the order of `levels`."""
         shape = tuple(volume.shape[2:])
         padding = [(-n) % self.divisor for n in shape]
         if any(padding):

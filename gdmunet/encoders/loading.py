@@ -61,7 +61,7 @@ def load_encoder(
 
 def pickle_of(named: NamedEncoder, file: Path | None) -> Path | None:
     """The file that is read as a pickle if it is trusted; None: nothing is."""
-    if file is not None and file.is_dir() and named.family is not None and named.family.name == "nnunet":
+    if file is not None and file.is_dir() and named.family is not None and named.family.takes_model_folder:
         from gdmunet.encoders.nnunet import checkpoint_file  # brings the libraries of its networks
 
         return checkpoint_file(file)

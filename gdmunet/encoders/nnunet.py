@@ -1,18 +1,24 @@
-"""The encoder of a trained nnU-Net v2 model, such as TotalSegmentator's: plans.json and checkpoint_final.pth."""
+"""The encoder of a trained nnU-Net v2 model, such as TotalSegmentator's, alone or with its decoder.
+
+It is read from plans.json and checkpoint_final.pth.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
-from torch import nn
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from dynamic_network_architectures.building_blocks.unet_residual_decoder import UNetResDecoder
+from torch import Tensor, nn
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
-from gdmunet.encoders.convolutional import ConvolutionalEncoder, RangeEncoder
+from gdmunet.encoders.convolutional import ConvolutionalEncoder, EncoderAndDecoder, RangeEncoder
 from gdmunet.encoders.weight_files import fill, read_weights
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
@@ -21,7 +27,9 @@ from gdmunet.serialization import read_json
 
 # The networks of nnU-Net whose encoder is known. ResidualUNet has the same encoder as ResidualEncoderUNet.
 _PLAIN, _RESIDUAL = ("PlainConvUNet",), ("ResidualEncoderUNet", "ResidualUNet")
-_DECODER = ("n_conv_per_stage_decoder", "num_classes", "deep_supervision")
+_RESIDUAL_DECODER = "ResidualUNet"
+_DECODER_BLOCKS = "n_conv_per_stage_decoder"
+_DECODER = (_DECODER_BLOCKS, "num_classes", "deep_supervision")
 # Names in a model folder of nnU-Net, which are its own.
 _PLANS_FILE = "plans.json"
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -55,15 +63,32 @@ class NnunetModel:
 
 def build(file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False) -> FrozenEncoder:
     """``nnunet:MODEL_FOLDER``: a folder ``Trainer__Plans__configuration``, or a checkpoint in it; its own stages."""
+    with _reading(file, "nnunet") as folder:
+        return _build(_fitting_model(folder, dimensions), units, trust_checkpoint, _filled_encoder)
+
+
+def build_segmenter(
+    file: Path | None, units: VolumeUnits, dimensions: int, trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """``segmenter:MODEL_FOLDER``: the same, and the decoder's stages before their segmentation heads."""
+    with _reading(file, "segmenter") as folder:
+        return _build(_fitting_model(folder, dimensions), units, trust_checkpoint, _filled_whole)
+
+
+@contextmanager
+def _reading(file: Path | None, name: str) -> Iterator[Path]:
     if file is None:
         raise GdmError(
-            "nnunet needs a model folder", expected="nnunet:MODEL_FOLDER", remedy="name the folder of the trained model"
+            f"{name} needs a model folder",
+            expected=f"{name}:MODEL_FOLDER",
+            remedy="name the folder of the trained model",
         )
     with reading("the nnU-Net model cannot be read", file, remedy="give a model folder of nnU-Net v2"):
-        return _build(Path(file), units, dimensions, trust_checkpoint)
+        yield Path(file)
 
 
-def _build(file: Path, units: VolumeUnits, dimensions: int, trust_checkpoint: bool) -> FrozenEncoder:
+def _fitting_model(file: Path, dimensions: int) -> NnunetModel:
+    """The model of a folder, if a network of its sizes and dimensions can be had."""
     model = read_model_folder(file)
     strides = model.arguments["strides"]
     if len(strides[0]) != dimensions:
@@ -75,13 +100,43 @@ def _build(file: Path, units: VolumeUnits, dimensions: int, trust_checkpoint: bo
             remedy="name the folder of another configuration of it",
         )
     _check_sizes(model.arguments)
-    network = _build_network(model)
-    fill(network, read_weights(model.file, trust_checkpoint), model.file, prefix="encoder.")
+    return model
+
+
+def _build(
+    model: NnunetModel,
+    units: VolumeUnits,
+    trust_checkpoint: bool,
+    filled: Callable[[NnunetModel, Mapping[str, Tensor]], nn.Module],
+) -> FrozenEncoder:
+    network = filled(model, read_weights(model.file, trust_checkpoint))
     kind, scaling = _scaling(model, units)
     prepared = next((axes for word, axes in _ORIENTATIONS.items() if word in model.dataset), "SPL")
     orientation = "".join(prepared[axis] for axis in model.transpose)
-    channels = model.arguments["features_per_stage"]
+    channels, strides = model.arguments["features_per_stage"], model.arguments["strides"]
     return kind(network, units, channels, strides, orientation=orientation, **scaling)
+
+
+def _filled_encoder(model: NnunetModel, weights: Mapping[str, Tensor]) -> nn.Module:
+    network = _build_network(model)
+    fill(network, weights, model.file, prefix="encoder.")
+    return network
+
+
+def _filled_whole(model: NnunetModel, weights: Mapping[str, Tensor]) -> EncoderAndDecoder:
+    encoder = _filled_encoder(model, weights)
+    kind = UNetResDecoder if model.network == _RESIDUAL_DECODER else UNetDecoder
+    # The heads are not filled, and go: one class is enough to build them.
+    decoder = kind(
+        encoder,
+        num_classes=1,
+        n_conv_per_stage=model.arguments[_DECODER_BLOCKS],
+        deep_supervision=False,
+        nonlin_first=bool(model.arguments.get("nonlin_first", False)),
+    )
+    fill(decoder.transpconvs, weights, model.file, prefix="decoder.transpconvs.")
+    fill(decoder.stages, weights, model.file, prefix="decoder.stages.")
+    return EncoderAndDecoder(encoder, decoder.transpconvs, decoder.stages)
 
 
 def read_model_folder(place: Path) -> NnunetModel:
@@ -159,6 +214,8 @@ def _network(configuration: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         "nonlin": nn.LeakyReLU,
         "nonlin_kwargs": {"inplace": True},
     }
+    if _DECODER_BLOCKS in configuration:
+        arguments[_DECODER_BLOCKS] = configuration[_DECODER_BLOCKS]
     blocks = configuration["n_conv_per_stage_encoder"]
     name = str(configuration["UNet_class_name"])
     return name, {**arguments, "n_conv_per_stage" if name in _PLAIN else "n_blocks_per_stage": blocks}
@@ -185,7 +242,7 @@ def _check_sizes(arguments: dict[str, Any]) -> None:
     """Sizes that a network of this machine can have, before it is built (GdmError)."""
     widths, strides = arguments["features_per_stage"], arguments["strides"]
     blocks = arguments["n_conv_per_stage" if "n_conv_per_stage" in arguments else "n_blocks_per_stage"]
-    kernels = arguments["kernel_sizes"]
+    kernels, decoder_blocks = arguments["kernel_sizes"], arguments.get(_DECODER_BLOCKS, 1)
     stages, dimensions = len(widths), len(strides[0])
     NetworkSpec(
         in_channels=1,
@@ -194,7 +251,7 @@ def _check_sizes(arguments: dict[str, Any]) -> None:
         strides=tuple(map(tuple, strides)),
         kernel_sizes=tuple((n,) * dimensions if isinstance(n, int) else tuple(n) for n in kernels),
         encoder_blocks=(blocks,) * stages if isinstance(blocks, int) else tuple(blocks),
-        decoder_blocks=(1,) * (stages - 1),
+        decoder_blocks=(decoder_blocks,) * (stages - 1) if isinstance(decoder_blocks, int) else tuple(decoder_blocks),
         block="plain",
         norm="none",
     )

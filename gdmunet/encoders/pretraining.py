@@ -24,7 +24,7 @@ from gdmunet.encoders.pretraining_options import PretrainingOptions
 from gdmunet.encoders.residual import ResidualEncoder, bake_weights, random_encoder, save_encoder, standardise_weights
 from gdmunet.encoders.views import Views, make_views
 from gdmunet.errors import GdmError
-from gdmunet.foreign import reading
+from gdmunet.foreign import check_zip, reading
 from gdmunet.results import RESUME_FILE
 from gdmunet.seeds import step_seed
 from gdmunet.serialization import to_json
@@ -172,6 +172,7 @@ class Pretraining:
             return
         remedy = "remove it to start over, or choose another folder"
         with reading("the state of the pretraining cannot be read", file, remedy=remedy):
+            check_zip(file)
             self._take(torch.load(file, map_location="cpu", weights_only=True), file)
 
     def _take(self, content: dict[str, Any], file: Path) -> None:

@@ -42,6 +42,9 @@ _MEDICALNET_50 = HubFile(
 )
 
 
+_MODEL_FOLDER = "MODEL_FOLDER"
+
+
 @dataclass(frozen=True)
 class Family:
     """One row of the table of encoders.
@@ -87,6 +90,11 @@ class Family:
         """The name of the encoder on the command line."""
         return self.name if self.argument is None else f"{self.name}:{self.argument}"
 
+    @property
+    def takes_model_folder(self) -> bool:
+        """Whether a model folder of nnU-Net follows the name, in which a checkpoint holds the weights."""
+        return self.argument == _MODEL_FOLDER
+
     def serves(self, modality: str, dimensions: int) -> bool:
         """Whether the encoder was made for targets of `modality` in 2 or 3 dimensions."""
         trained = not self.modalities or canonical_modality(modality) in self.modalities
@@ -109,6 +117,8 @@ class Family:
 
 # The encoder whose weights lie inside the package: what `auto` takes where no other is at hand.
 BUILT_IN = "mini"
+# The one with levels of a decoder.
+SEGMENTER = "segmenter"
 _ANY: tuple[str, ...] = ()
 _OURS = "Apache-2.0"
 _TABLE = (
@@ -169,7 +179,16 @@ _TABLE = (
         rank=4,
         outline="medicalnet:outline_50",
     ),
-    Family("nnunet", "encoder of an nnU-Net v2 model", "nnunet:build", _ANY, (2, 3), "the model's", "MODEL_FOLDER"),
+    Family("nnunet", "encoder of an nnU-Net v2 model", "nnunet:build", _ANY, (2, 3), "the model's", _MODEL_FOLDER),
+    Family(
+        SEGMENTER,
+        "encoder and decoder of an nnU-Net v2 model",
+        "nnunet:build_segmenter",
+        _ANY,
+        (2, 3),
+        "the model's",
+        _MODEL_FOLDER,
+    ),
     Family("nnssl", "ResEnc-L, self-supervised", "nnssl:build", _ANY, (3,), "CC BY 4.0", "FILE"),
     Family("mae", "pretrained on your own volumes", "mini:build_mae", _ANY, (2, 3), "yours", "RUN_FOLDER"),
     Family("tiny", "small, random: for trials of the plumbing alone", "mini:build_tiny", _ANY, (2, 3), _OURS),

@@ -14,7 +14,7 @@ from torch import nn
 
 from gdmunet.checkpoint import tensors_sha256
 from gdmunet.errors import CommandLine, GdmError
-from gdmunet.foreign import reading, reason
+from gdmunet.foreign import check_zip, reading, reason
 from gdmunet.plain_text import one_line
 
 # Numbers of numpy: nnU-Net keeps its scores so. They hold values alone, under the names of numpy 1 and 2.
@@ -143,6 +143,7 @@ def weights_sha256(network: nn.Module) -> str:
 
 def _read_pickle(file: Path, trust_checkpoint: bool) -> Any:
     try:
+        check_zip(file)
         with torch.serialization.safe_globals(_PLAIN_NUMPY):
             return torch.load(file, map_location="cpu", weights_only=not trust_checkpoint)
     except pickle.UnpicklingError as error:

@@ -17,6 +17,7 @@ from gdmunet.inference.trained_models import choose_folds, folds_with, load_mode
 from gdmunet.model_names import NAME_PATTERN
 from gdmunet.owners import sweep, temporary_beside
 from gdmunet.plain_text import one_line
+from gdmunet.promises import check_promised
 from gdmunet.results import (
     CHECKPOINT_FILES,
     FOLD_PREFIX,
@@ -25,9 +26,11 @@ from gdmunet.results import (
     SETTINGS_FILE,
     SPLIT_FILE,
     CheckpointName,
+    FoldFolder,
     ModelFolder,
     join_name,
 )
+from gdmunet.serialization import read_json
 
 # The only names that an archive may hold. None of them leads out of the results folder.
 _FOLD_FILES = "|".join(re.escape(name) for name in (*CHECKPOINT_FILES.values(), SETTINGS_FILE, SPLIT_FILE))
@@ -51,19 +54,31 @@ def export_model(
         The model cannot be loaded, or the disk is full.
     """
     folder = Path(model_folder).resolve()
-    model = ModelFolder(folder)
-    packed = folds_with(model, checkpoint) if folds is None else choose_folds(folder, folds, checkpoint)
-    load_model(folder, packed or None, checkpoint)
-    files = [model.plans]
-    for fold in map(model.fold, packed):
-        files.append(fold.checkpoint(checkpoint))
-        files += [file for file in (fold.settings, fold.split) if file.is_file()]
+    files = packed_files(folder, folds, checkpoint)
     with atomic_file(Path(zip_path)) as stream, zipfile.ZipFile(stream, "w") as archive:
         for file in files:
             # Weights do not shrink; packing them would only take time.
             kind = zipfile.ZIP_STORED if file.suffix == ".safetensors" else zipfile.ZIP_DEFLATED
             archive.write(file, file.relative_to(folder.parents[1]).as_posix(), compress_type=kind)
     return Path(zip_path)
+
+
+def packed_files(folder: Path, folds: Sequence[str | int] | str | None, checkpoint: CheckpointName) -> list[Path]:
+    """The files of a model that travel: plans, weights, settings and split of some folds, which are loaded to check.
+
+    Raises
+    ------
+    GdmError
+        The model cannot be loaded.
+    """
+    model = ModelFolder(folder)
+    packed = folds_with(model, checkpoint) if folds is None else choose_folds(folder, folds, checkpoint)
+    load_model(folder, packed or None, checkpoint)
+    files = [model.plans]
+    for fold in map(model.fold, packed):
+        files.append(fold.checkpoint(checkpoint))
+        files += _texts_of(fold)
+    return files
 
 
 def import_model(zip_path: Path, results_folder: Path, overwrite: bool = False) -> Path:
@@ -158,9 +173,20 @@ def _check_loads(folder: Path) -> None:
         raise GdmError("the archive holds no checkpoint", file=folder, remedy="use the zip of an exported model")
     for name in sorted(checkpoints):
         load_model(folder, folds_with(ModelFolder(folder), name), name)
+    for fold in ModelFolder(folder).folds():
+        _texts_of(fold)
+
+
+def _texts_of(fold: FoldFolder) -> list[Path]:
+    """Settings and split of a fold as far as they are there, read once: a damaged one does not travel (GdmError)."""
+    files = [file for file in (fold.settings, fold.split) if file.is_file()]
+    for file in files:
+        read_json(file)
+    return files
 
 
 def _move_into_place(staging: Path, name: str, target: Path) -> None:
+    files = [path.relative_to(staging / name) for path in (staging / name).rglob("*") if path.is_file()]
     make_folder(target.parent)
     replaced = staging / "replaced"
     if target.exists():
@@ -171,3 +197,4 @@ def _move_into_place(staging: Path, name: str, target: Path) -> None:
         if replaced.exists():
             move(replaced, target)
         raise
+    check_promised(target / file for file in files)

@@ -39,8 +39,7 @@ def ensemble_folders(
 ) -> list[Path]:
     """Average the predictions of the same cases voxel by voxel.
 
-    Whole numbers (CT) stay whole numbers where all inputs are, unless `as_float`. Predictions at different places of a
-    dial for realism are averaged too, which is said: their mean lies at the mean of the places.
+    Whole numbers (CT) stay whole numbers where all inputs are, unless `as_float`.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ def ensemble_folders(
     Raises
     ------
     GdmError
-        Cases or grids that differ; the output folder is one of the inputs.
+        Cases, grids, or places of a dial for realism that differ; the output folder is one of the inputs.
     """
     inputs = [Path(folder) for folder in folders]
     output = Path(output_folder)
@@ -60,6 +59,8 @@ def ensemble_folders(
     listed = [_list_predictions(folder) for folder in inputs]
     for folder, files in zip(inputs[1:], listed[1:], strict=True):
         _check_same_cases(inputs[0], listed[0], folder, files)
+    realism = tuple(map(_realism, inputs))
+    _check_one_place(inputs, realism)
     for line in left_out_of(inputs):
         say(line)
     written = []
@@ -68,11 +69,7 @@ def ensemble_folders(
         target = output / f"{identifier}{ending_of(paths[0])}"
         write_mean(identifier, paths, target, as_float)
         written.append(target)
-    realism = tuple(map(_realism, inputs))
     save_json(EnsembleSpec(tuple(map(str, inputs)), as_float, realism), output / "ensemble_settings.json")
-    if len(set(realism)) > 1:
-        places = ", ".join(f"{folder}: {_place(one)}" for folder, one in zip(inputs, realism, strict=True))
-        say(f"note: the predictions have different realism ({places}); their mean is neither the one nor the other")
     check_promised(written)
     return written
 
@@ -107,8 +104,17 @@ def _realism(folder: Path) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-def _place(realism: float | None) -> str:
-    return "without a dial" if realism is None else f"{realism:g}"
+def _check_one_place(folders: Sequence[Path], realism: Sequence[float | None]) -> None:
+    """Refuse known places that differ: what lies between them is a place of the dial, and sharper than their mean."""
+    known = {folder: place for folder, place in zip(folders, realism, strict=True) if place is not None}
+    if len(set(known.values())) > 1:
+        raise GdmError(
+            "the folders were predicted at different places of the dial for realism",
+            file=next(iter(known)),
+            found="; ".join(f"{place:g} in {folder}" for folder, place in known.items()),
+            expected="one place in all folders",
+            remedy="predict them anew with one --realism; a place in between is a prediction of its own",
+        )
 
 
 def _check(inputs: list[Path], output: Path) -> None:

@@ -65,6 +65,11 @@ def bytes_per_voxel(network: NetworkSpec, patch: tuple[int, ...]) -> float:
     return float(memory.peak / math.prod(patch))
 
 
+def pass_bytes(network: NetworkSpec, patch: tuple[int, ...], window: Shape) -> int:
+    """Peak bytes of a pass over one window (z, y, x) in float32."""
+    return round(bytes_per_voxel(network, patch) * math.prod(window))
+
+
 def _largest_window(shape: Shape, configuration: Configuration, voxels: int) -> Shape:
     """Cut the volume along its longest window until a window has at most that number of voxels, or is a patch."""
     smallest = configuration.window_size

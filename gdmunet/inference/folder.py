@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,8 +61,15 @@ class PredictedCases:
     waits: Waits = Waits()
 
 
+Elsewhere = Callable[[list[str]], PredictedCases]
+
+
 def predict_cases(
-    source: CaseSource, output_folder: Path, predictor: Predictor, options: PredictionOptions | None = None
+    source: CaseSource,
+    output_folder: Path,
+    predictor: Predictor,
+    options: PredictionOptions | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> PredictedCases:
     """Predict the cases of a source; their targets are not looked at.
 
@@ -70,7 +78,10 @@ def predict_cases(
     source
         Source that lists and reads the cases.
     output_folder
-        Folder that gets ``CASE.ext``, ``prediction_settings.json`` and, with uncertainty, ``uncertainty/CASE.ext``.
+        Folder that gets ``CASE.ext`` (or the single file that the options name), ``prediction_settings.json`` and, with
+        uncertainty, ``uncertainty/CASE.ext``.
+    elsewhere
+        Predicts the cases of these identifiers in other processes, and writes their files; None: this process does.
 
     Raises
     ------
@@ -79,9 +90,11 @@ def predict_cases(
         folder of other settings.
     """
     options, output = options or PredictionOptions(), Path(output_folder)
-    _check_folders(source, output)
+    _check_folders(source, output, options)
     predictor.check_uncertainty(options.uncertainty)
     cases = [replace(case, target=None) for case in options.part_of(source.list_cases())]
+    if options.single is not None:
+        _check_single(cases, output / options.single)
     for line in source.left_out():
         say(line)
     outputs = _Outputs(output, predictor, source, options)
@@ -93,18 +106,22 @@ def predict_cases(
     source.prepare(cases, options)
     if settings is not None:
         save_json(settings, output / SETTINGS_FILE)
-    ahead = options.preprocess_workers
+    done = _run_here(outputs, todo) if elsewhere is None else elsewhere([case.identifier for case in todo])
+    notes = [*earlier, *done.notes, *source.finish(cases, done.predicted, options)]
+    check_promised([file for case in cases for file in outputs.files(case.identifier)])
+    return PredictedCases(done.predicted, tuple(skipped), tuple(notes), done.waits)
+
+
+def _run_here(outputs: _Outputs, todo: deque[Case]) -> PredictedCases:
+    options, ahead = outputs.options, outputs.options.preprocess_workers
     if ahead is None:
-        ahead = 1 if predictor.device.type == "cpu" else 2
+        ahead = 1 if outputs.predictor.device.type == "cpu" else 2
     reading: Stage[PreparedCase] = Stage(ahead, "read")
     writing: Stage[None] = Stage(options.export_workers, "write")
     started = time.perf_counter()
     with reading, writing, Progress("predicting", len(todo), options.show_progress) as progress:
         predicted = _run_cases(outputs, todo, reading, writing, progress)
-    waits = Waits(time.perf_counter() - started, reading.waited, writing.waited)
-    notes = [*earlier, *source.finish(cases, predicted, options)]
-    check_promised([file for case in cases for file in outputs.files(case.identifier)])
-    return PredictedCases(predicted, tuple(skipped), tuple(notes), waits)
+    return PredictedCases(predicted, (), (), Waits(time.perf_counter() - started, reading.waited, writing.waited))
 
 
 class _Outputs:
@@ -112,11 +129,14 @@ class _Outputs:
 
     def __init__(self, folder: Path, predictor: Predictor, source: CaseSource, options: PredictionOptions) -> None:
         self.folder, self.predictor, self.source, self.options = folder, predictor, source, options
-        self.ending = predictor.descriptor.file_ending
+
+    def name(self, identifier: str) -> str:
+        """Name of the predicted volume of a case."""
+        return self.options.single or f"{identifier}{self.predictor.descriptor.file_ending}"
 
     def volumes(self, identifier: str) -> list[Path]:
         """The volume files of a case."""
-        name = f"{identifier}{self.ending}"
+        name = self.name(identifier)
         return [self.folder / name, *([self.folder / UNCERTAINTY_FOLDER / name] if self.options.uncertainty else [])]
 
     def files(self, identifier: str) -> list[Path]:
@@ -135,7 +155,7 @@ class _Outputs:
     def write(self, raw: list[NetworkPrediction], mask: np.ndarray, properties: CaseProperties) -> None:
         # Taken out of its list, the network's output is let go before the file is written: two volumes less.
         prediction = self.predictor.restore(raw.pop(), mask, properties)
-        name = f"{properties.identifier}{self.ending}"
+        name = self.name(properties.identifier)
         if self.options.uncertainty:
             write_uncertainty(self.folder / UNCERTAINTY_FOLDER / name, prediction)
         self.source.write(prediction)
@@ -188,13 +208,33 @@ def _read(case: Case, outputs: _Outputs) -> PreparedCase:
     return outputs.predictor.prepare(outputs.source.read(case), case)
 
 
-def _check_folders(source: CaseSource, output_folder: Path) -> None:
+def _check_single(cases: list[Case], file: Path) -> None:
+    """Refuse one output file for several cases, or in the place of what the case is read from."""
+    if len(cases) != 1:
+        raise GdmError(
+            "one file cannot hold the predictions of several cases",
+            file=file,
+            found=counted(cases, "case"),
+            expected="one case",
+            remedy="give a folder with -o",
+        )
+    sources = {path.resolve() for path in (*cases[0].conditions, cases[0].mask) if path is not None}
+    if file.resolve() in sources:
+        raise GdmError(
+            "the prediction would replace a file that it is made from",
+            case=cases[0].identifier,
+            file=file,
+            remedy="give another file with -o",
+        )
+
+
+def _check_folders(source: CaseSource, output_folder: Path, options: PredictionOptions) -> None:
     for folder, what in ((source.input_folder, "input"), (source.mask_folder, "mask")):
         if folder is None:
             continue
-        if not folder.is_dir():
+        if not folder.is_dir() and not (what == "mask" and folder.is_file()):
             raise GdmError(f"the {what} folder is not there", file=folder, remedy="check the path")
-        if output_folder.resolve() == folder.resolve():
+        if options.single is None and output_folder.resolve() == folder.resolve():
             raise GdmError(
                 f"the output folder is the {what} folder",
                 file=output_folder,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
 from gdmunet.device import Precision
 from gdmunet.errors import GdmError
 from gdmunet.inference.windows import check_step_size
+from gdmunet.parts import PartOptions
 from gdmunet.plausibility.findings import check_names
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,15 +73,13 @@ class PredictorOptions:
 
 
 @dataclass(frozen=True)
-class PredictionOptions:
-    """Options of a run over many cases.
+class PredictionOptions(PartOptions):
+    """Options of a run over many cases, or over a part of them.
 
     Attributes
     ----------
     continue_prediction
         Whether cases whose prediction is there and can be read are skipped.
-    num_parts, part_id
-        Share of the cases: every `num_parts`-th one from `part_id` on, to share a folder between machines.
     preprocess_workers, export_workers
         Cases that are read ahead or written behind while one is computed; 0: none, which needs the least memory. None
         for reading: two on a GPU, which waits for one, else one.
@@ -94,33 +89,25 @@ class PredictionOptions:
         Whether the standard deviation over folds, mirrored windows and samples is written too.
     describe
         Whether prediction_settings.json is written; of several processes that share a folder, one does.
+    single
+        Name of the one predicted volume, whose source has one case; None: each case has its identifier and the ending
+        of the data set.
     """
 
     continue_prediction: bool = False
-    num_parts: int = 1
-    part_id: int = 0
     preprocess_workers: int | None = None
     export_workers: int = 1
     as_float: bool = False
     uncertainty: bool = False
     describe: bool = True
     show_progress: bool = True
+    single: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.part_id < self.num_parts:
-            raise GdmError(
-                "there is no such part",
-                found=f"part {self.part_id} of {self.num_parts}",
-                expected="0 to num_parts - 1",
-                remedy="correct -part_id or -num_parts",
-            )
+        super().__post_init__()
         if min(self.preprocess_workers or 0, self.export_workers) < 0:
             raise GdmError(
                 "a number of workers is negative",
                 found=f"{self.preprocess_workers} and {self.export_workers}",
                 remedy="give 0 workers or more",
             )
-
-    def part_of(self, cases: Sequence[T]) -> list[T]:
-        """The cases of this part, in their order."""
-        return list(cases[self.part_id :: self.num_parts])

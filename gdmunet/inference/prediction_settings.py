@@ -19,6 +19,8 @@ from gdmunet.version import __version__
 from gdmunet.volume_formats.files import find_volumes
 
 SETTINGS_FILE = "prediction_settings.json"
+# Beside the predictions: conditions that were reconstructed from scans.
+CONDITIONS = "conditions"
 # They round a prediction in another way, and are said; the weights stand for the folder that they lie in.
 _MACHINE = ("device", "precision")
 # A map that is missing is predicted; the volumes are the same with and without.
@@ -63,6 +65,15 @@ class PredictionSpec:
     weights: dict[str, str] = field(default_factory=dict)
     reading: dict[str, str] = field(default_factory=dict)
     gdmunet_version: str = __version__
+
+    def conditions_in(self, folder: Path) -> Path | None:
+        """Folder of the conditions of the predictions in `folder`; None: they were given one by one, or not known.
+
+        Conditions that were reconstructed from scans lie beside their predictions.
+        """
+        if self.reading.get("kind") in ("sinogram", "simulate"):
+            return folder / CONDITIONS
+        return Path(self.input_folder) if self.input_folder else None
 
     def differences(self, earlier: PredictionSpec) -> list[tuple[str, str]]:
         """What makes other predictions than `earlier`, as pairs of texts: of the earlier ones, and of these."""

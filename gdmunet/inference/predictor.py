@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +16,13 @@ from torch import nn
 from gdmunet.dataset import Case, DatasetDescriptor
 from gdmunet.device import default_precision, find_device
 from gdmunet.errors import GdmError
-from gdmunet.geometry import Shape
+from gdmunet.geometry import Geometry, Shape
+from gdmunet.host_memory import planned_memory
 from gdmunet.imageio import CaseVolumes
 from gdmunet.inference.admission import Admission
 from gdmunet.inference.cases.memory import VolumeInput, gather_case
 from gdmunet.inference.dial import dialled, naming_folds
-from gdmunet.inference.fast_windows import WindowPlan, fast_plan
+from gdmunet.inference.fast_windows import WindowPlan, fast_plan, pass_bytes
 from gdmunet.inference.members import MeanNetwork, RunningMoments, flip_members, on_windows, place
 from gdmunet.inference.options import PredictorOptions
 from gdmunet.inference.passes import Passes, ProgressCallback
@@ -181,7 +185,8 @@ class Predictor:
 
     def prepare(self, volumes: CaseVolumes, case: Case | None = None) -> PreparedCase:
         """Plausibility, orientation, crop, normalisation, resampling; a target is left out. Warnings name `case`."""
-        return prepare_case(self.admission.admit(volumes, case), self.configuration, self.descriptor)
+        with planned_memory(volumes.crop_bytes, "preparing the case", volumes.identifier):
+            return prepare_case(self.admission.admit(volumes, case), self.configuration, self.descriptor)
 
     def predict_network_units(
         self,
@@ -191,34 +196,32 @@ class Predictor:
         progress: ProgressCallback | None = None,
         offset: Shape = (0, 0, 0),
     ) -> NetworkPrediction:
-        """Predict a prepared case on its grid, in network units.
-
-        `offset` shifts the grid of windows by that many voxels.
-        """
+        """Predict a prepared case on its grid, in network units; `offset` shifts the windows by that many voxels."""
         self.check_uncertainty(uncertainty)
         members, mirror_axes = flip_members(self.networks, self.mirror_axes), self.mirror_axes[:0]
         if not uncertainty:
             members = [MeanNetwork(tuple(self.networks)) if len(self.networks) > 1 else self.networks[0]]
             mirror_axes = self.mirror_axes
-        run = self.passes(prepared, mirror_axes, offset)
-        if len(members) * self.options.samples == 1:
-            array, count = run(members[0], 0, progress)
-            return NetworkPrediction(array, None, count)
-        moments, total = RunningMoments(), WindowCount()
-        for draw in range(self.options.samples):
-            for member in members:
+        run, samples = self.passes(prepared, mirror_axes, offset), self.options.samples
+        with planned_memory(lambda: _bytes_of(self, prepared), "predicting the case", prepared.properties.identifier):
+            if len(members) * samples == 1:
+                array, count = run(members[0], 0, progress)
+                return NetworkPrediction(array, None, count)
+            moments, total = RunningMoments(), WindowCount()
+            for draw, member in itertools.product(range(samples), members):
                 array, count = run(member, draw, progress)
                 moments.add(array)
                 total = total + count
-        return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
+            return NetworkPrediction(moments.mean, moments.deviation() if uncertainty else None, total)
 
     def passes(self, prepared: PreparedCase, mirror_axes: tuple[int, ...] = (), offset: Shape = (0, 0, 0)) -> Passes:
         """The passes of one network over a prepared case."""
         background = float(prepared.properties.target_map.apply(np.array(self.configuration.background)))
         plan = self.window_plan(prepared.mask.shape)
         asked, batch, precision = self.options, plan.batch_size, self.precision
+        planned = functools.partial(pass_bytes, self.configuration.network, self.configuration.patch_size)
         windows = WindowOptions(
-            plan.step_size, background, self.device, batch, mirror_axes, precision, asked.skip_empty, offset
+            plan.step_size, background, self.device, batch, mirror_axes, precision, asked.skip_empty, offset, planned
         )
         return Passes(prepared, plan.window, windows, self.sampler, asked.seed)
 
@@ -231,7 +234,8 @@ class Predictor:
     def restore(self, raw: NetworkPrediction, mask: np.ndarray, properties: CaseProperties) -> Prediction:
         """Back to physical units on the case's own grid; air (the target's background) outside the body."""
         name, geometry, grid = properties.identifier, properties.geometry, (mask, properties, self.configuration)
-        array, uncertainty = restore_prediction(raw.array, *grid), _restore_deviation(raw.deviation, *grid)
+        with planned_memory(_restored_bytes(raw, geometry), "bringing the prediction onto the grid of its case", name):
+            array, uncertainty = restore_prediction(raw.array, *grid), _restore_deviation(raw.deviation, *grid)
         return Prediction(name, array, geometry, self.descriptor.target_name, uncertainty, raw.windows)
 
     @property
@@ -254,6 +258,18 @@ class Predictor:
         mask, properties = prepared.mask, prepared.properties
         del prepared
         return self.restore(raw, mask, properties)
+
+
+def _bytes_of(predictor: Predictor, prepared: PreparedCase) -> int:
+    """Planned bytes of a prediction: a pass over a batch of windows, and sums and weights of the volume."""
+    configuration, plan = predictor.configuration, predictor.window_plan(prepared.mask.shape)
+    passes = plan.batch_size * pass_bytes(configuration.network, configuration.patch_size, plan.window)
+    return passes + 8 * prepared.mask.size
+
+
+def _restored_bytes(raw: NetworkPrediction, geometry: Geometry) -> int:
+    """Planned bytes of a prediction on the grid of its case, with one more volume while it is resampled."""
+    return 4 * math.prod(geometry.shape) * (2 + (raw.deviation is not None))
 
 
 def _check_any(networks: Sequence[Network]) -> None:

@@ -11,6 +11,7 @@ from gdmunet import commands
 from gdmunet.checkpoint import Checkpoint, load_metadata, load_network, load_weights
 from gdmunet.dataset_names import dataset_number, is_dataset
 from gdmunet.errors import GdmError
+from gdmunet.foreign import reading
 from gdmunet.networks import Generator
 from gdmunet.plans import Plans, load_plans
 from gdmunet.provenance import plans_hash
@@ -208,11 +209,13 @@ def load_model(
 
 def _check_fits(checkpoint: Checkpoint, plans: Plans, configuration: str, file: Path) -> None:
     metadata = checkpoint.metadata
+    with reading("the checkpoint does not fit its plans", file):
+        planned_dimensions = plans.configuration(configuration).dimensions
     facts = {
         "plans": (metadata.plans, plans.name),
         "configuration": (metadata.configuration, configuration),
         "condition channels": (checkpoint.network.condition_channels, len(plans.dataset.channels)),
-        "dimensions": (checkpoint.network.dimensions, plans.configuration(configuration).dimensions),
+        "dimensions": (checkpoint.network.dimensions, planned_dimensions),
     }
     if metadata.provenance.plans is not None:
         facts["spacing, intensities or network"] = (

@@ -49,6 +49,8 @@ class WindowOptions:
         Whether windows without a body voxel are filled instead of running the network on them.
     offset
         Voxels by which the grid of windows is shifted, see `plan_windows`.
+    pass_bytes
+        Planned bytes of a pass over one window of a shape, told if memory runs out; None: not known.
     """
 
     step_size: float = 0.5
@@ -59,6 +61,7 @@ class WindowOptions:
     precision: Precision = "float32"
     skip_empty: bool = True
     offset: Shape = (0, 0, 0)
+    pass_bytes: Callable[[Shape], int] | None = None
 
     def __post_init__(self) -> None:
         check_step_size(self.step_size)

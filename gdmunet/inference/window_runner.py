@@ -9,6 +9,7 @@ import torch
 
 from gdmunet.device import mixed_precision
 from gdmunet.device_memory import MemoryAdvice, memory_error
+from gdmunet.geometry import triple
 from gdmunet.inference.window_options import Network, WindowOptions
 from gdmunet.out_of_memory import is_out_of_memory
 
@@ -35,7 +36,7 @@ class WindowRunner:
         self.network, self.device, self.precision = network, device, options.precision
         axes = [axis + 2 for axis in options.mirror_axes]
         self.flips = [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
-        self.batch_size = options.batch_size
+        self.batch_size, self._pass_bytes = options.batch_size, options.pass_bytes
         self._batch = torch.empty(0)
         # Known after the first pass, over a copy: a network that keeps its input may see the condition itself.
         self._keeps_input = False
@@ -108,6 +109,8 @@ class WindowRunner:
         if self.batch_size > 1:
             self.batch_size = max(1, min(self.batch_size, len(windows)) // 2)
             return
-        window = " x ".join(map(str, windows[0].shape[1:]))
-        advice = MemoryAdvice("predicting", None, "end other programs on the device, or predict with -device cpu")
+        shape = triple(windows[0].shape[1:])
+        window = " x ".join(map(str, shape))
+        planned = self._pass_bytes(shape) if self._pass_bytes else None
+        advice = MemoryAdvice("predicting", planned, "end other programs on the device, or predict with -device cpu")
         raise memory_error(f"the memory of {self.device} does not hold one window of {window}", self.device, advice)

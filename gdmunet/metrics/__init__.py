@@ -8,7 +8,8 @@ its public evaluator. Values outside the mask never matter, not even NaN.
 
 from gdmunet.metrics.detail import detail_ratio
 from gdmunet.metrics.information import nmi
-from gdmunet.metrics.metric import Metric
+from gdmunet.metrics.metric import ImagePair, Metric
+from gdmunet.metrics.own import OwnMetricSpec, described, own_metrics
 from gdmunet.metrics.pointwise import TissueErrors, bias, mae, psnr, rmse, tissue_mae
 from gdmunet.metrics.ranges import HU_2023, HU_2025, EvaluationRange, ValueRange, evaluation_range
 from gdmunet.metrics.scores import ImageScores, score_pair
@@ -24,12 +25,15 @@ __all__ = [
     "METRICS",
     "PRICE",
     "EvaluationRange",
+    "ImagePair",
     "ImageScores",
     "Metric",
+    "OwnMetricSpec",
     "StructureScores",
     "TissueErrors",
     "ValueRange",
     "bias",
+    "described",
     "detail_ratio",
     "dice",
     "evaluation_range",
@@ -39,6 +43,7 @@ __all__ = [
     "metrics_in",
     "ms_ssim",
     "nmi",
+    "own_metrics",
     "psnr",
     "rmse",
     "score_pair",

@@ -15,10 +15,11 @@ from gdmunet.metrics.spectrum import ShellSpectra, shell_spectra
 from gdmunet.metrics.structural import StructuralSimilarity
 
 # "target": the unit of the target (HU or not known). "distance": a number without unit whose size nobody knows before.
-Unit = Literal["target", "dB", "mm", "ratio", "distance"]
+# Any other text, such as dB or mm, is the unit itself.
+_WITHOUT_UNIT = ("ratio", "distance")
 # The volumes that a metric is computed from; "tissue" are images in HU, "judge" a case against a classifier that saw
-# other cases, "cases" all volumes of both sides together.
-Basis = Literal["images", "tissue", "label maps", "judge", "cases", "windows"]
+# other cases, "cases" all volumes of both sides together; "own" metrics come from a user's function.
+Basis = Literal["images", "tissue", "label maps", "judge", "cases", "windows", "own"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Metric:
     label
         Name for people, without the unit.
     unit
-        Unit of the values.
+        ``target``, ``ratio``, ``distance``, or the unit itself, such as ``mm``.
     best
         ``low`` or ``high``, or the value at which a prediction is perfect.
     decimals
@@ -83,7 +84,7 @@ class Metric:
 
     name: str
     label: str
-    unit: Unit
+    unit: str
     best: Literal["low", "high"] | float
     decimals: int
     meaning: str
@@ -95,7 +96,7 @@ class Metric:
 
     def unit_text(self, target_unit: str) -> str:
         """The unit of the values; empty if there is none or the target's is not known."""
-        return {"target": target_unit, "dB": "dB", "mm": "mm", "ratio": "", "distance": ""}[self.unit]
+        return target_unit if self.unit == "target" else "" if self.unit in _WITHOUT_UNIT else self.unit
 
     def head(self, target_unit: str) -> str:
         """Head of a column: ``MAE (HU)``, ``PSNR (dB)``, ``SSIM``."""

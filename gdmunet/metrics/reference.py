@@ -45,7 +45,7 @@ def with_table(page: str) -> str:
 
 
 def _unit(metric: Metric) -> str:
-    return {"target": "the target's", "dB": "dB", "mm": "mm", "ratio": "-", "distance": "-"}[metric.unit]
+    return metric.unit_text("the target's") or "-"
 
 
 def _best(metric: Metric) -> str:

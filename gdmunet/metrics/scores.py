@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gdmunet.metrics.metric import ImagePair
+from gdmunet.metrics.metric import ImagePair, Metric
+from gdmunet.metrics.own import OwnMetricSpec, own_score
 from gdmunet.metrics.ranges import ValueRange
 from gdmunet.metrics.structures import StructureScores
 from gdmunet.metrics.table import METRICS
@@ -51,6 +52,7 @@ def score_pair(
     mask: np.ndarray | None = None,
     *,
     hounsfield: bool = True,
+    own: Sequence[OwnMetricSpec] = (),
 ) -> ImageScores:
     """Every metric of images in `METRICS`; the tissue classes only where the values are Hounsfield units.
 
@@ -60,6 +62,8 @@ def score_pair(
         (z, y, x); mask None: the whole volume.
     hounsfield
         False for MR and other targets, for which air and bone have no fixed values.
+    own
+        Metrics of the user's own, whose functions are run.
 
     Raises
     ------
@@ -69,11 +73,16 @@ def score_pair(
     pair = ImagePair(target, prediction, value_range, mask)
     values: dict[str, float | None] = {}
     notes: dict[str, str] = {}
-    for name, metric in METRICS.items():
+    for metric in METRICS.values():
         if metric.score is None or (metric.basis == "tissue" and not hounsfield):
             continue
-        value = metric.score(pair)
-        values[name] = value if value is not None and math.isfinite(value) else None
-        if values[name] is None:
-            notes[name] = metric.undefined
+        _note(metric, metric.score(pair), values, notes)
+    for spec in own:
+        _note(spec.enrolled(), own_score(spec, pair), values, notes)
     return ImageScores(values, notes)
+
+
+def _note(metric: Metric, value: float | None, values: dict[str, float | None], notes: dict[str, str]) -> None:
+    values[metric.name] = value if value is not None and math.isfinite(value) else None
+    if values[metric.name] is None:
+        notes[metric.name] = metric.undefined

@@ -1,6 +1,7 @@
 """The metrics, one row for each: the only place that knows a metric's unit, direction, label and decimals.
 
 A new metric is a function in a file of this folder and a row of `_ROWS`. Every table, page and file reads the rows.
+Metrics of users' own (`own.py`) are enrolled while they are scored, and while files that hold their scores are read.
 """
 
 from __future__ import annotations
@@ -263,6 +264,26 @@ PRICE = METRICS["price"]
 DECIDING = "mae"
 
 
+def enrol(metric: Metric) -> Metric:
+    """Add the row of a user's metric.
+
+    Raises
+    ------
+    GdmError
+        The name is that of a metric of gdmunet, or two files describe the user's metric in different ways.
+    """
+    known = METRICS.setdefault(metric.name, metric)
+    if known != metric:
+        raise GdmError(
+            "two metrics have the same name",
+            found=f"{metric.name}: {known.label} ({known.unit}, best {known.best}), and {metric.label} ({metric.unit}, "
+            f"best {metric.best})",
+            expected="one description of each",
+            remedy="rename the function and score again",
+        )
+    return known
+
+
 def metrics_in(names: Collection[str]) -> tuple[Metric, ...]:
     """Rows of the known names among `names`, in the order of tables."""
     return tuple(metric for name, metric in METRICS.items() if name in names)
@@ -276,7 +297,9 @@ def metric_of_cases(name: str) -> Metric:
     GdmError
         Unknown name, or a metric of whole sets of cases.
     """
-    known = [metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps", "judge")]
+    known = [
+        metric.name for metric in METRICS.values() if metric.basis in ("images", "tissue", "label maps", "judge", "own")
+    ]
     if name not in known:
         raise GdmError("the metric is unknown", found=name, expected=", ".join(known), remedy="choose one of these")
     return METRICS[name]

@@ -16,6 +16,7 @@ from gdmunet.plausibility import masks
 from gdmunet.plausibility.findings import Finding
 from gdmunet.plausibility.measures import VolumeMeasures, measure
 from gdmunet.plausibility.numbers import case_values, numbers_of, values_of
+from gdmunet.plausibility.places import check_places
 from gdmunet.plausibility.range_spec import RangeSpec
 from gdmunet.plausibility.ranges import outside_case, outside_volume
 from gdmunet.plausibility.unit import EXPECTED, doubt_of_hounsfield, is_ct_word, looks_like_ct
@@ -66,7 +67,7 @@ def check_case(
     """
     body = volumes.mask if body is None else body
     files = case.conditions if case is not None and len(case.conditions) == len(expected.channels) else ()
-    found: list[Finding] = []
+    found: list[Finding] = check_places(volumes.two_places)
     measured: dict[str, VolumeMeasures] = {}
     arrays = [
         *(

@@ -41,6 +41,12 @@ _ROWS = (
         "subtract 1024, or apply slope and intercept, so that air is -1000 and water 0",
     ),
     Check(
+        "forms",
+        "the two places in the header of a NIfTI file, qform and sform, at every corner of the volume",
+        "a registration that was written into one of them, or a header that another program changed",
+        "find out which one is right, and copy it onto the other (nibabel: image.set_qform(image.get_sform()))",
+    ),
+    Check(
         "modality",
         "values of a channel that is not a CT with those of a CT, and the modality of a DICOM series with its channel",
         "swapped folders, or a CT given to a model of MR",

@@ -22,6 +22,12 @@ _AT_THE_END = 0.05
 _BINS = 128
 # Air and soft tissue lie 1000 HU apart.
 _AIR_TO_TISSUE = (800.0, 1250.0)
+# A volume divided by less than this cannot be told from gas in the bowel.
+_LEAST_DIVISOR = 1.6
+# Place of the border between the darkest and the brightest value below which the dark class surrounds the body.
+_DARK_BORDER = 0.15
+# HU between the quartiles of a whole volume: noise alone makes more.
+_LEAST_QUARTILES = 4.0
 EXPECTED = f"Hounsfield units: air below {AIR_BELOW:g}, and a median of the tissue from {TISSUE[0]:g} to {TISSUE[1]:g}"
 
 
@@ -68,7 +74,8 @@ def doubt_of_hounsfield(array: np.ndarray, numbers: VolumeMeasures) -> UnitDoubt
         return UnitDoubt(f"{values}, no air near -1000; {offset}", wrong=True)
     if classes.dark < -20 and classes.dark_share > 0.15 and classes.dark_spread < 0.05:
         return UnitDoubt(f"{values}, the air outside is {classes.dark:.0f}", wrong=True)
-    return _doubt_of_median(float(np.median(sample)), f"{values}, no air near -1000, median")
+    scaled = _doubt_of_scale(sample, classes, numbers, f"{values}, no air near -1000")
+    return scaled or _doubt_of_median(float(np.median(sample)), f"{values}, no air near -1000, median")
 
 
 def looks_like_ct(array: np.ndarray, numbers: VolumeMeasures) -> bool:
@@ -107,6 +114,23 @@ def _lies_deep(sample: np.ndarray, soft: float) -> bool:
     ends = np.percentile(deep, (5, 95))
     padding = ends[0] == ends[1]
     return soft < (0.05 if padding else max(0.05, float(np.mean(np.abs(sample + 1024) <= 200))))
+
+
+def _doubt_of_scale(sample: np.ndarray, classes: _Classes, numbers: VolumeMeasures, values: str) -> UnitDoubt | None:
+    """HU that were divided: air, tissue and bone stand to each other as in HU, each too near to 0.
+
+    Fat and muscle in a crop have values between both, and bone beyond what the divisor would make of it.
+    """
+    divisor = 1000 / max(classes.bright - classes.dark, 1e-3)
+    like_air = classes.dark_share >= 0.03 and classes.dark_spread < 0.25 and classes.between_share < 0.08
+    near_zero = abs(classes.bright) * divisor < TISSUE[1] and numbers.high * divisor <= _HIGHEST
+    if like_air and near_zero and divisor >= _LEAST_DIVISOR:
+        found = f"{values}; dark {classes.dark:.0f} and bright {classes.bright:.0f}, as HU divided by {divisor:.2g}"
+        return UnitDoubt(found, wrong=numbers.border < _DARK_BORDER and classes.dark_share > 0.15)
+    first, third = np.percentile(sample, (25, 75))
+    if third - first < _LEAST_QUARTILES:
+        return UnitDoubt(f"{values}; half of the voxels lie from {first:.3g} to {third:.3g}", wrong=False)
+    return None
 
 
 def _doubt_of_median(median: float, values: str) -> UnitDoubt | None:

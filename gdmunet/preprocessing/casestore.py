@@ -1,7 +1,8 @@
 """Prepared cases on disk, made for reading patches: only the chunks that a patch touches are read and unpacked.
 
-A case is three files: ``CASE.b2nd`` (condition channels, then the target, float32), ``CASE_mask.b2nd`` (uint8, with a
-sample of body voxels in its metadata) and ``CASE.json``, which is written last: a case without it is not finished.
+A case is three files: ``CASE.b2nd`` (condition channels, then the target, in the types that the plans chose),
+``CASE_mask.b2nd`` (uint8, with a sample of body voxels in its metadata) and ``CASE.json``, which is written last: a
+case without it is not finished.
 """
 
 from __future__ import annotations
@@ -9,57 +10,39 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gdmunet import commands
-from gdmunet.atomic import atomic_path
+from gdmunet.atomic import atomic_path, remove
 from gdmunet.errors import CommandLine, GdmError
-from gdmunet.foreign import reading
-from gdmunet.formats import FileFormat
+from gdmunet.foreign import checksum, file_checksum, reading
 from gdmunet.geometry import Shape
 from gdmunet.plans import Plans
+from gdmunet.preprocessing.case_record import CASE_FORMAT, CaseOrigin, CaseRecord
+from gdmunet.preprocessing.packed_arrays import (
+    BODY_VOXELS,
+    check_array,
+    check_values,
+    pack_case,
+)
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 from gdmunet.preprocessing.stored_array import LazyChannels, StoredArray
 from gdmunet.provenance import cases_hash
 from gdmunet.quantities import counted
 from gdmunet.ranges import require
 from gdmunet.serialization import format_json, load_json, to_json
+from gdmunet.storage_spec import StorageSpec
 
 if TYPE_CHECKING:
     import blosc2
 
-CASE_FORMAT = FileFormat("prepared case")
-MAX_BODY_VOXELS = 10_000
-_BODY_VOXELS = "body_voxels"
-# A chunk is what one read of the file unpacks at most; larger ones waste work, smaller ones compress worse.
-_MAX_CHUNK_BYTES = 4 << 20
 # A memory map of a file in use cannot be replaced on Windows.
 _OPEN_OPTIONS: dict[str, Any] = {} if os.name == "nt" else {"mmap_mode": "r"}
-
-
-@dataclass(frozen=True)
-class CaseOrigin:
-    """Sources of a prepared case; while they are unchanged, the case is too.
-
-    `recipe` is a hash of all settings that matter; `files` maps each source file to its size and time of change.
-    """
-
-    recipe: str = ""
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CaseRecord:
-    """The content of CASE.json."""
-
-    properties: CaseProperties
-    origin: CaseOrigin
-    version: int = CASE_FORMAT.version
 
 
 @dataclass(frozen=True)
@@ -69,7 +52,7 @@ class StoredCase:
     Attributes
     ----------
     condition, target
-        (C, z, y, x) and (1, z, y, x) float32 in network units; target is None if the case has none.
+        (C, z, y, x) and (1, z, y, x), read as float32 in network units; target is None if the case has none.
     mask
         (z, y, x) uint8, 1 inside the body.
     properties
@@ -106,11 +89,8 @@ class CaseStore:
         configuration_name: str,
         recipe: str | None = None,
     ) -> None:
-        self.dataset, self.plans, self.configuration = (
-            Path(preprocessed_dataset_folder).name,
-            plans_name,
-            configuration_name,
-        )
+        self.dataset = Path(preprocessed_dataset_folder).name
+        self.plans, self.configuration = plans_name, configuration_name
         self.folder = Path(preprocessed_dataset_folder) / f"{plans_name}_{configuration_name}"
         self.recipe = recipe
 
@@ -140,18 +120,35 @@ class CaseStore:
             return None
 
     def check(self, identifiers: Collection[str]) -> tuple[str, ...]:
-        """Refuse cases that were prepared for other plans; gives those that do not say for which.
+        """Refuse damaged cases, and those that were prepared for other plans; gives those that do not say for which.
+
+        The packed arrays have no checksums inside: a flipped bit would be another number. Here each file is read once.
 
         Raises
         ------
         GdmError
             Not prepared, damaged, or prepared with other settings.
         """
-        return tuple(name for name in identifiers if not self._record(name).origin.recipe)
+        records = {name: self._record(name) for name in identifiers}
+        for name, record in records.items():
+            for file, wanted in zip(self._files(name), record.checksums, strict=False):
+                with self._readable(file, name):
+                    found = file_checksum(file)
+                    require(
+                        found == wanted,
+                        "the bytes of a prepared case have changed since they were written",
+                        f"{found:08x}",
+                        f"{wanted:08x}",
+                    )
+        return tuple(name for name, record in records.items() if not record.origin.recipe)
 
     def write(
-        self, prepared: PreparedCase, window_size: Shape = (64, 64, 64), origin: CaseOrigin | None = None
-    ) -> None:
+        self,
+        prepared: PreparedCase,
+        window_size: Shape = (64, 64, 64),
+        origin: CaseOrigin | None = None,
+        storage: StorageSpec | None = None,
+    ) -> tuple[int, ...]:
         """Write a case; an earlier one of that name stays whole if anything fails.
 
         Parameters
@@ -162,6 +159,10 @@ class CaseStore:
             Patch (z, y, x) that will be read; chunks and blocks follow it.
         origin
             Sources that it was made from.
+        storage
+            Types of the stored channels; None: float32.
+
+        Returns the channels whose values do not fit `storage`, and so are float32; the target's number is the last.
 
         Raises
         ------
@@ -169,11 +170,9 @@ class CaseStore:
             The disk is full, or the folder cannot be written to.
         """
         name = prepared.properties.identifier
-        parts = [prepared.condition] + ([] if prepared.target is None else [prepared.target])
-        values = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        packed_values = _pack(values, window_size)
-        packed_mask = _pack(prepared.mask.astype(np.uint8), window_size, sample_body(prepared.mask, name))
-        record = format_json(to_json(CaseRecord(prepared.properties, origin or CaseOrigin()))) + "\n"
+        packed = pack_case(prepared, window_size, storage)
+        sums = checksum(packed.values), checksum(packed.mask)
+        case = to_json(CaseRecord(prepared.properties, origin or CaseOrigin(), sums, packed.types))
         # Nothing is renamed before everything is written; the record, outermost, is renamed last.
         record_file = self.folder / f"{name}.json"
         values_file, mask_file = self._files(name)
@@ -182,11 +181,12 @@ class CaseStore:
             atomic_path(mask_file) as mask_path,
             atomic_path(values_file) as values_path,
         ):
-            values_path.write_bytes(packed_values)
-            mask_path.write_bytes(packed_mask)
-            record_path.write_bytes(record.encode())
+            values_path.write_bytes(packed.values)
+            mask_path.write_bytes(packed.mask)
+            record_path.write_bytes(f"{format_json(case)}\n".encode())
             # From here on the parts of two cases may lie side by side: without a record they are not a case.
             record_file.unlink(missing_ok=True)
+        return packed.widened
 
     def open(self, identifier: str) -> StoredCase:
         """Open a finished case.
@@ -194,24 +194,24 @@ class CaseStore:
         Raises
         ------
         GdmError
-            Not prepared, prepared for other plans, or a file of it is missing or damaged.
+            Not prepared, prepared for other plans, or a file is missing or damaged.
         """
-        properties = self._record(identifier).properties
-        values_file, mask_file = self._files(identifier)
-        shape, channels = properties.prepared_shape, len(properties.condition_maps)
+        record, (values_file, mask_file) = self._record(identifier), self._files(identifier)
+        properties, shape = record.properties, record.properties.prepared_shape
         values = self._open(values_file, identifier)
         with self._readable(values_file, identifier):
-            _check_array(values, np.float32, [(channels + target, *shape) for target in (0, 1)])
+            stored_channels = check_values(values, record)
         mask = self._open(mask_file, identifier)
         with self._readable(mask_file, identifier):
-            _check_array(mask, np.uint8, [shape])
-            body_voxels = np.frombuffer(mask.schunk.vlmeta[_BODY_VOXELS], dtype=np.int32).reshape(-1, 3)
+            check_array(mask, np.uint8, [shape])
+            body_voxels = np.frombuffer(mask.schunk.vlmeta[BODY_VOXELS], dtype=np.int32).reshape(-1, 3)
             inside = (body_voxels >= 0) & (body_voxels < np.asarray(shape))
             require(bool(inside.all()), "body voxels outside the case", body_voxels[:3].tolist(), f"below {shape}")
+        channels = len(properties.condition_maps)
         stored = StoredArray(values, functools.partial(self._readable, values_file, identifier))
         return StoredCase(
-            LazyChannels(stored, 0, channels),
-            LazyChannels(stored, channels, channels + 1) if values.shape[0] > channels else None,
+            LazyChannels(stored, stored_channels, 0, channels),
+            LazyChannels(stored, stored_channels, channels, channels + 1) if len(stored_channels) > channels else None,
             StoredArray(mask, functools.partial(self._readable, mask_file, identifier)),
             properties,
             body_voxels,
@@ -224,7 +224,7 @@ class CaseStore:
     def remove(self, identifier: str) -> None:
         """Delete a case, its record first."""
         for path in self.files(identifier):
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def _record(self, identifier: str) -> CaseRecord:
         file = self.folder / f"{identifier}.json"
@@ -267,54 +267,3 @@ class CaseStore:
 
     def _files(self, identifier: str) -> tuple[Path, Path]:
         return self.folder / f"{identifier}.b2nd", self.folder / f"{identifier}_mask.b2nd"
-
-
-def sample_body(mask: np.ndarray, identifier: str) -> np.ndarray:
-    """At most `MAX_BODY_VOXELS` voxel indices (N, 3) int32 inside the body; the same ones for the same case."""
-    inside = np.flatnonzero(mask)
-    if inside.size > MAX_BODY_VOXELS:
-        generator = np.random.default_rng(list(identifier.encode()))
-        inside = np.sort(generator.choice(inside, MAX_BODY_VOXELS, replace=False))
-    return np.stack(np.unravel_index(inside, mask.shape), axis=1).astype(np.int32)
-
-
-def chunk_shapes(shape: tuple[int, ...], window_size: Shape, item_bytes: int) -> tuple[tuple[int, ...], ...]:
-    """Chunk and block shapes for reading patches of `window_size` from an array (..., z, y, x).
-
-    A block (what is unpacked at least) is about half a patch per axis and one channel; a chunk (what is read at
-    least) is about a patch, all channels, below 4 MiB.
-    """
-    spatial = shape[-3:]
-    lead = shape[:-3]
-    chunk = [min(size, max(1, window)) for size, window in zip(spatial, window_size, strict=True)]
-    while np.prod([*lead, *chunk]) * item_bytes > _MAX_CHUNK_BYTES and max(chunk) > 1:
-        longest = int(np.argmax(chunk))
-        chunk[longest] = -(-chunk[longest] // 2)
-    block = [min(size, max(1, -(-window // 2))) for size, window in zip(chunk, window_size, strict=True)]
-    return (*lead, *chunk), (*(1 for _ in lead), *block)
-
-
-def _pack(array: np.ndarray, window_size: Shape, body_voxels: np.ndarray | None = None) -> bytes:
-    """The bytes of a .b2nd file, made in memory, so that writing them fails as any file does."""
-    import blosc2
-
-    chunks, blocks = chunk_shapes(array.shape, window_size, array.itemsize)
-    parameters: Mapping[str, Any] = {
-        "codec": blosc2.Codec.ZSTD,
-        "clevel": 1,  # 5 times as fast as level 5 for 1 % more bytes; LZ4 needs 12 to 40 % more
-        "filters": [blosc2.Filter.SHUFFLE],
-        "nthreads": 1,
-        "typesize": array.itemsize,
-    }
-    packed = blosc2.asarray(np.ascontiguousarray(array), chunks=chunks, blocks=blocks, cparams=parameters)
-    if body_voxels is not None:
-        packed.schunk.vlmeta[_BODY_VOXELS] = body_voxels.tobytes()
-    content: bytes = packed.to_cframe()
-    return content
-
-
-def _check_array(array: blosc2.NDArray, dtype: type, shapes: Sequence[tuple[int, ...]]) -> None:
-    """The stored array is the one that its record describes (GdmError)."""
-    fits = array.dtype == dtype and tuple(array.shape) in shapes
-    require(fits, "the file holds another array than the case's record says", f"{array.shape} {array.dtype}",
-            f"{' or '.join(map(str, shapes))} {np.dtype(dtype)}")  # fmt: skip

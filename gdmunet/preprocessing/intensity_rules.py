@@ -9,7 +9,9 @@ from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.errors import GdmError
 from gdmunet.hounsfield import HU_AIR, HU_RANGE, is_hounsfield, same_modality
 from gdmunet.plans import NormalizationSpec, Reason
-from gdmunet.preprocessing.fingerprint import Fingerprint, IntensityStatistics
+from gdmunet.preprocessing.case_fingerprint import IntensityStatistics
+from gdmunet.preprocessing.fingerprint import Fingerprint
+from gdmunet.storage_spec import StorageSpec, StoredType
 
 # A case's own percentiles: scanner spikes are cut, contrast is kept.
 PERCENTILE_CLIP = (0.5, 99.5)
@@ -27,12 +29,15 @@ class IntensityPlan:
         Condition channel that shares the target's map and is added to the network's output, or None.
     background
         Target value outside the body in raw units.
+    storage
+        Types in which prepared channels are stored.
     """
 
     conditions: tuple[NormalizationSpec, ...]
     target: NormalizationSpec
     residual_channel: int | None
     background: float
+    storage: StorageSpec
     reasons: tuple[Reason, ...]
 
 
@@ -68,8 +73,15 @@ def plan_intensities(fingerprint: Fingerprint, descriptor: DatasetDescriptor) ->
         )
         conditions.append(spec)
         reasons.append(Reason(f"condition {index} ({modality})", describe(spec), reason))
-    reasons += [_residual_reason(descriptor, residual), background_reason]
-    return IntensityPlan(tuple(conditions), target, residual, background, tuple(reasons))
+    storage = plan_storage(descriptor)
+    reasons += [_residual_reason(descriptor, residual), background_reason, _storage_reason(storage)]
+    return IntensityPlan(tuple(conditions), target, residual, background, storage, tuple(reasons))
+
+
+def plan_storage(descriptor: DatasetDescriptor) -> StorageSpec:
+    """Channels in HU as whole numbers, other conditions as float16, another target in full (measured: benchmarks)."""
+    conditions: list[StoredType] = ["int16" if is_hounsfield(word) else "float16" for word in descriptor.channels]
+    return StorageSpec(tuple(conditions), "int16" if descriptor.hounsfield else "float32")
 
 
 def describe(spec: NormalizationSpec) -> str:
@@ -125,6 +137,17 @@ def _residual_reason(descriptor: DatasetDescriptor, channel: int | None) -> Reas
         f"a change of condition {channel}",
         f"{modality} and {descriptor.target_name} have one unit: training starts at the condition's own error",
     )
+
+
+def _storage_reason(storage: StorageSpec) -> Reason:
+    meanings = {
+        "int16": "whole Hounsfield units as int16",
+        "float16": "other conditions as float16, an error of 1/2048 of a value at most",
+        "float32": "a target without a fixed unit in full",
+    }
+    types = (*storage.conditions, storage.target)
+    because = "; ".join(text for name, text in meanings.items() if name in types)
+    return Reason("stored as", ", ".join(types), f"{because}; values that do not fit keep a case's channel in float32")
 
 
 def _background(descriptor: DatasetDescriptor, statistics: IntensityStatistics) -> tuple[float, Reason]:

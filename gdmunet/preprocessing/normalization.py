@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.plans import NormalizationSpec
+
+if TYPE_CHECKING:
+    from gdmunet.plans import NormalizationSpec
 
 
 @dataclass(frozen=True)

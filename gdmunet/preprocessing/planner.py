@@ -20,6 +20,7 @@ from gdmunet.preprocessing.intensity_rules import IntensityPlan, plan_intensitie
 from gdmunet.preprocessing.operations import GeneratorStep
 from gdmunet.preprocessing.planned_drift import PlanDrift
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder
+from gdmunet.preprocessing.planned_length import with_lengths
 from gdmunet.preprocessing.planned_step import StepTrial
 from gdmunet.preprocessing.planning_options import CONFIGURATIONS, PlanningOptions
 from gdmunet.preprocessing.presets import PRESETS
@@ -79,6 +80,7 @@ def plan_experiment(
     spacing, spacing_reason = _target_spacing(fingerprint, options.target_spacing)
     task = _task(fingerprint, descriptor, options, spacing)
     planned, size_reasons = _plan_configurations(task, options.wanted)
+    planned, length_reasons = with_lengths(planned, task.encoders, options.length)
     ranges = ranges_of(fingerprint, descriptor, options.accepted)
     return Plans(
         dataset_name=dataset_name,
@@ -92,6 +94,7 @@ def plan_experiment(
         configurations=planned,
         folds=folds,
         reasons=(
+            *words.family(options),
             spacing_reason,
             words.axis_order(task.transpose, spacing),
             words.body(descriptor, fingerprint),
@@ -100,6 +103,7 @@ def plan_experiment(
             words.memory(options),
             *words.simulation(descriptor),
             *size_reasons,
+            *length_reasons,
             words.folds(folds, len(fingerprint.cases), options.splits),
             *words.known_ranges(ranges),
             *warning_rows(findings, options.accepted),
@@ -247,6 +251,7 @@ def _add(
         order=RESAMPLING_ORDER,
         network=network,
         predicted_memory=memory,
+        storage=task.intensities.storage,
         encoder=task.encoders[network.dimensions].spec if network.dimensions in task.encoders else None,
     )
     configuration, of_drift = _with_drift(task, configuration)

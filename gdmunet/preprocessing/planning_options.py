@@ -12,6 +12,7 @@ from gdmunet.model_names import check_name
 from gdmunet.plan_names import PresetName, default_plans_name
 from gdmunet.preprocessing.planned_drift import PlanDrift
 from gdmunet.preprocessing.planned_encoder import ChooseEncoder
+from gdmunet.preprocessing.planned_length import PlanLength
 from gdmunet.preprocessing.planned_step import CountMemory
 from gdmunet.preprocessing.presets import PRESETS, budget_gb
 
@@ -51,6 +52,10 @@ class PlanningOptions:
         Names of checks of plausibility whose findings are accepted.
     splits
         File of the user's own folds; None: they are made by patient.
+    length
+        Function that chooses the length of a training; None: it is the trainer's own.
+    chosen_because
+        Reason of the preset, if planning chose it for the machine; None: the user named it.
     """
 
     preset: PresetName
@@ -67,6 +72,8 @@ class PlanningOptions:
     target_spacing: tuple[float, ...] | None = None
     accepted: tuple[str, ...] = ()
     splits: Path | None = None
+    length: PlanLength | None = None
+    chosen_because: str | None = None
 
     def __post_init__(self) -> None:
         check_name("plans", self.plans_name, "give another -overwrite_plans_name")

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gdmunet.dataset import DatasetDescriptor
+from gdmunet.composition import MaskSource
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry, Shape, Vector, canonical_axes, triple
-from gdmunet.imageio import CaseVolumes, MaskSource
-from gdmunet.plans import Configuration, NormalizationSpec
+from gdmunet.host_memory import planned_memory
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.normalization import IntensityMap, fit_map
-from gdmunet.preprocessing.resampling import check_room, resample, resample_mask, resampled_shape, thick_axis
+from gdmunet.preprocessing.resampling import (
+    check_room,
+    resample,
+    resample_mask,
+    resampled_shape,
+    room_bytes,
+    thick_axis,
+)
 from gdmunet.quantities import counted
+
+if TYPE_CHECKING:  # a MONAI bundle carries this file without them
+    from gdmunet.dataset import DatasetDescriptor
+    from gdmunet.imageio import CaseVolumes
+    from gdmunet.plans import Configuration, NormalizationSpec
 
 CropBox = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -133,8 +145,7 @@ def with_body(volumes: CaseVolumes, modalities: tuple[str, ...]) -> CaseVolumes:
     """
     if volumes.mask is not None:
         return volumes
-    # Derived in canonical order (axial slices first), so that the configuration's axis order has no say.
-    canonical = canonical_axes(volumes.geometry)
+    canonical = canonical_axes(volumes.geometry)  # axial slices first: the configuration's axis order has no say
     spacing = canonical.apply_to_geometry(volumes.geometry).spacing
     mask = _derive(volumes.identifier, canonical.apply(volumes.conditions), modalities, spacing)
     return replace(volumes, mask=canonical.inverse().apply(mask), mask_source="derived")
@@ -182,7 +193,8 @@ def prepare_cropped(
     thick = thick_axis(cropped.spacing, wanted)
 
     def to_grid(array: np.ndarray, intensity: IntensityMap) -> np.ndarray:
-        return resample(intensity.apply(array), new_shape, configuration.order, thick)
+        with planned_memory(room_bytes(new_shape, volumes), "resampling the case", identifier):
+            return resample(intensity.apply(array), new_shape, configuration.order, thick)
 
     specs = configuration.condition_normalization
     condition_maps = tuple(
@@ -300,11 +312,8 @@ def _target_map(spec: NormalizationSpec) -> IntensityMap:
 
 def _bounding_box(mask: np.ndarray) -> CropBox:
     """The smallest box around all voxels of a mask that has some."""
-    box = []
-    for axis in range(3):
-        inside = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
-        box.append((int(inside[0]), int(inside[-1]) + 1))
-    return triple(box)
+    lines = [np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
+    return triple((int(inside[0]), int(inside[-1]) + 1) for inside in lines)
 
 
 def _millimetres(spacing: Sequence[float]) -> str:

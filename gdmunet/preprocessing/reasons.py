@@ -22,6 +22,13 @@ from gdmunet.quantities import counted, memory_size
 _AXES = "zyx"
 
 
+def family(options: PlanningOptions) -> list[Reason]:
+    """The network family, if planning chose it for the machine."""
+    if options.chosen_because is None:
+        return []
+    return [Reason("network family", options.preset, options.chosen_because)]
+
+
 def spacing(chosen: tuple[float, ...], median: tuple[float, ...], given: bool) -> Reason:
     """Full-resolution voxel size."""
     if given:

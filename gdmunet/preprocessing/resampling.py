@@ -41,6 +41,11 @@ def resampled_shape(shape: Shape, spacing: tuple[float, ...], new_spacing: tuple
     return triple(max(1, round(size * old / new)) for size, old, new in zip(shape, spacing, new_spacing, strict=True))
 
 
+def room_bytes(shape: Shape, volumes: int) -> int:
+    """Bytes of a case on the working grid (z, y, x), and of one more volume while the last is resampled."""
+    return 4 * (volumes + 1) * math.prod(shape)
+
+
 def check_room(shape: Shape, volumes: int, spacing: tuple[float, ...], identifier: str) -> None:
     """Refuse a case whose volumes on the working grid do not fit into memory, before anything is allocated.
 
@@ -57,7 +62,7 @@ def check_room(shape: Shape, volumes: int, spacing: tuple[float, ...], identifie
         Says the voxels, the bytes that they need and those that are free.
     """
     check_memory(
-        4 * (volumes + 1) * math.prod(shape),
+        room_bytes(shape, volumes),
         shape,
         f"resampling the case to {' x '.join(f'{size:.3g}' for size in spacing)} mm",
         "check the voxel size of the case and of the plans, or plan coarser voxels (-overwrite_target_spacing)",

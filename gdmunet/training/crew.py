@@ -1,61 +1,54 @@
-"""The processes that train one network, and their parent: it starts them, hears how each ends, and ends all together.
+"""The processes that train one network on one machine, and their parent: PyTorch's launcher starts and ends them.
 
-An error of one process is the error of the parent, said once. A process that is killed takes the others with it: they
-would wait for it in their next sum.
+The parent hears how each ends. An error of one process is the error of the parent, said once. A process that is killed
+takes the others with it: they would wait for it in their next sum.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
-import time
+import tempfile
+import threading
 import traceback
-from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from types import FrameType
+import uuid
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gdmunet.atomic import refuses_writing, writing_error
+from gdmunet.atomic import refuses_writing, write_bytes, writing_error
 from gdmunet.ending import end_with_parent, ending_signals, patient_output
-from gdmunet.errors import GdmError, Stopped, signal_name
+from gdmunet.errors import GdmError, SilentEnd, Stopped, signal_name
+from gdmunet.paths import find_processes
 from gdmunet.patience import Patience, is_stopped, processor_time, stuck
-from gdmunet.training import distributed
-from gdmunet.training.distributed import Place
 from gdmunet.training.loop.interruption import Interruption
+from gdmunet.training.watch import DeadProcessError
 
-# What a process does: its place, what it calls when it has opened everything, and the arguments of all.
 Work = Callable[..., None]
-Kind = Literal["ready", "done", "error", "stopped", "traceback"]
+Kind = Literal["error", "stopped", "traceback"]
+Outcome = tuple[Kind, Any]
 
-# Seconds between two looks at signals, and those that the others have to end by themselves once one has failed.
-_LOOK = 0.2
-_GRACE = 5.0
-
-
-class DeadProcessError(GdmError):
-    """A process of the group died; the training can go on from its last state."""
+# Seconds between two looks at signals, and those that the launcher has to end once all its processes are gone.
+_LOOK, _GRACE = 0.2, 20.0
+_OUTCOME, _PID = "outcome_", "pid_"
 
 
-def run_crew(
-    work: Work, arguments: tuple[Any, ...], size: int, device_kind: str, begin: Callable[[], None] | None = None
-) -> None:
-    """Call ``work(place, ready, *arguments)`` in `size` processes of one group.
+def run_crew(work: Work, arguments: tuple[Any, ...], size: int) -> None:
+    """Call ``work(*arguments)`` in `size` processes of this machine, as torchrun does.
 
     Parameters
     ----------
     work
-        Function at module level. It calls ``ready()`` once it has opened everything and has changed nothing yet.
-    device_kind
-        ``cuda``: each process gets the GPU of its number; ``cpu``.
-    begin
-        Function that is called here once every process is ready; they wait for it.
+        Function at module level, which opens `distributed.member` at the place that `paths.find_processes` gives.
 
     Raises
     ------
@@ -64,187 +57,188 @@ def run_crew(
     Stopped
         A signal asked for the end, and the processes ended after their step; a second one ends them at once.
     """
-    crew = _Crew(work, arguments, size, device_kind)
-    try:
-        with Interruption() as interruption:
-            crew.run(begin, interruption)
-    finally:
-        crew.end()
+    with tempfile.TemporaryDirectory(prefix="gdmunet-") as folder:
+        crew = _Crew(work, arguments, size, Path(folder))
+        try:
+            with Interruption() as interruption:
+                crew.run(interruption)
+        finally:
+            crew.end()
 
 
 class _Crew:
-    """Processes by number, the pipe to each, and how each has ended."""
+    """A launcher in a thread, and the folder in which its processes say who they are and how they end."""
 
-    def __init__(self, work: Work, arguments: tuple[Any, ...], size: int, device_kind: str) -> None:
-        self.size = size
-        # The store lies here: it outlives every process of the group, and its port is free for sure.
-        self._store = distributed.open_store()
-        self._processes: dict[int, BaseProcess] = {}
-        self._pipes: dict[int, Connection] = {}
-        self._ready: set[int] = set()
-        self._outcomes: dict[int, tuple[Kind, Any]] = {}
-        self._deaths: dict[int, int | None] = {}
+    def __init__(self, work: Work, arguments: tuple[Any, ...], size: int, folder: Path) -> None:
+        self.size, self._folder = size, folder
         self._patience = Patience()
-        # Spawned: a GPU cannot be used in a fork.
-        context = multiprocessing.get_context("spawn")
-        for number in range(size):
-            device = torch.device("cuda", number) if device_kind == "cuda" else torch.device(device_kind)
-            place = Place(number, size, device, self._store.port)
-            mine, theirs = context.Pipe()
-            # No daemons: a process starts others, which make patches.
-            process = context.Process(target=_run, args=(work, arguments, place, theirs), daemon=False)
-            process.start()
-            theirs.close()
-            self._processes[number], self._pipes[number] = process, mine
+        self._codes: dict[int, int] = {}
+        self._fault: BaseException | None = None
+        self._others = {child.pid for child in multiprocessing.active_children()}
+        self._children: dict[int, multiprocessing.process.BaseProcess] = {}
+        # In a thread: signals stay with this process, which lets the others save as long as they need.
+        self._launcher = threading.Thread(target=self._launch, args=(work, arguments), name="launcher", daemon=True)
+        self._launcher.start()
 
-    def run(self, begin: Callable[[], None] | None, interruption: Interruption) -> None:
-        waiting, told, deadline = True, False, float("inf")
-        while running := [number for number, process in self._processes.items() if not self._over(number, process)]:
-            wait([self._processes[number].sentinel for number in running] + [*self._pipes.values()], _LOOK)
-            self._hear()
-            if waiting and len(self._ready) == self.size:
-                waiting = False
-                if begin is not None:
-                    begin()
-                for pipe in self._pipes.values():
-                    pipe.send("go")
+    def run(self, interruption: Interruption) -> None:
+        told = False
+        while self._launcher.is_alive():
+            self._launcher.join(_LOOK)
             if interruption.requested is not None and not told:
                 told = True
                 self._tell_to_stop()
-            self._check_patience(running)
-            if deadline == float("inf") and self._trouble():
-                deadline = time.monotonic() + _GRACE
-            if time.monotonic() > deadline:
-                break
-        self._hear()
+            self._check_patience()
         self._raise(interruption.requested)
 
     def end(self) -> None:
         """End what is left, with the processes that make patches for it."""
-        for process in self._processes.values():
-            if process.is_alive():
-                _kill_tree(process)
-            process.join(_GRACE)
-        for pipe in self._pipes.values():
-            pipe.close()
+        for child in self._processes():
+            _kill_tree(child)
+        self._launcher.join(_GRACE)
 
-    def _check_patience(self, running: Sequence[int]) -> None:
+    def _launch(self, work: Work, arguments: tuple[Any, ...]) -> None:
+        # It reports deaths and signals at length; this process says them once.
+        for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        settings = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=self.size,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            rdzv_configs={"timeout": 900},
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.1,
+            start_method="spawn",  # a GPU cannot be used in a fork
+        )
+        try:
+            elastic_launch(settings, _run)(work, arguments, self._folder)
+        except ChildFailedError as error:
+            self._codes = {number: failure.exitcode for number, failure in error.failures.items()}
+        except BaseException as error:  # of the launcher itself: raised by the main thread
+            self._fault = error
+
+    def _processes(self) -> list[int]:
+        present = {
+            child.pid: child
+            for child in multiprocessing.active_children()
+            if child.pid is not None and child.pid not in self._others
+        }
+        self._children |= present
+        return list(present)
+
+    def _ended(self) -> dict[int, int]:
+        """Exit code of each process that failed, by number.
+
+        The launcher names one alone if several have ended when it looks, which may be one that another's death ended.
+        """
+        numbers = self._numbers()
+        seen = {numbers[pid]: child.exitcode for pid, child in self._children.items() if pid in numbers}
+        return self._codes | {number: code for number, code in seen.items() if code}
+
+    def _numbers(self) -> dict[int, int]:
+        """Number of each process that has said it, by its number in the system."""
+        return {int(file.read_text()): int(file.name.removeprefix(_PID)) for file in self._folder.glob(f"{_PID}*")}
+
+    def _check_patience(self) -> None:
         """End all if none of them does anything, or one is stopped, for too long: the others wait for it."""
-        pids = {self._processes[number].pid or 0: number for number in running}
+        numbers = self._numbers()
+        pids = [pid for pid in self._processes() if pid in numbers]
         lost = self._patience.lost([(pid, functools.partial(processor_time, pid, tree=True)) for pid in pids])
         stopped = [pid for pid in lost if is_stopped(pid)]
-        if not stopped and len(lost) < len(pids):
+        if not lost or (not stopped and len(lost) < len(pids)):
             return  # those that work are waited for by the others
-        for pid in stopped or lost:
-            number = f"training process {pids[pid] + 1} of {self.size}"
-            raise stuck(f"{number} does nothing", case=None, pid=pid, limit=self._patience.limit)
-
-    def _over(self, number: int, process: BaseProcess) -> bool:
-        """Whether a process has ended; one that said nothing before has died."""
-        if process.is_alive():
-            return False
-        self._hear()
-        if number not in self._outcomes:
-            self._deaths.setdefault(number, process.exitcode)
-        return True
-
-    def _hear(self) -> None:
-        for number, pipe in list(self._pipes.items()):
-            try:
-                while pipe.poll():
-                    kind, content = pipe.recv()
-                    if kind == "ready":
-                        self._ready.add(number)
-                    else:
-                        self._outcomes[number] = (kind, content)
-            except (EOFError, OSError):  # it has ended: its process says how
-                del self._pipes[number]
-                pipe.close()
+        pid = (stopped or lost)[0]
+        number = f"training process {numbers[pid] + 1} of {self.size}"
+        raise stuck(f"{number} does nothing", case=None, pid=pid, limit=self._patience.limit)
 
     def _tell_to_stop(self) -> None:
         """Pass a signal on that this process alone may have got; a process that has got it too hears it once."""
         if os.name != "posix":
             return  # Ctrl-C reaches every process of a console
-        for process in self._processes.values():
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
-
-    def _trouble(self) -> bool:
-        return bool(self._deaths) or any(kind != "done" for kind, _ in self._outcomes.values())
+        for pid in self._processes():
+            os.kill(pid, signal.SIGTERM)
 
     def _raise(self, requested: int | None) -> None:
-        """The first error that a user can mend; else the death of a process, the end that was asked for, or a fault."""
-        first: dict[Kind, Any] = {}
-        for kind, content in self._outcomes.values():
-            first.setdefault(kind, content)
-        if "error" in first:
-            raise first["error"]
-        if requested is not None or "stopped" in first:
-            raise Stopped(first["stopped"] if requested is None else requested)
-        if self._deaths:
-            raise self._died(*next(iter(self._deaths.items())))
-        if "traceback" in first:
-            raise RuntimeError(f"a training process failed\n{first['traceback']}")
+        """The first error that a user can mend; else the end that was asked for, the death of a process, or a fault."""
+        outcomes: dict[int, Outcome] = {
+            int(file.name.removeprefix(_OUTCOME)): pickle.loads(file.read_bytes())
+            for file in sorted(self._folder.glob(f"{_OUTCOME}*"))
+        }
+        errors = [content for kind, content in outcomes.values() if kind == "error"]
+        for error in errors:
+            if not isinstance(error, DeadProcessError):
+                raise error
+        dead = {number: code for number, code in self._ended().items() if number not in outcomes and code != 1}
+        if requested is not None:
+            raise Stopped(requested)
+        if dead:
+            # Those that did not end after it are killed by the launcher: the first death is the reason.
+            raise self._died(*min(dead.items(), key=lambda item: item[1] == -signal.SIGTERM))
+        for kind, content in outcomes.values():
+            if kind == "traceback":
+                raise RuntimeError(f"a training process failed\n{content}")
+        for kind, content in outcomes.values():
+            if kind == "stopped":
+                raise Stopped(content)
+        if errors:
+            raise errors[0]
+        if self._fault is not None:
+            raise self._fault
+        if self._codes:
+            raise self._died(*next(iter(self._codes.items())))
 
-    def _died(self, number: int, code: int | None) -> GdmError:
-        killed = code is not None and code < 0
-        how = f"was killed by {signal_name(-code)}" if killed and code is not None else f"ended with status {code}"
-        return DeadProcessError(
-            "a training process died",
-            found=f"process {number + 1} of {self.size} {how}",
-            remedy="often memory ran out: use fewer processes that make patches (-np), or plan with a smaller budget",
-        )
+    def _died(self, number: int, code: int) -> GdmError:
+        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with status {code}"
+        return DeadProcessError.of(f"process {number + 1} of {self.size} {how}")
 
 
-def _run(work: Work, arguments: tuple[Any, ...], place: Place, pipe: Connection) -> None:
+def _run(work: Work, arguments: tuple[Any, ...], folder: Path) -> None:
     """A process of the group from its start to its end."""
+    place = find_processes()
+    number = 0 if place is None else place.number
+    write_bytes(folder / f"{_PID}{number}", str(os.getpid()).encode())
     with patient_output():
-        _answered(work, arguments, place, pipe)
+        outcome = _answered(work, arguments)
+        if outcome is None:
+            return
+        kind, content = outcome
+        if kind != "silent":
+            write_bytes(folder / f"{_OUTCOME}{number}", pickle.dumps((kind, content)))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # At once: a group whose other processes are gone may wait for them when it is taken down.
+        os._exit(1)
 
 
-def _answered(work: Work, arguments: tuple[Any, ...], place: Place, pipe: Connection) -> None:
+def _answered(work: Work, arguments: tuple[Any, ...]) -> tuple[str, Any] | None:
     _end_by_one_signal()
-    if place.device.type == "cpu":
-        torch.set_num_threads(max(1, torch.get_num_threads() // place.size))
-    answer: tuple[Kind, Any]
     try:
-        distributed.join(place)
-        work(place, lambda: _wait(pipe), *arguments)
-        distributed.leave()
-        answer = ("done", None)
+        work(*arguments)
     except GdmError as error:
-        answer = ("error", error)
+        return "error", error
+    except SilentEnd:
+        return "silent", None
     except KeyboardInterrupt as end:
-        answer = ("stopped", end.number if isinstance(end, Stopped) else signal.SIGINT)
+        return "stopped", end.number if isinstance(end, Stopped) else signal.SIGINT
     except OSError as error:
         refused = refuses_writing(error)
-        answer = ("error", writing_error("cannot write", error.filename, error)) if refused else _fault()
+        return ("error", writing_error("cannot write", error.filename, error)) if refused else _fault()
     except Exception:  # every failure must reach the parent, with its traceback
-        answer = _fault()
-    pipe.send(answer)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # At once: a group whose other processes are gone may wait for them when it is taken down.
-    os._exit(0)
+        return _fault()
+    return None
 
 
-def _fault() -> tuple[Kind, str]:
+def _fault() -> tuple[str, str]:
     return "traceback", traceback.format_exc()
-
-
-def _wait(pipe: Connection) -> None:
-    """Say that everything is open, and wait for the parent."""
-    pipe.send(("ready", None))
-    try:
-        pipe.recv()
-    except EOFError as error:  # the parent is gone
-        raise Stopped(signal.SIGTERM) from error
 
 
 def _end_by_one_signal() -> None:
     """Outside of the steps SIGTERM ends the process, once; Ctrl-C is the parent's, which passes it on as SIGTERM."""
 
-    def end(number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: Any) -> None:
         signal.signal(number, signal.SIG_IGN)
         raise Stopped(number)
 
@@ -255,15 +249,15 @@ def _end_by_one_signal() -> None:
     end_with_parent(signal.SIGTERM)
 
 
-def _kill_tree(process: BaseProcess) -> None:
+def _kill_tree(pid: int) -> None:
     """Kill a process and those that it started, which would wait for ever for one to read their patches."""
     try:
-        children = psutil.Process(process.pid).children(recursive=True)
+        process = psutil.Process(pid)
+        every = [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
-        children = []
-    process.kill()
-    for child in children:
+        return
+    for one in every:
         try:
-            child.kill()
+            one.kill()
         except psutil.NoSuchProcess:
             continue

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from gdmunet.volume_formats.nifti_header import NiftiHeader
 
 _LEVEL = 6  # of gzip: what ITK writes with
-_SAME_PLACE = 0.1
-"""Share of the smallest voxel side by which qform and sform may differ at the corners: less is rounding."""
 _COPIED_BYTES = 1 << 20
 
 
@@ -81,13 +79,13 @@ def _open_to_write(path: Path) -> Any:
 def _placed(header: NiftiHeader, path: Path) -> Geometry:
     """The grid of the volume.
 
-    Where the header has both forms they must agree, so that it is the same which one counts; with one of them, that one
-    counts; with none, ``pixdim`` alone with the origin 0.
+    With one form, that one counts; with none, ``pixdim`` alone with the origin 0; of two forms that disagree, which a
+    check of plausibility finds (`gdmunet.plausibility.places`), the one that ITK takes.
 
     Raises
     ------
     GdmError
-        Forms that disagree, or a voxel size that cannot be.
+        A voxel size that cannot be.
     """
     from dataclasses import replace
 
@@ -95,9 +93,6 @@ def _placed(header: NiftiHeader, path: Path) -> Geometry:
     from gdmunet.volume_formats.itk import geometry_of, itk
 
     check_voxel_size(header.forms.voxel_size)
-    apart = header.forms.distance(header.shape)
-    if apart > _SAME_PLACE * min(header.forms.voxel_size):
-        raise _disagreement(header, apart)
     reader = itk().ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     try:
@@ -120,30 +115,6 @@ def _known_to_itk(path: Path) -> Iterator[str]:
         twin = Path(folder) / f"volume{ending}"
         shutil.copyfile(path, twin)
         yield str(twin)
-
-
-def _disagreement(header: NiftiHeader, apart: float) -> GdmError:
-    forms = header.forms
-    if not forms.qform_code:
-        sizes = (forms.sform[:, :3] ** 2).sum(axis=0) ** 0.5
-        found = (
-            f"voxels (x, y, z) of {_rounded(forms.voxel_size[::-1])} mm in pixdim, of {_rounded(sizes)} in the sform"
-        )
-    else:
-        found = (
-            f"voxel 0 at {_rounded(forms.qform[:, 3])} mm (qform, code {forms.qform_code}) and at "
-            f"{_rounded(forms.sform[:, 3])} mm (sform, code {forms.sform_code}); {apart:.1f} mm apart at a corner"
-        )
-    return GdmError(
-        "the two places of the NIfTI header disagree: programs that read it put the volume in different places",
-        found=found,
-        expected="one place in qform and sform (RAS)",
-        remedy="find out which one is right, and copy it onto the other (nibabel: image.set_qform(image.get_sform()))",
-    )
-
-
-def _rounded(values: Any) -> tuple[float, ...]:
-    return tuple(round(float(value), 3) for value in values)
 
 
 def _scaled(path: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 from gdmunet.errors import GdmError
-from gdmunet.host_memory import check_memory
+from gdmunet.host_memory import check_memory, planned_memory
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.interface import damaged_error, not_finite_error
 
@@ -74,6 +74,11 @@ def read_voxels(payload: Payload) -> np.ndarray:
     if payload.size > most:  # nothing of that size is asked for in vain
         raise damaged_error(f"a file of {held} bytes cannot hold {payload.size}")
     check_memory(payload.size, payload.shape, "reading the volume", "close other programs, or use a larger computer")
+    with planned_memory(payload.size, "reading the volume"):
+        return _read_voxels(payload, held)
+
+
+def _read_voxels(payload: Payload, held: int) -> np.ndarray:
     try:
         with open(payload.file, "rb") as file:
             _seek(file, payload, held)

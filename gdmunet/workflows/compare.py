@@ -12,7 +12,6 @@ from gdmunet.checkpoint import load_weights
 from gdmunet.claims import Claim
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.dataset_names import RawFolders
-from gdmunet.drift_spec import DriftSpec
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.comparison.files import write_comparison
 from gdmunet.evaluation.comparison.paired import Comparison, Cost, TrainerRow, row_from_summary
@@ -25,10 +24,12 @@ from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folde
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, save_summary
 from gdmunet.evaluation.scores.volume_files import EvaluationFolders, match_files
 from gdmunet.journal import read_journal
+from gdmunet.metrics import OwnMetricSpec, own_metrics
 from gdmunet.paths import Folders, downloads_allowed
-from gdmunet.plans import Plans
+from gdmunet.plans import Configuration, Plans
 from gdmunet.preprocessing.mask_folders import scored_masks
 from gdmunet.progress import say
+from gdmunet.promises import check_promised
 from gdmunet.results import REPORT_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import load_json, to_json
 from gdmunet.training.loop.state import changed_settings
@@ -78,12 +79,12 @@ def compare(request: CompareRequest, folders: Folders) -> WrittenComparison:
     if len({trainer.__name__ for trainer in trainers}) < len(trainers):
         names = ", ".join(trainer.__name__ for trainer in trainers)
         raise GdmError("a comparison needs trainers of different names", found=names, remedy="name each trainer once")
-    judges = choose_judges(request, plans, trainers)
+    judges, own = choose_judges(request, plans, trainers), own_metrics(request.metric)
     raw = find_dataset(folders.raw, plans.dataset_name)
     descriptor = load_descriptor(raw)
     results = ResultsFolder(folders.results)
     output = request.output or results.comparison(plans.dataset_name, plans.name, request.configuration)
-    run = _Run(request, folders, plans, descriptor, raw, output, judges)
+    run = _Run(request, folders, plans, descriptor, raw, output, judges, own)
     with Claim.on_folder(output, "comparison"):
         return _written(run, trainers)
 
@@ -131,9 +132,9 @@ def _refuse_other_weights(fold: FoldFolder, request: TrainRequest) -> None:
         )
 
 
-def _refuse_other_settings(weights: Path, request: TrainRequest, drift: DriftSpec | None) -> None:
+def _refuse_other_settings(weights: Path, request: TrainRequest, configuration: Configuration) -> None:
     """A folder's name has the settings that a user gave, not the defaults, which another version may have changed."""
-    trainer = as_planned(find_trainer(request.trainer).derive(request.overrides), drift)
+    trainer = as_planned(find_trainer(request.trainer).derive(request.overrides), configuration)
     saved, present = load_weights(weights).metadata.settings, to_json(trainer.settings())
     if changed := changed_settings(saved, present, saved.keys() & present.keys()):
         raise GdmError(
@@ -156,6 +157,7 @@ class _Run:
     raw: Path
     output: Path
     judges: tuple[str, ...]
+    own: tuple[OwnMetricSpec, ...]
 
     def rows(self, trainers: dict[str, type[Trainer]]) -> tuple[list[TrainerRow], EvaluationSpec]:
         """A row for each trainer, and the settings of the first one's scores.
@@ -225,14 +227,14 @@ class _Run:
             show_progress=self.request.show_progress,
         )
         if (weights := folder.checkpoint("final")).is_file():
-            _refuse_other_settings(weights, request, self.plans.configuration(request.configuration).drift)
+            _refuse_other_settings(weights, request, self.plans.configuration(request.configuration))
             for line in Run.of(request, self.folders).belonging.check_own("final"):
                 say(line)
             if folder.is_finished or not interrupted:
                 return  # weights alone were imported
         if not interrupted:
             _refuse_other_weights(folder, request)
-        train(replace(request, continue_training=interrupted), self.folders)
+        train(replace(request, continue_training="latest" if interrupted else None), self.folders)
 
     def _predict(self, label: str) -> Measurement:
         """Predict the folds' held-out cases, each by its own fold's weights, in a process whose memory is its own."""
@@ -247,8 +249,11 @@ class _Run:
         with contextlib.suppress(GdmError):  # missing, or damaged: it is measured anew
             earlier = load_json(Measurement, file)
             if earlier.weights == task.weights() and all(path.is_file() for path in task.files(self.descriptor)):
+                check_promised(task.files(self.descriptor))
                 return earlier
-        return measure_in_new_process(task)
+        measured = measure_in_new_process(task)
+        check_promised([file, *task.files(self.descriptor)])
+        return measured
 
     def _evaluate(self, predictions: Path) -> Summary:
         summary = evaluate_folders(
@@ -258,6 +263,7 @@ class _Run:
                 identifiers=self._cases(),
                 checkpoint="final",
                 judge=self._judge(),
+                own_metrics=self.own,
                 show_progress=self.request.show_progress,
             ),
         )

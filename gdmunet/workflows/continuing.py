@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from gdmunet.checkpoint import load_metadata
 from gdmunet.errors import COMMAND, CommandLine, GdmError
 from gdmunet.paths import Folders
+from gdmunet.plans import load_plans
+from gdmunet.provenance import plans_differences
 from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
 from gdmunet.serialization import read_json, to_json
 from gdmunet.training.patches.fold import FoldData
@@ -22,6 +25,32 @@ from gdmunet.workflows.requests.training import TrainRequest
 _LISTED = 8
 # Settings that say how long a training is.
 _LENGTH = {"epochs", "iterations"}
+# Beginnings of what two plans may differ in without another scale of the values or the voxels.
+_WITHOUT_SCALE = ("patch size", "batch size", "network", "drift")
+
+
+def pretrained_notes(weights: Path, data: FoldData) -> list[str]:
+    """What weights to start from were trained on at another scale, in words: they learn it anew.
+
+    Raises
+    ------
+    GdmError
+        The weights, or the plans beside them, cannot be read.
+    """
+    start = load_metadata(weights)
+    beside = ModelFolder(weights.resolve().parent.parent).plans
+    unknown = f"note: the scale of the weights {weights} is not compared with that of the plans: "
+    if not beside.is_file():
+        return [f"{unknown}their model's {beside.name} does not lie in the folder above them"]
+    theirs = load_plans(beside)
+    name = data.configuration.name
+    if start.configuration != name or name not in theirs.configurations:
+        return [f"{unknown}they are of the configuration {start.configuration}, not {name}"]
+    pairs = plans_differences(theirs, data.plans, name)
+    lines = [f"{left}, and here {right}" for left, right in pairs if not left.startswith(_WITHOUT_SCALE)]
+    if not lines:
+        return []
+    return [f"note: the weights {weights} were trained at another scale: {'; '.join(lines[:_LISTED])}"]
 
 
 def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolder, folders: Folders) -> GdmError:
@@ -37,7 +66,7 @@ def nothing_to_continue(request: TrainRequest, data: FoldData, folder: FoldFolde
             expected="the same epochs and iterations as the training that is to be continued",
             remedy="train without --c, from fresh weights, or from those of the finished one with {command}",
             command=command_line(
-                replace(request, continue_training=False, pretrained_weights=other.checkpoint("final"))
+                replace(request, continue_training=None, pretrained_weights=other.checkpoint("final"))
             ),
         )
     if not runs:
@@ -66,16 +95,16 @@ def anew_from(request: TrainRequest, folder: FoldFolder) -> CommandLine:
     """The command that trains anew, from the newest weights of the fold if it has some."""
     newest = next((name for name in ("latest", "final", "best") if name in folder.checkpoints()), None)
     if newest is None:
-        return command_line(replace(request, continue_training=False))
+        return command_line(replace(request, continue_training=None))
     return command_line(
-        replace(request, continue_training=False, overwrite=True, pretrained_weights=folder.checkpoint(newest))
+        replace(request, continue_training=None, overwrite=True, pretrained_weights=folder.checkpoint(newest))
     )
 
 
 def _other_length(request: TrainRequest, data: FoldData, folders: Folders) -> FoldFolder | None:
     """The finished fold of a training that differs in its length alone; None: there is none."""
     named = find_trainer(request.trainer)
-    asked = as_planned(named.derive(request.overrides), data.configuration.drift)
+    asked = as_planned(named.derive(request.overrides), data.configuration)
     present = to_json(asked.settings())
     for model in ResultsFolder(folders.results).models():
         same = (model.dataset, model.name.plans, model.name.configuration) == (

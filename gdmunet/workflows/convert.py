@@ -7,17 +7,18 @@ from pathlib import Path
 from gdmunet.conversion import folders as plain_folders
 from gdmunet.conversion import synthrad
 from gdmunet.conversion.case_files import SourceFolders
+from gdmunet.conversion.ct_files import find_ct_files
 from gdmunet.conversion.folders import NewDatasetOptions, claim_number
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.conversion.sparse_view_dataset import (
     SparseViewDataset,
     SparseViewOptions,
-    find_ct_files,
     make_sparse_view_dataset,
 )
 from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.volume_formats.files import left_out_of
+from gdmunet.workflows.parts import say_missing, share_of
 from gdmunet.workflows.requests.datasets import ConvertSynthradRequest, NewDatasetRequest
 from gdmunet.workflows.requests.simulation import SimulateSvctRequest
 
@@ -78,11 +79,15 @@ def simulate_svct(request: SimulateSvctRequest, folders: Folders) -> SparseViewD
         request.save_sinograms,
         request.device,
         SplitOptions(request.test, read_groups(request.groups) if request.groups else {}),
+        share_of(request),
         request.processes,
         request.show_progress,
     )
     cts = find_ct_files(request.input)
     for line in left_out_of(request.input):
         say(line)
-    with claim_number(folders.raw, request.dataset):
-        return make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)
+    with claim_number(folders.raw, request.dataset, options.part):
+        made = make_sparse_view_dataset(folders.raw, request.dataset, request.name, cts, request.scan, options)
+    if made.missing:
+        say_missing(made.missing, request, folders)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
@@ -10,20 +11,25 @@ from gdmunet.conversion.folders import claim_number
 from gdmunet.conversion.held_out import SplitOptions, read_groups
 from gdmunet.dicom.files import other_files, slice_name
 from gdmunet.dicom.series import scan_series
+from gdmunet.parts import OpenParts
 from gdmunet.paths import Folders
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted, listed
+from gdmunet.workflows.parts import has_scheduler, say_missing, share_of
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
 from gdmunet.workflows.requests.declaration import RequestError
 
 
-def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, ...]:
-    """List series, or write a volume, a series or a data set, as input and output ask.
+@dataclass(frozen=True)
+class ConvertedDicom:
+    """Lines to be printed, what was found or written; and the parts without which there is no data set yet."""
 
-    Returns
-    -------
-    lines
-        Lines to be printed: what was found or written.
+    lines: tuple[str, ...]
+    missing: OpenParts | None = None
+
+
+def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> ConvertedDicom:
+    """List series, or write a volume, a series or a data set, as input and output ask.
 
     Raises
     ------
@@ -37,13 +43,15 @@ def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> tuple[str, 
     if request.input.is_file():
         if request.output is None:
             raise RequestError("-o FOLDER is needed to write a DICOM series", remedy="add -o FOLDER")
-        return _write_series(request, request.output)
+        return ConvertedDicom(_write_series(request, request.output))
     if request.reference or request.description:
         raise RequestError(
             "--reference and --description belong to -i FILE, a volume to be written as DICOM",
             remedy="give -i FILE, or omit both",
         )
-    return _list(request.input) if request.output is None else _write_volume(request, request.output)
+    if request.output is None:
+        return ConvertedDicom(_list(request.input))
+    return ConvertedDicom(_write_volume(request, request.output))
 
 
 def _list(folder: Path) -> tuple[str, ...]:
@@ -76,7 +84,8 @@ def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
     return (f"wrote {written.slices} slices into {output}, series {written.uid}", *rounded)
 
 
-def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> tuple[str, ...]:
+def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> ConvertedDicom:
+    part = share_of(request)
     options = DicomDatasetOptions(
         request.channel,
         request.target,
@@ -84,10 +93,14 @@ def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -
         request.fix_geometry,
         request.resample,
         request.accept,
+        None if part.is_whole and not has_scheduler(request) else part,
         processes=request.processes,
         show_progress=request.show_progress,
     )
     layout = DicomLayout(request.input, request.condition_folder, request.target_folder)
-    with claim_number(folders.raw, number):
+    with claim_number(folders.raw, number, part):
         done = convert_dicom_dataset(layout, folders.raw, number, request.name, options)
-    return (*done.notes, f"wrote {done.folder}, {counted(done.cases, 'case')}")
+    if done.missing:
+        say_missing(done.missing, request, folders)
+        return ConvertedDicom((f"part {part.part_id} of {part.num_parts} is converted",), done.missing)
+    return ConvertedDicom((*done.notes, f"wrote {done.folder}, {counted(done.cases, 'case')}"))

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from gdmunet.atomic import make_folder
+from dataclasses import replace
+from pathlib import Path
+
+from gdmunet.atomic import make_folder, remove
 from gdmunet.conversion.held_out import read_groups
 from gdmunet.conversion.synthrad_files import challenge_groups
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE
 from gdmunet.evaluation.distributions.judge import JudgeOptions
 from gdmunet.evaluation.report.page import write_scores_page
-from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders
+from gdmunet.evaluation.scores.evaluate import EvaluationOptions, evaluate_folders, evaluate_part
+from gdmunet.evaluation.scores.segmentation import Segmenter, segment_folder
 from gdmunet.evaluation.scores.summary import Summary, save_summary
 from gdmunet.evaluation.scores.summary_text import write_csv
 from gdmunet.evaluation.scores.synthrad import challenge_structures, challenge_year, check_challenge
-from gdmunet.evaluation.scores.volume_files import EvaluationFolders
+from gdmunet.evaluation.scores.volume_files import EvaluationFolders, match_files, missing_error
+from gdmunet.metrics import own_metrics
+from gdmunet.part_results import FOLDER
+from gdmunet.parts import OpenParts
 from gdmunet.paths import Folders, downloads_allowed
 from gdmunet.plausibility.findings import Finding
 from gdmunet.plausibility.names import check_groups, leftovers
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.volume_formats.files import find_volumes, left_out_of
+from gdmunet.workflows.parts import has_scheduler, say_missing, share_of
 from gdmunet.workflows.requests.evaluation import EvaluateRequest
 
 
-def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
-    """Score a folder of predictions, and write the summary and the tables that were asked for.
+def evaluate(request: EvaluateRequest, folders: Folders) -> Summary | OpenParts:
+    """Score a folder of predictions, or a part, and write the summary and the tables that were asked for.
+
+    A part writes them if it finds the scores of all others.
 
     Raises
     ------
@@ -42,36 +52,67 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary:
     given = (request.reference, request.prediction, request.mask, request.fov, request.labels_ref, request.labels_pred)
     for line in left_out_of(given):
         say(line)
-    summary = evaluate_folders(
-        EvaluationFolders(
-            request.reference,
-            request.prediction,
-            request.mask,
-            request.fov,
-            request.labels_ref,
-            request.labels_pred,
-        ),
-        EvaluationOptions(
-            descriptor=descriptor,
-            range_name=year,
-            data_range=request.data_range,
-            groups=groups,
-            structures=challenge_structures(groups) if request.synthrad else None,
-            judge=_judge(request, folders),
-            allow_missing=request.allow_missing,
-            processes=request.processes,
-            show_progress=request.show_progress,
-            accept=request.accept,
-            findings=tuple(findings),
-        ),
+    options = EvaluationOptions(
+        descriptor=descriptor,
+        range_name=year,
+        data_range=request.data_range,
+        groups=groups,
+        structures=challenge_structures(groups) if request.synthrad else None,
+        judge=_judge(request, folders),
+        allow_missing=request.allow_missing,
+        processes=request.processes,
+        show_progress=request.show_progress,
+        accept=request.accept,
+        findings=tuple(findings),
+        own_metrics=own_metrics(request.metric),
     )
+    summary = _scored(request, options)
+    if isinstance(summary, OpenParts):
+        say_missing(summary, request, folders)
+        return summary
+    _write(summary, request)
+    return summary
+
+
+def _scored(request: EvaluateRequest, options: EvaluationOptions) -> Summary | OpenParts:
+    part = share_of(request)
+    if part.is_whole and not has_scheduler(request):
+        return evaluate_folders(_folders(request), options)
+    kept = request.summary_file.parent / FOLDER / request.summary_file.stem
+    summary = evaluate_part(_folders(request), options, part, kept)
+    if part.is_whole:
+        remove(kept)
+    return summary
+
+
+def _write(summary: Summary, request: EvaluateRequest) -> None:
     save_summary(summary, request.summary_file)
     if request.csv:
         write_csv(summary, request.csv)
     if request.html:
         write_scores_page(summary, request.html)
     check_promised(file for file in (request.summary_file, request.csv, request.html) if file)
-    return summary
+
+
+def _folders(request: EvaluateRequest) -> EvaluationFolders:
+    """The folders of the request; with ``--segment`` the label maps that are made here, which may take long."""
+    if request.segment is None:
+        labels: tuple[Path | None, Path | None] = (request.labels_ref, request.labels_pred)
+        return EvaluationFolders(request.reference, request.prediction, request.mask, request.fov, *labels)
+    segmenter = Segmenter.of(request.segment)
+    plain = EvaluationFolders(request.reference, request.prediction, request.mask, request.fov)
+    plain.check()
+    matched = match_files(plain, None)
+    if matched.problems and not request.allow_missing:
+        raise missing_error(matched, request.prediction)  # before the work, not after it
+    own = request.segmentation_folder
+    sides = {"prediction": {files.identifier: files.prediction for files in matched.complete}}
+    if request.labels_ref is None:
+        sides["reference"] = {files.identifier: files.reference for files in matched.complete}
+    for side, volumes in sides.items():
+        made = segment_folder(segmenter, volumes, own / side, request.show_progress)
+        say(f"label maps of the {side}s: {made} made, {len(volumes) - made} kept, in {own / side}")
+    return replace(plain, reference_labels=request.labels_ref or own / "reference", predicted_labels=own / "prediction")
 
 
 def _judge(request: EvaluateRequest, folders: Folders) -> JudgeOptions | None:

@@ -7,21 +7,28 @@ from pathlib import Path
 from gdmunet.claims import Claim
 from gdmunet.evaluation.scores import configurations
 from gdmunet.inference import archive
+from gdmunet.inference.container import write_container
 from gdmunet.inference.ensemble import ensemble_folders
+from gdmunet.inference.network_export import DESCRIPTION_FILE, NETWORK_FILES, export_network
 from gdmunet.inference.trained_models import describe_model, resolve_model
 from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
+from gdmunet.workflows.hub import HubModel, fetch_model, push_model
 from gdmunet.workflows.requests.models import (
     EnsembleRequest,
     ExportModelRequest,
     FindBestConfigurationRequest,
     ImportModelRequest,
+    PushModelRequest,
 )
+from gdmunet.workflows.requests.node import ListenRequest
 from gdmunet.workflows.requests.prediction import PredictRequest
 
 
-def chosen_model(request: PredictRequest | ExportModelRequest, folders: Folders) -> Path:
+def chosen_model(
+    request: PredictRequest | ExportModelRequest | PushModelRequest | ListenRequest, folders: Folders
+) -> Path:
     """The folder of the model that a request names, or of the only one that fits it, which is then said.
 
     Raises
@@ -30,7 +37,8 @@ def chosen_model(request: PredictRequest | ExportModelRequest, folders: Folders)
         No model or several fit.
     """
     if request.model is not None:
-        return request.model
+        shared = HubModel.parse(request.model.as_posix())
+        return request.model if shared is None else fetch_model(shared, folders)
     chosen = resolve_model(
         folders.results,
         request.dataset,
@@ -87,13 +95,22 @@ def ensemble(request: EnsembleRequest, _folders: Folders) -> list[Path]:
 
 
 def export_model(request: ExportModelRequest, folders: Folders) -> Path:
-    """Pack a trained model into one zip file, and give its path.
+    """Pack a trained model into one zip file, write its network or the folder of a container, and give the path.
 
     Raises
     ------
     GdmError
-        No model or several fit, or a fold without the checkpoint.
+        No model or several fit, a fold without the checkpoint, or a network that the format cannot hold.
     """
+    if request.container is not None:
+        made = write_container(chosen_model(request, folders), request.output, request.folds, request.checkpoint)
+        check_promised([made / "Dockerfile"])
+        return made
+    if request.format != "zip":
+        model = chosen_model(request, folders)
+        written = export_network(model, request.output, request.format, request.folds, request.checkpoint)
+        check_promised([written / DESCRIPTION_FILE, written / NETWORK_FILES[request.format]])
+        return written
     file = archive.export_model(chosen_model(request, folders), request.output, request.folds, request.checkpoint)
     check_promised([file])
     return file
@@ -108,3 +125,14 @@ def import_model(request: ImportModelRequest, folders: Folders) -> Path:
         The file does not hold a model, or a model of that name is there.
     """
     return archive.import_model(request.file, folders.results, request.overwrite)
+
+
+def push(request: PushModelRequest, folders: Folders) -> str:
+    """Share a trained model on a hub, and give the address of the commit.
+
+    Raises
+    ------
+    GdmError
+        No model or several fit, or the hub does not take it.
+    """
+    return push_model(request, chosen_model(request, folders))

@@ -26,6 +26,7 @@ from gdmunet.training.trainers.encoder import EncoderTrainer
 from gdmunet.training.trainers.planned_sizes import PlanDrift
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.workflows.machine_choice import MachineChoice
 from gdmunet.workflows.plan import run_planning
 from gdmunet.workflows.preparation import fingerprint_of, prepared_by
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest, PlanExperimentRequest, PlanningRequest
@@ -63,9 +64,9 @@ def plan_and_preprocess(request: PlanAndPreprocessRequest, folders: Folders) -> 
 
 def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessRequest, folders: Folders) -> Plans:
     device, served = find_device(request.device), _served(request)
-    dataset_folder = find_dataset(folders.raw, dataset)
+    dataset_folder, choice = find_dataset(folders.raw, dataset), MachineChoice.of(request, device)
     options = PlanningOptions(
-        preset=request.planner,
+        preset=choice.preset,
         footprint=largest_memory([StepMemory(kind) for kind in served]),
         choose=_encoder_wish(request, folders, device, served[-1]) if issubclass(served[-1], EncoderTrainer) else None,
         plan_drift=PlanDrift(served[-1]) if issubclass(served[-1], EncoderTrainer) else None,
@@ -79,6 +80,8 @@ def _plan(dataset: str, request: PlanExperimentRequest | PlanAndPreprocessReques
         target_spacing=request.overwrite_target_spacing,
         accepted=request.accept,
         splits=request.splits,
+        length=choice.length(request, device, served[0]),
+        chosen_because=choice.because,
     )
     plans = run_planning(dataset_folder, folders.preprocessed / dataset_folder.name, options)
     _allow_named(plans, folders)

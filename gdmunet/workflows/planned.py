@@ -7,7 +7,7 @@ from gdmunet.dataset import find_dataset, matching_datasets
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.plan_folder import find_plans
-from gdmunet.plan_names import DEFAULT_PLANS, planning_flags
+from gdmunet.plan_names import planning_flags
 from gdmunet.plans import Plans
 
 
@@ -24,6 +24,6 @@ def find_planned(folders: Folders, dataset: str, plans: str | None) -> Plans:
             f"data set {dataset} is not planned yet",
             file=folders.preprocessed.resolve(),
             found="raw data alone",
-            command=commands.plan_and_preprocess(dataset, *planning_flags(plans or DEFAULT_PLANS)),
+            command=commands.plan_and_preprocess(dataset, *(() if plans is None else planning_flags(plans))),
         )
     return find_plans(find_dataset(folders.preprocessed, dataset), plans)

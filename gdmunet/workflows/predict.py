@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
+import threading
+import uuid
+from dataclasses import dataclass, replace
 
 from gdmunet.claims import Claim
+from gdmunet.dataset import Case
 from gdmunet.device import find_device
 from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
+from gdmunet.inference.cases.one import OneCase
 from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.dial import NoDialError
-from gdmunet.inference.folder import UNCERTAINTY_FOLDER, PredictedCases, predict_cases
+from gdmunet.inference.folder import UNCERTAINTY_FOLDER, Elsewhere, PredictedCases, predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
 from gdmunet.owners import sweep
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.workers import run_in_workers
 from gdmunet.workflows.models import chosen_model
+from gdmunet.workflows.parts import has_scheduler
 from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.spelling import command_line
 
@@ -33,7 +39,7 @@ _NO_MASKS = (
 
 
 def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
-    """Predict every case of a folder.
+    """Predict every case of a folder, or one case.
 
     Raises
     ------
@@ -47,7 +53,30 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         say(_NO_MASKS)
     if predictor.admission.ranges is None:
         say(_NO_RANGES)
-    options = PredictionOptions(
+    options = _options(request)
+    folder, single = request.output_folder, request.single
+    with contextlib.ExitStack() as claims:
+        held = [
+            claims.enter_context(Claim.on_folder(place, "prediction", options))
+            for place in dict.fromkeys(filter(None, (None if single else folder, request.dicom_out)))
+        ]
+        if single:  # others may predict other files into the same folder
+            file = folder / f".running_{single}.json"
+            held.append(claims.enter_context(Claim(file, "prediction", "another process writes this file")))
+        sweep(folder / UNCERTAINTY_FOLDER)
+        cases, elsewhere = _cases(request, predictor), _elsewhere(request, folders) if has_scheduler(request) else None
+        done = predict_cases(cases, folder, predictor, options, elsewhere)
+        for claim in held:
+            claim.check()
+    for note in done.notes:
+        say(note)
+    if done.waits.seconds:
+        say(done.waits.sentence("CPU" if predictor.device.type == "cpu" else "GPU"))
+    return done
+
+
+def _options(request: PredictRequest) -> PredictionOptions:
+    return PredictionOptions(
         continue_prediction=request.continue_prediction,
         num_parts=request.num_parts,
         part_id=request.part_id,
@@ -56,21 +85,58 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
         as_float=request.as_float,
         uncertainty=request.uncertainty or request.samples > 1,
         show_progress=request.show_progress,
+        describe=request.single is None,
+        single=request.single,
     )
-    with contextlib.ExitStack() as claims:
-        held = [
-            claims.enter_context(Claim.on_folder(folder, "prediction", request.part_id, request.num_parts))
-            for folder in dict.fromkeys(filter(None, (request.output, request.dicom_out)))
-        ]
-        sweep(request.output / UNCERTAINTY_FOLDER)
-        done = predict_cases(_cases(request, predictor), request.output, predictor, options)
-        for claim in held:
-            claim.check()
-    for note in done.notes:
-        say(note)
-    if done.predicted:
-        say(done.waits.sentence("CPU" if predictor.device.type == "cpu" else "GPU"))
-    return done
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a worker of a scheduler keeps from case to case of one run."""
+
+    predictor: Predictor
+    source: CaseSource
+    cases: dict[str, Case]
+
+
+_LOADED: dict[str, _Loaded] = {}
+_LOADING = threading.Lock()
+
+
+def _elsewhere(request: PredictRequest, folders: Folders) -> Elsewhere:
+    """Cases go to the workers of the scheduler, each of which loads the model once."""
+    run = uuid.uuid4().hex
+
+    def predict_them(names: list[str]) -> PredictedCases:
+        items = [(name, (request, folders, run, name)) for name in names]
+        done = run_in_workers(_predict_one, items, 1, request.show_progress, "predicting")
+        predicted = {name: one.predicted[name] for name, one in zip(names, done, strict=True)}
+        return PredictedCases(predicted, (), tuple(note for one in done for note in one.notes))
+
+    return predict_them
+
+
+def _predict_one(request: PredictRequest, folders: Folders, run: str, name: str) -> PredictedCases:
+    """Predict one case in a worker of a scheduler, and write its files."""
+    with _LOADING:
+        if run not in _LOADED:
+            _LOADED.clear()
+            predictor = _predictor(request, folders)
+            source = _cases(request, predictor)
+            _LOADED[run] = _Loaded(predictor, source, {case.identifier: case for case in source.list_cases()})
+        loaded = _LOADED[run]
+    options = replace(
+        _options(request),
+        continue_prediction=False,
+        num_parts=1,
+        part_id=0,
+        preprocess_workers=0,
+        export_workers=0,
+        show_progress=False,
+        describe=False,
+    )
+    one = OneCase(loaded.source, loaded.cases[name])
+    return predict_cases(one, request.output_folder, loaded.predictor, options)
 
 
 def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
@@ -101,13 +167,19 @@ def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
     """Scans if a flag says so; else DICOM series or files, as the folder holds them."""
     if request.scans:
         return ScanCases(
-            request.input,
+            request.input[0],
             "sinogram" if request.sinogram else "simulate",
             request.output,
             predictor,
             mask_folder=request.mask,
             consistency=request.consistency,
         )
-    options = DicomOptions(request.series, request.fix_geometry, request.dicom_out, request.accept)
-    series = open_dicom(request.input, predictor, options, request.mask)
+    options = DicomOptions(
+        request.series,
+        request.fix_geometry,
+        request.dicom_out,
+        request.accept,
+        copy_structures=request.rtstruct == "copy",
+    )
+    series = open_dicom(request.input[0], predictor, options, request.mask)
     return series or FileCases(request.input, predictor.descriptor, request.mask)

@@ -6,15 +6,18 @@ from pathlib import Path
 
 from gdmunet.dataset import find_dataset
 from gdmunet.dataset_names import SPLITS, RawFolders
+from gdmunet.parts import OpenParts
 from gdmunet.paths import Folders
 from gdmunet.plan_folder import find_plans
 from gdmunet.plans import Plans
 from gdmunet.preprocessing import fingerprint as fingerprints
+from gdmunet.preprocessing.fingerprint_parts import FingerprintingOptions, extract_part
 from gdmunet.progress import say
 from gdmunet.promises import check_promised
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.files import left_out_of
 from gdmunet.workflows import preprocess as preparation
+from gdmunet.workflows.parts import has_scheduler, say_missing, share_of
 from gdmunet.workflows.requests.planning import (
     ExtractFingerprintRequest,
     PlanAndPreprocessRequest,
@@ -22,8 +25,10 @@ from gdmunet.workflows.requests.planning import (
 )
 
 
-def extract_fingerprint(request: ExtractFingerprintRequest, folders: Folders) -> list[fingerprints.Fingerprint]:
-    """Measure the training cases of each data set.
+def extract_fingerprint(
+    request: ExtractFingerprintRequest, folders: Folders
+) -> list[fingerprints.Fingerprint | OpenParts]:
+    """Measure the training cases of each data set, or a part of them.
 
     Raises
     ------
@@ -52,18 +57,29 @@ def preprocess(request: PreprocessRequest, folders: Folders) -> list[preparation
 
 def fingerprint_of(
     dataset: str, request: ExtractFingerprintRequest | PlanAndPreprocessRequest, folders: Folders
-) -> fingerprints.Fingerprint:
-    """Measure the training cases of one data set, and say how many they are."""
-    dataset_folder = find_dataset(folders.raw, dataset)
+) -> fingerprints.Fingerprint | OpenParts:
+    """Measure the training cases of one data set, or a part of them, and say how many they are."""
+    dataset_folder, part = find_dataset(folders.raw, dataset), share_of(request)
     say_left_out(dataset_folder)
-    fingerprint = fingerprints.extract_fingerprint(
-        dataset_folder,
-        folders.preprocessed / dataset_folder.name,
-        request.processes,
-        request.show_progress,
-        verify=request.verify_dataset_integrity,
-        accepted=request.accept,
+    preprocessed = folders.preprocessed / dataset_folder.name
+    options = FingerprintingOptions(
+        request.processes, request.show_progress, request.verify_dataset_integrity, request.accept
     )
+    fingerprint: fingerprints.Fingerprint | OpenParts
+    if part.is_whole and not has_scheduler(request):
+        fingerprint = fingerprints.extract_fingerprint(
+            dataset_folder,
+            preprocessed,
+            options.processes,
+            options.show_progress,
+            verify=options.verify,
+            accepted=options.accepted,
+        )
+    else:
+        fingerprint = extract_part(dataset_folder, preprocessed, part, options)
+    if isinstance(fingerprint, OpenParts):
+        say_missing(fingerprint, request, folders)
+        return fingerprint
     say(f"{dataset_folder.name}: fingerprint of {counted(fingerprint.cases, 'training case')}")
     return fingerprint
 
@@ -88,7 +104,8 @@ def prepared_by(
         [name for name in wanted if name in plans.configurations],
         request.processes,
         request.show_progress,
-        clean=request.clean,
+        request.clean,
+        share_of(request),
     )
     for done in prepared:
         check_promised(done.files)
@@ -96,4 +113,6 @@ def prepared_by(
             f"{done.store.configuration}: {counted(done.prepared, 'case')} prepared, {len(done.unchanged)} unchanged: "
             f"{done.folder}"
         )
+        if done.missing:
+            say_missing(done.missing, request, folders)
     return prepared

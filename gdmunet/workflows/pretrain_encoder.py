@@ -6,6 +6,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+from gdmunet.atomic import remove
 from gdmunet.claims import Claim
 from gdmunet.device import find_device
 from gdmunet.encoders.pretraining import ENCODER_FILE, Pretraining
@@ -89,7 +90,7 @@ def _train(training: Pretraining, show_progress: bool) -> None:
 def _check_start(folder: Path, overwrite: bool) -> None:
     if overwrite:
         for name in (RESUME_FILE, ENCODER_FILE):
-            (folder / name).unlink(missing_ok=True)
+            remove(folder / name)
     elif (folder / ENCODER_FILE).is_file() and not (folder / RESUME_FILE).is_file():
         raise GdmError(
             "the folder holds an encoder whose training state is gone",

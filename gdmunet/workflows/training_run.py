@@ -11,7 +11,7 @@ from gdmunet.dataset import find_dataset
 from gdmunet.device import find_device
 from gdmunet.errors import GdmError
 from gdmunet.model_names import check_model_name
-from gdmunet.paths import Folders
+from gdmunet.paths import Folders, StartedProcess
 from gdmunet.plans import Plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.progress import say
@@ -20,13 +20,15 @@ from gdmunet.results import FoldFolder, ModelFolder, ModelName
 from gdmunet.splits import named
 from gdmunet.training.loop.belonging import Belonging
 from gdmunet.training.loop.opening import check_encoder, fold_folder
+from gdmunet.training.loop.trackers import wanted_trackers
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.trainers.registry import find_trainer
 from gdmunet.training.trainers.trainer import Trainer
-from gdmunet.workflows.continuing import anew_from, nothing_to_continue
+from gdmunet.workflows.continuing import anew_from, nothing_to_continue, pretrained_notes
 from gdmunet.workflows.planned import find_planned
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
+from gdmunet.workflows.staging import mirrored
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,20 @@ class Run:
         _check_fold(plans, request)
         _check_prepared(plans, request, folders)
         kind = find_trainer(request.trainer).derive(request.overrides)
-        data = FoldData.of(plans, request.configuration, request.fold, folders.preprocessed)
+        data = mirrored(FoldData.of(plans, request.configuration, request.fold, folders.preprocessed), request, folders)
         return cls(request, folders, device, plans, kind, data, fold_folder(kind, data, folders))
+
+    @property
+    def continues(self) -> bool:
+        """Whether there is a training to go on with."""
+        return self.folder.resume.is_file() or self.folder.previous.resume.is_file()
+
+    def settled(self, continues: bool | None = None) -> Run:
+        """The same, with `auto` decided by what lies there, or as another process has decided it."""
+        if self.request.continue_training != "auto":
+            return self
+        goes_on = self.continues if continues is None else continues
+        return replace(self, request=replace(self.request, continue_training="latest" if goes_on else None))
 
     @property
     def model(self) -> ModelFolder:
@@ -79,8 +93,26 @@ class Run:
         return Belonging(self.kind, self.data, self.folder)
 
 
-def check_run(run: Run) -> None:
+def check_launch(request: TrainRequest, place: StartedProcess | None) -> None:
+    """Refuse a number of processes that contradicts the launcher's (GdmError)."""
+    if place is None or request.num_gpus in (1, place.size):
+        return
+    raise GdmError(
+        f"{place.launcher} has started another number of processes than -num_gpus asks for",
+        found=f"-num_gpus {request.num_gpus}",
+        expected=f"{counted(place.size, 'process')}, as {place.launcher} started them",
+        remedy=f"leave -num_gpus to {place.launcher}, or run this without it",
+        command=command_line(request),
+    )
+
+
+def check_run(run: Run, place: StartedProcess | None = None) -> None:
     """Refuse what cannot be done, before anything is opened or written.
+
+    Parameters
+    ----------
+    place
+        Place of this process among those that a launcher started; the first one says what is remarkable.
 
     Raises
     ------
@@ -89,19 +121,34 @@ def check_run(run: Run) -> None:
         continue, cases that were prepared for other plans, a model that predict would not find; a fold, or others of
         the model, that were trained with other plans, cases, settings or another class.
     """
+    if place is None:
+        _check_gpus(run)
+    _check_anywhere(run, place, speak=place is None or place.number == 0)
+
+
+def check_queued(run: Run) -> None:
+    """Refuse what `check_run` would refuse on another machine, whose GPUs are not known here (GdmError)."""
+    _check_anywhere(run, None, speak=False)
+
+
+def _check_anywhere(run: Run, place: StartedProcess | None, speak: bool) -> None:
     request, data, folder = run.request, run.data, run.folder
-    _check_gpus(run)
+    _check_shares(run, place)
     check_model_name(ModelName(run.kind.__name__, run.plans.name, data.configuration.name))
-    _check_recipe(run)
-    _check_belonging(run)
+    _check_recipe(run, speak)
+    _check_belonging(run, speak)
     if request.validate or data.fold != "all":
         find_dataset(run.folders.raw, run.plans.dataset_name)
     if request.validate:
         return
+    if request.pretrained_weights and not request.continue_training:
+        for line in pretrained_notes(request.pretrained_weights, data):
+            say(line)
+    wanted_trackers(request.tracker)
     check_encoder(run.kind, data)
     # What a trainer refuses by itself.
     run.kind(data.configuration, run.plans.dataset, run.device)
-    if request.continue_training and not (folder.resume.is_file() or folder.previous.resume.is_file()):
+    if request.continue_training and not run.continues:
         raise nothing_to_continue(request, data, folder, run.folders)
 
 
@@ -111,7 +158,7 @@ def check_start(run: Run) -> None:
     trained = folder.trained_files()
     if not trained or request.continue_training or request.overwrite:
         return
-    remedy, command = "run {command}, or start over with --overwrite", replace(request, continue_training=True)
+    remedy, command = "run {command}, or start over with --overwrite", replace(request, continue_training="latest")
     if not folder.resume.is_file():
         remedy = (
             f"there is no {folder.resume.name} to continue from: train anew from these weights with {{command}}, or "
@@ -126,22 +173,22 @@ def check_start(run: Run) -> None:
     )
 
 
-def _check_recipe(run: Run) -> None:
+def _check_recipe(run: Run, speak: bool) -> None:
     """Refuse cases of other plans before a process starts; the store refuses them whenever it opens one."""
     data = run.data
     silent = data.store.check(dict.fromkeys((*data.training, *data.validation)))
-    if silent:
+    if silent and speak:
         say(f"note: {counted(silent, 'prepared case')} do not say which plans they were made for: {named(silent)}")
 
 
-def _check_belonging(run: Run) -> None:
+def _check_belonging(run: Run, speak: bool) -> None:
     request = run.request
     lines = []
     if request.validate or request.continue_training:
         lines += run.belonging.check_own(request.validate)
     if not request.validate:
         lines += run.belonging.check_beside()
-    for line in lines:
+    for line in lines if speak else ():
         say(line)
 
 
@@ -167,16 +214,23 @@ def _check_gpus(run: Run) -> None:
             found=f"-num_gpus {wanted}",
             command=command_line(replace(request, num_gpus=1)),
         )
-    if batch % wanted and not request.validate:
-        fewer = max(n for n in range(1, wanted) if batch % n == 0)
-        raise GdmError(
-            f"a batch of {batch} cannot be shared by {counted(wanted, 'process')} alike",
-            file=f"plans {run.plans.name}",
-            found=f"-num_gpus {wanted}",
-            expected=f"a number that divides {batch}",
-            remedy="train on fewer, or plan with a larger batch",
-            command=command_line(replace(request, num_gpus=fewer)),
-        )
+
+
+def _check_shares(run: Run, place: StartedProcess | None) -> None:
+    """Refuse a batch that the processes cannot share."""
+    request, batch = run.request, run.data.configuration.batch_size
+    wanted = request.num_gpus if place is None else place.size
+    if request.validate or batch % wanted == 0:
+        return
+    fewer = max(n for n in range(1, wanted) if batch % n == 0)
+    raise GdmError(
+        f"a batch of {batch} cannot be shared by {counted(wanted, 'process')} alike",
+        file=f"plans {run.plans.name}",
+        found=f"-num_gpus {wanted}" if place is None else f"{counted(wanted, 'process')}, started by {place.launcher}",
+        expected=f"a number that divides {batch}",
+        remedy=f"plan for {wanted} GPUs (-num_gpus of the planning), or train on fewer",
+        command=command_line(replace(request, num_gpus=fewer)),
+    )
 
 
 def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> None:

@@ -55,7 +55,20 @@ def test_training_continues_from_the_resume_state(archive: Path) -> None:
     for file in (archive / "stopped" / "fold_0").iterdir():
         file.rename(fold / file.name)
     before = load_weights(fold / "checkpoint_latest.safetensors")
-    arguments = ["502", CONFIGURATION, "0", "-p", PLANS, "--c", "--epochs", "2", "--set", *SETTINGS]
+    arguments = [
+        "502",
+        CONFIGURATION,
+        "0",
+        "-tr",
+        "GDMTrainer",
+        "-p",
+        PLANS,
+        "--c",
+        "--epochs",
+        "2",
+        "--set",
+        *SETTINGS,
+    ]
     assert train.main([*arguments, "-device", "cpu", "-np", "0", "--no_pbar"]) == 0
     continued = load_weights(fold / "checkpoint_final.safetensors")
     assert (before.metadata.iteration, continued.metadata.iteration) == (5, 6)

@@ -24,6 +24,21 @@ class Broken(FidelityTrainer):
 """
 
 
+METRIC = """
+from gdmunet.metrics import described
+
+
+@described("worst error", unit="target", best="low")
+def worst(pair):
+    target, prediction = pair.values
+    return abs(prediction - target).max()
+
+
+def bare(pair):
+    return 0.0
+"""
+
+
 class Workplace:
     """Planned and preprocessed phantoms, and the command on them."""
 
@@ -60,7 +75,8 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, capsys, mon
     (work.folder / "broken.py").write_text(BROKEN)
     broken = f"{work.folder / 'broken.py'}:Broken"
     flow = "FlowMatchingTrainer"
-    assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
+    (work.folder / "mine.py").write_text(METRIC)
+    assert work.compare("-tr", "FidelityTrainer", flow, broken, "--metric", f"{work.folder / 'mine.py'}:worst") == 0
     printed = capsys.readouterr().out
     assert "no loss today" in printed
     assert "judged by mini, tiny" in printed
@@ -78,6 +94,8 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, capsys, mon
     for name in ("seconds", "peak_memory_mb", "training_seconds", "parameters"):
         assert flow_row["cost"][name] > 0
     assert found["differences"][0]["trainer"].startswith(flow)
+    assert all(case["worst"] > 0 for case in flow_row["cases"].values())
+    assert "worst error (HU)" in (work.output / "comparison.md").read_text()
     for name in ("comparison.csv", "comparison.md", "comparison.tex", "comparison_cases.csv", "report.html"):
         assert (work.output / name).stat().st_size > 100, name
 
@@ -87,6 +105,14 @@ def test_trains_what_is_missing_scores_it_and_says_what_failed(work, capsys, mon
     assert len(times) == 2
     assert work.compare("-tr", "FidelityTrainer", flow, broken) == 0
     assert times == {file: file.stat().st_mtime_ns for file in work.results.rglob("checkpoint_final.safetensors")}
+
+
+def test_a_metric_without_a_direction_is_refused_before_anything_is_trained(work, capsys, tmp_path):
+    (tmp_path / "mine.py").write_text(METRIC)
+    words = ("-tr", "FidelityTrainer", "--iterations", "8", "--metric", f"{tmp_path / 'mine.py'}:bare")
+    assert work.compare(*words) == 1
+    assert "no label, unit and direction" in capsys.readouterr().err
+    assert not list(work.results.glob("*iterations=8*"))
 
 
 @pytest.mark.usefixtures("in_this_process")

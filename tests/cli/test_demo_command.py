@@ -84,7 +84,7 @@ def test_a_step_that_fails_ends_the_demonstration(tmp_path, monkeypatch):
 
 def test_the_page_shows_the_commands_that_run():
     page = (Path(__file__).parents[2] / "documentation" / "getting_started.md").read_text()
-    for step in demo_run._steps(TASKS["svct"], Path("OUT"), Path("OUT/raw/Dataset501_Demo"), None):
+    for step in demo_run._steps(TASKS["svct"], Path("OUT"), Path("OUT/raw/Dataset501_Demo"), DemoRequest()):
         words = " ".join(step.command(Path("OUT")).words)
         shown = re.sub(r" (--raw|--preprocessed|--results|-np) \S+", "", words).replace("OUT/", "")
         assert f"\n{shown}\n" in page

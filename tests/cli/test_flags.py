@@ -17,6 +17,7 @@ from gdmunet.workflows.requests.declaration import (
     request,
     switches,
 )
+from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.values import COUNT, SHARE
 
 
@@ -53,11 +54,17 @@ def test_what_is_not_typed_has_the_field_s_default():
     assert read() == SampleRequest(dataset="501", images=(Path("a"),))
 
 
+def test_a_flag_that_may_stand_alone_takes_no_word_that_is_not_its_value():
+    parser = parser_of(SampleRequest)
+    asked = request_from(SampleRequest, parser.parse_args(["--link", "501", "-i", "a"]))
+    assert (asked.dataset, asked.link) == ("501", "symlink")
+
+
 @pytest.mark.parametrize(
     ("words", "field", "value"),
     [
         (["all"], "fold", "all"),
-        (["-i", "b", "c"], "images", (Path("b"), Path("c"))),
+        (["-i", "b", "c"], "images", (Path("a"), Path("b"), Path("c"))),
         (["--spacing", "1", "2", "3"], "spacing", (1.0, 2.0, 3.0)),
         (["-pl", "tiny"], "preset", "tiny"),
         (["--dimensions", "2"], "dimensions", 2),
@@ -165,3 +172,11 @@ def test_a_command_gets_its_request_and_folders():
 
     assert main(["501", "-i", "a", "--raw", "there"]) == 0
     assert got == ["501", Path("there")]
+
+
+def test_a_flag_that_is_repeated_keeps_all_of_its_values():
+    parser = parser_of(PredictRequest)
+    found = request_from(PredictRequest, parser.parse_args(["-i", "a.nii.gz", "-i", "b.nii.gz", "-o", "out"]))
+    assert found.input == (Path("a.nii.gz"), Path("b.nii.gz"))
+    again = request_from(PredictRequest, parser.parse_args(["-i", "c.nii.gz", "-o", "out", "--series", "1"]))
+    assert (again.input, again.series) == ((Path("c.nii.gz"),), ("1",))

@@ -32,7 +32,14 @@ def test_the_command_lays_the_data_set_out(folders, capsys):
     assert sorted(p.name for p in (dataset / "imagesTr").iterdir()) == [f"p{i}_0000.nii.gz" for i in range(3)]
     assert [p.name for p in (dataset / "targetsTs").iterdir()] == ["p3.nii.gz"]
     assert json.loads((dataset / "dataset.json").read_text())["channel_names"] == {"0": "MR"}
-    assert "gdm_plan_and_preprocess -d 5" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 training cases, 1 test case held out: p3" in said
+    assert "gdm_plan_and_preprocess -d 5" in said
+
+
+def test_a_data_set_without_test_cases_says_how_to_hold_some_out(folders, capsys):
+    assert main(words(folders)) == 0
+    assert "4 training cases, none held out for testing (--test" in capsys.readouterr().out
 
 
 def test_a_second_run_is_refused_without_a_traceback(folders, capsys):

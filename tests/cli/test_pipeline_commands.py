@@ -22,6 +22,7 @@ from gdmunet.cli import (
 )
 from gdmunet.conversion.phantoms import make_phantom_demo
 from gdmunet.imageio import read_volume
+from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
 
 PLANS = "gdmPlans_tiny"
 TRAINING = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2", "-device", "cpu", "-np", "0"]
@@ -293,7 +294,7 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     assert "mini (built in)" in text
     assert "too slow without a GPU" in text
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
-    assert plans["trainer"] == "GDMTrainer"
+    assert plans["trainer"] == DEFAULT_TRAINER
     assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini"
     short = ["--iterations", "2", "--set", "iterations_per_epoch=2", "feature_start=0.5", "bank_patches=2",
              "validation_patches=2", "-np", "0", "-device", "cpu"]  # fmt: skip

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import re
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_samples import make_series, make_stored
+from toy_segmenter import segmenter_folder
 
 from gdmunet.checkpoint import load_weights, save_weights
 from gdmunet.consents import read_consents
@@ -22,10 +24,12 @@ from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
 from gdmunet.plans import STANDARD_HU, load_plans
+from gdmunet.provenance import plans_hash
 from gdmunet.results import ResultsFolder
-from gdmunet.training.crew import DeadProcessError
 from gdmunet.training.loop import loop
 from gdmunet.training.trainers.fidelity import FidelityTrainer
+from gdmunet.training.watch import DeadProcessError
+from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -179,6 +183,26 @@ def test_a_fold_of_other_plans_goes_on_with_its_own_again(work):
         assert run(work.plan("-tr", "FidelityTrainer", "-overwrite_target_spacing", 13, 13, 13)) is None
 
 
+def test_own_splits_are_planned_and_trained_by_command(work):
+    """As users of nnU-Net write them; an overlap and a case that no fold uses are said before anything is trained."""
+    splits = work.preprocessed / "my_splits.txt"
+    names = sorted({file.name[:8] for file in (work.raw / "targetsTr").iterdir()})
+    overlapping = [{"train": names[:2], "val": [names[1]]}]
+    splits.write_text(json.dumps(overlapping))
+    error = run(work.plan("-tr", "FidelityTrainer", "--splits", splits))
+    assert error.case == names[1] or names[1] in str(error)
+    own = [{"train": names[1:], "val": [names[0]]}, {"train": [names[0]], "val": [names[1]]}]
+    splits.write_text(json.dumps(own))
+    assert run(work.plan("-tr", "FidelityTrainer", "--splits", splits)) is None
+    folds = load_plans(work.preprocessed / f"{PLANS}.json").folds
+    assert [(list(fold.training), list(fold.validation)) for fold in folds] == [
+        (fold["train"], fold["val"]) for fold in own
+    ]
+    assert run(work.train()) is None
+    assert json.loads((work.fold().split).read_text()) == {"training": names[1:], "validation": [names[0]]}
+    assert list(json.loads(work.fold().summary("final").read_text())["cases"]) == [names[0]]
+
+
 def test_a_fold_beside_folds_of_other_plans_gets_plans_of_another_name(work):
     assert run(work.train()) is None
     assert run(work.plan("-tr", "FidelityTrainer", "-overwrite_target_spacing", 13, 13, 13)) is None
@@ -243,10 +267,10 @@ def test_a_damaged_state_leaves_the_weights(work):
 @pytest.mark.parametrize("content", ['{"dataset_name": "Data', "", "[1, 2", "\x00"])
 def test_damaged_plans_do_not_keep_others_from_their_place(work, content, capsys):
     plans = work.preprocessed / f"{PLANS}.json"
-    whole = plans.read_text()
+    whole = load_plans(plans)
     plans.write_text(content)
     assert run(work.plan("-tr", "FidelityTrainer")) is None
-    assert plans.read_text() == whole
+    assert plans_hash(load_plans(plans), "3d_fullres") == plans_hash(whole, "3d_fullres")
     assert plans.with_name(f"{PLANS}.json.damaged").read_text() == content
     assert "could not be read" in capsys.readouterr().out
 
@@ -296,6 +320,16 @@ def test_plans_without_an_encoder_get_one(work):
     mend(work.train("--overwrite", trainer="GDMTrainer"), "needs a frozen encoder", remedy)
 
 
+def test_plans_without_a_segmenter_get_one(work, monkeypatch, tmp_path):
+    """The command names a folder as its usage does; here it is there."""
+    (tmp_path / "MODEL_FOLDER").symlink_to(segmenter_folder(3))
+    monkeypatch.chdir(tmp_path)
+    remedy = f"gdm_plan_experiment -d {DATASET} -pl tiny -c 3d_fullres -encoder segmenter:MODEL_FOLDER --raw .*"
+    trainer = "AnatomicalFeatureTrainer"
+    error = mend(work.train("--overwrite", trainer=trainer), "needs a frozen segmenter", remedy)
+    assert error is None or error.command.words[0] == "gdm_preprocess", error
+
+
 def test_a_training_out_of_memory_is_planned_for_less(work, monkeypatch):
     plans = work.preprocessed / f"{PLANS}.json"
     before = load_plans(plans).configurations["3d_fullres"]
@@ -307,10 +341,14 @@ def test_a_training_out_of_memory_is_planned_for_less(work, monkeypatch):
         return take_step(trainer, *arguments)
 
     monkeypatch.setattr(loop, "take_step", ask_for_memory)
-    remedy = f"gdm_plan_and_preprocess -d {DATASET} -pl tiny -gpu_memory_target .* -tr FidelityTrainer --raw .*"
-    again = mend(work.train(), "ran out of memory while training", remedy)
-    assert again is None
-    assert load_plans(plans).configurations["3d_fullres"].predicted_memory.total < 0.8 * planned
+    error = run(work.train())
+    assert error.problem.endswith("ran out of memory while training")
+    assert {"-gpu_memory_target", "-overwrite_plans_name", f"{PLANS}_2"} <= set(error.command.words)
+    assert run(error.command) is None
+    assert load_plans(plans).configurations["3d_fullres"] == before, "weights of these plans keep them"
+    smaller = load_plans(plans.with_stem(f"{PLANS}_2")).configurations["3d_fullres"]
+    assert smaller.predicted_memory.total < 0.8 * planned
+    assert run(CommandLine(*(f"{PLANS}_2" if word == PLANS else word for word in work.train().words))) is None
 
 
 def test_one_patient_is_trained_on_fold_all_with_the_flags_of_the_user(work):
@@ -372,6 +410,20 @@ def test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does(work, monkeypa
     assert sizes == [2]
 
 
+def test_a_launcher_that_started_another_number_is_left_out(work, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *given: sizes.append(given[2]))
+    monkeypatch.setattr("gdmunet.workflows.train.check_promised", lambda *_: None)
+    launched = {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    with monkeypatch.context() as launcher:
+        for name, value in launched.items():
+            launcher.setenv(name, value)
+        error = run(work.train("-num_gpus", 2))
+    assert "torchrun has started another number of processes" in error.problem
+    assert run(error.command) is None
+    assert sizes == [2]
+
+
 def test_a_training_whose_process_died_is_continued(work, monkeypatch):
     assert run(work.train()) is None
 
@@ -392,7 +444,7 @@ def test_a_model_that_is_not_there_is_trained(work, monkeypatch, tmp_path):
         monkeypatch.setenv(f"GDM_{name.upper()}", str(folder))
     for name, value in {"epochs": 1, "iterations_per_epoch": 1, "validation_patches": 1}.items():
         monkeypatch.setattr(FidelityTrainer, name, value)
-    monkeypatch.setattr("gdmunet.training.trainers.registry.named_trainers", lambda: {"GDMTrainer": FidelityTrainer})
+    monkeypatch.setattr("gdmunet.training.trainers.registry.named_trainers", lambda: {DEFAULT_TRAINER: FidelityTrainer})
     words = ("-i", work.raw / "imagesTs", "-o", tmp_path / "out", "-d", 502, "-c", "3d_fullres", "-p", PLANS)
     command = CommandLine("gdm_predict", *words, "-device", "cpu", "--no_pbar")
     assert mend(command, "no trained model", f"gdm_train 502 3d_fullres -p {PLANS}") is None
@@ -509,6 +561,16 @@ def _online(command, hub, monkeypatch):
     return CommandLine(*command.words, "--hub", hub.url)
 
 
+def test_a_model_that_may_not_be_sent_is_packed(work, monkeypatch, tmp_path):
+    assert run(work.train()) is None
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    error = run(CommandLine("gdm_push_model", "-m", next(iter(work.results.models())).path, "lab/ct"))
+    assert "nothing is pushed" in error.problem
+    assert run(error.command) is None
+    assert (tmp_path / "model.zip").is_file()
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux alone has /proc")
 @pytest.mark.parametrize("name", ["gdm_plan_and_preprocess", "gdm_extract_fingerprint"])
 def test_a_folder_that_cannot_be_made_is_not_a_matter_of_disk_space(made, name):
@@ -520,7 +582,20 @@ def test_a_folder_that_cannot_be_made_is_not_a_matter_of_disk_space(made, name):
 
 
 # The functions that make a command for a remedy, and the tests above that run it.
+def test_a_part_that_is_missing_is_made(work, capsys):
+    fingerprint = work.preprocessed / "dataset_fingerprint.json"
+    fingerprint.unlink()
+    words = ("-d", 502, "-np", 1, "--no_pbar", "--num_parts", 2, "--part_id")
+    assert run(work.command("gdm_extract_fingerprint", *words, 0)) is None
+    assert not fingerprint.exists()
+    lines = capsys.readouterr().out.splitlines()
+    (said,) = [line for line in lines if line.strip().startswith("gdm_extract_fingerprint")]
+    assert run(CommandLine(*shlex.split(said))) is None
+    assert fingerprint.exists()
+
+
 EXECUTED = {
+    "workflows/parts.py say_missing": [test_a_part_that_is_missing_is_made],
     "consents.py require": [test_code_that_plans_name_is_allowed],
     "encoders/choice.py choose_encoder": [test_another_encoder_is_found_in_the_list],
     "encoders/loading.py _cached_weights": [test_weights_that_are_missing_or_damaged_are_fetched],
@@ -539,7 +614,11 @@ EXECUTED = {
         test_a_fold_beside_folds_of_other_plans_gets_plans_of_another_name
     ],
     "training/loop/memory_check.py _planning_for": [test_a_training_out_of_memory_is_planned_for_less],
-    "training/loop/opening.py check_encoder": [test_plans_without_an_encoder_get_one],
+    "training/loop/opening.py check_encoder": [
+        test_plans_without_an_encoder_get_one,
+        test_plans_without_a_segmenter_get_one,
+    ],
+    "workflows/hub.py push_model": [test_a_model_that_may_not_be_sent_is_packed],
     "workflows/compare.py choose_judges": [test_another_judge_is_found_in_the_list],
     "workflows/compare.py _refuse_other_weights": [test_a_fold_with_foreign_weights_is_trained_anew_for_a_comparison],
     "workflows/compare.py _refuse_other_settings": [test_a_fold_of_other_defaults_is_trained_anew_for_a_comparison],
@@ -563,6 +642,8 @@ EXECUTED = {
     "workflows/train.py _lead_on": [test_a_training_whose_process_died_is_continued],
     "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
     "workflows/training_run.py _check_gpus": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
+    "workflows/training_run.py _check_shares": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
+    "workflows/training_run.py check_launch": [test_a_launcher_that_started_another_number_is_left_out],
     "workflows/training_run.py _check_prepared": [
         test_cases_that_are_not_prepared_are_prepared_for_the_plans_of_the_user
     ],
@@ -597,7 +678,7 @@ def test_every_remedy_that_is_a_command_is_run():
     assert makers == set(EXECUTED)
 
 
-ERRORS = {"GdmError", "RequestError", "UnreadableStateError", "DeadProcessError", "NoDialError"}
+ERRORS = {"GdmError", "ClaimedError", "RequestError", "UnreadableStateError", "DeadProcessError", "NoDialError"}
 # Errors without a remedy of their own: whoever reads the file completes them, and says what to do with such a file.
 COMPLETED = {"foreign.py", "formats.py", "ranges.py", "serialization.py"}
 

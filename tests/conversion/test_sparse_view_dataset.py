@@ -8,8 +8,9 @@ import pytest
 
 from gdmunet.cli.simulate_svct import main
 from gdmunet.conversion import demo_data, sparse_view_dataset
+from gdmunet.conversion.ct_files import find_ct_files
 from gdmunet.conversion.held_out import SplitOptions
-from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, find_ct_files, make_sparse_view_dataset
+from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.dataset import list_cases, load_descriptor
 from gdmunet.errors import GdmError
 from gdmunet.geometry import AxisMap, Geometry

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from synthrad_trees import training_2023, training_2025, validation_2025, write_case
 
-from gdmunet.cli import convert_synthrad as command
+from gdmunet.cli import convert_synthrad2025 as command
 from gdmunet.conversion.synthrad import SynthradOptions, convert_synthrad
 from gdmunet.conversion.synthrad_files import challenge_groups, find_files, parse_name
 from gdmunet.dataset import list_cases, load_descriptor

@@ -8,7 +8,7 @@ import pytest
 import SimpleITK as sitk
 from synthrad_trees import training_2025, validation_2025, write_case
 
-from gdmunet.cli import convert_synthrad, evaluate, plan_and_preprocess, predict, train
+from gdmunet.cli import convert_synthrad2025, evaluate, plan_and_preprocess, predict, train
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def work(tmp_path_factory):
     folders = {name: str(root / name) for name in ("raw", "preprocessed", "results")}
     raw, preprocessed, results = ([f"--{name}", folder] for name, folder in folders.items())
     common = ["--no_pbar", "-device", "cpu"]
-    assert convert_synthrad.main(["-i", str(root / "download"), "-d", "503", "--no_pbar", *raw]) == 0
+    assert convert_synthrad2025.main(["-i", str(root / "download"), "-d", "503", "--no_pbar", *raw]) == 0
     planning = ["-d", "503", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--verify_dataset_integrity"]
     assert plan_and_preprocess.main([*planning, *common, *raw, *preprocessed]) == 0
     settings = ["--epochs", "1", "--set", "iterations_per_epoch=2", "validation_patches=2", "-np", "0"]

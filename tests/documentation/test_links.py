@@ -2,6 +2,8 @@
 
 import re
 import tomllib
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
+def external_links() -> list[str]:
+    """Links of all pages to other hosts, each once."""
+    found = {link for page in PAGES for link in links(page) if re.match("https?:", link) and not TREE.fullmatch(link)}
+    return sorted(link.partition("#")[0] for link in found if not link.startswith(HOME))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page):
     for link in links(page):
@@ -42,6 +50,25 @@ def test_every_link_leads_somewhere(page):
         assert file.exists(), f"{page.name} links {link}"
         if anchor and file.suffix == ".md":
             assert anchor in anchors(file), f"{page.name} links {link}"
+
+
+def test_links_of_the_internet_are_found_and_those_of_the_repository_are_not_among_them():
+    assert "https://pytorch.org/get-started/locally/" in external_links()
+    assert not [link for link in external_links() if TREE.fullmatch(link)]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("link", external_links())
+def test_a_link_of_the_internet_answers(link):
+    """A refusal to a program (403, 429) is an answer; what is gone (404, 410) or does not exist is not."""
+    request = urllib.request.Request(link, headers={"User-Agent": "Mozilla/5.0 (link check)"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            status = answer.status
+    except urllib.error.HTTPError as error:
+        status = error.code
+        error.close()
+    assert status not in (404, 410)
 
 
 def test_readme_has_no_relative_links():

@@ -60,8 +60,9 @@ EXCEPTIONS = {
     "workflows/requests/planning.py": "what auto falls back on, in the help; tiny is a preset too",
     "workflows/requests/training.py": "the default judges, in the help",
     "workflows/compare.py": "the default judges",
+    "workflows/machine_choice.py": "tiny is a preset too",
+    "workflows/train.py": "tiny is a preset too",
     "training/loop/dial_validation.py": "the judge of the dial's curve, with random weights",
-    "workflows/doctor/machine.py": "tiny is a preset too",
     "workflows/doctor/trial.py": "tiny is a preset too",
 }
 

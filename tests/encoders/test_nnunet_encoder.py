@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet, ResidualUNet
 from torch import nn
 
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
@@ -34,7 +34,7 @@ CLASSES = {"conv_op": nn.Conv3d, "norm_op": nn.InstanceNorm3d, "nonlin": nn.Leak
 def write_model(root, kind, *, normalization="CTNormalization", transpose=(0, 1, 2), old=False, dataset="Dataset001_A"):
     """A model folder with random weights, and the original network."""
     torch.manual_seed(0)
-    blocks = "n_blocks_per_stage" if kind is ResidualEncoderUNet else "n_conv_per_stage"
+    blocks = "n_blocks_per_stage" if kind is not PlainConvUNet else "n_conv_per_stage"
     arguments = {**COMMON, blocks: [1, 2, 2]}
     network = kind(input_channels=1, num_classes=2, deep_supervision=True, **arguments, **CLASSES).eval()
     folder = root / "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -158,3 +158,93 @@ def test_a_pickle_that_runs_code_is_refused_unless_trusted(ct_units, tmp_path):
         load(folder, ct_units, tmp_path)
     choice = choose_encoder(f"nnunet:{folder}", ct_units, 3, EncoderOptions(tmp_path, trust_checkpoint=True))
     assert len(choice.spec.levels) == 3
+
+
+def whole(folder, units, tmp_path, **options):
+    spec = choose_encoder(f"segmenter:{folder}", units, 3, EncoderOptions(tmp_path, **options)).spec
+    return spec, load_encoder(spec, units, tmp_path)
+
+
+def decoder_maps(network, values):
+    """What the stages of the original decoder give, by hooks, coarsest first."""
+    found = []
+    hooks = [stage.register_forward_hook(lambda *call: found.append(call[2])) for stage in network.decoder.stages]
+    network(values)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("kind", [PlainConvUNet, ResidualEncoderUNet, ResidualUNet])
+def test_a_segmenter_has_the_maps_of_the_original_decoder_too(kind, old, ct_units, tmp_path):
+    folder, network = write_model(tmp_path, kind, old=old)
+    spec, encoder = whole(folder, ct_units, tmp_path)
+    assert [(level.name, level.channels, level.stride, level.in_decoder) for level in spec.levels] == [
+        ("stage_0", 4, (1, 1, 1), False),
+        ("stage_1", 8, (1, 2, 2), False),
+        ("stage_2", 16, (2, 4, 4), False),
+        ("decoder_1", 8, (1, 2, 2), True),
+        ("decoder_0", 4, (1, 1, 1), True),
+    ]
+    volume = torch.randn(1, 1, 8, 12, 16, requires_grad=True)
+    values = ((volume * 400 - 200).clamp(-900, 1100) - 40) / 300
+    with torch.no_grad():
+        expected = [*network.encoder(values), *decoder_maps(network, values)]
+    maps = encoder(volume)
+    for found, original in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found.values, original, rtol=1e-5, atol=1e-5)
+    maps[-1].values.square().sum().backward()
+    assert volume.grad.abs().sum() > 0
+
+
+def test_a_segmenters_encoder_is_that_of_nnunet_alone(ct_units, tmp_path):
+    folder, _ = write_model(tmp_path, PlainConvUNet)
+    spec, encoder = load(folder, ct_units, tmp_path)
+    both_spec, both = whole(folder, ct_units, tmp_path)
+    assert both_spec.levels[:3] == spec.levels
+    assert not any(level.in_decoder for level in spec.levels)
+    volume = torch.randn(1, 1, 8, 12, 16)
+    assert all(torch.equal(a.values, b.values) for a, b in zip(encoder(volume), both(volume)[:3], strict=True))
+
+
+def test_a_segmenters_decoder_sees_the_models_axes(ct_units, tmp_path):
+    folder, network = write_model(tmp_path, PlainConvUNet, transpose=(2, 0, 1))
+    spec, encoder = whole(folder, ct_units, tmp_path)
+    assert spec.levels[3].stride == spec.levels[1].stride == (2, 2, 1)
+    volume = torch.randn(1, 1, 8, 12, 16)
+    values = ((volume * 400 - 200).clamp(-900, 1100) - 40) / 300
+    with torch.no_grad():
+        original = decoder_maps(network, values.permute(0, 1, 4, 2, 3))[0].permute(0, 1, 3, 4, 2)
+        torch.testing.assert_close(encoder(volume)[3].values, original, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4])
+def test_stages_of_a_segmenter_that_nobody_reads_go(depth, ct_units, tmp_path):
+    spec, encoder = whole(write_model(tmp_path, PlainConvUNet)[0], ct_units, tmp_path)
+    volume = torch.randn(1, 1, 8, 12, 16)
+    expected = encoder(volume)[:depth]
+    shorter = encoder.stop_after(spec.levels[:depth])
+    assert len(shorter.network.encoder.stages) == min(depth, 3)
+    assert len(shorter.network.merges) == len(shorter.network.rises) == max(0, depth - 3)
+    assert all(torch.equal(a.values, b.values) for a, b in zip(shorter(volume), expected, strict=True))
+
+
+def test_a_folder_that_does_not_say_its_decoder_is_refused(ct_units, tmp_path):
+    folder, _ = write_model(tmp_path, PlainConvUNet, old=True)
+    plans = json.loads((folder / "plans.json").read_text())
+    del plans["configurations"]["base"]["n_conv_per_stage_decoder"]
+    (folder / "plans.json").write_text(json.dumps(plans))
+    load(folder, ct_units, tmp_path)
+    with pytest.raises(GdmError, match="nnU-Net model cannot be read"):
+        whole(folder, ct_units, tmp_path)
+
+
+def test_the_pickle_of_a_segmenter_needs_trust_and_consent(ct_units, tmp_path):
+    folder, network = write_model(tmp_path, PlainConvUNet)
+    file = folder / "fold_0" / "checkpoint_final.pth"
+    torch.save({"network_weights": network.state_dict(), "logger": tmp_path}, file)
+    with pytest.raises(GdmError, match="--trust-checkpoint"):
+        whole(folder, ct_units, tmp_path)
+    with pytest.raises(GdmError, match="nobody on this machine has allowed"):
+        whole(folder, ct_units, tmp_path, trust_checkpoint=True)

@@ -57,8 +57,8 @@ def test_other_levels_than_planned_are_refused(own_encoder, ct_units, tmp_path):
         ("medvae", "there is no encoder"),
         ("nnunet", "needs its weights"),
         ("mini:3", "takes no argument"),
-        ("nowhere.py:factory", "cannot be loaded"),
-        ("no_such_package:factory", "cannot be loaded"),
+        ("nowhere.py:factory", "the encoder's file is missing"),
+        ("no_such_package:factory", "module no_such_package cannot be imported"),
     ],
 )
 def test_a_wrong_name_says_what_is_wrong(spec, message, ct_units, tmp_path):

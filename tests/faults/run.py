@@ -29,6 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
+import psutil
 import torch
 from injection import KINDS, Events, inject
 from workplace import BY_NAME, COMMANDS, Command, build_states, contents, fresh, leftovers
@@ -38,6 +39,9 @@ torch.set_num_threads(1)
 LONGEST = 600.0
 # What a file may suffer between two commands.
 DAMAGES = ("cut", "flipped", "emptied")
+# What happens to a process that works for a command, and the limit of its patience in seconds.
+WORKERS = ("stopped worker", "killed worker")
+SHORT_WAIT = 4.0
 
 
 @dataclass(frozen=True)
@@ -116,10 +120,11 @@ class Proof:
 
     def prepare(self, names: list[str]) -> None:
         """Make the states, and run every command once undisturbed while its events are counted."""
-        if not (self.folder / "predicted").is_dir():
+        states = {BY_NAME[name].state for name in names}
+        if not all((self.folder / state).is_dir() for state in states):
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            made = forked(lambda: build_states(self.folder) or 0, self.log)
+            made = forked(lambda: build_states(self.folder, states) or 0, self.log)
             assert made.status == 0, made.text
         known = self.folder / "outcomes.json"
         if known.exists():
@@ -164,6 +169,8 @@ class Proof:
                 found += [Fault(name, kind, number) for number in range(1, last + 1)]
             found += [Fault(name, "two writers", number) for number in range(4)]
             found += [Fault(name, damage, number) for damage in DAMAGES for number in range(8)]
+            if BY_NAME[name].workers:
+                found += [Fault(name, kind, number) for kind in WORKERS for number in range(4)]
         return found
 
     def suffer(self, fault: Fault) -> dict[str, object]:
@@ -176,6 +183,8 @@ class Proof:
             return self._two(fault, command, work)
         if fault.kind in DAMAGES:
             return self._damaged(fault, command, work)
+        if fault.kind in WORKERS:
+            return self._worker(fault, command, work, before)
         outputs = [work / output for output in command.outputs]
 
         def meet() -> int:
@@ -200,9 +209,13 @@ class Proof:
         problems += self._lost(command, work, before)
         return self._again(fault, command, work, ended, problems)
 
-    def _differences(self, command: Command, work: Path) -> list[str]:
+    def _differences(self, command: Command, work: Path, but: str = "-") -> list[str]:
         wanted, found = self.outcomes[command.name], contents(work)
-        wrong = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
+        wrong = sorted(
+            path
+            for path in wanted.keys() | found.keys()
+            if wanted.get(path) != found.get(path) and not path.endswith(but)
+        )
         return [f"differs: {', '.join(wrong[:3])}"] if wrong else []
 
     def _lost(self, command: Command, work: Path, before: dict[str, str]) -> list[str]:
@@ -234,7 +247,8 @@ class Proof:
             if second.status == 0:
                 healed = True
                 break
-        differences = self._differences(command, work)
+        # A journal that somebody removed begins anew; rows of epochs that are over do not come back.
+        differences = self._differences(command, work, "journal.jsonl" if fault.kind == "removed" else "-")
         if differences and not healed:
             problems.append("does not heal")  # refused since it was done already is as good
         problems += differences + [f"left: {left}" for left in leftovers(work)[:2]]
@@ -259,6 +273,28 @@ class Proof:
         wrong = self._differences(command, work)
         problems += wrong + [f"left: {left}" for left in leftovers(work)[:2]]
         return row(fault, joined.status, problems, joined.text)
+
+    def _worker(self, fault: Fault, command: Command, work: Path, before: dict[str, str]) -> dict[str, object]:
+        """A worker process or a loader is stopped or killed: one message that names it; then as after any fault."""
+        draw = random.Random(fault.name)
+
+        def patiently() -> int:
+            os.environ["GDM_WAIT_LIMIT"] = str(SHORT_WAIT)
+            return command.run((*command.words, *command.workers), work)
+
+        child = start(patiently, self.log)
+        worker = hit_worker(child, signal.SIGSTOP if fault.kind == WORKERS[0] else signal.SIGKILL, draw.random() * 2)
+        ended = wait(child, self.log)
+        problems = ["hung"] if ended.status is None else []
+        problems += ["traceback"] if "Traceback" in ended.text else []
+        problems += [] if ended.status in (0, 1, None) else [f"status {ended.status}"]
+        if ended.status == 0:
+            problems += self._differences(command, work)
+        elif worker and not any(word in ended.text for word in ("process", "loader")):
+            problems.append("the message does not speak of the process")
+        if worker and psutil.pid_exists(worker):
+            problems.append("the worker is left")
+        return self._again(fault, command, work, ended, problems + self._lost(command, work, before))
 
     def _damaged(self, fault: Fault, command: Command, work: Path) -> dict[str, object]:
         """One file of the state is cut, emptied or has a flipped bit: an error, or the outcome as if it had not."""
@@ -289,6 +325,26 @@ class Proof:
         elif ended.status != 1 and ended.status is not None:
             problems.append(f"status {ended.status}")
         return row(fault, ended.status, problems, f"{file.relative_to(work)}\n{ended.text}")
+
+
+def hit_worker(parent: int, number: int, after: float) -> int | None:
+    """Send a signal to a worker of a command some time after it began; None: the command was done before."""
+    process = psutil.Process(parent)
+    while True:
+        try:
+            workers = [one for one in process.children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return None
+        except psutil.Error:
+            return None
+        if workers:
+            time.sleep(after)
+            try:
+                workers[0].send_signal(number)
+            except psutil.Error:
+                return None
+            return workers[0].pid
+        time.sleep(0.01)
 
 
 def row(fault: Fault, status: int | None, problems: list[str], *said: str) -> dict[str, object]:

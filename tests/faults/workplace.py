@@ -37,6 +37,8 @@ class Command:
         Command lines that a user would try after a fault, in this order, until one ends with status 0.
     outputs
         Folders, below the workplace, that it writes into.
+    workers
+        Words that are added to its command line so that other processes do the work; empty: it has none.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Command:
     words: tuple[str, ...]
     outputs: tuple[str, ...]
     again: tuple[tuple[str, ...], ...] = ()
+    workers: tuple[str, ...] = ()
 
     def line(self, words: Sequence[str], work: Path) -> list[str]:
         """The words with the workplace in them."""
@@ -75,28 +78,33 @@ _EVALUATE = ("-ref", f"{{w}}/raw/{DATASET}/targetsTr", "-pred", "{w}/predicted",
 _AVERAGE = ("-i", "{w}/predicted", "{w}/predicted_too", "-o", "{w}/mean", *_QUIET)
 _EXPORT = ("-m", _MODEL, "-o", "{w}/packed/model.zip", "-f", "0")
 _IMPORT = ("{w}/packed/model.zip", "--results", "{w}/other")
-_CONTINUE = ((*_TRAIN, "--c"), _TRAIN)
+_CONTINUE = ((*_TRAIN, "--c"), _TRAIN, (*_TRAIN, "--overwrite"))
+_FOLD = f"results/{DATASET}/{MODEL}/fold_0"
+_TWO, _LOADER = ("-np", "2"), ("-np", "1")
 
 COMMANDS = (
     Command("new_dataset", "new_dataset", "raw", _NEW, ("raw/Dataset504_New",), (_NEW,)),
-    Command("simulate_svct", "simulate_svct", "raw", _SIMULATE, ("raw/Dataset503_Few",), (_SIMULATE,)),
-    Command("fingerprint", "extract_fingerprint", "raw", _MEASURE, (f"preprocessed/{DATASET}",), (_MEASURE,)),
-    Command("preprocess", "preprocess", "planned", _PREPROCESS, (_STORE,), (_PREPROCESS,)),
+    Command("simulate_svct", "simulate_svct", "raw", _SIMULATE, ("raw/Dataset503_Few",), (_SIMULATE,), _TWO),
+    Command("fingerprint", "extract_fingerprint", "raw", _MEASURE, (f"preprocessed/{DATASET}",), (_MEASURE,), _TWO),
+    Command("preprocess", "preprocess", "planned", _PREPROCESS, (_STORE,), (_PREPROCESS,), _TWO),
     Command("preprocess_clean", "preprocess", "prepared", (*_PREPROCESS, "--clean"), (_STORE,), (_PREPROCESS,)),
-    Command("train", "train", "prepared", _TRAIN, (f"results/{DATASET}",), _CONTINUE),
+    Command("train", "train", "prepared", _TRAIN, (f"results/{DATASET}",), _CONTINUE, _LOADER),
     Command("train_again", "train", "trained", (*_TRAIN, "--overwrite"), (f"results/{DATASET}",), _CONTINUE),
-    Command("validate", "train", "trained", (*_TRAIN, "--val"), (f"results/{DATASET}",), ((*_TRAIN, "--val"),)),
+    Command("validate", "train", "trained", (*_TRAIN, "--val"), (f"{_FOLD}/validation",), ((*_TRAIN, "--val"),)),
     Command("predict", "predict", "trained", _PREDICT, ("predicted",), ((*_PREDICT, "--continue_prediction"),)),
-    Command("evaluate", "evaluate", "predicted", _EVALUATE, ("predicted",), (_EVALUATE,)),
+    Command("evaluate", "evaluate", "predicted", _EVALUATE, ("predicted",), (_EVALUATE,), _TWO),
     Command("ensemble", "ensemble", "predicted", _AVERAGE, ("mean",), (_AVERAGE,)),
     Command("export_model", "export_model", "trained", _EXPORT, ("packed",), (_EXPORT,)),
     Command("import_model", "import_model", "exported", _IMPORT, ("other",), (_IMPORT,)),
 )
+# In the order in which they are made.
+STATES = ("raw", "planned", "prepared", "trained", "exported", "predicted")
 BY_NAME = {command.name: command for command in COMMANDS}
 
 
-def build_states(folder: Path) -> None:
-    """Make every state, each a folder of its own; called in a process of its own."""
+def build_states(folder: Path, wanted: set[str]) -> None:
+    """Make the wanted states and those before them, each a folder of its own; called in a process of its own."""
+    last = max(STATES.index(state) for state in wanted)
     from gdmunet.cli import plan_and_preprocess
     from gdmunet.conversion.phantoms import make_phantom_demo
 
@@ -107,19 +115,23 @@ def build_states(folder: Path) -> None:
     for file in (work / "plain/mr").iterdir():
         file.rename(file.with_name(file.name.replace("_0000", "")))
     _keep(work, folder / "raw")
+    if last == 0:
+        return
     words = ["-d", "502", "-pl", "tiny", "-c", "3d_fullres", "-np", "1", "--no_pbar", "-device", "cpu"]
     words += ["-tr", "FidelityTrainer", "--raw", str(work / "raw"), "--preprocessed", str(work / "preprocessed")]
     assert plan_and_preprocess.main([*words, "--no_pp"]) == 0
     shutil.rmtree(work / f"preprocessed/{DATASET}/gdmPlans_tiny_3d_fullres", ignore_errors=True)
     _keep(work, folder / "planned")
-    for name, state in (("preprocess", "prepared"), ("train", "trained"), ("export_model", "exported")):
+    made = (("preprocess", "prepared"), ("train", "trained"), ("export_model", "exported"))
+    for name, state in made[: last - 1]:
         assert BY_NAME[name].run(BY_NAME[name].words, work) == 0
         _keep(work, folder / state)
+    if last < STATES.index("predicted"):
+        return
     shutil.rmtree(work / "packed")
     assert BY_NAME["predict"].run(BY_NAME["predict"].words, work) == 0
     shutil.copytree(work / "predicted", work / "predicted_too")
     _keep(work, folder / "predicted")
-    shutil.rmtree(work)
 
 
 def _keep(work: Path, state: Path) -> None:
@@ -155,6 +167,10 @@ def digest(path: Path) -> str:
             content = json.dumps(_stable(json.loads(content)), sort_keys=True).encode()
         elif path.suffix == ".jsonl":
             content = json.dumps([_stable(json.loads(line)) for line in content.splitlines()], sort_keys=True).encode()
+        elif path.suffix == ".safetensors":  # its header's keys have no order
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length])
+            content = json.dumps(header, sort_keys=True).encode() + content[8 + length :]
         elif path.suffix in (".zip", ".npz"):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 content = b"".join(name.encode() + archive.read(name) for name in sorted(archive.namelist()))

@@ -53,6 +53,7 @@ from gdmunet.preprocessing.casestore import CaseStore  # noqa: E402
 from gdmunet.preprocessing.fingerprint import Fingerprint  # noqa: E402
 from gdmunet.scan_spec import ScanSpec  # noqa: E402
 from gdmunet.serialization import load_json, save_json  # noqa: E402
+from gdmunet.splits import read_splits  # noqa: E402
 from gdmunet.tomography.simulation import simulate_scan  # noqa: E402
 from gdmunet.tomography.sinogram import read_sinogram, write_sinogram  # noqa: E402
 from gdmunet.training.loop import state as resume  # noqa: E402
@@ -241,6 +242,11 @@ def _pickle(folder: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(3), "b": torch.ones(2, 2)}}, folder / "w.pth")
 
 
+def _splits(folder: Path) -> None:
+    folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c", "a"], "val": ["b"]}]
+    (folder / "splits.json").write_text(json.dumps(folds))
+
+
 def _table(folder: Path) -> None:
     (folder / "groups.csv").write_text("case,patient,region\na,p1,AB\nb,p1,TH\nc,p2,AB\n")
 
@@ -289,6 +295,7 @@ READERS: tuple[Reader, ...] = (
     Reader("prepared case", _store, {f"{STORE}.json": damage.changed_json, f"{STORE}.b2nd": damage.flip,
            f"{STORE}_mask.b2nd": damage.flip}, _patch, 5),
     Reader("sinogram", _sinogram, {"a.npz": damage.flip}, lambda folder: read_sinogram(folder / "a.npz"), 3),
+    _json("splits.json", _splits, read_splits, 3),
     Reader("groups.csv", _table, {"groups.csv": damage.inserted}, lambda folder: read_groups(folder / "groups.csv"), 3),
     *map(_volume, ENDINGS),
     Reader("DICOM series", _series, {"dicom/0.dcm": _dicom_file, "dicom/2.dcm": _dicom_file}, _read_dicom, 4),

@@ -19,7 +19,7 @@ from gdmunet.foreign import parse_json
 from gdmunet.inference.prediction_settings import PredictionSpec
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseRecord
+from gdmunet.preprocessing.case_record import CaseRecord
 from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.serialization import from_json, parse_as
 

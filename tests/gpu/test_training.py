@@ -1,18 +1,21 @@
 """Training on a GPU against the same on a CPU: one step of every trainer, float16, no memory, nccl."""
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 from planned_networks import planned_network
 from toy import toy_configuration
+from toy_segmenter import fitting
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.device_memory import MemoryAdvice, explained_memory
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.errors import GdmError
-from gdmunet.training.crew import run_crew
+from gdmunet.paths import StartedProcess
+from gdmunet.training import distributed
 from gdmunet.training.draws import Draws
 from gdmunet.training.loop.ema import weights_of
 from gdmunet.training.loop.optimiser_step import add_gradients, begin_step, take_step
@@ -52,6 +55,7 @@ class Training:
             wanted["faithful_rate"] = 0.1  # joined from the start, its faithful part would never be trained
         kind = type(kind.__name__, (kind,), {"__module__": __name__, **wanted, "precision": precision})
         configuration = dataclasses.replace(toy_configuration("2d"), network=planned_network(patch=(16, 16)))
+        configuration = fitting(kind, configuration)
         dataset = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
         self.device = device
         self.trainer = kind(configuration, dataset, device, lambda *asked: load_encoder(*asked, cache=Path("none")))
@@ -130,22 +134,18 @@ def test_running_out_of_memory_is_explained(gpu):
     assert torch.ones(4, device=gpu).sum().item() == 4  # the device goes on
 
 
-def in_a_group(place, ready, file):
-    ready()
+def test_one_process_takes_a_step_in_a_group(gpu):
     import torch.distributed as group
     from torch.nn.parallel import DistributedDataParallel
 
-    value = torch.full((3,), 2.0, device=place.device)
-    group.all_reduce(value)
-    training = Training(GDMTrainer, place.device)
-    training.state.called = DistributedDataParallel(training.state.network)
-    report = training.step()
-    torch.save({"sum": value.cpu(), "backend": group.get_backend(), "report": report}, file)
-
-
-def test_one_process_takes_a_step_in_a_group(gpu, tmp_path):
-    run_crew(in_a_group, (str(tmp_path / "found.pt"),), 1, gpu.type)
-    found = torch.load(tmp_path / "found.pt")
-    assert found["backend"] == ("nccl" if gpu.type == "cuda" else "gloo")
-    assert found["sum"].tolist() == [2.0] * 3
-    assert "cosine" in found["report"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = StartedProcess("torchrun", 0, 1, 0, "127.0.0.1", free.getsockname()[1])
+    with distributed.member(place, gpu.type) as device:
+        value = torch.full((3,), 2.0, device=device)
+        group.all_reduce(value)
+        training = Training(GDMTrainer, device)
+        training.state.called = DistributedDataParallel(training.state.network)
+        report = training.step()
+        assert group.get_backend() == ("nccl" if gpu.type == "cuda" else "gloo")
+    assert value.tolist() == [2.0] * 3
+    assert "cosine" in report

@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 import stat
 import zipfile
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from prediction_samples import SPACING, make_model
 
+from gdmunet.checkpoint import load_weights, save_weights
 from gdmunet.errors import GdmError
 from gdmunet.inference import Predictor
 from gdmunet.inference.archive import export_model, import_model
@@ -50,6 +52,32 @@ def test_some_folds_can_be_packed(model_folder, tmp_path):
     export_model(model_folder, tmp_path / "one.zip", ("1",))
     folder = import_model(tmp_path / "one.zip", tmp_path / "elsewhere")
     assert files_of(folder) == ["fold_1/checkpoint_best.safetensors", "plans.json"]
+
+
+@pytest.mark.parametrize(("name", "content"), [("settings.json", ""), ("split.json", '{"training": ["a"')])
+def test_a_damaged_text_beside_the_weights_does_not_travel(archive, model_folder, tmp_path, name, content):
+    (model_folder / "fold_0" / name).write_text(content)
+    with pytest.raises(GdmError, match=name):
+        export_model(model_folder, tmp_path / "damaged.zip")
+    assert not (tmp_path / "damaged.zip").exists()
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "foreign.zip", "w") as foreign:
+        for member in whole.namelist():
+            if not member.endswith(name):
+                foreign.writestr(member, whole.read(member))
+        foreign.writestr(f"{MODEL}/fold_0/{name}", content)
+    with pytest.raises(GdmError, match=name):
+        import_model(tmp_path / "foreign.zip", tmp_path / "elsewhere")
+    assert not list((tmp_path / "elsewhere").glob("Dataset*"))
+
+
+def test_weights_of_a_configuration_that_the_plans_lack_are_refused_by_file(model_folder, tmp_path):
+    file = model_folder / "fold_0" / "checkpoint_best.safetensors"
+    whole = load_weights(file)
+    foreign = dataclasses.replace(whole.metadata, configuration="3d_other")
+    save_weights(file, whole.state_dict, whole.network, foreign)
+    with pytest.raises(GdmError, match="3d_other is not in the plans") as caught:
+        export_model(model_folder, tmp_path / "model.zip", ("0",))
+    assert caught.value.file == file
 
 
 def test_an_existing_model_is_replaced_only_when_asked(archive, model_folder):

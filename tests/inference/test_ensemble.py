@@ -62,14 +62,15 @@ def test_unusable_folders_are_refused(tmp_path):
         ensemble_folders([tmp_path / "a", tmp_path / "empty"], tmp_path / "out")
 
 
-def test_predictions_at_different_places_of_a_dial_are_said(tmp_path, capsys):
+def test_predictions_at_different_places_of_a_dial_are_refused_before_anything_is_written(tmp_path):
     for seed, (folder, realism) in enumerate({"a": "0.0", "b": "1.0", "c": "null"}.items()):
         write(tmp_path / folder, "case", seed)
         (tmp_path / folder / "prediction_settings.json").write_text(f'{{"realism": {realism}}}')
-    ensemble_folders([tmp_path / f for f in "abc"], tmp_path / "out", show_progress=False)
-    said = capsys.readouterr().out
-    assert f"{tmp_path / 'a'}: 0, {tmp_path / 'b'}: 1, {tmp_path / 'c'}: without a dial" in said
-    settings = json.loads((tmp_path / "out" / "ensemble_settings.json").read_text())
-    assert settings["realism"] == [0.0, 1.0, None]
-    ensemble_folders([tmp_path / "a"] * 2, tmp_path / "alike", show_progress=False)
-    assert "realism" not in capsys.readouterr().out
+    with pytest.raises(GdmError) as caught:
+        ensemble_folders([tmp_path / f for f in "cab"], tmp_path / "out", show_progress=False)
+    assert f"0 in {tmp_path / 'a'}; 1 in {tmp_path / 'b'}" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    # A model without a dial has no place that could differ.
+    ensemble_folders([tmp_path / f for f in "cbb"], tmp_path / "alike", show_progress=False)
+    settings = json.loads((tmp_path / "alike" / "ensemble_settings.json").read_text())
+    assert settings["realism"] == [None, 1.0, 1.0]

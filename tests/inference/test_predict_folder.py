@@ -259,3 +259,34 @@ def test_one_case_is_read_ahead_on_a_cpu_and_two_on_a_gpu(folders, device, ahead
     with pytest.raises(KeyError) as caught:
         predict(folders, model)
     assert caught.value.args == (ahead,)
+
+
+def test_one_case_is_predicted_into_one_file(folders, tmp_path):
+    images, _, masks = folders
+    model = predictor()
+    options = PredictionOptions(show_progress=False, single="ct.mha", describe=False)
+    source = FileCases(images / "b_0000.nii.gz", model.descriptor, masks / "b.nii.gz")
+    assert tuple(predict_cases(source, tmp_path / "one", model, options).predicted) == ("b",)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["ct.mha"]
+    volume = read_volume(tmp_path / "one" / "ct.mha")
+    assert volume.geometry.difference(GEOMETRY) is None
+    assert np.abs(volume.array - make_head(seed=1)).max() <= 1
+
+
+def test_one_file_is_not_that_of_several_cases_nor_that_of_the_input(folders):
+    images, out, masks = folders
+    model = predictor()
+    single = PredictionOptions(show_progress=False, single="a_0000.nii.gz", describe=False)
+    with pytest.raises(GdmError, match="one file cannot hold the predictions of several cases"):
+        predict_cases(FileCases(images, model.descriptor), out, model, single)
+    with pytest.raises(GdmError, match="would replace a file that it is made from"):
+        predict_cases(FileCases(images / "a_0000.nii.gz", model.descriptor), images, model, single)
+    with pytest.raises(GdmError, match="one mask cannot be that of several cases"):
+        predict((images, out, masks / "a.nii.gz"))
+
+
+def test_files_that_are_named_one_by_one_lie_in_their_folder(folders):
+    images, out, _ = folders
+    chosen = [images / "a_0000.nii.gz", images / "c_0000.nii.gz"]
+    assert tuple(predict((chosen, out, None)).predicted) == ("a", "c")
+    assert json.loads((out / "prediction_settings.json").read_text())["input_folder"] == str(images)

@@ -42,6 +42,42 @@ def test_a_ct_is_not_doubted(change, word):
     assert doubts(change(ct()), word) == []
 
 
+def abdomen(seed: int = 0) -> np.ndarray:
+    """A body of fat, muscle and bone that fills its field of view to the sides; air lies in front of it and behind."""
+    random = np.random.default_rng(seed)
+    array = np.full((24, 32, 32), 45.0)
+    array[:, :, :6] = array[:, :, -6:] = -100  # fat
+    array[:, 20:23, 14:18] = 700  # a spine
+    array[:, :7] = array[:, 28:] = -1000
+    return array + random.normal(0, 14, array.shape)
+
+
+@pytest.mark.parametrize("divisor", [2, 5, 10, 20])
+def test_a_divided_ct_without_air_around_it_is_at_least_a_warning(divisor):
+    assert doubts(abdomen(), "CT") == []
+    (found,) = doubts(abdomen() / divisor, "CT")
+    assert found.check == "hounsfield"
+    assert "divided by" in found.found or "the air outside" in found.found
+
+
+@pytest.mark.parametrize("divisor", [5, 10])
+def test_a_divided_ct_of_a_head_alone_is_a_warning(divisor):
+    """Its tissue is narrower than noise; air is a few voxels of the sinuses."""
+    head = np.random.default_rng(2).normal(24, 6, (24, 24, 24))
+    head[8:13, 8:13, 8:13] = -1000
+    head[:3] = 900
+    assert doubts(head, "CT") == []
+    (found,) = doubts(head / divisor, "CT")
+    assert (found.check, found.wrong) == ("hounsfield", False)
+    assert "half of the voxels" in found.found
+
+
+def test_fat_and_muscle_are_not_taken_for_a_divided_ct():
+    """Their distance is that of air and tissue divided by 7, but bone is far beyond, or values lie between them."""
+    thigh = abdomen()[:, 7:28]
+    assert doubts(thigh, "CT") == []
+
+
 @pytest.mark.parametrize("word", ["MR", "T1", "PET"])
 def test_a_ct_in_a_channel_of_another_modality_is_an_error(word):
     (found,) = doubts(ct(), word)

@@ -8,8 +8,10 @@ import pytest
 
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore, chunk_shapes, sample_body
+from gdmunet.preprocessing.case_record import CaseOrigin
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.normalization import IntensityMap
+from gdmunet.preprocessing.packed_arrays import chunk_shapes, sample_body
 from gdmunet.preprocessing.preprocessor import CaseProperties, PreparedCase
 
 ORIGIN = CaseOrigin("recipe", {"imagesTr/head_0000.nii.gz": (12, 345)})
@@ -170,6 +172,25 @@ def test_a_record_of_another_version_has_no_origin(store):
     store.write(prepared_case(), origin=ORIGIN)
     (store.folder / "head.json").write_text("{}")
     assert store.origin("head") is None
+
+
+@pytest.mark.parametrize("suffix", [".b2nd", "_mask.b2nd"])
+def test_a_flipped_bit_is_found_before_a_training_uses_the_case(store, suffix):
+    """The packed arrays hold no checksums: most flipped bits would be other numbers, without an error."""
+    store.write(prepared_case(), origin=ORIGIN)
+    assert store.check(["head"]) == ()
+    file = store.folder / f"head{suffix}"
+    whole = file.read_bytes()
+    for place in np.random.default_rng(0).integers(0, len(whole), 12):
+        damaged = bytearray(whole)
+        damaged[place] ^= 16
+        file.write_bytes(damaged)
+        with pytest.raises(GdmError, match="have changed since") as caught:
+            store.check(["head"])
+        assert (caught.value.case, caught.value.file) == ("head", file)
+        assert "--clean" in caught.value.command.words
+    file.write_bytes(whole)
+    store.check(["head"])
 
 
 def test_removing_a_case_removes_all_of_it(store):

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdmunet.preprocessing.casestore import chunk_shapes
 from gdmunet.preprocessing.normalization import IntensityMap
+from gdmunet.preprocessing.packed_arrays import chunk_shapes
 from gdmunet.preprocessing.presets import PRESETS
 from gdmunet.preprocessing.resampling import resample, resample_mask, resampled_shape, thick_axis
 from gdmunet.preprocessing.sizing import FEWEST_SLICES, first_patch, whole_slices

@@ -55,7 +55,7 @@ def test_a_second_run_reads_the_saved_file(raw_dataset, tmp_path, monkeypatch):
     folder = raw_dataset()
     first = extract_fingerprint(folder, tmp_path / "preprocessed", 1, False)
     assert load_json(Fingerprint, tmp_path / "preprocessed" / FINGERPRINT_FILE) == first
-    monkeypatch.setattr(module, "_measure", None)  # measuring again would fail
+    monkeypatch.setattr(module, "measure_case", None)  # measuring again would fail
     assert extract_fingerprint(folder, tmp_path / "preprocessed", 1, False) == first
 
 

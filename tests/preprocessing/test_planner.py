@@ -13,7 +13,8 @@ from gdmunet.errors import GdmError
 from gdmunet.networks import build_network
 from gdmunet.plan_names import default_plans_name
 from gdmunet.plans import EncoderSpec, MemoryFootprint, Plans, Reason
-from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from gdmunet.preprocessing.case_fingerprint import CaseFingerprint, IntensityStatistics
+from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.loader_memory import PROCESS_BYTES, loader_bytes
 from gdmunet.preprocessing.planned_drift import PlannedDrift
 from gdmunet.preprocessing.planned_encoder import PlannedEncoder

@@ -31,13 +31,13 @@ TOKENS = Budget(2, 2)
 HOST_WEIGHTING = Budget(3, 2)
 
 BUDGETS = {
-    "trainer FidelityTrainer": Budget(1, 2, 430),
-    "trainer PerceptualTrainer": Budget(1, 2, 960),
-    "trainer DriftTrainer": Budget(2, 2, 1820),
-    "trainer GDMTrainer": Budget(2, 2, 1820),
-    "trainer AdversarialTrainer": Budget(1, 2, 960),
-    "trainer FlowMatchingTrainer": Budget(1, 2, 440),
-    "trainer BridgeTrainer": Budget(1, 2, 445),
+    "trainer FidelityTrainer": Budget(1, 2, 350),
+    "trainer PerceptualTrainer": Budget(1, 2, 870),
+    "trainer DriftTrainer": Budget(2, 2, 1500),
+    "trainer GDMTrainer": Budget(2, 2, 1500),
+    "trainer AdversarialTrainer": Budget(1, 2, 880),
+    "trainer FlowMatchingTrainer": Budget(1, 2, 360),
+    "trainer BridgeTrainer": Budget(1, 2, 365),
     # Two batches in a step, each with tokens.
     "setting accumulation": Budget(3, 4),
     # Noise of validation is drawn on the CPU, so that all devices see the same.

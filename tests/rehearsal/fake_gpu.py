@@ -23,7 +23,8 @@ GPU = torch.device("cuda", 0)  # with its number: "cuda" alone asks the driver f
 PACKAGE = "gdmunet"
 _aten = torch.ops.aten
 # They reserve memory, or read it in another way; no kernel runs.
-_FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "resize_", "set_"}
+_FREE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "resize_", "set_",
+         "_unsafe_view"}  # fmt: skip
 _NUMPY = {
     torch.float32: np.float32, torch.float64: np.float64, torch.float16: np.float16, torch.int64: np.int64,
     torch.int32: np.int32, torch.uint8: np.uint8, torch.bool: np.bool_,

@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 from fake_gpu import GPU, Counts, Watch, faked
-from planned import EDGE, earlier_mini, planned_configuration, planned_encoder, planned_units
+from planned import EDGE, earlier_mini, planned_configuration, planned_encoder, planned_segmenter, planned_units
 
 from gdmunet.encoders import ct_fm, medicalnet, medvae, mini, nnssl
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -62,6 +62,7 @@ ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
         medicalnet.MedicalNetwork((3, 4, 6, 3), bottleneck=True), units
     ),
     "nnunet": lambda units: _nnunet(units, RangeEncoder),
+    "segmenter": lambda _: planned_segmenter()[1],
     "nnssl": lambda units: ConvolutionalEncoder(
         nnssl.residual_encoder_l(), units, nnssl.FEATURES, nnssl._STRIDES
     ),

@@ -3,12 +3,15 @@
 import functools
 from pathlib import Path
 
+from toy_segmenter import segmenter
+
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
-from gdmunet.plans import Configuration, MemoryFootprint, Plans
-from gdmunet.preprocessing.fingerprint import CaseFingerprint, Fingerprint, IntensityStatistics
+from gdmunet.plans import Configuration, EncoderSpec, MemoryFootprint, Plans
+from gdmunet.preprocessing.case_fingerprint import CaseFingerprint, IntensityStatistics
+from gdmunet.preprocessing.fingerprint import Fingerprint
 from gdmunet.preprocessing.planned_encoder import WantedEncoder
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.preprocessing.planner import plan_experiment
@@ -66,6 +69,12 @@ def earlier_mini() -> FrozenEncoder:
     return encoder
 
 
+@functools.cache
+def planned_segmenter() -> tuple[EncoderSpec, FrozenEncoder]:
+    """A small segmenter with its decoder, for the trainers that compare its features."""
+    return segmenter(planned_units())
+
+
 def prepare() -> None:
     """Make all of it, with real tensors."""
     for preset, condition in (("plain", "MR"), ("tiny", "MR"), ("tiny", "CT")):
@@ -73,3 +82,4 @@ def prepare() -> None:
     for dimensions in (2, 3):
         planned_encoder(dimensions)
     earlier_mini()
+    planned_segmenter()

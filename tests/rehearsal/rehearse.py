@@ -19,6 +19,9 @@ import traceback  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import torch  # noqa: E402
+
+sys.path.append(str(Path(__file__).parents[1] / "samples"))
+
 from fake_gpu import Counts, rehearsal  # noqa: E402
 from part_cases import part_cases  # noqa: E402
 from planned import prepare  # noqa: E402

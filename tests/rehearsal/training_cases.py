@@ -1,10 +1,11 @@
 """A step of every trainer on the fake GPU."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
 from fake_gpu import GPU, Counts, Watch, faked
-from planned import planned_configuration, planned_encoder, planned_experiment
+from planned import planned_configuration, planned_encoder, planned_experiment, planned_segmenter
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
 from gdmunet.plans import EncoderSpec
@@ -13,6 +14,7 @@ from gdmunet.training.loop.state import TrainingState
 from gdmunet.training.patches.augmentation import UNCHANGED
 from gdmunet.training.patches.crops import CropLabel, Crops
 from gdmunet.training.trainers.encoder import EncoderTrainer
+from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.registry import named_trainers
 from gdmunet.training.trainers.trainer import Trainer
 
@@ -23,6 +25,7 @@ _GLOBAL = {"families": ("spatial", "local", "global"), "drift_stride": 64, "mini
 SETTINGS: dict[str, tuple[str, dict[str, object]]] = {
     "float32": ("GDMTrainer", {"precision": "float32"}),
     "float16": ("GDMTrainer", {"precision": "float16"}),
+    "shifted fidelity": ("FidelityTrainer", {"fidelity_loss": "shifted_l1"}),
     "gradient term": ("FidelityTrainer", {"gradient_weight": 1.0}),
     "accumulation": ("GDMTrainer", {"accumulation": 2}),
     "activation checkpointing": ("FidelityTrainer", {"activation_checkpointing": True}),
@@ -46,15 +49,21 @@ def training_cases() -> dict[str, Callable[[Watch], Counts]]:
         cases[f"trainer {name}"] = functools.partial(rehearse_trainer, name=name, preset="plain", steps=2)
     for name in named_trainers():
         if name not in COUNTED:
-            cases[f"trainer {name}"] = functools.partial(rehearse_trainer, name=name)
+            cases[f"trainer {name}"] = functools.partial(rehearse_trainer, name=name, **_one_temperature(name))
     for what, (name, changes) in SETTINGS.items():
-        # The other temperatures do the same again.
-        changes = ({"temperatures": (0.1,)} if name == "GDMTrainer" else {}) | changes
+        changes = _one_temperature(name) | changes
         cases[f"setting {what}"] = functools.partial(rehearse_trainer, name=name, **changes)
     for name in ("FidelityTrainer", "GDMTrainer"):
-        cases[f"2D {name}"] = functools.partial(rehearse_trainer, name=name, configuration="2d")
-        cases[f"residual {name}"] = functools.partial(rehearse_trainer, name=name, condition="CT")
+        few = _one_temperature(name)
+        cases[f"2D {name}"] = functools.partial(rehearse_trainer, name=name, configuration="2d", **few)
+        cases[f"residual {name}"] = functools.partial(rehearse_trainer, name=name, condition="CT", **few)
     return cases
+
+
+def _one_temperature(name: str) -> dict[str, object]:
+    """The default's other temperatures do the same again, on the host that rehearses for seconds."""
+    default = getattr(named_trainers()[name], "temperatures", None) == GDMTrainer.temperatures
+    return {"temperatures": GDMTrainer.temperatures[:1]} if default else {}
 
 
 def rehearse_trainer(
@@ -76,6 +85,9 @@ def rehearse_trainer(
     kind = type(f"Rehearsed{name}", (kind,), {"__module__": __name__, **own})
     planned = planned_configuration(preset, condition, configuration)
     encoder = planned_encoder(planned.dimensions)
+    if kind.reads_decoder:
+        spec, encoder = planned_segmenter()
+        planned = dataclasses.replace(planned, encoder=spec)
 
     def load_encoder(spec: EncoderSpec, units: VolumeUnits) -> FrozenEncoder:
         del spec, units

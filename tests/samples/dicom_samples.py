@@ -7,7 +7,15 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 NAME = "Doe^Jane"
 PATIENT_ID = "SECRET-4711"
@@ -77,6 +85,74 @@ def make_enhanced(file: Path, stored: np.ndarray, spacing: tuple[float, float, f
         frames.append(frame)
     image.PerFrameFunctionalGroupsSequence = Sequence(frames)
     pydicom.dcmwrite(file, image, enforce_file_format=True)
+
+
+def make_structures(
+    file: Path,
+    series_folder: Path,
+    regions: dict[str, dict[str, np.ndarray]],
+    *,
+    change: Callable[[Dataset], None] | None = None,
+) -> None:
+    """A structure set on a series: for each region its name, and SOP instance UID of a slice to points (n, 3) in mm."""
+    images = [pydicom.dcmread(one, stop_before_pixels=True) for one in sorted(series_folder.iterdir())]
+    first, classes = images[0], {image.SOPInstanceUID: image.SOPClassUID for image in images}
+    result = _structures_header(first)
+    frame, study, series = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = first.SeriesInstanceUID
+    series.ContourImageSequence = [_reference(uid, of) for uid, of in classes.items()]
+    study.ReferencedSOPClassUID, study.ReferencedSOPInstanceUID = "1.2.840.10008.3.1.2.3.1", first.StudyInstanceUID
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = first.FrameOfReferenceUID, [study]
+    result.ReferencedFrameOfReferenceSequence = [frame]
+    result.StructureSetROISequence, result.ROIContourSequence, result.RTROIObservationsSequence = [], [], []
+    for number, (name, planes) in enumerate(regions.items(), 1):
+        region, contours, observation = Dataset(), Dataset(), Dataset()
+        region.ROINumber, region.ROIName, region.ROIGenerationAlgorithm = number, name, "MANUAL"
+        region.ReferencedFrameOfReferenceUID = first.FrameOfReferenceUID
+        contours.ROIDisplayColor, contours.ReferencedROINumber = [255, 10 * number, 0], number
+        contours.ContourSequence = [_contour(uid, classes[uid], points) for uid, points in planes.items()]
+        observation.ObservationNumber, observation.ReferencedROINumber = number, number
+        observation.RTROIInterpretedType, observation.ROIInterpreter = "ORGAN", ""
+        result.StructureSetROISequence.append(region)
+        result.ROIContourSequence.append(contours)
+        result.RTROIObservationsSequence.append(observation)
+    if change:
+        change(result)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pydicom.dcmwrite(file, result, enforce_file_format=True)
+
+
+def _structures_header(first: Dataset) -> Dataset:
+    result = Dataset()
+    result.file_meta = FileMetaDataset()
+    result.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    result.SpecificCharacterSet = "ISO_IR 100"
+    result.SOPClassUID, result.SOPInstanceUID, result.Modality = RTStructureSetStorage, generate_uid(), "RTSTRUCT"
+    result.PatientName, result.PatientID, result.PatientBirthDate, result.PatientSex = NAME, PATIENT_ID, "19500101", "F"
+    for keyword in ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"):
+        setattr(result, keyword, first[keyword].value)
+    result.ReferringPhysicianName, result.OperatorsName = "Roe^R", "Poe^P"
+    result.SeriesInstanceUID, result.SeriesNumber, result.Manufacturer = generate_uid(), 9, "Planning Inc"
+    result.SeriesDescription, result.StructureSetLabel = "Contours", "Plan A"
+    result.StructureSetDate, result.StructureSetTime = "20240103", "121314"
+    result.ApprovalStatus, result.ReviewDate, result.ReviewTime = "APPROVED", "20240104", "090000"
+    result.ReviewerName = "Coe^C"
+    return result
+
+
+def _contour(uid: str, of: str, points: np.ndarray) -> Dataset:
+    contour = Dataset()
+    contour.ContourImageSequence = [_reference(uid, of)]
+    contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+    contour.ContourData = [f"{value:.10g}" for value in np.ravel(points)]
+    return contour
+
+
+def _reference(uid: str, of: str) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = of, uid
+    return item
 
 
 def _image(stored: np.ndarray, modality: str) -> Dataset:

@@ -1,7 +1,9 @@
 """A stand-in for a model hub on this machine's loopback: it speaks what huggingface_hub asks."""
 
+import base64
 import hashlib
 import http.server
+import json
 import threading
 
 import pytest
@@ -25,6 +27,10 @@ class Hub:
         Whether the sha256 is named, and whether a part can be asked for.
     cut_after
         Bytes after which the connection breaks once.
+    made
+        (repository, private) of every one that was made.
+    error_codes
+        X-Error-Code by path, for refusals that have one.
     refuse_after_cut
         HTTP status of all content requests after the break; None: they are served.
     """
@@ -33,6 +39,8 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.requests: list[tuple[str, str | None]] = []
         self.refusals: dict[str, int] = {}
+        self.error_codes: dict[str, str] = {}
+        self.made: list[tuple[str, bool]] = []
         self.states_hash, self.supports_range = True, True
         self.cut_after: int | None = None
         self.refuse_after_cut: int | None = None
@@ -57,10 +65,50 @@ class Hub:
             def do_GET(self) -> None:
                 self._answer()
 
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if refusal := hub.refusals.get(self.path):
+                    return self.send_error(refusal)
+                if self.path == "/api/repos/create":
+                    asked = json.loads(body)
+                    name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+                    private = asked.get("private") or asked.get("visibility") == "private"
+                    hub.made.append((name, bool(private)))
+                    return self._tell({"url": f"{hub.url}/{name}", "name": name})
+                if self.path == "/api/validate-yaml":
+                    return self._tell({"errors": [], "warnings": []})
+                repository, _, what = self.path.removeprefix("/api/models/").rpartition("/main")[0].rpartition("/")
+                if what == "preupload":
+                    files = json.loads(body)["files"]
+                    plain = {"uploadMode": "regular", "shouldIgnore": False}
+                    return self._tell({"files": [{"path": one["path"], **plain} for one in files]})
+                if what == "commit":
+                    for line in map(json.loads, body.splitlines()):
+                        if line["key"] == "file":
+                            content = base64.b64decode(line["value"]["content"])
+                            for revision in ("main", COMMIT):
+                                hub.files[f"/{repository}/resolve/{revision}/{line['value']['path']}"] = content
+                    commit = {"commitUrl": f"{hub.url}/{repository}/commit/{COMMIT}", "commitOid": COMMIT}
+                    return self._tell({"success": True, **commit})
+                return self.send_error(404)
+
+            def _tell(self, value: dict) -> None:
+                text = json.dumps(value).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text)
+
             def _answer(self) -> None:
                 path = self.path.removeprefix("/content")
                 content, refusal = hub.files.get(path), hub.refusals.get(path)
-                if refusal:
+                if refusal and path in hub.error_codes:
+                    self.send_response(refusal)
+                    self.send_header("X-Error-Code", hub.error_codes[path])
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                elif refusal:
                     self.send_error(refusal)
                 elif content is None:
                     self.send_response(404)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import torch
+from toy_segmenter import toy_for
 
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.training.loop.ema import weights_of
@@ -28,8 +29,8 @@ def short(kind, **changes):
 
 
 def loop_of(toy, kind, configuration="3d_fullres", fold=0) -> Loop:
-    """A training before its first step; a class that stops it may take the place of `Loop`."""
-    plans, folders = toy
+    """A training before its first step, with the toy segmenter if its trainer needs one."""
+    plans, folders = toy_for(kind, toy)
     data = FoldData.of(plans, configuration, fold, folders.preprocessed)
     return open_loop(kind, data, folders, CPU, show_progress=False)
 

@@ -6,7 +6,8 @@ from toy import DATASET, toy_configuration, toy_volumes
 from gdmunet.dataset import DatasetDescriptor, Fold
 from gdmunet.paths import Folders
 from gdmunet.plans import Plans
-from gdmunet.preprocessing.casestore import CaseOrigin, CaseStore
+from gdmunet.preprocessing.case_record import CaseOrigin
+from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import prepare_case
 from gdmunet.provenance import cases_hash
 from gdmunet.serialization import save_json

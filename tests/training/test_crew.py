@@ -3,22 +3,30 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from gdmunet.errors import CommandLine, GdmError, Stopped
-from gdmunet.training import distributed
+from gdmunet.paths import find_processes
+from gdmunet.training import crew, distributed
 from gdmunet.training.crew import run_crew
 from gdmunet.training.loop.interruption import Interruption
 
 
-def work(place, ready, kind, folder):
+def work(kind, folder):
     """Meets once; then something happens to the second process, for which the first one waits."""
+    place = find_processes()
     (folder / f"{place.number}.pid").write_text(str(os.getpid()))
-    ready()
+    with distributed.member(place, "cpu"):
+        in_the_group(place, kind)
+
+
+def in_the_group(place, kind):
     dist.all_reduce(torch.ones(1))
     if place.number == 1 and kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -46,17 +54,34 @@ def work(place, ready, kind, folder):
     ],
 )
 def test_the_end_of_one_process_is_that_of_all_and_said_once(tmp_path, capfd, kind, error, words):
-    begun = []
     started = time.monotonic()
     with pytest.raises(error, match=words):
-        run_crew(work, (kind, tmp_path), 2, "cpu", lambda: begun.append(len(list(tmp_path.iterdir()))))
+        run_crew(work, (kind, tmp_path), 2)
     assert time.monotonic() - started < 60
-    assert begun == [2]  # once, and not before both were ready
     for file in tmp_path.glob("*.pid"):
         assert not psutil.pid_exists(int(file.read_text()))
     said = capfd.readouterr()
     assert "Traceback" not in said.err
     assert said.err.count("stopping after this step") == (kind == "signal")
+
+
+def test_a_death_is_the_reason_though_the_launcher_names_the_process_that_ended_after_it(tmp_path, monkeypatch):
+    """It looks now and then: if both are gone by then, it names the first by number."""
+    launch = crew.elastic_launch
+
+    def late(settings, function):
+        def call(*arguments):
+            try:
+                launch(settings, function)(*arguments)
+            except ChildFailedError as error:
+                error.failures = {0: SimpleNamespace(exitcode=1)}
+                raise
+
+        return call
+
+    monkeypatch.setattr(crew, "elastic_launch", late)
+    with pytest.raises(GdmError, match="process 2 of 2 was killed by SIGKILL"):
+        run_crew(work, ("killed", tmp_path), 2)
 
 
 def test_a_process_whose_parent_is_gone_stops(monkeypatch):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import read_volume, write_volume
+from gdmunet.imageio import read_case, read_volume, write_volume
 from gdmunet.nifti_forms import NiftiForms
+from gdmunet.plausibility.places import check_places
 from gdmunet.volume_formats.nifti_header import read_header
 
 MM = 5.5
@@ -79,14 +81,45 @@ DISAGREEING = {
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("name", DISAGREEING)
-def test_two_places_are_an_error_with_both(tmp_path, name, ending):
+def test_two_places_are_told_apart_and_written_back_as_they_were(tmp_path, name, ending):
     entries, words = DISAGREEING[name]
-    with pytest.raises(GdmError, match="disagree") as caught:
-        read_volume(write(tmp_path / f"a{ending}", **entries), "head")
-    error = caught.value
-    assert words in error.found
-    assert (error.case, error.file) == ("head", tmp_path / f"a{ending}")
-    assert "nibabel" in error.remedy
+    source = write(tmp_path / f"a{ending}", **entries)
+    volume = read_volume(source)
+    assert words in volume.geometry.forms.disagreement(volume.geometry.shape)
+    write_volume(tmp_path / "out.nii.gz", volume.array + 1, volume.geometry)
+    assert stored_place(tmp_path / "out.nii.gz") == stored_place(source)
+
+
+@pytest.mark.parametrize("name", AGREEING)
+def test_one_place_is_not_doubted(tmp_path, name):
+    geometry = read_volume(write(tmp_path / "a.nii", **AGREEING[name])).geometry
+    assert geometry.forms.disagreement(geometry.shape) is None
+
+
+@pytest.mark.parametrize("role", ["condition", "target", "mask"])
+def test_two_places_of_any_file_of_a_case_are_an_error_with_both(tmp_path, role):
+    files = {name: write(tmp_path / name / "a.nii.gz") for name in ("condition", "target", "mask")}
+    files[role] = write(tmp_path / role / "a.nii.gz", sform=MOVED, codes=(1, 4))
+    volumes = read_case(Case("head", (files["condition"],), files["target"], files["mask"]))
+    (found,) = check_places(volumes.two_places)
+    assert (found.check, found.wrong, found.file) == ("forms", True, f"{role}/a.nii.gz")
+    assert "26.9 mm apart" in found.found
+    assert "nibabel" in str(found.error())
+    assert "--accept forms" in str(found.error())
+
+
+@pytest.mark.parametrize(("codes", "counts"), [((1, 1), "sform"), ((1, 4), "qform"), ((2, 2), "qform")])
+def test_of_two_places_the_one_counts_that_the_page_names(tmp_path, codes, counts):
+    geometry = read_volume(write(tmp_path / "a.nii", sform=MOVED, codes=codes)).geometry
+    expected = {"qform": PLACE, "sform": MOVED}[counts][:, 3] * (-1, -1, 1)
+    np.testing.assert_allclose(geometry.origin, expected, atol=1e-4)
+
+
+def test_grids_that_differ_by_two_places_in_one_header_say_so(tmp_path):
+    condition, target = write(tmp_path / "c/a.nii", sform=MOVED), write(tmp_path / "t/a.nii")
+    with pytest.raises(GdmError, match="different grids") as caught:
+        read_case(Case("head", (target,), condition))
+    assert "two places in its NIfTI header" in caught.value.found
 
 
 WRONG_SIZES = {

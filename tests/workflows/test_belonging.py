@@ -106,7 +106,7 @@ def change_plans(folders, change):
     prepare(folders)
 
 
-GOING_ON = {"--c": {"continue_training": True}, "--val": {"validate": "final"}, "--val_best": {"validate": "best"}}
+GOING_ON = {"--c": {"continue_training": "latest"}, "--val": {"validate": "final"}, "--val_best": {"validate": "best"}}
 CHANGES = {
     "voxel size": (other_spacing, "with other plans", "voxel size 1 x 1 x 1 mm"),
     "target map": (other_target_map, "with other plans", "target normalization offset 0.0"),
@@ -187,7 +187,7 @@ def test_a_fold_of_all_cases_knows_its_cases(folders):
     write_raw(folders, 5)
     prepare(folders)
     with pytest.raises(GdmError, match="fold all was trained with another split") as error:
-        train(request(fold="all", continue_training=True), folders)
+        train(request(fold="all", continue_training="latest"), folders)
     assert "new: case_4" in error.value.found
     assert "-overwrite_plans_name" in error.value.command.words
 

@@ -12,7 +12,7 @@ from gdmunet.evaluation.report.sources import read_content
 from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.inference.archive import export_model, import_model
-from gdmunet.inference.cases.dicom import _label
+from gdmunet.inference.cases.dicom_output import series_label
 from gdmunet.inference.cases.memory import gather_case
 from gdmunet.inference.predictor import Predictor
 from gdmunet.inference.whole_dial import predict_dial
@@ -55,12 +55,12 @@ def test_a_dial_from_training_to_prediction(folders, tmp_path):  # noqa: F811
     assert found.windows == expected.windows
     np.testing.assert_allclose(found.array, expected.array, atol=1e-5)
     assert np.abs(found.array - predict_dial(reader, prepared).faithful).max() > 1e-4
-    label = _label(Predictor.from_folder(unpacked, realism=0.25))
+    label = series_label(Predictor.from_folder(unpacked, realism=0.25))
     assert label.description == "Synthetic CT, realism 0.25"
     assert "realism 0.25 of 0 to 1" in label.derivation
 
     asked = PredictRequest(
-        input=folders.raw / model.dataset / "imagesTr", output=tmp_path / "out", model=unpacked, realism=1.0,
+        input=(folders.raw / model.dataset / "imagesTr",), output=tmp_path / "out", model=unpacked, realism=1.0,
         device="cpu", show_progress=False,
     )  # fmt: skip
     predict(asked, folders)
@@ -71,7 +71,7 @@ def test_realism_of_a_model_without_a_dial_is_refused(folders):  # noqa: F811
     model = train(request(), folders)
     predictor = Predictor.from_folder(model)
     assert predictor.realism is None
-    assert "realism" not in _label(predictor).description
+    assert "realism" not in series_label(predictor).description
     with pytest.raises(GdmError, match=r"no dial[\s\S]*predict without --realism"):
         Predictor.from_folder(model, realism=0.0)
 

@@ -82,10 +82,10 @@ def test_missing_decoders_are_named(monkeypatch):
 @pytest.mark.parametrize(
     ("cuda", "available", "driver", "state", "word"),
     [
-        (None, False, None, "note", "-pl tiny"),
+        (None, False, None, "note", "--hours"),
         (None, False, Driver("580.1", ("H100",)), "bad", "pytorch.org"),
         ("13.0", False, Driver("470.1", ("T4",)), "bad", "driver"),
-        ("13.0", False, None, "note", "-pl tiny"),
+        ("13.0", False, None, "note", "--hours"),
         ("13.0", True, Driver("580.1", ("H100",)), "good", ""),
     ],
 )
@@ -156,7 +156,7 @@ def test_the_trial_says_how_long_a_training_takes(monkeypatch):
     assert "100,000 of them: 2 days" in trial_finding("cpu", 100_000).found
     long = trial_finding("cpu", 1_000_000)
     assert long.state == "note"
-    assert "--iterations" in long.advice
+    assert "--hours" in long.advice
 
 
 @pytest.mark.parametrize("losses", [[1.0, 1.5], [1.0, float("nan")]])

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from gdmunet.errors import GdmError
 from gdmunet.owners import temporary_beside
 from gdmunet.provenance import cases_hash
+from gdmunet.workers import on_scheduler
 from gdmunet.workflows.preprocess import preprocess
 
 NAMES = ("case_0", "case_1", "case_2")
@@ -49,6 +50,16 @@ def test_a_second_run_does_nothing(prepare):
     before = stored_bytes(prepare().folder)
     again = prepare()
     assert (again.prepared, again.unchanged) == ((), NAMES)
+    assert stored_bytes(again.folder) == before
+
+
+@pytest.mark.filterwarnings("ignore")  # dask's own, in its threads
+def test_workers_of_a_scheduler_write_the_same_files(prepare):
+    pytest.importorskip("distributed", reason="Dask is not installed: pip install 'gdmunet[dask]'")
+    before = stored_bytes(prepare().folder)
+    with on_scheduler("local:2"):
+        again = prepare(clean=True)
+    assert again.prepared == NAMES
     assert stored_bytes(again.folder) == before
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from gdmunet.checkpoint import load_weights
 from gdmunet.claims import ClaimSpec
 from gdmunet.cli.train import main
 from gdmunet.dataset import DatasetDescriptor
-from gdmunet.errors import GdmError
+from gdmunet.errors import QUEUE_AGAIN, GdmError, Stopped
 from gdmunet.imageio import write_volume
 from gdmunet.networks import build_network
 from gdmunet.owners import Owner
@@ -61,14 +62,36 @@ def test_a_run_leaves_checkpoints_journal_and_scored_volumes(folders):
 
 def test_starting_over_needs_overwrite_and_continuing_needs_something(folders):
     with pytest.raises(GdmError, match="nothing to continue"):
-        train(request(continue_training=True), folders)
+        train(request(continue_training="latest"), folders)
     train(request(fold="all"), folders)
     with pytest.raises(GdmError, match="or start over with --overwrite") as error:
         train(request(fold="all"), folders)
     assert words_of(error.value)[:3] == ["901", "3d_fullres", "all"]
     assert "--c" in words_of(error.value)
     train(request(fold="all", overwrite=True), folders)
-    train(request(fold="all", continue_training=True), folders)
+    train(request(fold="all", continue_training="latest"), folders)
+
+
+def test_a_job_that_is_queued_again_starts_goes_on_or_finds_its_work_done(folders, capsys, monkeypatch):
+    auto = request(fold="all", continue_training="auto")
+    model = train(auto, folders)
+    before = (model / "fold_all" / "journal.jsonl").read_bytes()
+    train(auto, folders)
+    assert "fold_all is finished already" in capsys.readouterr().out
+    assert (model / "fold_all" / "journal.jsonl").read_bytes() == before
+    FoldFolder(model / "fold_all").finished.unlink()
+    FoldFolder(model / "fold_all").checkpoint("final").unlink()
+    assert train(auto, folders) == model
+    assert " 0 iterations to go" in capsys.readouterr().out
+
+    def stopped(*_):
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr("gdmunet.workflows.train._train_here", stopped)
+    for asked, status in ((request(continue_training="auto"), QUEUE_AGAIN), (request(), 143)):
+        with pytest.raises(Stopped) as end:
+            train(asked, folders)
+        assert end.value.status == status
 
 
 def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folders):
@@ -76,7 +99,7 @@ def test_a_training_continues_after_a_line_of_its_journal_was_half_written(folde
     journal = model / "fold_all" / "journal.jsonl"
     whole = journal.read_text()
     journal.write_text(whole + whole[: len(whole) // 2])
-    train(request(fold="all", continue_training=True), folders)
+    train(request(fold="all", continue_training="latest"), folders)
     assert journal.read_text() == whole
 
 
@@ -109,7 +132,7 @@ def test_continuing_with_other_settings_lists_the_runs_that_can_be_continued(fol
     before = sorted(folders.results.rglob("*"))
     for trainer, wanted in (("FidelityTrainer", model), (f"{mine}:Mine", own)):
         with pytest.raises(GdmError, match="nothing to continue") as error:
-            train(request(fold="0", trainer=trainer, settings={}, continue_training=True), folders)
+            train(request(fold="0", trainer=trainer, settings={}, continue_training="latest"), folders)
         assert sorted(folders.results.rglob("*")) == before
         places = [word for name in ("raw", "preprocessed", "results")
                   for word in (f"--{name}", str(getattr(folders, name)))]  # fmt: skip
@@ -180,6 +203,28 @@ def test_unprepared_cases_are_named(folders):
 def test_what_is_unknown_is_answered_with_what_is_known(folders, changes, message):
     with pytest.raises(GdmError, match=message):
         train(request(**changes), folders)
+
+
+def test_weights_of_another_scale_are_said(folders, capsys):
+    """A start from weights whose intensities or voxels meant something else is allowed, and named."""
+    first = train(request(fold="all"), folders)
+    weights = first / "fold_all" / "checkpoint_final.safetensors"
+    train(request(fold="0", pretrained_weights=weights), folders)
+    assert "another scale" not in capsys.readouterr().out
+    plans = load_plans(first / "plans.json")
+    configuration = plans.configurations["3d_fullres"]
+    target = dataclasses.replace(configuration.target_normalization, offset=12.5)
+    other = dataclasses.replace(configuration, target_normalization=target, spacing=(9.0, 9.0, 9.0))
+    save_json(dataclasses.replace(plans, configurations={"3d_fullres": other}), first / "plans.json")
+    moved = first.with_name("elsewhere")
+    first.rename(moved)
+    train(request(fold="1", pretrained_weights=moved / "fold_all" / weights.name), folders)
+    said = capsys.readouterr().out
+    assert "were trained at another scale: voxel size 9 x 9 x 9 mm, and here voxel size" in said
+    assert "target normalization offset 12.5, and here" in said
+    (moved / "plans.json").unlink()
+    train(request(fold="1", overwrite=True, pretrained_weights=moved / "fold_all" / weights.name), folders)
+    assert "is not compared with that of the plans" in capsys.readouterr().out
 
 
 def test_pretrained_weights_are_the_start(folders):

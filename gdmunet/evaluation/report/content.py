@@ -40,6 +40,8 @@ class ReportContent:
         Modality words; empty if the data set is not known.
     comparable
         Whether the condition has the target's unit, so that window presets hold for it as well.
+    origin
+        Name to value: model, plans, data set, version and date, as far as they are known.
     dial
         Error over the dial for realism of a training; None if it has none.
     notes
@@ -59,6 +61,7 @@ class ReportContent:
     condition_name: str = ""
     target_name: str = ""
     comparable: bool = False
+    origin: dict[str, str] = field(default_factory=dict)
     dial: DialCurve | None = None
     notes: tuple[str, ...] = ()
 

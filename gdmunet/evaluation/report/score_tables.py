@@ -41,7 +41,8 @@ def score_table(summary: Summary) -> Table:
         for name, texts in statistics_rows(summary.statistics, metrics, unit)
     ]
     heads = ("case", *(metric.head(unit) for metric in metrics))
-    return Table("Scores by case; a head sorts", heads, tuple(rows), tuple(foot))
+    several = any(count > 1 for count in summary.count.values())  # statistics of one case say nothing
+    return Table("Scores by case; a head sorts", heads, tuple(rows), tuple(foot) if several else ())
 
 
 def judgement_table(judgements: Sequence[Judgement]) -> Table:

@@ -33,7 +33,7 @@ _CHARTS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("share of the time spent waiting for patches", (("wait_share", "share"),)),
     ("peak memory (MB)", (("peak_memory_mb", "memory"),)),
 )
-_NOT_DRAWN = ("epoch", "iteration", "unit")
+_NOT_DRAWN = ("epoch", "iteration", "unit", "seconds_left")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class ScoreSection:
 
 def facts_of(content: ReportContent) -> dict[str, str]:
     """Name to value, for the page's head."""
-    facts: dict[str, str] = {}
+    facts = dict(content.origin)
     if content.settings is not None:
         facts["Scored"] = content.settings.describe()
         if content.settings.checkpoint:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gdmunet.dataset import DatasetDescriptor, load_descriptor
 from gdmunet.dataset_names import DESCRIPTOR_FILE, condition_name, split_of
 from gdmunet.errors import GdmError
-from gdmunet.evaluation.comparison.paired import load_comparison
+from gdmunet.evaluation.comparison.paired import Comparison, load_comparison
 from gdmunet.evaluation.report.cases import CasePaths
 from gdmunet.evaluation.report.content import PREDICTION, ReportContent
 from gdmunet.evaluation.scores.dial_curve import DialCurve
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, load_summary
 from gdmunet.journal import read_journal
-from gdmunet.results import COMPARISON_FILE, DIAL_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder
+from gdmunet.results import COMPARISON_FILE, DIAL_FILE, JOURNAL_FILE, SUMMARY_FILE, FoldFolder, ModelFolder, ModelName
 from gdmunet.serialization import load_json, read_json
 from gdmunet.volume_formats.files import find_volumes
+
+if TYPE_CHECKING:
+    from gdmunet.inference.prediction_settings import PredictionSpec
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def read_content(folder: Path, folders: VolumeFolders | None = None) -> ReportCo
         return _read_training(folder, folders)
     if (folder / SUMMARY_FILE).is_file():
         summary = load_summary(folder / SUMMARY_FILE)
-        return _with_volumes(ReportContent("evaluation", folder, folder.resolve().name, {}), summary, folders)
+        content = _with_volumes(ReportContent("evaluation", folder, folder.resolve().name, {}), summary, folders)
+        return replace(content, origin=content.origin | _date_of(folder / SUMMARY_FILE))
     folds = ", ".join(fold.path.name for fold in ModelFolder(folder).folds() if fold.journal.is_file())
     raise GdmError(
         "the folder holds nothing that a report can show",
@@ -82,6 +87,7 @@ def _read_training(folder: Path, folders: VolumeFolders) -> ReportContent:
         {},
         journal=read_journal(fold.journal),
         training=_read_settings(fold.settings),
+        origin=_named_model(resolved.parent, resolved.name) | _date_of(fold.journal),
     )
     validation = fold.summary("final")
     if not validation.is_file():
@@ -112,7 +118,8 @@ def _with_volumes(
         elsewhere = Path(summary.settings.prediction_folder)
         predictions = find_volumes(elsewhere) if summary.settings.prediction_folder and elsewhere.is_dir() else {}
     notes = () if predictions else ("No predicted volumes were found, so no pictures are shown.",)
-    data_folders = _find_folders(summary.settings, folders)
+    made, unread = _predicted_with(beside)
+    data_folders = _find_folders(summary.settings, folders, made.conditions_in(beside) if made else None)
     return replace(
         content,
         scores={PREDICTION: summary.cases},
@@ -121,7 +128,8 @@ def _with_volumes(
         files=_list_files(summary.cases, {PREDICTION: predictions}, data_folders, folders.channel)
         if predictions
         else (),
-        notes=(*content.notes, *notes, *data_folders.notes),
+        notes=(*content.notes, *unread, *notes, *data_folders.notes),
+        origin=content.origin or _origin(made),
         **_names(data_folders, folders.channel),
     )
 
@@ -149,12 +157,65 @@ def _read_comparison(folder: Path, folders: VolumeFolders) -> ReportContent:
         comparison=comparison,
         files=_list_files(names, predictions, data_folders, folders.channel),
         notes=(*notes, *data_folders.notes),
+        origin=_origin_of_comparison(comparison, folder) | _date_of(folder / COMPARISON_FILE),
         **_names(data_folders, folders.channel),
     )
 
 
-def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFolders:
-    """The user's folders, else those of the summary; the conditions lie beside the targets in a raw data set."""
+def _predicted_with(folder: Path) -> tuple[PredictionSpec | None, tuple[str, ...]]:
+    """The settings of the predictions in a folder, if they lie there, and what could not be read."""
+    from gdmunet.inference.prediction_settings import SETTINGS_FILE, PredictionSpec  # torch, which a page needs not
+
+    file = folder / SETTINGS_FILE
+    if not file.is_file():
+        return None, ()
+    try:
+        return load_json(PredictionSpec, file), ()
+    except GdmError as error:
+        return None, (f"{file.name} could not be read: {error.problem}",)
+
+
+def _origin(made: PredictionSpec | None) -> dict[str, str]:
+    """Model, data set and version of predictions, for the page's head."""
+    if made is None:
+        return {}
+    version = {"Predicted by": f"gdmunet {made.gdmunet_version}"}
+    if made.model is None:
+        return version
+    return _named_model(Path(made.model), f"fold {', '.join(made.folds)}, {made.checkpoint} weights") | version
+
+
+def _origin_of_comparison(comparison: Comparison, folder: Path) -> dict[str, str]:
+    """What all trainers share: plans, data set and version, by the first row whose predictions are there."""
+    for row in comparison.rows:
+        for place in (Path(row.prediction_folder), folder / row.prediction_folder) if row.prediction_folder else ():
+            made, _ = _predicted_with(place)
+            if made is not None:
+                return {name: value for name, value in _origin(made).items() if name != "Model"}
+    return {}
+
+
+def _named_model(model: Path, more: str) -> dict[str, str]:
+    """Trainer, plans, configuration and data set of a model's folder, by its path."""
+    name = ModelName.parse(model.name)
+    if name is None:
+        return {"Model": f"{model} ({more})"}
+    return {
+        "Model": f"{name.trainer}, {more}",
+        "Plans": f"{name.plans}, configuration {name.configuration}",
+        "Data set": ModelFolder(model).dataset,
+    }
+
+
+def _date_of(file: Path) -> dict[str, str]:
+    return {"Date": time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))} if file.is_file() else {}
+
+
+def _find_folders(settings: EvaluationSpec, folders: VolumeFolders, predicted_from: Path | None = None) -> _DataFolders:
+    """The user's folders, else those of the prediction and of the summary.
+
+    Without such a folder the conditions lie beside the targets in a raw data set.
+    """
     notes = []
     references = folders.references or Path(settings.reference_folder)
     if not (settings.reference_folder or folders.references) or not references.is_dir():
@@ -169,7 +230,8 @@ def _find_folders(settings: EvaluationSpec, folders: VolumeFolders) -> _DataFold
     dataset = references.resolve().parent
     descriptor = load_descriptor(dataset) if (dataset / DESCRIPTOR_FILE).is_file() else None
     split = split_of(references.resolve())
-    conditions = folders.conditions or (split.images if split else None)
+    known = predicted_from if predicted_from is not None and predicted_from.is_dir() else None
+    conditions = folders.conditions or known or (split.images if split else None)
     if conditions is None or not conditions.is_dir() or conditions == references.resolve():
         notes.append("The conditions were not found: name their folder with --input.")
         return _DataFolders(references, masks, None, descriptor, tuple(notes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from gdmunet.errors import GdmError
 from gdmunet.evaluation.scores.range_choice import RangeChoice
 from gdmunet.evaluation.scores.volume_files import ScoredFiles
 from gdmunet.imageio import Volume, read_labels, read_mask_values, read_volume
-from gdmunet.metrics import ImageScores, ValueRange, score_pair, score_structures
+from gdmunet.metrics import ImageScores, OwnMetricSpec, ValueRange, score_pair, score_structures
 from gdmunet.plausibility.findings import Finding
+from gdmunet.plausibility.places import check_place_of
 from gdmunet.plausibility.prediction import check_mask, check_prediction, check_reference, located
 
 
@@ -27,7 +28,11 @@ class CaseScores:
 
 
 def score_case(
-    files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None, keep_errors: bool
+    files: ScoredFiles,
+    choice: RangeChoice,
+    structures: Collection[int] | None,
+    keep_errors: bool,
+    own: Sequence[OwnMetricSpec] = (),
 ) -> CaseScores:
     """Read and score one case; with `keep_errors` a problem becomes its text.
 
@@ -35,29 +40,33 @@ def score_case(
     ----------
     structures
         Labels whose Dice and HD95 count, if there are label maps; None: all.
+    own
+        Metrics of the user's own.
     """
     try:
-        return _score_files(files, choice, structures)
+        return _score_files(files, choice, structures, own)
     except GdmError as error:
         if not keep_errors:
             raise
         return CaseScores(error.one_line())
 
 
-def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None) -> CaseScores:
+def _score_files(
+    files: ScoredFiles, choice: RangeChoice, structures: Collection[int] | None, own: Sequence[OwnMetricSpec]
+) -> CaseScores:
     target = read_volume(files.reference, files.identifier)
     # A prediction that failed, one value everywhere, is scored: badly, and in the mean.
     prediction = read_volume(files.prediction, files.identifier, constant=True)
     predicted = _on_grid(prediction, target, files, files.prediction)
     findings: list[Finding] = []
     inside = _inside(files, target, choice.hounsfield, findings)
-    findings += _doubts(files, target.array, predicted, inside, choice.hounsfield)
+    findings += _doubts(files, target, prediction, inside, choice.hounsfield)
     value_range = choice.value_range
     try:
         if value_range is None:
             values = target.array if inside is None else target.array[inside]
             value_range = ValueRange(float(values.min()), float(values.max()), float(values.min()))
-        scores = score_pair(target.array, predicted, value_range, inside, hounsfield=choice.hounsfield)
+        scores = score_pair(target.array, predicted, value_range, inside, hounsfield=choice.hounsfield, own=own)
     except GdmError as error:
         error.located(case=files.identifier, file=files.prediction)
         raise
@@ -71,10 +80,11 @@ def _score_files(files: ScoredFiles, choice: RangeChoice, structures: Collection
 
 
 def _doubts(
-    files: ScoredFiles, target: np.ndarray, predicted: np.ndarray, inside: np.ndarray | None, hounsfield: bool
+    files: ScoredFiles, target: Volume, prediction: Volume, inside: np.ndarray | None, hounsfield: bool
 ) -> list[Finding]:
-    of_reference = check_reference(target, inside, hounsfield=hounsfield)
-    of_prediction = check_prediction(predicted, target, inside, hounsfield=hounsfield)
+    of_reference = check_reference(target.array, inside, hounsfield=hounsfield) + check_place_of(target.geometry)
+    of_prediction = check_prediction(prediction.array, target.array, inside, hounsfield=hounsfield)
+    of_prediction += check_place_of(prediction.geometry)
     name = files.identifier
     return [*located(of_reference, name, files.reference), *located(of_prediction, name, files.prediction)]
 
@@ -89,6 +99,7 @@ def _inside(files: ScoredFiles, target: Volume, hounsfield: bool, findings: list
         mask = _on_grid(volume, target, files, path)
         if path == files.mask:
             doubts = check_mask(mask, values, target.array, hounsfield=hounsfield)
+            doubts += check_place_of(volume.geometry)
             findings += located(doubts, files.identifier, path)
         inside = mask if inside is None else inside & mask
     if inside is not None and not inside.any():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 from gdmunet.dataset import DatasetDescriptor, groups_of
 from gdmunet.evaluation.distributions.judge import JudgedFiles, JudgeOptions, judge_files
@@ -11,11 +13,21 @@ from gdmunet.evaluation.distributions.judgement import Verdict
 from gdmunet.evaluation.scores.case_scores import CaseScores, score_case
 from gdmunet.evaluation.scores.range_choice import RangeChoice, choose_range
 from gdmunet.evaluation.scores.summary import EvaluationSpec, Summary, package_versions, summarize
-from gdmunet.evaluation.scores.volume_files import EvaluationFolders, MatchedFiles, match_files, missing_error
-from gdmunet.metrics import EvaluationRange, ImageScores
+from gdmunet.evaluation.scores.volume_files import (
+    EvaluationFolders,
+    MatchedFiles,
+    ScoredFiles,
+    match_files,
+    missing_error,
+)
+from gdmunet.metrics import EvaluationRange, ImageScores, OwnMetricSpec
+from gdmunet.part_results import CaseWork, CrewOptions, KeptResults, all_kept, key_of, run_part
+from gdmunet.parts import OpenParts, PartOptions
 from gdmunet.plausibility.findings import Finding, check_names, settle
 from gdmunet.provenance import UNKNOWN, ProvenanceSpec
 from gdmunet.workers import check_processes, run_in_workers
+
+_TITLE = "evaluating"
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,8 @@ class EvaluationOptions:
         Checks of plausibility whose findings are accepted.
     findings
         Doubts that are known before, such as about names of groups; the summary lists them with those of the volumes.
+    own_metrics
+        Metrics of the user's own (`gdmunet.metrics.own_metrics`), which every case is scored with as well.
 
     Raises
     ------
@@ -71,6 +85,7 @@ class EvaluationOptions:
     show_progress: bool = True
     accept: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    own_metrics: tuple[OwnMetricSpec, ...] = ()
 
     def __post_init__(self) -> None:
         choose_range(self.descriptor, self.range_name, self.data_range)
@@ -99,10 +114,56 @@ def evaluate_folders(folders: EvaluationFolders, options: EvaluationOptions | No
     """
     options = options or EvaluationOptions()
     matched = _match(folders, options)
-    scored = _score_cases(matched, options)
+    return _summary(matched, _score_cases(matched, options), folders, options)
+
+
+def evaluate_part(
+    folders: EvaluationFolders, options: EvaluationOptions, part: PartOptions, kept_folder: Path
+) -> Summary | OpenParts:
+    """Score a part of the cases; once the scores of all are kept, the summary, which is that of one run.
+
+    Parameters
+    ----------
+    kept_folder
+        Folder in which the scores of single cases are kept; those whose files and settings are unchanged stay.
+
+    Raises
+    ------
+    GdmError
+        The same as those of `evaluate_folders`.
+    """
+    matched = _match(folders, options)
+    kept = KeptResults(kept_folder, CaseScores)
+    items = _items(matched, options)
+    work = [CaseWork(name, score_case, arguments, _key(arguments[0], options)) for name, arguments in items]
+    run_part(work, kept, part, CrewOptions(options.processes, options.show_progress, _TITLE))
+    found = all_kept(work, kept, part)
+    if isinstance(found, OpenParts):
+        return found
+    scored = {one.name: scores for one, scores in zip(work, found, strict=True)}
+    return _summary(matched, scored, folders, options)
+
+
+def _summary(
+    matched: MatchedFiles, scored: Mapping[str, CaseScores], folders: EvaluationFolders, options: EvaluationOptions
+) -> Summary:
     verdict = _judge(matched, scored, options)
     summary = put_together(_with_verdict(scored, verdict), folders, options, matched.problems)
     return replace(summary, distributions=verdict.judgements)
+
+
+def _key(files: ScoredFiles, options: EvaluationOptions) -> str:
+    """Hash of the files of a case and of the settings of its scores."""
+    paths = {field.name: getattr(files, field.name) for field in fields(files) if field.name != "identifier"}
+    stats = {kind: (path.name, path.stat()) for kind, path in paths.items() if path is not None}
+    labels = (options.structures or {}).get(files.identifier)
+    return key_of(
+        {kind: (name, stat.st_size, stat.st_mtime_ns) for kind, (name, stat) in stats.items()},
+        options.range_choice,
+        None if labels is None else sorted(labels),
+        options.allow_missing,
+        options.own_metrics,
+    )
 
 
 def score_cases(folders: EvaluationFolders, options: EvaluationOptions) -> dict[str, CaseScores]:
@@ -140,13 +201,21 @@ def _match(folders: EvaluationFolders, options: EvaluationOptions) -> MatchedFil
     return matched
 
 
-def _score_cases(matched: MatchedFiles, options: EvaluationOptions) -> dict[str, CaseScores]:
+def _items(matched: MatchedFiles, options: EvaluationOptions) -> list[tuple[str, tuple[Any, ...]]]:
+    """Each case, and the arguments with which it is scored."""
     choice, structures = options.range_choice, options.structures or {}
-    items = [
-        (files.identifier, (files, choice, structures.get(files.identifier), options.allow_missing))
+    return [
+        (
+            files.identifier,
+            (files, choice, structures.get(files.identifier), options.allow_missing, options.own_metrics),
+        )
         for files in matched.complete
     ]
-    scored = run_in_workers(score_case, items, options.processes, options.show_progress, "evaluating")
+
+
+def _score_cases(matched: MatchedFiles, options: EvaluationOptions) -> dict[str, CaseScores]:
+    items = _items(matched, options)
+    scored = run_in_workers(score_case, items, options.processes, options.show_progress, _TITLE)
     return {name: case for (name, _), case in zip(items, scored, strict=True)}
 
 
@@ -169,6 +238,7 @@ def _describe(
         provenance=options.provenance,
         case_ranges={name: case.value_range for name, case in scored.items() if case.value_range},
         versions=package_versions(),
+        own_metrics=options.own_metrics,
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import Judgement
 from gdmunet.formats import FileFormat
-from gdmunet.metrics import METRICS, ImageScores, ValueRange, metrics_in
+from gdmunet.metrics import METRICS, ImageScores, OwnMetricSpec, ValueRange, metrics_in
 from gdmunet.provenance import UNKNOWN, ProvenanceSpec
 from gdmunet.serialization import load_json, save_json
 from gdmunet.version import __version__
@@ -66,6 +66,8 @@ class EvaluationSpec:
         Hashes of what these weights were made from.
     versions
         Package to version.
+    own_metrics
+        Rows of the user's metrics, which every table then knows.
     """
 
     range: Literal["2023", "2025", "given", "reference"]
@@ -81,6 +83,7 @@ class EvaluationSpec:
     provenance: ProvenanceSpec = UNKNOWN
     case_ranges: dict[str, ValueRange] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    own_metrics: tuple[OwnMetricSpec, ...] = ()
 
     @property
     def target_unit(self) -> str:

@@ -85,11 +85,12 @@ def statistics_rows(found: Statistics, metrics: Sequence[Metric], unit: str) -> 
 
 
 def mean_and_spread(found: Statistics | None, metric: Metric, unit: str) -> str:
-    """``mean ± standard deviation (count)``, or a dash."""
+    """``mean ± standard deviation (count)``, of one case its value alone, ``value (1)``; or a dash."""
     if found is None or not found.count.get(metric.name):
         return "-"
     mean, std = (metric.text(values[metric.name], unit) for values in (found.mean, found.std))
-    return f"{mean} ± {std} ({found.count[metric.name]})"
+    count = found.count[metric.name]
+    return f"{mean} ± {std} ({count})" if count > 1 else f"{mean} ({count})"
 
 
 def score_of(row: CaseRow, metric: Metric) -> float | None:

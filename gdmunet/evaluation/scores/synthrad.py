@@ -109,4 +109,6 @@ def _cells(statistics: Statistics, metrics: Sequence[Metric], unit: str) -> list
 
 def _without_label_maps(scored: Sequence[Metric], shown: Sequence[Metric]) -> str:
     missing = [metric.label for metric in scored if metric.basis == "label maps" and metric not in shown]
-    return f"; {' and '.join(missing)} need label maps (--labels_ref, --labels_pred)" if missing else ""
+    return (
+        f"; {' and '.join(missing)} need label maps (--segment, or --labels_ref and --labels_pred)" if missing else ""
+    )

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdmunet.dataset import Case
-from gdmunet.dicom.files import dicom_files, is_dicom, slice_name
+from gdmunet.dicom.files import dicom_files, is_dicom, slice_name, structures_name
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, Volume
+from gdmunet.inference.cases.dicom_output import check_apart, series_label
 from gdmunet.inference.cases.files import with_masks
 from gdmunet.inference.cases.memory import gather_case
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.prediction import Prediction
 from gdmunet.inference.predictor import Predictor
-from gdmunet.version import __version__
+from gdmunet.quantities import counted
 from gdmunet.volume_formats.table import ending_of
 
 if TYPE_CHECKING:
     from gdmunet.dicom.series import Series
-    from gdmunet.dicom.writing import SeriesLabel
+    from gdmunet.dicom.structures import StructureSet
 
 
 def find_dicom_folders(folder: Path) -> dict[str, Path] | None:
@@ -66,16 +67,30 @@ class DicomOptions:
         Folder that gets ``CASE/CT_0001.dcm``, ...; None: no DICOM is written.
     accept
         Checks of the series that are insisted on (see `gdmunet.dicom.agreement.check_case_series`).
+    copy_structures
+        Whether the structure sets that refer to the first channel's series are copied into the folders of `output`,
+        ``CASE/RS_0001.dcm``, ..., and refer to the predicted series there.
     """
 
     series: tuple[str, ...] = ()
     fix_geometry: bool = False
     output: Path | None = None
     accept: tuple[str, ...] = ()
+    copy_structures: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.series, str):
             raise TypeError("series is a tuple of texts")
+        if self.copy_structures and self.output is None:
+            raise ValueError("structure sets are copied beside a written series: output is not given")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a case was read from, kept until its prediction is written."""
+
+    series: Series
+    structures: tuple[StructureSet, ...]
 
 
 def open_dicom(
@@ -139,12 +154,11 @@ class DicomCases(CaseSource):
         series, output = options.series, options.output
         self.input_folder, self.mask_folder = folder, mask_folder
         self._folders, self._output, self._fix_geometry = folders, output, options.fix_geometry
-        self._accept = options.accept
-        self._ending = predictor.descriptor.file_ending
+        self._accept, self._copy_structures = options.accept, options.copy_structures
         self._channels = predictor.descriptor.channels
         self._wanted: list[str | None] = list(series) if series else [None]
-        self._label = _label(predictor)
-        self._sources: dict[str, Series] = {}
+        self._label = series_label(predictor)
+        self._sources: dict[str, _Source] = {}
         self.notes: list[str] = []
         if len(self._wanted) != len(self._channels):
             raise GdmError(
@@ -154,7 +168,7 @@ class DicomCases(CaseSource):
                 remedy="name them with --series, by number or UID, in this order",
             )
         if output is not None:
-            _check_apart(output, folders)
+            check_apart(output, folders)
         if output is not None and not predictor.descriptor.hounsfield:
             raise GdmError(
                 "only a predicted CT can be written as a DICOM series",
@@ -165,7 +179,7 @@ class DicomCases(CaseSource):
     def list_cases(self) -> list[Case]:
         """The cases; the folder of its series stands where a case of files has its condition."""
         conditions = {name: (folder,) for name, folder in self._folders.items()}
-        return with_masks(conditions, self.mask_folder, self._ending)
+        return with_masks(conditions, self.mask_folder)
 
     def reading(self) -> dict[str, str]:
         """The series of each channel, and whether uneven slices were resampled."""
@@ -183,15 +197,31 @@ class DicomCases(CaseSource):
         chosen = [choose_series(found, wanted, folder=folder, case=name) for wanted in self._wanted]
         matched = [ChannelSeries(series, folder, word) for series, word in zip(chosen, self._channels, strict=True)]
         self.notes += check_case_series(matched, name, self._accept)
-        if len(chosen) == 1:
-            self.notes += left_out_of(folder, found, chosen[0], name)
         volumes: list[Volume] = []
         for series in chosen:
             read = read_series(series, self._fix_geometry, name)
             self.notes += [f"{name}: resampled onto a regular grid; {repair}" for repair in read.repairs]
             volumes.append(read.volume)
-        self._sources[name] = chosen[0]
+        structures = self._structures(chosen[0], found, volumes[0], name)
+        if len(chosen) == 1:
+            copied = {one.file for one in structures}
+            others = [series for series in found if not copied.issuperset(series.files)]
+            self.notes += left_out_of(folder, others, chosen[0], name)
+        self._sources[name] = _Source(chosen[0], structures)
         return gather_case(volumes, self._channels, case.mask, identifier=name)
+
+    def _structures(
+        self, source: Series, found: Sequence[Series], volume: Volume, case: str
+    ) -> tuple[StructureSet, ...]:
+        """The structure sets that go along; refused before anything is computed."""
+        from gdmunet.dicom.structures import structure_sets_of
+
+        if not self._copy_structures:
+            return ()
+        structures = structure_sets_of(source, found, volume.geometry, case)
+        what = counted(structures, "structure set") if structures else "no structure set"
+        self.notes.append(f"{case}: {what} of the series in its folder, copied with the predicted series")
+        return structures
 
     def check_output(self, identifiers: Sequence[str], replace: bool) -> None:
         """Refuse a DICOM folder that is there already, before anything is computed.
@@ -201,7 +231,7 @@ class DicomCases(CaseSource):
         from gdmunet.dicom.writing import check_replaceable
 
         for name in identifiers:
-            if self._output is None or not self.has(name):
+            if self._output is None or not any((self._output / name).glob("*")):
                 continue
             check_replaceable(self._output / name, name)
             if not replace:
@@ -215,7 +245,21 @@ class DicomCases(CaseSource):
 
     def has(self, identifier: str) -> bool:
         """Nothing is left to write for the case; folders of series appear whole."""
-        return self._output is None or any((self._output / identifier).glob("*"))
+        if self._output is None:
+            return True
+        folder = self._output / identifier
+        if not self._copy_structures or not any(folder.glob("*")):
+            return any(folder.glob("*"))
+        return (folder / structures_name(1)).is_file() or not self._waiting_structures(identifier)
+
+    def _waiting_structures(self, identifier: str) -> bool:
+        """Whether there are structure sets to copy."""
+        from gdmunet.dicom.series import choose_series, scan_series
+        from gdmunet.dicom.structures import has_structure_sets
+
+        folder = self._folders[identifier]
+        found = scan_series(folder, identifier)
+        return has_structure_sets(choose_series(found, self._wanted[0], folder=folder, case=identifier), found)
 
     def files_beside(self, identifier: str) -> list[Path]:
         """The first slice of the series that is written."""
@@ -229,40 +273,15 @@ class DicomCases(CaseSource):
         if self._output is not None:
             volume = Volume(prediction.array, prediction.geometry)
             folder = self._output / prediction.identifier
-            write_ct_series(folder, volume, self._label, reference=source, replace=True)
+            write_ct_series(
+                folder,
+                volume,
+                self._label,
+                reference=source.series,
+                replace=True,
+                structures=source.structures,
+            )
 
     def finish(self, cases: Sequence[Case], predicted: Collection[str], options: PredictionOptions) -> list[str]:
         """Texts about changes of the geometry, with the case."""
         return self.notes
-
-
-def _check_apart(output: Path, folders: dict[str, Path]) -> None:
-    """Refuse output that is, holds or lies in a source folder: replacing a prediction would delete the source."""
-    sources = {folder.resolve() for folder in folders.values()}
-    above = {folder for source in sources for folder in source.parents}
-    for name in folders:
-        written = (output / name).resolve()
-        if written in above or sources & {written, *written.parents}:
-            raise GdmError(
-                "the folder of a predicted series is, holds or lies in the folder of a source series",
-                case=name,
-                file=written,
-                expected="a folder elsewhere, so that a source is neither read as a prediction nor overwritten",
-                remedy="give another --dicom-out",
-            )
-
-
-def _label(predictor: Predictor) -> SeriesLabel:
-    from gdmunet.dicom.writing import SeriesLabel
-
-    source = predictor.source
-    model = f"{source.folder.parent.name} {source.folder.name}" if source else "a network given as an object"
-    channels = " and ".join(predictor.descriptor.channels)
-    target = predictor.descriptor.target_name
-    place = "" if predictor.realism is None else f"realism {predictor.realism:g}"
-    return SeriesLabel(
-        f"Synthetic {target}{f', {place}' if place else ''}",
-        f"Synthetic {target}: predicted from {channels} by gdmunet {__version__}, model {model}"
-        f"{f', {place} of 0 to 1' if place else ''}; not acquired by a scanner.",
-        source.folder.parent.name if source else "",
-    )

@@ -15,6 +15,7 @@ from gdmunet.geometry import Geometry
 from gdmunet.imageio import CaseVolumes, Volume, check_mask_numbers, check_values, read_mask_values, read_volume
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.plausibility.masks import MaskValues
+from gdmunet.plausibility.places import TwoPlaces
 from gdmunet.volume_formats.itk import geometry_of
 from gdmunet.volume_formats.table import stem_of
 
@@ -102,14 +103,17 @@ def gather_case(
     geometry = volumes[0].geometry
     for word, volume in zip(channels[1:], volumes[1:], strict=True):
         _check_grid(name, f"channel {word}", volume.geometry, geometry)
+    read = list(zip(volumes, inputs, strict=True))
     body, values = None, None
     if mask is not None:
         given, values = _mask(mask, spacing, name)
         _check_grid(name, "the mask", given.geometry, geometry)
         body = given.array
+        read.append((given, mask))
     # One channel is a view: a large volume is not copied.
     arrays = volumes[0].array[None] if len(volumes) == 1 else np.stack([volume.array for volume in volumes])
-    return CaseVolumes(name, arrays, None, body, geometry, mask_values=values)
+    two = tuple(place for volume, source in read for place in TwoPlaces.of(volume.geometry, _file_of(source)))
+    return CaseVolumes(name, arrays, None, body, geometry, mask_values=values, two_places=two)
 
 
 def _condition(source: VolumeInput, spacing: Sequence[float] | None, name: str, word: str) -> Volume:
@@ -201,6 +205,10 @@ def _name_of(source: VolumeInput) -> str:
         return "volume"
     path = Path(source).resolve()
     return stem_of(path).removesuffix(condition_name(""))
+
+
+def _file_of(source: VolumeInput) -> Path | None:
+    return Path(source) if isinstance(source, str | Path) else None
 
 
 def _not_a_volume(name: str, found: str) -> GdmError:

@@ -23,6 +23,7 @@ from gdmunet.inference.cases.files import with_masks
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.export import whole_numbers
 from gdmunet.inference.options import PredictionOptions
+from gdmunet.inference.prediction_settings import CONDITIONS
 from gdmunet.inference.predictor import Predictor
 from gdmunet.preprocessing.preprocessor import predicted_body
 from gdmunet.progress import say, track
@@ -33,7 +34,6 @@ from gdmunet.volume_formats.files import find_volumes, left_out_of, list_volumes
 from gdmunet.volume_formats.table import FILE_ENDINGS
 
 ScanInput = Literal["sinogram", "simulate"]
-CONDITIONS = "conditions"
 SINOGRAMS = "sinograms"
 BEFORE_CONSISTENCY = "before_consistency"
 
@@ -90,7 +90,7 @@ class ScanCases(CaseSource):
         conditions = {
             name: (self._output / CONDITIONS / f"{condition_name(name)}{self._ending}",) for name in self._inputs
         }
-        return with_masks(conditions, self.mask_folder, self._ending)
+        return with_masks(conditions, self.mask_folder)
 
     def left_out(self) -> list[str]:
         """What lies beside the scans and the masks."""

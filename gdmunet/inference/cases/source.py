@@ -21,11 +21,14 @@ class CaseSource(Protocol):
     Attributes
     ----------
     input_folder, mask_folder
-        Folders that the cases and their body masks are read from; None where there is no such folder.
+        Folders that the cases and their body masks are read from, or the one mask; None: there is no such folder.
+    notes
+        Lines for people about the cases that were read and written.
     """
 
     input_folder: Path | None = None
     mask_folder: Path | None = None
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def list_cases(self) -> list[Case]:

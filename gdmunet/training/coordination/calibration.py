@@ -33,10 +33,17 @@ class Calibration:
         self._sums: torch.Tensor | None = None
         self._counts: torch.Tensor | None = None
 
-    def ratios(self, gramian: torch.Tensor) -> torch.Tensor:
+    def ratios(self, gramian: torch.Tensor, reach: torch.Tensor | None = None) -> torch.Tensor:
         """(m,) mean ratios so far, the present gradients' with inner products (m, m) included; 1 for the first.
 
         A gradient that is zero or not finite is not measured; its ratio is 0 until it has been.
+
+        Parameters
+        ----------
+        gramian
+            (m, m) inner products of the present gradients.
+        reach
+            (m,) factors of the present ratios; None: 1.
 
         Raises
         ------
@@ -54,7 +61,7 @@ class Calibration:
                 remedy="give the same terms in every step",
             )
         self._sums, self._counts = self._sums.to(norms.device), self._counts.to(norms.device)
-        ratios = norms[0] / norms
+        ratios = norms[0] / norms if reach is None else reach.to(norms) * norms[0] / norms
         measured = ratios.isfinite() & (norms[0] > 0) & (self._counts < self.steps)
         self._sums += torch.where(measured, ratios, 0.0)
         self._counts += measured

@@ -164,15 +164,24 @@ class Coordinator:
         self._sum: torch.Tensor | None = None
         self._steps = 0
 
-    def combine(self, gradients: Sequence[torch.Tensor], mask: torch.Tensor | None = None) -> Coordinated:
-        """The direction of this step; shapes as for `coordinate`."""
+    def combine(
+        self,
+        gradients: Sequence[torch.Tensor],
+        mask: torch.Tensor | None = None,
+        reach: torch.Tensor | None = None,
+    ) -> Coordinated:
+        """The direction of this step; shapes as for `coordinate`.
+
+        Under ``calibrated``, `reach` (m,) is the distance that is left to each objective: the weights are those of
+        forces at a distance of 1. None: those of the forces as they are.
+        """
         present = gramian(gradients, mask, per_sample=self.per_sample, across_ranks=self.across_ranks)
         if self.gramian_ema or not WEIGHTINGS[self.weighting].elementwise:
             present = present.cpu()
         smooth = self._averaged(present)
         options = self.options
         if self.weighting == "calibrated":
-            options = replace(options, ratios=self._calibration.ratios(present))
+            options = replace(options, ratios=self._calibration.ratios(present, reach))
         weights = weights_of(smooth, self.weighting, self.normalise, options)
         norms = present.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
         return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))

@@ -94,8 +94,7 @@ class FeatureBank:
         for key, new in taken.items():
             if new.shape[1] != self._buffers[key].shape[1]:
                 raise self._refusal(key, new)
-        for key, new in taken.items():
-            self._write(key, new)
+        self._write(taken)
         if not taken:
             return torch.ones((), dtype=torch.bool, device=next(iter(self._buffers.values())).device)
         return torch.cat([new.flatten() for new in taken.values()]).to(STORED).isfinite().all()
@@ -138,12 +137,15 @@ class FeatureBank:
         """
         counts = dict.fromkeys(self._buffers, count) if isinstance(count, int) else dict(count)
         self._check_enough(counts)
-        sizes, drawn = self.sizes, {}
+        sizes, picked = self.sizes, []
         for key, number in counts.items():
             buffer = self._buffers[key]
             places = draws.permutation(sizes[key], buffer.device)[:number]
-            drawn[key] = buffer.index_select(0, places).float()
-        return drawn
+            picked.append(buffer.index_select(0, places))
+        drawn = [torch.empty_like(tokens, dtype=torch.float32) for tokens in picked]
+        if drawn:
+            torch._foreach_copy_(drawn, picked)  # all at once: a kernel for each set costs more than its few tokens
+        return dict(zip(counts, drawn, strict=True))
 
     def state(self) -> dict[str, dict[str, torch.Tensor]]:
         """The state for exact resuming, as tensors on the CPU."""
@@ -182,18 +184,22 @@ class FeatureBank:
         taken = {}
         for key, buffer in self._buffers.items():
             if key in tokens and len(tokens[key]):
-                taken[key] = self._thinned(tokens[key].detach(), patches * self._per_patch[key])[-len(buffer) :]
+                taken[key] = _thinned(tokens[key].detach(), patches * self._per_patch[key])[-len(buffer) :]
         return taken
 
-    def _write(self, key: str, new: torch.Tensor) -> None:
-        """Behind the last token that was written, and from the start again where the buffer ends."""
-        buffer = self._buffers[key]
-        start = self._written[key] % len(buffer)
-        before_end = min(len(new), len(buffer) - start)
-        buffer[start : start + before_end].copy_(new[:before_end])
-        if before_end < len(new):
-            buffer[: len(new) - before_end].copy_(new[before_end:])
-        self._written[key] += len(new)
+    def _write(self, taken: Mapping[str, torch.Tensor]) -> None:
+        """Behind the last token that was written, and from the start again where a buffer ends; all at once."""
+        places: list[torch.Tensor] = []
+        values: list[torch.Tensor] = []
+        for key, new in taken.items():
+            buffer = self._buffers[key]
+            start = self._written[key] % len(buffer)
+            before_end = min(len(new), len(buffer) - start)
+            places += [buffer[start : start + before_end], buffer[: len(new) - before_end]]
+            values += [new[:before_end], new[before_end:]]
+            self._written[key] += len(new)
+        if places:
+            torch._foreach_copy_(places, values)
 
     def _refusal(self, key: str, new: torch.Tensor) -> GdmError:
         return GdmError(
@@ -203,12 +209,6 @@ class FeatureBank:
             f"{torch.finfo(STORED).max:.0f}",
             remedy="the encoder's features must be scaled to fit half precision",
         )
-
-    @staticmethod
-    def _thinned(tokens: torch.Tensor, most: int) -> torch.Tensor:
-        if len(tokens) <= most:
-            return tokens
-        return tokens[torch.arange(most, device=tokens.device) * len(tokens) // most]
 
     def _check_enough(self, counts: Mapping[str, int]) -> None:
         sizes = self.sizes
@@ -221,6 +221,12 @@ class FeatureBank:
                 found="; ".join(short),
                 remedy="fill the bank with real patches first, ask for fewer tokens or raise its capacity",
             )
+
+
+def _thinned(tokens: torch.Tensor, most: int) -> torch.Tensor:
+    if len(tokens) <= most:
+        return tokens
+    return tokens[torch.arange(most, device=tokens.device) * len(tokens) // most]
 
 
 def rank_capacity(capacity_patches: int) -> int:

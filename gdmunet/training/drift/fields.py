@@ -148,7 +148,7 @@ def balance(problem: Problem, temperature: float, options: DriftOptions) -> tupl
 def _first_balance(problem: Problem, temperature: float, options: DriftOptions) -> tuple[torch.Tensor, torch.Tensor]:
     """The first iteration of `balance`: the largest entries are known, they belong to the least distances."""
     of_rows, of_columns = (
-        log2_kernel(least, temperature, options.kernel, torch.empty_like(least)).neg_()
+        log2_kernel(least, temperature, options.kernel, torch.empty_like(least), sign=-1.0)
         for least in problem.distances.least()
     )
     row_sums, column_sum = [], None

@@ -123,18 +123,24 @@ class Distances:
 
 
 def log2_kernel(
-    distances: torch.Tensor, temperature: float, kernel: Kernel, out: torch.Tensor, plus: torch.Tensor | None = None
+    distances: torch.Tensor,
+    temperature: float,
+    kernel: Kernel,
+    out: torch.Tensor,
+    plus: torch.Tensor | None = None,
+    *,
+    sign: float = 1.0,
 ) -> torch.Tensor:
-    """log2 of exp(-r / tau) (Laplace) or exp(-r^2 / (2 tau^2)) (Gaussian), written into `out`.
+    """log2 of exp(-r / tau) (Laplace) or exp(-r^2 / (2 tau^2)) (Gaussian), written into `out`; times `sign` (1 or -1).
 
     `plus` is added in the same pass: a CPU's time goes into passes over memory, a GPU's into starting them.
     """
     if kernel == "laplace":
-        factor = -LOG2_E / temperature
+        factor = -sign * LOG2_E / temperature
         if plus is None:
             return torch.mul(distances, factor, out=out)
         return torch.add(plus, distances, alpha=factor, out=out)
-    torch.mul(distances, distances, out=out).mul_(-LOG2_E / (2.0 * temperature**2))
+    torch.mul(distances, distances, out=out).mul_(-sign * LOG2_E / (2.0 * temperature**2))
     return out if plus is None else out.add_(plus)
 
 

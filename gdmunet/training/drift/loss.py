@@ -145,7 +145,8 @@ def drift_losses(
         if options.field == "logkde":
             loss = _log_ratio(position, field.direction, forces, unit / field.scale.clamp(min=LEAST_UNIT))
         else:
-            loss = (position - (position + field.direction).detach()).square().mean((2, 3))
+            goal = (position + field.direction).detach()
+            loss = torch.nn.functional.mse_loss(position, goal, reduction="none").mean((2, 3))
         # Processes with more samples count for more: the mean over processes is the mean over all samples.
         loss = loss * (generated.shape[2] * ranks.size / problem.queries_in_all)
     return loss, field
@@ -223,7 +224,7 @@ def _mean_distance(problem: Problem) -> torch.Tensor:
 
 def _statistics(vectors: torch.Tensor, forces: list[Force], problem: Problem) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squares (S, R) of the forces (R, S, B, G, D), and mean effective sample sizes, over all processes."""
-    sizes = torch.stack([problem.by_set(force.effective_sizes) for force in forces], dim=1)
+    sizes = torch.stack([force.effective_sizes for force in forces]).view(len(forces), problem.sets, -1).sum(2).T
     sums = problem.ranks.sum(torch.stack([vectors.square().sum((2, 3, 4)).T, sizes]))
     samples = vectors.shape[2] * problem.queries_in_all
     return sums[0] / (samples * vectors.shape[-1]), sums[1] / samples

@@ -45,7 +45,7 @@ class SetSamples:
 
 @dataclass(frozen=True)
 class SetDrift:
-    """The drift of one token set: loss (B,), and the field without S."""
+    """The drift of one token set: loss (), the mean over its problems, and the field without S."""
 
     loss: torch.Tensor
     field: DriftField
@@ -79,7 +79,7 @@ def drift_of_sets(
             shared=torch.stack(shared) if shared else None,
             force_average=torch.stack([averages[key] for key in keys]) if keys[0] in averages else None,
         )
-        losses = loss.unbind(0)
+        losses = loss.mean(1).unbind(0)
         found |= {key: SetDrift(losses[number], field.of_set(number)) for number, key in enumerate(keys)}
     return {key: found[key] for key in samples}
 

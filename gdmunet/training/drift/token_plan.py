@@ -249,11 +249,11 @@ def _draw(shares: torch.Tensor, window: int, most: int, draws: Draws, aligned: b
     counts = [n // window for n in shape]
     starts = [draws.below(n % window + 1) for n in shape]
     crop = tuple(slice(start, start + count * window) for start, count in zip(starts, counts, strict=True))
-    body = (_pool(shares[(slice(None), slice(None), *crop)], (window,) * len(shape)) >= 0.5).flatten(1)
+    outside = (_pool(shares[(slice(None), slice(None), *crop)], (window,) * len(shape)) < 0.5).flatten(1)
     if aligned:
-        body = body.all(0, keepdim=True).expand_as(body)
-    ranks = draws.uniform((1 if aligned else len(body), body.shape[1]), body.device)
-    ranked = ranks.expand_as(body).masked_fill(~body, -1).topk(min(most, body.shape[1]), dim=1)
+        outside = outside.any(0, keepdim=True).expand_as(outside)
+    ranks = draws.uniform((1 if aligned else len(outside), outside.shape[1]), outside.device)
+    ranked = ranks.expand_as(outside).masked_fill(outside, -1).topk(min(most, outside.shape[1]), dim=1)
     cells = _cells_of_windows(ranked.indices, shape, window, starts, counts)
     return _Drawn(cells, (ranked.values >= 0).flatten(), window)
 
@@ -265,7 +265,7 @@ def _cells_of_windows(
     cells = torch.arange(math.prod(shape), device=tiles.device).view(*shape)
     corners = cells[tuple(slice(s, s + n * window, window) for s, n in zip(starts, counts, strict=True))]
     within = cells[(slice(window),) * len(shape)]
-    return corners.flatten()[tiles].unsqueeze(-1) + within.flatten()
+    return corners.take(tiles).unsqueeze(-1) + within.flatten()
 
 
 def _fill(shares: torch.Tensor, aligned: bool) -> _Filled:

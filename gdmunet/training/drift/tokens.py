@@ -153,7 +153,7 @@ def _gather(flat: torch.Tensor, picks: Picks) -> torch.Tensor:
 def _mean_and_std(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Over the last axis of (S, C, cells); both (S, C)."""
     count = values.shape[2]
-    mean = values.sum(2) / count
+    mean = values.mean(2)
     return mean, _spread(values - mean.detach().unsqueeze(2), count)
 
 
@@ -171,4 +171,6 @@ def _spread(centred: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
     Two passes: no cancellation. The variance does not change with the mean to first order, hence the mean is detached.
     """
     length: torch.Tensor = torch.linalg.vector_norm(centred, dim=2)
-    return (length.square() / count + VARIANCE_FLOOR).sqrt()
+    root = count.sqrt() if isinstance(count, torch.Tensor) else math.sqrt(count)
+    # sqrt(length^2 / count + floor) in two kernels.
+    return torch.hypot(length / root, torch.tensor(math.sqrt(VARIANCE_FLOOR), dtype=length.dtype))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gdmunet import commands
 from gdmunet.checkpoint import CheckpointMetadata, load_metadata
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.plan_folder import unused_name
 from gdmunet.plans import Plans, load_plans
 from gdmunet.provenance import (
     ProvenanceSpec,
@@ -37,7 +38,7 @@ def provenance_of(kind: type[Trainer], data: FoldData) -> ProvenanceSpec:
         plans=plans_hash(data.plans, data.configuration.name),
         encoder=encoder,
         split=split_hash(data.split),
-        settings=settings_hash(to_json(as_planned(kind, data.configuration.drift).settings())),
+        settings=settings_hash(to_json(as_planned(kind, data.configuration).settings())),
         trainer=trainer_hash(nearest_named(kind).__name__, own_sources(kind)),
     )
 
@@ -217,9 +218,6 @@ class Belonging:
 
     def _planning_under_another_name(self, earlier: Plans | None) -> CommandLine:
         plans, configuration = self.data.plans, self.data.configuration
-        number = 2
-        while (self.data.store.folder.parent / f"{plans.name}_{number}.json").exists():
-            number += 1
         flags = ["-pl", plans.planner, "-c", configuration.name]
         known = named_trainers()
         flags += [word for name in plans.trainer.split(" and ")[:1] if name in known for word in ("-tr", name)]
@@ -228,13 +226,12 @@ class Belonging:
             if before is not None and before.spacing != configuration.spacing:
                 canonical = sorted(zip(configuration.transpose, configuration.spacing, strict=True))
                 flags += ["-overwrite_target_spacing", *(f"{size:g}" for _, size in canonical)]
-        return commands.plan_and_preprocess(
-            plans.dataset_name, *flags, "-overwrite_plans_name", f"{plans.name}_{number}"
-        )
+        name = unused_name(self.data.store.folder.parent, plans.name)
+        return commands.plan_and_preprocess(plans.dataset_name, *flags, "-overwrite_plans_name", name)
 
     def _refuse_settings(self, other: FoldFolder, metadata: CheckpointMetadata) -> None:
         """The folder's name has the settings that a user gave; here those of another version or class differ."""
-        planned = as_planned(self.kind, self.data.configuration.drift)
+        planned = as_planned(self.kind, self.data.configuration)
         saved, present = metadata.settings, to_json(planned.settings())
         if changed := changed_settings(saved, present, saved.keys() & present.keys()):
             raise GdmError(

@@ -22,13 +22,16 @@ class EpochMeter:
         For each name the number of steps that reported a value, and the sum of the values. A drift
         that starts within an epoch reports in part of its steps.
     waited
-        Seconds spent waiting for patches, since this process began the epoch.
+        Seconds spent waiting for patches.
+    before
+        Seconds that an interrupted process had spent on the epoch.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     sums: dict[str, float] = field(default_factory=dict)
     waited: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    before: float = 0.0
 
     @classmethod
     def merged(cls, meters: Sequence[EpochMeter]) -> EpochMeter:
@@ -41,7 +44,7 @@ class EpochMeter:
             total = sum(meter.sums[name] for meter in having)
             # As they are where one process is alone: a quotient would round them.
             sums[name] = total if len(having) == 1 else total / sum(m.counts[name] for m in having) * counts[name]
-        return cls(counts, sums, max(meter.waited for meter in meters), meters[0].started)
+        return cls(counts, sums, max(meter.waited for meter in meters), meters[0].started, meters[0].before)
 
     def add(self, values: dict[str, float], waited: float) -> None:
         """Count one step."""
@@ -52,8 +55,8 @@ class EpochMeter:
 
     @property
     def seconds(self) -> float:
-        """Since the epoch began."""
-        return time.perf_counter() - self.started
+        """Spent on the epoch, by interrupted processes too."""
+        return self.before + time.perf_counter() - self.started
 
     @property
     def wait_share(self) -> float:

@@ -20,8 +20,8 @@ class Interruption:
     Parameters
     ----------
     led
-        Whether a parent leads this process as one of several. The parent speaks, and stops all at once by the second
-        signal; it passes the first one on, which may have come here already. Its own end asks for the end as well.
+        Whether a launcher leads this process as one of several. It stops all at once, by a signal that cannot be
+        handled; it passes other signals on, which may have come here already. Its own end asks for the end as well.
     """
 
     def __init__(self, led: bool = False) -> None:
@@ -38,8 +38,9 @@ class Interruption:
         return self.requested is not None
 
     def __enter__(self) -> Interruption:
-        for number in ending_signals() if self._led else (signal.SIGINT, *ending_signals()):
-            self._previous[number] = signal.signal(number, self._ask)
+        for number in (signal.SIGINT, *ending_signals()):
+            if signal.getsignal(number) != signal.SIG_IGN:  # the parent's, or that of nohup
+                self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(

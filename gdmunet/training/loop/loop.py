@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gdmunet.checkpoint import CheckpointMetadata, save_weights
 from gdmunet.claims import Witness
@@ -13,12 +13,14 @@ from gdmunet.device_memory import peak_memory_mb
 from gdmunet.errors import GdmError
 from gdmunet.progress import Progress
 from gdmunet.provenance import ProvenanceSpec
+from gdmunet.quantities import joined
 from gdmunet.results import CheckpointName, FoldFolder
 from gdmunet.serialization import to_json
 from gdmunet.training import distributed
 from gdmunet.training.draws import Draws
 from gdmunet.training.loop.belonging import provenance_of, unwritten_weights
 from gdmunet.training.loop.epoch import EpochMeter, describe_epoch
+from gdmunet.training.loop.forecast import Forecast
 from gdmunet.training.loop.interruption import Interruption
 from gdmunet.training.loop.journal import Journal
 from gdmunet.training.loop.memory_check import explained_training
@@ -31,6 +33,9 @@ from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import BatchStream, PatchLoader
 from gdmunet.training.trainers.step import Preview
 from gdmunet.training.trainers.trainer import Trainer
+
+# Names of what an epoch took, in a journal's row.
+_COSTS = ("seconds", "validation_seconds", "wait_share", "peak_memory_mb", "seconds_left")
 
 
 class Loop:
@@ -63,6 +68,7 @@ class Loop:
         self.show_progress = show_progress and distributed.rank() == 0
         self.journal = Journal(folder, speak=distributed.rank() == 0)
         self._claim = Witness.of(folder.running)
+        self._forecast = Forecast(trainer.total_iterations, trainer.slower_from)
 
     def train(self, loader_workers: int) -> None:
         """Train to the last iteration; Ctrl-C and SIGTERM save ``latest`` first."""
@@ -98,9 +104,8 @@ class Loop:
         if distributed.rank() != 0:
             return
         self._claim.check()
-        trainer, state = self.trainer, self.state
-        metadata = _metadata(trainer, state, self.data, self.provenance)
-        save_weights(self.folder.checkpoint(name), state.average.state, trainer.network_spec, metadata)
+        metadata = _metadata(self.trainer, self.state, self.data, self.provenance)
+        save_weights(self.folder.checkpoint(name), self.state.average.state, self.trainer.network_spec, metadata)
 
     def save_latest(self) -> None:
         """Write the state for continuing, and the averaged weights; every process calls it.
@@ -124,11 +129,12 @@ class Loop:
         self.state.load(self.folder.resume, self.trainer, self.provenance)
         if distributed.rank() == 0:
             self.journal.keep_first(self.trainer.epoch_of(self.state.iteration))
+            self._forecast.continue_from(self.journal.rows())
             for name in unwritten_weights(self.state, self.folder):
                 self.save(name)
 
     def _say(self, text: str) -> None:
-        if distributed.rank() == 0:
+        if text and distributed.rank() == 0:
             self.journal.say(text)
 
     def _share(self) -> int:
@@ -164,13 +170,16 @@ class Loop:
         last = min(trainer.total_iterations, (epoch + 1) * trainer.iterations_per_epoch)
         title = f"epoch {epoch + 1}/{trainer.total_epochs}"
         with Progress(title, last - state.iteration, self.show_progress, every=30.0) as progress:
+            self._forecast.mark(state.iteration)
             while state.iteration < last:
                 asked = time.perf_counter()
                 batches = self._next_batches(stream, interruption)
                 waited = time.perf_counter() - asked
                 state.meter.add(self.train_step(batches), waited)
                 state.iteration += 1
-                progress.step(state.meter.losses())
+                self._forecast.mark(state.iteration)
+                progress.step(joined(state.meter.losses(), self._forecast.short()))
+                self._say(self._forecast.first_words())
                 due = time.monotonic() - saved > 60 * trainer.save_minutes and state.iteration < last
                 if self._stop_if_asked(interruption, due):
                     self.save_latest()
@@ -186,8 +195,8 @@ class Loop:
             self._save_and_stop(interruption)
         if failure is not None:
             raise failure
-        if failed:
-            distributed.barrier()  # the other one does not come: the parent ends all
+        if failed:  # the other one does not come: its error ends all
+            distributed.barrier()
         return batches
 
     def _finish_epoch(self) -> None:
@@ -202,22 +211,12 @@ class Loop:
         state.best_mae = min(state.best_mae, state.mae_average)
         state.best_iteration = state.iteration if improved else state.best_iteration
         if distributed.rank() == 0:
-            row = {
-                "epoch": trainer.epoch_of(state.iteration - 1),
-                "iteration": state.iteration,
-                **meter.means(),
-                "validation_mae": mae,
-                "validation_mae_ema": state.mae_average,
-                "unit": self.data.unit,
-                "learning_rate": state.optimizer.param_groups[0]["lr"],
-                "seconds": seconds,
-                "validation_seconds": meter.seconds - seconds,
-                "wait_share": wait_share,
-                "peak_memory_mb": memory,
-            }
+            costs = (seconds, meter.seconds - seconds, wait_share, memory, self._forecast.seconds_left())
+            row = _progress_row(trainer, state, meter, mae) | {"unit": self.data.unit}
+            row |= dict(zip(_COSTS, costs, strict=True))
             self.journal.record(row)
-            self.journal.draw()
-            self.journal.say(describe_epoch(row, trainer.total_epochs))
+            self.journal.draw(last=state.iteration == trainer.total_iterations)
+            self.journal.say(joined(describe_epoch(row, trainer.total_epochs), self._forecast.short()))
         # The resume state first: whatever a kill behind it leaves out is made of it.
         self.save_latest()
         if improved:
@@ -231,8 +230,22 @@ class Loop:
 
     def _save_and_stop(self, interruption: Interruption) -> NoReturn:
         self.save_latest()
+        if distributed.rank() == 0:
+            self.journal.draw(last=True)
         self._say(f"stopped at iteration {self.state.iteration}; continue with --c")
+        distributed.barrier()  # a launcher ends those that are left soon after the first has gone
         interruption.stop()
+
+
+def _progress_row(trainer: Trainer, state: TrainingState, meter: EpochMeter, mae: float) -> dict[str, Any]:
+    return {
+        "epoch": trainer.epoch_of(state.iteration - 1),
+        "iteration": state.iteration,
+        **meter.means(),
+        "validation_mae": mae,
+        "validation_mae_ema": state.mae_average,
+        "learning_rate": state.optimizer.param_groups[0]["lr"],
+    }
 
 
 def _metadata(trainer: Trainer, state: TrainingState, data: FoldData, provenance: ProvenanceSpec) -> CheckpointMetadata:

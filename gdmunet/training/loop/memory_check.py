@@ -11,8 +11,7 @@ import torch
 from gdmunet import commands
 from gdmunet.device_memory import DeviceMemory, MemoryAdvice, device_memory, explained_memory, memory_error
 from gdmunet.errors import CommandLine
-from gdmunet.plan_names import default_plans_name
-from gdmunet.plans import Plans
+from gdmunet.plan_folder import unused_name
 from gdmunet.preprocessing.planned_step import PlannedStep
 from gdmunet.training import distributed
 from gdmunet.training.loop.step_memory import StepMemory
@@ -51,7 +50,7 @@ def check_memory(
     needed = _needed(trainer, data, memory)
     if needed <= memory.usable:
         return
-    advice = _advice("training", data.plans, needed, memory.usable)
+    advice = _advice("training", data, needed, memory.usable)
     name = f"a step of {type(trainer).__name__} with a patch of {data.configuration.patch_size}"
     if needed > memory.free and device.type != "cpu":
         raise memory_error(f"{name} needs more memory than is free on {device}", device, advice, memory)
@@ -64,7 +63,7 @@ def explained_training(device: torch.device, data: FoldData) -> AbstractContextM
 
     def advise() -> MemoryAdvice:
         needed = data.configuration.predicted_memory.total
-        return _advice("training", data.plans, needed, min(device_memory(device).usable, round(_LESS * needed)))
+        return _advice("training", data, needed, min(device_memory(device).usable, round(_LESS * needed)))
 
     return explained_memory(device, advise)
 
@@ -82,22 +81,24 @@ def _needed(trainer: Trainer, data: FoldData, memory: DeviceMemory) -> int:
     return StepMemory(kind)(step).total
 
 
-def _advice(work: str, plans: Plans, needed: int, usable: int) -> MemoryAdvice:
+def _advice(work: str, data: FoldData, needed: int, usable: int) -> MemoryAdvice:
     """The ways to less memory; plans for what is usable, if that is anything."""
     remedy = "end other programs on the device, or train with --set activation_checkpointing=true"
     if usable <= 0:
         return MemoryAdvice(work, needed, remedy)
-    return MemoryAdvice(work, needed, f"{remedy}, or plan for less memory", _planning_for(plans, usable))
+    return MemoryAdvice(
+        work, needed, f"{remedy}, or plan for less memory, and train with -p and that name", _planning_for(data, usable)
+    )
 
 
-def _planning_for(plans: Plans, usable: int) -> CommandLine:
-    """The command that makes these plans anew for that memory."""
+def _planning_for(data: FoldData, usable: int) -> CommandLine:
+    """The command that plans for that memory, under a new name: weights of these plans keep the plans they have."""
+    plans = data.plans
     flags = ["-pl", plans.planner, "-gpu_memory_target", f"{usable / 1e9:.2g}"]
     trainer = plans.trainer.split(" and ")[0]
     if trainer in named_trainers():
         flags += ["-tr", trainer]
-    if plans.name != default_plans_name(plans.planner):
-        flags += ["-overwrite_plans_name", plans.name]
+    flags += ["-overwrite_plans_name", unused_name(data.store.folder.parent, plans.name)]
     encoders = {c.encoder.spec for c in plans.configurations.values() if c.encoder is not None}
     if len(encoders) == 1:
         flags += ["-encoder", *encoders]

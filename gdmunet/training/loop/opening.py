@@ -8,8 +8,10 @@ import torch
 
 from gdmunet import commands
 from gdmunet.consents import read_consents
+from gdmunet.encoders.choice import AUTO
 from gdmunet.encoders.loading import load_encoder
-from gdmunet.errors import GdmError
+from gdmunet.encoders.registry import FAMILIES, SEGMENTER
+from gdmunet.errors import COMMAND, GdmError
 from gdmunet.paths import Folders
 from gdmunet.plan_names import planning_flags
 from gdmunet.results import FoldFolder, ResultsFolder
@@ -38,7 +40,7 @@ def open_loop(
         Settings that the trainer cannot take, or plans without the encoder that it needs.
     """
     check_encoder(kind, data)
-    kind = as_planned(kind, data.configuration.drift)
+    kind = as_planned(kind, data.configuration)
     encoders = functools.partial(load_encoder, cache=folders.encoders, consents=read_consents(folders.consents))
     trainer = kind(data.configuration, data.plans.dataset, device, encoders)
     with explained_training(device, data):
@@ -49,12 +51,20 @@ def open_loop(
 def check_encoder(kind: type[Trainer], data: FoldData) -> None:
     """Refuse plans without the frozen encoder that the trainer needs (GdmError)."""
     plans, configuration = data.plans, data.configuration
-    if not kind.uses_encoder or configuration.encoder is not None:
+    if not kind.uses_encoder:
         return
+    levels = () if configuration.encoder is None else configuration.encoder.levels
+    if any(level.in_decoder for level in levels) if kind.reads_decoder else levels:
+        return
+    needed, flags = "a frozen encoder", ["-encoder", AUTO]
+    if kind.reads_decoder:
+        # A model folder has a number of dimensions of its own, so the plans have those configurations alone.
+        needed, flags = "a frozen segmenter", ["-c", configuration.name, "-encoder", FAMILIES[SEGMENTER].usage]
     raise GdmError(
-        f"{kind.__name__} needs a frozen encoder, and the plans have none for "
+        f"{kind.__name__} needs {needed}, and the plans have none for "
         f"{configuration.name} ({configuration.dimensions}D)",
         file=f"plans {plans.name}",
-        remedy="plan again with an encoder: {command}; or train without one: -tr FidelityTrainer",
-        command=commands.plan_experiment(plans.dataset_name, *planning_flags(plans.name), "-encoder", "auto"),
+        found=configuration.encoder.spec if configuration.encoder is not None else None,
+        remedy=f"plan again with {needed}: {COMMAND}; or train without one: -tr FidelityTrainer",
+        command=commands.plan_experiment(plans.dataset_name, *planning_flags(plans.name), *flags),
     )

@@ -6,10 +6,9 @@ folders what has to be done; the state of the new training alone decides: a whol
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from gdmunet.atomic import make_folder, move, write_bytes, writing_error
+from gdmunet.atomic import make_folder, move, remove, write_bytes, writing_error
 from gdmunet.results import FoldFolder, ModelFolder
 
 
@@ -81,10 +80,7 @@ def _plans_of(previous: FoldFolder) -> Path:
 
 def _remove(paths: list[Path]) -> None:
     for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _move_rest(source: Path, target: Path) -> None:
@@ -92,4 +88,4 @@ def _move_rest(source: Path, target: Path) -> None:
     for path in source.iterdir():
         if not (target / path.name).exists():
             move(path, target / path.name)
-    shutil.rmtree(source)
+    remove(source)

@@ -14,7 +14,7 @@ from torch import nn
 from gdmunet.atomic import atomic_file
 from gdmunet.checkpoint import load_weights
 from gdmunet.errors import GdmError
-from gdmunet.foreign import reason
+from gdmunet.foreign import check_zip, reason
 from gdmunet.formats import FileFormat
 from gdmunet.networks import checkpoint_stages
 from gdmunet.provenance import UNKNOWN, ProvenanceSpec
@@ -32,7 +32,12 @@ def _upgrade_1_to_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "provenance": {}, "best_iteration": None}
 
 
-RESUME_FORMAT = FileFormat("resume state", (_upgrade_1_to_2,))
+def _upgrade_2_to_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 keeps the seconds of an epoch that was interrupted; earlier ones began to count anew."""
+    return {**content, "epoch_seconds": 0.0, "epoch_waited": 0.0}
+
+
+RESUME_FORMAT = FileFormat("resume state", (_upgrade_1_to_2, _upgrade_2_to_3))
 
 
 _ANEW = "start over with --overwrite, or from weights that are there with -pretrained_weights as well"
@@ -122,6 +127,8 @@ class TrainingState:
             "provenance": to_json(provenance),
             "epoch_counts": meter.counts,
             "epoch_sums": meter.sums,
+            "epoch_seconds": meter.seconds if meter.counts else 0.0,
+            "epoch_waited": meter.waited if meter.counts else 0.0,
             "network": weights_of(self.network),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -157,6 +164,7 @@ class TrainingState:
         self.best_mae, self.mae_average = content["best_mae"], content["mae_average"]
         self.best_iteration = content["best_iteration"]
         self.meter.counts, self.meter.sums = content["epoch_counts"], content["epoch_sums"]
+        self.meter.before, self.meter.waited = content["epoch_seconds"], content["epoch_waited"]
         torch.set_rng_state(content["torch_random"])
         # One for each process. More processes than then: the others start from the seed.
         random = content["cuda_random"][distributed.rank() : distributed.rank() + 1]
@@ -222,6 +230,7 @@ def _read(file: Path) -> dict[str, Any]:
             remedy="check trainer, plans, configuration and fold",
         )
     with _state("the resume state cannot be read", file):
+        check_zip(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
         if not isinstance(content, dict):
             raise UnreadableStateError("the file is not a resume state", found=type(content).__name__, remedy=_ANEW)

@@ -177,7 +177,7 @@ def counted_kind(kind: type[Trainer], planned: PlannedStep) -> type[Trainer]:
 
     Without an encoder, a trainer that needs one is counted as the fidelity that it starts with.
     """
-    kind = as_planned(kind, planned.configuration.drift)
+    kind = as_planned(kind, planned.configuration)
     changes: dict[str, Any] = {"precision": planned.precision, "compile_network": False}
     if kind.uses_encoder and planned.encoder is None:
         changes = {name: getattr(kind, name) for name in FidelityTrainer.settings()} | changes
@@ -294,7 +294,7 @@ def _without_data(encoder: FrozenEncoder) -> FrozenEncoder:
 def _bank_bytes(kind: type[Trainer], planned: PlannedStep) -> int:
     if planned.encoder is None or not issubclass(kind, EncoderTrainer):
         return 0
-    sized = as_planned(kind, planned.configuration.drift)
+    sized = as_planned(kind, planned.configuration)
     assert issubclass(sized, EncoderTrainer)
     return sized.bank_bytes(planned.encoder, planned.configuration.patch_size)
 

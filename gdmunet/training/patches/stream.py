@@ -17,6 +17,7 @@ import psutil
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 
+from gdmunet.device import usable_cores
 from gdmunet.ending import end_with_parent, ending_signals
 from gdmunet.errors import SIGNALLED, GdmError, signal_name
 from gdmunet.out_of_memory import is_out_of_memory
@@ -28,6 +29,7 @@ from gdmunet.training.patches.augmentation import Augmentation
 from gdmunet.training.patches.batch import Batch
 from gdmunet.training.patches.crops import Crops
 from gdmunet.training.patches.source import PatchSource
+from gdmunet.training.patches.thread_errors import ThreadErrors
 
 # Key of a failure in what a worker sends.
 _FAILURE = "failure"
@@ -160,6 +162,7 @@ class BatchStream:
         if workers:
             speaking = _SpeakingLoader(loader)
             self._augmenter = MultiThreadedAugmenter(speaking, None, workers, num_cached_per_queue=2, wait_time=0.002)
+            self._reader = ThreadErrors(self._augmenter, "pin_memory_thread")
             self._fetcher = ThreadPoolExecutor(1, "patches")
             self._coming = self._fetcher.submit(self._fetch, self._augmenter)
             # Whatever ends this process: its workers do not end by the SIGTERM that Python would wait for.
@@ -217,6 +220,9 @@ class BatchStream:
                 raise _died(f"killed by {signal_name(-code)}" if killed else f"exit code {code}")
         if not workers:
             return
+        unread = self._reader.error
+        if unread is not None:
+            raise _died(f"what it sent could not be read ({unread})") from unread
         maker = workers[(self._number - self._loader.next_number) % len(workers)].pid
         for pid in self._patience.lost([(maker, functools.partial(processor_time, maker))]):
             case = self._loader.cases_of(self._number)
@@ -289,7 +295,6 @@ def default_loader_workers(
     """
     if device.type != "cuda":
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = psutil.virtual_memory().available if free is None else free
     fitting = most_loaders(configuration, configuration.batch_size // processes, free) // processes
-    return max(1, min(12, cores // processes - 1, fitting))
+    return max(1, min(12, usable_cores() // processes - 1, fitting))

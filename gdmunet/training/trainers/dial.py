@@ -34,7 +34,8 @@ class GDMTrainerDial(GDMTrainerTransport):
     trains_in_turns: ClassVar[bool] = True
 
     feature_start = 0.8
-    # Of a tenth of fidelity: half of what the whole of it would have.
+    # At the start, of a tenth of fidelity: half of what the whole of it would have.
+    calibrated_at = "start"
     calibrated_weight = 5.0
     dial_channels: int = 16
     """Channels of the convolutions that make the change."""
@@ -136,7 +137,7 @@ class GDMTrainerDial(GDMTrainerTransport):
 
     @property
     def _joining(self) -> int:
-        return round(self.feature_start * self.total_iterations)
+        return self.slower_from
 
     def description(self) -> str:
         """The drift's description, and what becomes of F."""

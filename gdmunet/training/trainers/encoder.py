@@ -19,6 +19,8 @@ from gdmunet.training.patches.batch import Batch
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.step import Term, Terms, as_terms
 
+CalibratedAt = Literal["start", "spread"]
+
 
 class EncoderTrainer(FidelityTrainer):
     """Fidelity first; later a term over the features of a frozen encoder joins, coordinated in the output space.
@@ -41,6 +43,9 @@ class EncoderTrainer(FidelityTrainer):
     """Strength of the feature term under the weighting ``calibrated``."""
     calibration_steps: int = WeightingOptions.calibration_steps
     """Steps with the feature term over which the weighting ``calibrated`` is measured; then it is constant."""
+    calibrated_at: CalibratedAt = "start"
+    """Force whose strength `calibrated_weight` is: that of the ``start``, whatever is left to do, or one that has a
+    ``spread`` of the real tokens to go. Under the latter a force with less to do is weaker from its first step on."""
     cagrad_radius: float = WeightingOptions.radius
     """Distance from the mean gradient under the weighting ``cagrad``, as a share of its length; 0 to below 1."""
     objectives: Literal["two", "levels"] = "two"
@@ -98,7 +103,12 @@ class EncoderTrainer(FidelityTrainer):
     @property
     def features_joined(self) -> bool:
         """Whether the encoder's term takes part in the present step."""
-        return self.step.iteration >= round(self.feature_start * self.total_iterations)
+        return self.step.iteration >= self.slower_from
+
+    @property
+    def slower_from(self) -> int:
+        """Step at which the encoder joins."""
+        return round(self.feature_start * self.total_iterations)
 
     def description(self) -> str:
         """The encoder, its source, and its start."""
@@ -106,7 +116,7 @@ class EncoderTrainer(FidelityTrainer):
         levels = ", ".join(f"{level.name} {level.channels}@{'x'.join(map(str, level.stride))}" for level in spec.levels)
         return (
             f"encoder {spec.spec} (sha256 {spec.sha256[:12]}, {spec.licence}): {levels}; joins at iteration "
-            f"{round(self.feature_start * self.total_iterations)} of {self.total_iterations}"
+            f"{self.slower_from} of {self.total_iterations}"
         )
 
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
@@ -128,7 +138,7 @@ class EncoderTrainer(FidelityTrainer):
             output_gradient(loss, prediction, loss_scale=scale, keep_graph=number < len(groups))
             for number, loss in enumerate(groups, start=1)
         ]
-        coordinated = self.coordinator.combine(gradients)
+        coordinated = self.coordinator.combine(gradients, reach=self._reach(terms, len(groups)))
         self.step.note("norm_fidelity", coordinated.norms[..., 0].mean())
         self.step.note("norm_features", coordinated.norms[..., 1:].mean())
         self.step.note("cosine", coordinated.cosine)
@@ -153,10 +163,12 @@ class EncoderTrainer(FidelityTrainer):
 
     def extra_state(self) -> dict[str, Any]:
         """The encoder's hash, so that no other continues the run, and the coordination's averages."""
-        return {"encoder_sha256": self.encoder_spec.sha256, "coordinator": self.coordinator.state()}
+        own = {"encoder_sha256": self.encoder_spec.sha256, "coordinator": self.coordinator.state()}
+        return super().extra_state() | own
 
     def load_extra_state(self, extra: dict[str, Any]) -> None:
         """Take back what `extra_state` gave; another encoder is refused."""
+        super().load_extra_state(extra)
         if extra["encoder_sha256"] != self.encoder_spec.sha256:
             raise GdmError(
                 "the encoder has changed since the checkpoint",
@@ -170,6 +182,17 @@ class EncoderTrainer(FidelityTrainer):
     def bank_bytes(cls, encoder: FrozenEncoder, patch_size: tuple[int, ...]) -> int:
         """Bytes of what a trainer keeps of the encoder's features from step to step."""
         return 0
+
+    def _reach(self, terms: Mapping[str, Term], objectives: int) -> torch.Tensor | None:
+        """Distance (m,) that is left to each of the coordinated objectives; 1 for those that know none."""
+        if self.calibrated_at == "start":
+            return None
+        left = [term.reach for term in terms.values() if term.objective == "features" and term.reach is not None]
+        if not left:
+            return None
+        drifting = objectives - 1 if self.objectives == "two" else objectives - len(left)
+        ones = torch.ones_like(left[0])
+        return torch.stack([ones] * drifting + (left[:1] if self.objectives == "two" else left))
 
     def _objectives(self, terms: Mapping[str, Term]) -> list[torch.Tensor]:
         """The losses whose gradients are coordinated: fidelity's, and what the encoder adds once it has joined."""

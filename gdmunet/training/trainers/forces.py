@@ -47,6 +47,10 @@ class Force(ABC):
     def losses(self, tokens: Tokens, sizes: Mapping[str, TokenCounts], step: Step) -> dict[str, torch.Tensor]:
         """Loss () of every set in `sizes` that can drift; measurements go to the step's notes."""
 
+    def reach(self) -> torch.Tensor | None:
+        """Distance () that was left in the last step, in spreads of the real tokens; None: the force knows none."""
+        return None
+
     @abstractmethod
     def state(self) -> dict[str, Any]:
         """Its part of the resume state."""
@@ -108,7 +112,7 @@ class KernelForce(Force):
         if self.bank is not None:
             finite = self.bank.add(tokens.real, tokens.patches)
             step.require(finite, functools.partial(self.bank.refuse, tokens.real, tokens.patches))
-        return {key: drift.loss.mean() for key, drift in drifts.items()}
+        return {key: drift.loss for key, drift in drifts.items()}
 
     def state(self) -> dict[str, Any]:
         """The bank, and the averages of the force."""
@@ -170,6 +174,7 @@ class TransportForce(Force):
         self.moving = MovingTransport(sets, settings.moment_options(), device)
         self._none_held = {one.key: 0 for one in sets}
         self._renewed: Step | None = None
+        self._left: torch.Tensor | None = None
 
     def preview(self, batch: int) -> Preview | None:
         """Patches of the training cases, through the generator as it is: they fill the moments."""
@@ -196,8 +201,12 @@ class TransportForce(Force):
         generated, real = ({key: side[key] for key in sizes} for side in (tokens.generated, tokens.real))
         found = self.moving.losses(generated)
         self.moving.moments.add(generated, real, {key: size.total for key, size in sizes.items()})
-        self._note(list(found), step)
+        self._left = self._note(list(found), step)
         return {key: loss * sizes[key].share for key, loss in found.items()}
+
+    def reach(self) -> torch.Tensor | None:
+        """Root of the mean squared Frechet distance, over the real tokens' total variance, of the sets of the step."""
+        return None if self._left is None else self._left.sqrt()
 
     def state(self) -> dict[str, Any]:
         """Moments and maps; the same on every process."""
@@ -207,9 +216,13 @@ class TransportForce(Force):
         """Take back what `state` gave."""
         self.moving.load_state(state["transport"])
 
-    def _note(self, keys: Sequence[str], step: Step) -> None:
+    def _note(self, keys: Sequence[str], step: Step) -> torch.Tensor | None:
+        """Report the squared distance of every set; their mean."""
         distances = self.moving.distances()
         for key in keys:
             step.note(f"frechet_{key.replace('/', '_')}", distances[key])
-        if keys:
-            step.note("frechet", torch.stack([distances[key] for key in keys]).mean())
+        if not keys:
+            return None
+        mean = torch.stack([distances[key] for key in keys]).mean()
+        step.note("frechet", mean)
+        return mean

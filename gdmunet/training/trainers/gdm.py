@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ class DriftTrainer(DriftSettings, TokenTrainer):
         sizes = self._sizes(tokens, self.force.held())
         taking_part = {key: sizes[key] for key in self._large_enough(sizes)}
         losses = self.force.losses(tokens, taking_part, self.step)
-        terms = self._terms_by_level("drift", losses, prediction, self.drift_weight)
+        drifts = self._terms_by_level("drift", losses, prediction, self.drift_weight)
+        terms = {name: replace(term, reach=self.force.reach()) for name, term in drifts.items()}
         if self.paired_statistics:
             terms["paired"] = self._paired_term(tokens, taking_part, prediction, "statistics")
         return terms
@@ -115,6 +117,6 @@ class DriftTrainer(DriftSettings, TokenTrainer):
 
 
 class GDMTrainer(DriftTrainer):
-    """Fidelity and drift, their gradients coordinated in the output space: the method, and what gdm_train runs."""
+    """Fidelity and drift, their gradients coordinated in the output space: the method's first version."""
 
     weighting: WeightingName = "adaptive"

@@ -16,6 +16,7 @@ from gdmunet.training.drift.tokens import TokenSet, token_sets, values_read
 from gdmunet.training.trainers.gdm import DriftTrainer, GDMTrainer
 from gdmunet.training.trainers.settings import declared_settings, is_overridden
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.training.trainers.trainer_settings import TrainerSettings
 
 LARGEST_SHARE = 0.1
 """Most that the drift may take of a step's operations, and of the memory budget."""
@@ -23,6 +24,8 @@ TOKENS = (1024, 512, 256, 128)
 """Fewer tokens than 128 were not compared in quality, so planning does not go below and says the share instead."""
 BANK_PATCHES = (256, 128, 64, 32)
 BATTERIES = (8, 6, 4, 3, 2)
+FEWEST_EPOCHS = 20
+_LENGTH = ("epochs", "iterations_per_epoch", "iterations")
 BANK_TOKENS = 4
 """Tokens of earlier patches for each one of a patch."""
 OPERATIONS_OF_DISTANCE, OPERATIONS_OF_VALUE = 1100.0, 600.0
@@ -33,15 +36,18 @@ HALF_PRECISION_FACTOR = 16.0
 """Tensor cores speed up convolutions by so much more than memory: by the data sheet of an H100, not measured."""
 
 
-def as_planned(kind: type[Trainer], drift: DriftSpec | None) -> type[Trainer]:
-    """The trainer with the plans' sizes as defaults; a class or user that gives a setting of its own keeps it.
+def as_planned(kind: type[Trainer], configuration: Configuration) -> type[Trainer]:
+    """The trainer with the plans' sizes and length as defaults; a class or user that gives one of its own keeps it.
 
-    Plans without sizes, as earlier versions made them, leave the constants of the trainers.
+    Plans without them, as earlier versions made them, leave the constants of the trainers.
     """
-    if drift is None:
-        return kind
     declared = declared_settings(kind)
-    sizes = {name: size for name, size in vars(drift).items() if name in declared and not is_overridden(kind, name)}
+    planned = {} if configuration.drift is None else vars(configuration.drift)
+    sizes = {name: size for name, size in planned.items() if name in declared and not is_overridden(kind, name)}
+    if configuration.iterations is not None and not any(is_overridden(kind, name) for name in _LENGTH):
+        # A short training has this number of epochs: each is validated on patches, and the best one is kept.
+        epoch = max(1, min(TrainerSettings.iterations_per_epoch, configuration.iterations // FEWEST_EPOCHS))
+        sizes |= {"iterations": configuration.iterations, "iterations_per_epoch": epoch}
     if not sizes:
         return kind
     return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__doc__": kind.__doc__, **sizes})

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import inspect
 import pkgutil
-import sys
 import textwrap
-from pathlib import Path
 
 from gdmunet.errors import GdmError
 from gdmunet.training.trainers.settings import near
 from gdmunet.training.trainers.trainer import Trainer
+from gdmunet.user_code import import_user_module
 
 
 def named_trainers(package: str = __package__) -> dict[str, type[Trainer]]:
@@ -47,7 +45,7 @@ def find_trainer(name: str) -> type[Trainer]:
             )
         return known[name]
     module_name, _, class_name = name.rpartition(":")
-    module = _import_file(Path(module_name)) if module_name.endswith(".py") else _import_module(module_name)
+    module = import_user_module(module_name, "trainer")
     candidate = getattr(module, class_name, None)
     if not (isinstance(candidate, type) and issubclass(candidate, Trainer)):
         trainers = [k for k, v in vars(module).items() if isinstance(v, type) and issubclass(v, Trainer)]
@@ -87,25 +85,3 @@ def _bare_source(kind: type) -> str | None:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and body and ast.get_docstring(node) is not None:
             node.body = body[1:] or [ast.Pass()]
     return ast.unparse(tree)
-
-
-def _import_file(file: Path) -> object:
-    if not file.is_file():
-        raise GdmError("the trainer's file is missing", file=file.resolve(), remedy="check the path in -tr")
-    specification = importlib.util.spec_from_file_location(f"gdm_user_{file.stem}", file.resolve())
-    if specification is None or specification.loader is None:
-        raise GdmError("the trainer's file is not a Python module", file=file, remedy="give a file that ends in .py")
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-def _import_module(name: str) -> object:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise GdmError(
-            f"the trainer's module {name} cannot be imported: {error}",
-            remedy="check the name, and that the module can be imported where the command runs",
-        ) from error

@@ -29,11 +29,14 @@ class Term:
     objective
         The side that the term takes where gradients are coordinated; None: fidelity's, or among terms of an encoder
         the features'. A term ``apart`` is not coordinated: its trainer sends its gradient by itself.
+    reach
+        () distance that is left to the term, in spreads of what it moves towards; None: the term knows none.
     """
 
     value: torch.Tensor
     reported: bool = True
     objective: Objective | None = None
+    reach: torch.Tensor | None = None
 
 
 Terms: TypeAlias = Mapping[str, Term | torch.Tensor]

@@ -52,6 +52,9 @@ class Trainer(TrainerSettings, ABC):
     """
 
     uses_encoder: ClassVar[bool] = False
+    """Whether a frozen encoder stands beside the generator."""
+    reads_decoder: ClassVar[bool] = False
+    """Whether that encoder must have levels of a decoder."""
     trains_in_turns: ClassVar[bool] = False
     """Whether some steps leave trained weights without a gradient."""
 
@@ -73,9 +76,20 @@ class Trainer(TrainerSettings, ABC):
         return self.configuration.network
 
     @property
+    def thick_slices(self) -> bool:
+        """Whether slices are so thick that a change across them is not one of the anatomy within them."""
+        spacing = self.configuration.spacing
+        return self.configuration.dimensions == 3 and spacing[0] > 3 * spacing[-1]
+
+    @property
     def sampler(self) -> SamplerSpec:
         """The sampler of the trained network; it is stored with the weights."""
         return ONE_STEP
+
+    @property
+    def slower_from(self) -> int | None:
+        """Step from which on each takes longer; None: all take the same time."""
+        return None
 
     def build_network(self) -> nn.Module:
         """The generator with fresh weights."""
@@ -106,12 +120,10 @@ class Trainer(TrainerSettings, ABC):
 
     def augmentation(self) -> Augmentation:
         """The augmentation of a training patch."""
-        spacing = self.configuration.spacing
-        thick = self.configuration.dimensions == 3 and spacing[0] > 3 * spacing[-1]
         affine = all(spec.scheme == "affine" for spec in self.configuration.condition_normalization)
         intensity = (hu_intensity() if affine else mr_intensity()) if self.intensity_augmentation else ()
         return Augmentation(
-            self.spatial_probability, self.rotation, in_plane=thick, mirror=self.mirror, intensity=intensity
+            self.spatial_probability, self.rotation, in_plane=self.thick_slices, mirror=self.mirror, intensity=intensity
         )
 
     def preview(self) -> Preview | None:

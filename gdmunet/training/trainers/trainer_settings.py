@@ -44,7 +44,12 @@ class TrainerSettings(Settings):
     @property
     def total_iterations(self) -> int:
         """Optimiser steps of the whole training."""
-        return self.iterations or self.epochs * self.iterations_per_epoch
+        return self.length()
+
+    @classmethod
+    def length(cls) -> int:
+        """Optimiser steps of a whole training of this class."""
+        return cls.iterations or cls.epochs * cls.iterations_per_epoch
 
     @property
     def total_epochs(self) -> int:

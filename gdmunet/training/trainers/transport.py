@@ -9,22 +9,31 @@ from gdmunet.encoders.random_weights import randomise
 from gdmunet.seeds import step_seed
 from gdmunet.training.coordination.weightings import WeightingName
 from gdmunet.training.patches.batch import Batch
+from gdmunet.training.trainers.encoder import CalibratedAt
 from gdmunet.training.trainers.gdm import GDMTrainer
 from gdmunet.training.trainers.step import Terms
 from gdmunet.training.trainers.tokens import Tokens, TokenTrainer
 
 
 class GDMTrainerTransport(GDMTrainer):
-    """Tokens move by optimal transport between running moments; the force fades as they meet."""
+    """Tokens move by optimal transport between running moments; the force fades as they meet: what gdm_train runs.
+
+    Its weight counts the distance that is left when the drift joins, so that it costs less where little is to gain.
+    """
 
     field = "transport"
     weighting = "calibrated"
+    calibrated_at: CalibratedAt = "spread"
+    calibrated_weight = 3.0
 
 
 class GDMTrainerTransportPaired(GDMTrainerTransport):
     """Transport, and paired statistics as an objective of their own."""
 
     paired_statistics = True
+    # Paired statistics know no distance, so both objectives have the strength of their first gradients.
+    calibrated_at = "start"
+    calibrated_weight = 0.5
 
 
 class GDMTrainerCalibrated(GDMTrainer):

@@ -17,7 +17,7 @@ from gdmunet.workflows.requests.doctor import DoctorRequest
 
 def diagnose(request: DoctorRequest, folders: Folders) -> list[Finding]:
     """Look at software, machine, folders and encoders, and take a few training steps."""
-    length = TrainerSettings.epochs * TrainerSettings.iterations_per_epoch
+    length = TrainerSettings.length()
     parts: tuple[Callable[[], list[Finding]], ...] = (
         software_findings,
         machine_findings,

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from gdmunet.device import usable_cores
 from gdmunet.quantities import counted, memory_size
 from gdmunet.workflows.doctor.finding import Finding
 
@@ -36,7 +37,7 @@ def machine_findings() -> list[Finding]:
     return [
         *gpu_findings(torch.version.cuda, torch.cuda.is_available(), nvidia_driver()),
         *_each_gpu(),
-        cores(_usable_cores(), torch.get_num_threads()),
+        cores(usable_cores(), torch.get_num_threads()),
         *memory_findings(),
     ]
 
@@ -70,7 +71,7 @@ def gpu_findings(cuda: str | None, available: bool, driver: Driver | None) -> li
     if available:
         return [Finding(_AREA, "GPU build", f"{build}; {there}")]
     if driver is None:
-        advice = "training on a CPU: plan with -pl tiny; other presets take weeks"
+        advice = "training on a CPU: planning takes a small network and one day; --hours gives another time"
         return [Finding(_AREA, "GPU", f"none; {build}, {there}", "note", advice)]
     reason = (
         "the driver may be older than that CUDA version needs: update it, or install an older build"
@@ -101,10 +102,6 @@ def memory_findings(shared: Path = _SHARED_MEMORY) -> list[Finding]:
         advice = "loaders of a GPU training fail there; in Docker: docker run --shm-size=8g" if tight else ""
         findings.append(Finding(_AREA, str(shared), f"{memory_size(free)} free", "note" if tight else "good", advice))
     return findings
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _each_gpu() -> list[Finding]:

@@ -46,7 +46,7 @@ def trial_finding(device_name: str | None, iterations: int, seconds: float = _SE
             _AREA, "training step", f"{text}; the loss went from {shown}", "bad", "the device computes wrongly"
         )
     if days > 7:
-        return Finding(_AREA, "training step", text, "note", "shorten the training: --epochs or --iterations")
+        return Finding(_AREA, "training step", text, "note", "plan for a time that suits: --hours")
     return Finding(_AREA, "training step", text)
 
 

@@ -13,8 +13,10 @@ from gdmunet.workflows.requests.models import (
     ExportModelRequest,
     FindBestConfigurationRequest,
     ImportModelRequest,
+    PushModelRequest,
     TrustRequest,
 )
+from gdmunet.workflows.requests.node import ListenRequest
 from gdmunet.workflows.requests.planning import (
     ExtractFingerprintRequest,
     PlanAndPreprocessRequest,
@@ -22,7 +24,9 @@ from gdmunet.workflows.requests.planning import (
     PreprocessRequest,
 )
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.shell import CompletionRequest
 from gdmunet.workflows.requests.simulation import SimulateSvctRequest
+from gdmunet.workflows.requests.submission import SubmitRequest
 from gdmunet.workflows.requests.training import CompareRequest, TrainRequest
 
 # In the order in which a user meets the commands.
@@ -41,7 +45,9 @@ REQUESTS: tuple[type[Request], ...] = (
     PretrainEncoderRequest,
     AuditEncoderRequest,
     TrainRequest,
+    SubmitRequest,
     PredictRequest,
+    ListenRequest,
     EvaluateRequest,
     CompareRequest,
     ReportRequest,
@@ -50,5 +56,7 @@ REQUESTS: tuple[type[Request], ...] = (
     EnsembleRequest,
     ExportModelRequest,
     ImportModelRequest,
+    PushModelRequest,
     TrustRequest,
+    CompletionRequest,
 )

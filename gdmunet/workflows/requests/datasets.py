@@ -14,7 +14,10 @@ from gdmunet.workflows.requests.shared import (
     accept_series_option,
     groups_option,
     held_out_option,
+    part_id_option,
+    parts_option,
     processes_option,
+    scheduler_option,
 )
 
 Transfer = Literal["copy", "hardlink", "symlink"]
@@ -150,12 +153,17 @@ class ConvertDicomRequest(ProgressRequest):
         "with -d: table of case,patient[,region ...]; default: cases of one patient ID are one patient"
     )
     processes: int = processes_option(text="with -d: cases converted at a time")
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
 
     def __post_init__(self) -> None:
         """Refuse flags of a single series if a data set is made (RequestError)."""
         super().__post_init__()
         if self.dataset is not None and (self.output or self.series or self.reference):
             raise RequestError("-d builds a data set", remedy="leave out -o, --series and --reference")
+        if self.dataset is None and self.num_parts > 1:
+            raise RequestError("one series has no parts", remedy="omit -num_parts, or make a data set with -d")
 
 
 @request

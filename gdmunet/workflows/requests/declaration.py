@@ -27,11 +27,12 @@ class RequestError(GdmError):
 
 @dataclass(frozen=True)
 class Synopsis:
-    """The name of a request's command, its purpose, and the folders that it uses."""
+    """The name of a request's command, its purpose, its folders, and whether it reads prepared cases behind a URL."""
 
     name: str
     description: str
     folders: tuple[FolderName, ...] = ()
+    reads_url: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,11 @@ class DemoRequest(ProgressRequest):
         default=None,
         metavar="DIR",
     )
+    method: Literal["regression", "gdm"] = option(
+        "--method",
+        help="regression: fidelity alone; gdm: the method, whose drift joins at 0.6 of the steps and needs more time",
+        default="regression",
+    )
     epochs: int | None = option(
         "--epochs",
         help="epochs of the training; default: chosen for a few minutes",

@@ -115,7 +115,8 @@ class AuditEncoderRequest(ProgressRequest):
     encoder: str = option(
         "-e",
         "--encoder",
-        help="a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, file.py:factory",
+        help="a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, segmenter:MODEL_FOLDER, "
+        "file.py:factory",
         default="mini",
         metavar="NAME",
     )

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import Literal
 
 from gdmunet.dataset_names import DESCRIPTOR_FILE
-from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SUMMARY_FILE
-from gdmunet.workflows.requests.declaration import ProgressRequest, Request, Synopsis, option, request
-from gdmunet.workflows.requests.shared import accept_option, groups_option, judge_file_option, processes_option
+from gdmunet.results import COMPARISON_FILE, JOURNAL_FILE, REPORT_FILE, SEGMENTATION_FOLDER, SUMMARY_FILE
+from gdmunet.workflows.requests.declaration import ProgressRequest, Request, RequestError, Synopsis, option, request
+from gdmunet.workflows.requests.shared import (
+    accept_option,
+    groups_option,
+    judge_file_option,
+    own_metrics_option,
+    part_id_option,
+    parts_option,
+    processes_option,
+    scheduler_option,
+)
 from gdmunet.workflows.requests.values import NATURAL, POSITIVE
 
 
@@ -46,6 +55,13 @@ class EvaluateRequest(ProgressRequest):
     labels_pred: Path | None = option(
         "--labels_pred", help="folder of label maps of the predictions; default: none", default=None, metavar="DIR"
     )
+    segment: str | None = option(
+        "--segment",
+        help="make these label maps by a program and keep them in segmentation/ beside the scores: totalsegmentator, "
+        'totalsegmentator:fast, or any command on NIfTI files, such as "segment {in} {out}"; default: none',
+        default=None,
+        metavar="COMMAND",
+    )
     output: Path | None = option(
         "-o",
         "--output",
@@ -78,6 +94,7 @@ class EvaluateRequest(ProgressRequest):
         metavar="ENCODER",
     )
     judge_file: Path | None = judge_file_option()
+    metric: tuple[str, ...] = own_metrics_option()
     range: Literal["2023", "2025"] | None = option(
         "--range",
         help="range of HU of that year's SynthRAD (2025: -1024 to 3071; 2023: -1024 to 3000); default: 2025 for CT; "
@@ -103,6 +120,25 @@ class EvaluateRequest(ProgressRequest):
         default=False,
     )
     processes: int = processes_option()
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
+
+    def __post_init__(self) -> None:
+        """Refuse label maps of predictions that are both given and made (RequestError)."""
+        super().__post_init__()
+        if self.segment is not None and self.labels_pred is not None:
+            raise RequestError("--segment makes the label maps that --labels_pred gives", remedy="omit one of the two")
+        if self.segment is not None and self.num_parts > 1:
+            raise RequestError(
+                "--segment makes the label maps of all cases, in one process",
+                remedy="make them by a run without parts, then give them by --labels_ref and --labels_pred",
+            )
+
+    @property
+    def segmentation_folder(self) -> Path:
+        """Folder of the label maps that are made."""
+        return self.summary_file.parent / SEGMENTATION_FOLDER
 
     @property
     def summary_file(self) -> Path:
@@ -182,6 +218,7 @@ class ReportRequest(PageRequest, ProgressRequest):
         bounds=NATURAL,
     )
     processes: int = processes_option()
+    scheduler: str | None = scheduler_option()
 
 
 @request

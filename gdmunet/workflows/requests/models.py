@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 from gdmunet.workflows.requests.declaration import ProgressRequest, Request, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
@@ -12,9 +14,11 @@ from gdmunet.workflows.requests.shared import (
     model_configuration_option,
     model_dataset_option,
     model_folder_option,
+    model_folds_option,
     model_plans_option,
     model_trainer_option,
     processes_option,
+    scheduler_option,
 )
 
 
@@ -34,11 +38,10 @@ class FindBestConfigurationRequest(ProgressRequest):
     )
     trainer: tuple[str, ...] | None = option("-tr", "--trainer", help="only these trainers; default: all", default=None)
     plans: tuple[str, ...] | None = option("-p", "--plans", help="only these plans; default: all", default=None)
-    folds: tuple[str, ...] | None = option(
-        "-f", "--folds", help="only these folds; default: all validated", default=None, metavar="FOLD"
-    )
+    folds: tuple[str, ...] | None = model_folds_option("only these folds; default: all validated")
     ensembling: bool = option("--disable_ensembling", help="do not try pairs of models", default=True)
     processes: int = processes_option()
+    scheduler: str | None = scheduler_option()
 
 
 @request
@@ -53,27 +56,70 @@ class EnsembleRequest(ProgressRequest):
 
 @request
 class ExportModelRequest(Request):
-    """Pack a trained model into one file."""
+    """Pack a trained model into one file, or write its network for other programs."""
 
     synopsis = Synopsis(
         "gdm_export_model",
-        "Pack a trained model into one zip file: plans, weights and settings, no code.",
+        "Pack a trained model into one zip file (plans, weights and settings, no code), or write a folder that builds "
+        "into a container, or its network, the mean of its folds, for programs without gdmunet.",
         folders=("results",),
     )
-    output: Path = option("-o", "--output", help="the zip file to write", metavar="FILE")
+    output: Path = option(
+        "-o", "--output", help="the zip file to write; of a container or a network the folder", metavar="PATH"
+    )
+    format: Literal["zip", "onnx", "torch_export", "monai"] = option(
+        "--format",
+        help="zip: the model for gdm_import_model; onnx or torch_export (PyTorch's exported program): the network, and "
+        "a JSON of normalisation, geometry and windows; monai: a MONAI bundle of both, which runs without gdmunet",
+        default="zip",
+        group="form",
+    )
+    container: Literal["synthrad2025"] | None = option(
+        "--container",
+        help="write a folder that builds into an algorithm of that challenge on grand-challenge.org: Dockerfile, "
+        "gdmunet, model, pinned requirements; default: a zip file",
+        default=None,
+        group="form",
+    )
     model: Path | None = model_folder_option("folder of the model")
     dataset: str | None = model_dataset_option()
     configuration: str | None = model_configuration_option()
     trainer: str | None = model_trainer_option()
     plans: str | None = model_plans_option()
-    folds: tuple[str, ...] | None = option(
-        "-f",
-        "--folds",
-        help="folds to pack; default: all that have the checkpoint",
-        default=None,
-        metavar="FOLD",
+    folds: tuple[str, ...] | None = model_folds_option(
+        "folds to pack; default: all that have the checkpoint; of a network all numbered ones"
     )
     checkpoint: Checkpoint = checkpoint_option()
+
+
+@request
+class PushModelRequest(Request):
+    """Share a trained model on a hub."""
+
+    synopsis = Synopsis(
+        "gdm_push_model",
+        "Put a trained model into a repository of a hub (huggingface.co, or HF_ENDPOINT), with a card written from its "
+        "plans and scores. Whoever may read it predicts with -m hf:owner/name. It needs a login: hf auth login.",
+        folders=("results",),
+    )
+    repository: str = option(help="repository owner/name; made if it is not there")
+    model: Path | None = model_folder_option("folder of the model")
+    dataset: str | None = model_dataset_option()
+    configuration: str | None = model_configuration_option()
+    trainer: str | None = model_trainer_option()
+    plans: str | None = model_plans_option()
+    folds: tuple[str, ...] | None = model_folds_option("folds to share; default: all that have the checkpoint")
+    checkpoint: Checkpoint = checkpoint_option()
+    licence: str | None = option(
+        "--licence", help="licence of the weights, such as cc-by-4.0; default: not said", default=None
+    )
+    private: bool = option("--private", help="make the repository a private one", default=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a name that is not owner/name (RequestError)."""
+        super().__post_init__()
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.repository):
+            raise RequestError(f"{self.repository} is not a repository", remedy="name it owner/name")
 
 
 @request

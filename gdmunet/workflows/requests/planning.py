@@ -15,8 +15,11 @@ from gdmunet.workflows.requests.shared import (
     accept_option,
     configurations_option,
     device_option,
+    part_id_option,
+    parts_option,
     plans_option,
     processes_option,
+    scheduler_option,
     trust_option,
 )
 from gdmunet.workflows.requests.values import COUNT, POSITIVE
@@ -57,8 +60,20 @@ class FingerprintingRequest(CheckedRequest):
 class PlanningRequest(CheckedRequest):
     """Choices for plans."""
 
-    planner: PresetName = option(
-        "-pl", "--planner", help="network family; tiny is for CPUs and teaching", default="plain"
+    planner: PresetName | None = option(
+        "-pl",
+        "--planner",
+        help="network family; default: plain; on a machine without a GPU tiny, unless -gpu_memory_target or -num_gpus "
+        "plan for GPUs elsewhere, as -pl plain does",
+        default=None,
+    )
+    hours: float | None = option(
+        "--hours",
+        help="hours in which a training on this machine is to end, by the rate of a few steps that are measured; "
+        "default: 24 for tiny on a CPU, else the trainer's own length",
+        default=None,
+        metavar="H",
+        bounds=POSITIVE,
     )
     trainer: str = option(
         "-tr",
@@ -88,8 +103,8 @@ class PlanningRequest(CheckedRequest):
         "-encoder",
         "--encoder",
         help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
-        "file.py:factory; auto: with a GPU the best whose weights are at hand or can be downloaded, else the built-in "
-        "mini; default: auto for trainers that use an encoder, else none",
+        "segmenter:MODEL_FOLDER, file.py:factory; auto: with a GPU the best whose weights are at hand or can be "
+        "downloaded, else the built-in mini; default: auto for trainers that use an encoder, else none",
         default=None,
         metavar="NAME",
     )
@@ -147,6 +162,9 @@ class ExtractFingerprintRequest(FingerprintingRequest):
         folders=_FOLDERS,
     )
     processes: int = processes_option(2)
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
 
 
 @request
@@ -179,6 +197,9 @@ class PreprocessRequest(DatasetsRequest):
     )
     clean: bool = _clean_option()
     processes: int = processes_option(2)
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
 
 
 @request
@@ -196,3 +217,4 @@ class PlanAndPreprocessRequest(PlanningRequest, FingerprintingRequest):
     preprocess: bool = option("--no_pp", help="plan only, do not preprocess", default=True)
     clean: bool = _clean_option()
     processes: int = processes_option(2)
+    scheduler: str | None = scheduler_option()

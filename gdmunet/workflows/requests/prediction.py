@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+from gdmunet.volume_formats.table import ending_of
 from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
     Checkpoint,
@@ -15,41 +17,45 @@ from gdmunet.workflows.requests.shared import (
     model_configuration_option,
     model_dataset_option,
     model_folder_option,
+    model_folds_option,
     model_plans_option,
     model_trainer_option,
+    part_id_option,
+    parts_option,
+    scheduler_option,
 )
 from gdmunet.workflows.requests.values import COUNT, NATURAL, PART, SHARE
 
 
 @request
 class PredictRequest(ProgressRequest):
-    """Predict every case of a folder with a trained model."""
+    """Predict every case of a folder, or one case, with a trained model."""
 
     synopsis = Synopsis(
         "gdm_predict",
-        "Predict every case of a folder. With one trained model in the results folder -i and -o are enough; with "
-        "several, choose one by -d, -c, -tr, -p or by its folder -m.",
+        "Predict every case of a folder, or one case. With one trained model in the results folder -i and -o are "
+        "enough; with several, choose one by -d, -c, -tr, -p or by its folder -m.",
         folders=("results",),
     )
-    input: Path = option(
+    input: tuple[Path, ...] = option(
         "-i",
         "--input",
-        help="folder of conditions: CASE_0000.ext, ...; or of a DICOM series; or of a sub-folder of DICOM for each "
-        "case",
-        metavar="DIR",
+        help="folder of conditions, CASE.ext (several channels: CASE_0000.ext, CASE_0001.ext, ...); or one folder for "
+        "each channel; or volume files; or folder of a DICOM series, or of a sub-folder of DICOM for each case",
+        metavar="PATH",
     )
-    output: Path = option("-o", "--output", help="folder for the predictions: CASE.ext", metavar="DIR")
-    model: Path | None = model_folder_option("folder of the model, the one that holds fold_0")
+    output: Path = option(
+        "-o", "--output", help="folder for the predictions, CASE.ext; or, of one case, a volume file", metavar="PATH"
+    )
+    model: Path | None = model_folder_option(
+        "folder of the model, the one that holds fold_0, or hf:owner/name@revision of a hub"
+    )
     dataset: str | None = model_dataset_option()
     configuration: str | None = model_configuration_option()
     trainer: str | None = model_trainer_option()
     plans: str | None = model_plans_option()
-    folds: tuple[str, ...] | None = option(
-        "-f",
-        "--folds",
-        help="folds to average, or all for the model trained on all cases; default: every numbered fold that is there",
-        default=None,
-        metavar="FOLD",
+    folds: tuple[str, ...] | None = model_folds_option(
+        "folds to average, or all for the model trained on all cases; default: every numbered fold that is there"
     )
     checkpoint: Checkpoint = checkpoint_option()
     dicom_out: Path | None = option(
@@ -57,6 +63,12 @@ class PredictRequest(ProgressRequest):
         help="with DICOM input: also write each predicted CT as a DICOM series into DIR/CASE; default: no",
         default=None,
         metavar="DIR",
+    )
+    rtstruct: Literal["copy"] | None = option(
+        "--rtstruct",
+        help="with --dicom-out: copy the structure sets that refer to the (first) series into DIR/CASE, referring to "
+        "the predicted CT; default: no",
+        default=None,
     )
     series: tuple[str, ...] = option(
         "--series",
@@ -91,9 +103,9 @@ class PredictRequest(ProgressRequest):
     )
     mask: Path | None = option(
         "--mask",
-        help="folder of body masks CASE.ext; default: derived from the conditions",
+        help="folder of body masks CASE.ext, or the mask of the only case; default: derived from the conditions",
         default=None,
-        metavar="DIR",
+        metavar="PATH",
     )
     accept: tuple[str, ...] = accept_option()
     step_size: float = option(
@@ -170,12 +182,9 @@ class PredictRequest(ProgressRequest):
         metavar="N",
         bounds=NATURAL,
     )
-    num_parts: int = option(
-        "-num_parts", "--num_parts", help="cut the cases into N parts", default=1, metavar="N", bounds=COUNT
-    )
-    part_id: int = option(
-        "-part_id", "--part_id", help="predict part K, from 0 to N - 1", default=0, metavar="K", bounds=NATURAL
-    )
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
     device: Device | None = device_option()
 
     def __post_init__(self) -> None:
@@ -186,12 +195,39 @@ class PredictRequest(ProgressRequest):
                 "--consistency needs projections",
                 remedy="give --consistency together with --sinogram or --simulate",
             )
+        if self.rtstruct and not self.dicom_out:
+            raise RequestError(
+                "structure sets are copied beside a written series",
+                remedy="give --rtstruct together with --dicom-out DIR",
+            )
         if self.fast and self.step_size != type(self).step_size:
             raise RequestError("--fast chooses the step between windows", remedy="omit -step_size, or omit --fast")
         if self.scans and (self.dicom_out or self.series or self.fix_geometry):
             raise RequestError("sinograms and simulated scans are not DICOM input", remedy="omit the DICOM flags")
+        _check_paths(self)
+
+    @property
+    def single(self) -> str | None:
+        """Name of the one predicted volume; None: the predictions are files of a folder."""
+        return self.output.name if ending_of(self.output) is not None and not self.output.is_dir() else None
+
+    @property
+    def output_folder(self) -> Path:
+        """Folder of the predictions, or of the one predicted volume."""
+        return self.output.parent if self.single else self.output
 
     @property
     def scans(self) -> bool:
         """Whether the conditions are computed from projections."""
         return self.sinogram or self.simulate
+
+
+def _check_paths(request: PredictRequest) -> None:
+    """Refuse input and output that do not fit each other (RequestError)."""
+    if request.scans and (len(request.input) > 1 or request.single):
+        raise RequestError(
+            "sinograms and simulated scans lie in one folder, and so do their predictions",
+            remedy="give one folder with -i, and a folder with -o",
+        )
+    if request.single and request.num_parts > 1:
+        raise RequestError("one file has no parts", remedy="omit -num_parts, or give a folder with -o")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing
 from pathlib import Path
 from typing import Literal
 
+from gdmunet.errors import GdmError
+from gdmunet.paths import Folders
 from gdmunet.plan_names import DEFAULT_PLANS, ConfigurationName
 from gdmunet.plausibility.checks import CHECKS
-from gdmunet.workflows.requests.declaration import option
+from gdmunet.workflows.requests.declaration import Request, option
 from gdmunet.workflows.requests.values import COUNT, NATURAL
 
 Device = Literal["cuda", "cpu"]
 Checkpoint = Literal["best", "final", "latest"]
 
 # The trainer of gdm_train and of plans; the registry of trainers holds its class.
-DEFAULT_TRAINER = "GDMTrainer"
+DEFAULT_TRAINER = "GDMTrainerTransport"
 
 NEW_NUMBER = "number of the new data set, 1 to 999"
 HELD_OUT = "cases to hold out, by identifier; or one number from 0 to 1, the share of patients; default: none"
@@ -32,6 +35,55 @@ def device_option(purpose: str = "computing device") -> Device | None:
 def processes_option(default: int = 1, text: str = "worker processes") -> int:
     """``-np`` of a command that works case by case."""
     return option("-np", "--processes", help=text, default=default, metavar="N", bounds=COUNT)
+
+
+def scheduler_option() -> str | None:
+    """``--scheduler`` of a command that works case by case."""
+    return option(
+        "--scheduler",
+        help="Dask scheduler whose workers do the cases: tcp://HOST:PORT, or local:N for N workers of this machine; "
+        "default: the processes of -np",
+        default=None,
+        metavar="ADDRESS",
+    )
+
+
+def parts_option() -> int:
+    """``-num_parts`` of a command that works case by case."""
+    return option(
+        "-num_parts",
+        "--num_parts",
+        help="cut the cases into N parts for several processes or machines; any order, the same result",
+        default=1,
+        metavar="N",
+        bounds=COUNT,
+    )
+
+
+def part_id_option() -> int:
+    """``-part_id`` of a command that works case by case."""
+    return option("-part_id", "--part_id", help="do part K, from 0 to N - 1", default=0, metavar="K", bounds=NATURAL)
+
+
+def scheduled(request: Request) -> contextlib.AbstractContextManager[None]:
+    """Inside, cases go to the scheduler that a request names; as elsewhere if it names none."""
+    address = getattr(request, "scheduler", None)
+    if address is None:
+        return contextlib.nullcontext()
+    from gdmunet.workers import on_scheduler  # psutil, which --help need not read
+
+    return on_scheduler(address)
+
+
+def check_url(request: Request, folders: Folders) -> None:
+    """Refuse prepared data sets behind a URL for a command that does not read them there (GdmError)."""
+    synopsis = request.synopsis
+    if folders.preprocessed_url is not None and "preprocessed" in synopsis.folders and not synopsis.reads_url:
+        raise GdmError(
+            f"{synopsis.name} reads prepared data sets from a folder, not from a URL",
+            file=folders.preprocessed_url,
+            remedy="give a folder as --preprocessed or GDM_PREPROCESSED; plan and prepare there, then upload it",
+        )
 
 
 def loader_processes_option() -> int | None:
@@ -95,6 +147,11 @@ def model_folder_option(text: str) -> Path | None:
     return option("-m", "--model", help=f"{text}; default: found in the results folder", default=None, metavar="DIR")
 
 
+def model_folds_option(text: str) -> tuple[str, ...] | None:
+    """``-f``: folds of a model."""
+    return option("-f", "--folds", help=text, default=None, metavar="FOLD")
+
+
 def model_dataset_option() -> str | None:
     """``-d`` of a command that looks for a trained model."""
     return option(
@@ -132,6 +189,16 @@ def trust_option() -> bool:
         "--trust-checkpoint",
         help="read encoder weights from a pickle that may run code; only for files that you trust",
         default=False,
+    )
+
+
+def own_metrics_option() -> tuple[str, ...]:
+    """``--metric``: metrics of the user's own."""
+    return option(
+        "--metric",
+        help="further metrics: described functions of your own, whose code is run; default: none",
+        default=(),
+        metavar="FILE.py:FUNCTION",
     )
 
 

@@ -7,7 +7,16 @@ from typing import Literal
 
 from gdmunet.scan_spec import MU_WATER, VIEW_PRESETS, BackendName, Beam, FilterName, ScanSpec
 from gdmunet.workflows.requests.declaration import ProgressRequest, Synopsis, option, request
-from gdmunet.workflows.requests.shared import HELD_OUT, NEW_NUMBER, groups_option, held_out_option, processes_option
+from gdmunet.workflows.requests.shared import (
+    HELD_OUT,
+    NEW_NUMBER,
+    groups_option,
+    held_out_option,
+    part_id_option,
+    parts_option,
+    processes_option,
+    scheduler_option,
+)
 from gdmunet.workflows.requests.values import COUNT, NATURAL, POSITIVE
 
 
@@ -102,6 +111,9 @@ class SimulateSvctRequest(ProgressRequest):
         "-device", "--device", help="computing device of the back end torch", default="cpu"
     )
     processes: int = processes_option(2)
+    num_parts: int = parts_option()
+    part_id: int = part_id_option()
+    scheduler: str | None = scheduler_option()
 
     def __post_init__(self) -> None:
         """Refuse an impossible scan (GdmError)."""

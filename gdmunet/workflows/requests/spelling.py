@@ -19,13 +19,17 @@ def command_line(request: Request, folders: Mapping[FolderName, str] | None = No
         Folders that the user chose by a flag; those that the command uses are given to it as well.
     """
     fields = [field for field in request_fields(type(request)) if getattr(request, field.name) != field.default]
-    words = [str(getattr(request, field.name)) for field in fields if _positional(field)]
+    positional = {field.name: getattr(request, field.name) for field in fields if _positional(field)}
+    words = [str(value) for value in positional.values() if not isinstance(value, tuple)]
     for field in fields:
         if not _positional(field):
             words += _flag(field, getattr(request, field.name))
     for name, folder in (folders or {}).items():
         if name in request.synopsis.folders:
             words += [f"--{name}", folder]
+    for value in positional.values():
+        if isinstance(value, tuple):  # a command, whose flags are not this one's
+            words += ["--", *value]
     return CommandLine(request.synopsis.name, *words)
 
 
@@ -40,7 +44,7 @@ def _flag(field: RequestField, value: Any) -> Iterator[str]:
     if field.flag.switches:
         return
     yield field.flag.spellings[0]
-    if field.kind.scalar is bool:
+    if field.kind.scalar is bool or (field.flag.const is not None and value == field.flag.const):
         return
     if field.kind.count == "map":
         yield from (f"{name}={setting}" for name, setting in value.items())

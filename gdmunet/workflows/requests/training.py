@@ -22,11 +22,14 @@ from gdmunet.workflows.requests.shared import (
     iterations_option,
     judge_file_option,
     loader_processes_option,
+    own_metrics_option,
     plans_option,
     settings_option,
     settings_texts,
 )
 from gdmunet.workflows.requests.values import COUNT
+
+Tracker = Literal["wandb", "mlflow"]
 
 _DATASET = "number or name of the data set, such as 501"
 _CONFIGURATION = "configuration of the plans: 3d_fullres, 3d_lowres or 2d"
@@ -41,6 +44,7 @@ class TrainRequest(ProgressRequest):
         "Train one fold of one configuration, then validate it on whole volumes. Settings that differ from the "
         "trainer's own become part of the results folder's name.",
         folders=("raw", "preprocessed", "results"),
+        reads_url=True,
     )
     dataset: str = option(help=_DATASET)
     configuration: str = option(help=_CONFIGURATION)
@@ -58,8 +62,14 @@ class TrainRequest(ProgressRequest):
     epochs: int | None = epochs_option()
     iterations: int | None = iterations_option()
     settings: dict[str, str] = settings_option()
-    continue_training: bool = option(
-        "--c", "--continue", help="continue from the latest checkpoint", default=False, group="start"
+    continue_training: Literal["latest", "auto"] | None = option(
+        "--c",
+        "--continue",
+        help="continue from the latest checkpoint; auto: if there is one, else start, for jobs that are queued again; "
+        "default: start",
+        default=None,
+        const="latest",
+        group="start",
     )
     overwrite: bool = option(
         "--overwrite", help="start over, although this fold was trained before", default=False, group="start"
@@ -76,6 +86,19 @@ class TrainRequest(ProgressRequest):
         help="checkpoint (.safetensors) of the same network to start from; default: fresh weights",
         default=None,
         metavar="FILE",
+    )
+    tracker: tuple[Tracker, ...] = option(
+        "--tracker",
+        help="also send every epoch's numbers and the settings to wandb or mlflow, whose own variables say where to; "
+        "TensorBoard writes wherever it is installed; default: none",
+        default=(),
+    )
+    stage: Path | None = option(
+        "--stage",
+        help="folder of a disk of this machine, to which the fold's prepared cases are copied first; default: none, "
+        "they are read where they lie",
+        default=None,
+        metavar="DIR",
     )
     num_gpus: int = option(
         "-num_gpus",
@@ -125,6 +148,7 @@ class CompareRequest(ProgressRequest):
         metavar="ENCODER",
     )
     judge_file: Path | None = judge_file_option()
+    metric: tuple[str, ...] = own_metrics_option()
     output: Path | None = option(
         "-o",
         "--output",

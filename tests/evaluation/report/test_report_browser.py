@@ -228,3 +228,14 @@ def test_the_viewer_of_the_server_links_four_volumes(browser, folder):
         check_viewer(opened, 0)
         opened.page.close()
         server.shutdown()
+
+
+@pytest.mark.parametrize("make", [make_evaluation, make_comparison])
+def test_no_column_is_cut_off_at_1200_pixels(browser, tmp_path, make):
+    found = make(tmp_path, NAMES)
+    folder = found[0] if isinstance(found, tuple) else found
+    write_page(read_content(folder), tmp_path / "page.html", PageOptions(pictures=0, volumes=0, show_progress=False))
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto((tmp_path / "page.html").as_uri())
+    wide = page.evaluate("[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length")
+    assert (page.locator(".scroll").count() > 0, wide) == (True, 0)

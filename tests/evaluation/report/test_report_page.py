@@ -267,3 +267,48 @@ def test_a_curve_leaves_out_what_has_no_value():
     assert [len(line.path.split()) for line in chart.lines] == [2, 0]
     assert [len(line.points) for line in chart.lines] == [2, 0]
     assert curves("loss", [1], [Curve("a", [None])]) is None
+
+
+def predicted_with(predictions: Path, **changes):
+    content = {
+        "model": "results/Dataset600_Heads/GDMTrainer__gdmPlans_tiny__3d_fullres", "folds": ["0"],
+        "checkpoint": "final", "configuration": "3d_fullres", "step_size": 0.5, "tta": False, "precision": "float32",
+        "device": "cpu", "skip_empty": True, "mask_folder": None, "as_float": False, "uncertainty": False,
+    }  # fmt: skip
+    (predictions / "prediction_settings.json").write_text(json.dumps(content | changes))
+
+
+def test_the_conditions_are_those_that_were_predicted_from(tmp_path):
+    predictions, _ = make_evaluation(tmp_path, NAMES)
+    raw = tmp_path / "Dataset501_Sample"
+    (raw / "targetsTs").rename(tmp_path / "ct_reference")
+    (raw / "imagesTs").rename(tmp_path / "new_mr")
+    own = VolumeFolders(references=tmp_path / "ct_reference")
+    assert any("conditions were not found" in note for note in read_content(predictions, own).notes)
+    predicted_with(predictions, input_folder=str(tmp_path / "new_mr"))
+    content = read_content(predictions, own)
+    assert not [note for note in content.notes if "conditions" in note]
+    assert all(files.condition is not None for files in content.files)
+    (tmp_path / "new_mr").rename(predictions / "conditions")
+    predicted_with(predictions, input_folder=str(tmp_path / "cts"), reading={"kind": "simulate"})
+    assert all(files.condition is not None for files in read_content(predictions, own).files)
+
+
+def test_the_page_names_model_plans_data_set_version_and_date(tmp_path):
+    predictions, _ = make_evaluation(tmp_path, NAMES)
+    predicted_with(predictions, gdmunet_version="9.8.7")
+    origin = read_content(predictions).origin
+    assert origin["Model"] == "GDMTrainer, fold 0, final weights"
+    assert origin["Plans"] == "gdmPlans_tiny, configuration 3d_fullres"
+    assert (origin["Data set"], origin["Predicted by"]) == ("Dataset600_Heads", "gdmunet 9.8.7")
+    assert origin["Date"].startswith("20")
+    assert read_content(make_training(tmp_path)).origin["Model"] == "SomeTrainer, fold_0"
+    (predictions / "prediction_settings.json").write_text("{")
+    assert any("prediction_settings.json could not be read" in note for note in read_content(predictions).notes)
+
+
+def test_one_case_has_no_statistics(tmp_path):
+    _, summary = make_evaluation(tmp_path, {"case_1": 20.0})
+    assert score_table(summary).foot == ()
+    assert not [cell for row in score_table(summary).rows for cell in row if "±" in cell.text]
+    assert "± 0" not in page.page_text(content_of_summary(summary, "one"), METRICS["mae"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pydicom
 import pytest
+from dicom_samples import make_structures
 from prediction_samples import SPACING, make_configuration, make_descriptor, make_head, make_model
 
 from gdmunet.cli.predict import main
@@ -197,3 +198,52 @@ def test_the_command_goes_from_dicom_to_dicom_and_names_no_patient(tmp_path, cap
     assert header.ManufacturerModelName == "Dataset999_Test"
     assert "Dataset999_Test" in header.DerivationDescription
     assert "SECRET" not in refused.out + refused.err + printed.out + printed.err
+
+
+def add_structures(folder, point=0.0):
+    """A square on the third slice of a series, moved along the normal by `point` mm."""
+    series = choose_series(scan_series(folder))
+    one = series.slices[2]
+    row, column = np.array(one.orientation).reshape(2, 3)
+    corners = np.array([[1, 1], [4, 1], [4, 4], [1, 4]]) @ np.stack([row, column])
+    points = np.array(one.position) + corners + point * np.cross(row, column)
+    make_structures(folder / "rs.dcm", folder / "mr", {"A": {one.uid: points}})
+
+
+def test_structure_sets_go_along_once(tmp_path):
+    """Also where the series was written before without them; a case without any is said."""
+    for name in ("p1", "p2"):
+        make_series(tmp_path / "in" / name / "mr")
+    add_structures(tmp_path / "in" / "p1")
+    first = run(tmp_path / "in", tmp_path / "out", output=tmp_path / "dicom")
+    assert any("left out series" in note and "RTSTRUCT" in note for note in first.notes)
+    assert not list((tmp_path / "dicom").rglob("RS_*"))
+    asked = {"output": tmp_path / "dicom", "copy_structures": True, "continue_prediction": True}
+    done = run(tmp_path / "in", tmp_path / "out", **asked)
+    assert set(done.predicted) == {"p1"}
+    assert [note for note in done.notes if note.startswith("p1")] == [
+        "p1: 1 structure set of the series in its folder, copied with the predicted series"
+    ]
+    copied = pydicom.dcmread(tmp_path / "dicom" / "p1" / "RS_0001.dcm")
+    slices = {pydicom.dcmread(file).SOPInstanceUID for file in (tmp_path / "dicom" / "p1").glob("CT_*")}
+    [contour] = copied.ROIContourSequence[0].ContourSequence
+    assert contour.ContourImageSequence[0].ReferencedSOPInstanceUID in slices
+    assert run(tmp_path / "in", tmp_path / "out", **asked).skipped == ("p1", "p2")
+    fresh = run(tmp_path / "in", tmp_path / "out2", output=tmp_path / "dicom2", copy_structures=True)
+    assert "p2: no structure set of the series in its folder, copied with the predicted series" in fresh.notes
+
+
+def test_contours_that_do_not_fit_are_refused_before_anything_is_computed(tmp_path):
+    make_series(tmp_path / "in" / "p1" / "mr")
+    add_structures(tmp_path / "in" / "p1", point=0.4)
+    with pytest.raises(GdmError, match=r"lies on no slice[\s\S]*case: p1"):
+        run(tmp_path / "in", tmp_path / "out", output=tmp_path / "dicom", copy_structures=True)
+    assert not (tmp_path / "dicom").exists()
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
+
+
+def test_the_command_needs_a_folder_for_copied_structure_sets(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["-i", str(tmp_path), "-o", str(tmp_path / "out"), "--rtstruct", "copy"])
+    assert stopped.value.code == 2
+    assert "--dicom-out DIR" in capsys.readouterr().err

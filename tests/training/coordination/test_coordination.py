@@ -1,5 +1,6 @@
 """Gradients of several objectives become one direction in the output space."""
 
+import socket
 from pathlib import Path
 from typing import get_args
 
@@ -8,6 +9,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from gdmunet.errors import GdmError
+from gdmunet.paths import StartedProcess
 from gdmunet.training import distributed
 from gdmunet.training.coordination import coordinator as coordination
 from gdmunet.training.coordination.coordinator import Coordinator, coordinate, gramian, output_gradient
@@ -216,6 +218,21 @@ def test_a_calibrated_weight_is_measured_first_and_then_frozen():
         torch.testing.assert_close(found.direction.double(), expected, rtol=1e-4, atol=1e-8)
 
 
+def test_a_calibrated_weight_counts_the_distance_that_is_left_at_first():
+    """A force that begins at a tenth of the full distance has a tenth of the strength, however long its gradient is."""
+    options = WeightingOptions(kappa=2.0, calibration_steps=2)
+    for left, length in ((1.0, 1.0), (0.1, 1.0), (0.1, 100.0)):
+        coordinator = Coordinator("calibrated", "none", options=options)
+        first, second = gradients(seed=1)
+        second = second * length
+        found = coordinator.combine([first, second], reach=torch.tensor([1.0, left]))
+        assert (found.weights * found.norms)[1].item() == pytest.approx(2.0 * left * norm(first), rel=1e-5)
+        coordinator.combine([first, second], reach=torch.tensor([1.0, left]))
+        # Measured: a distance that shrinks later changes no weight.
+        later = coordinator.combine([first, second], reach=torch.tensor([1.0, left / 10]))
+        assert torch.equal(later.weights, found.weights)
+
+
 def test_a_step_without_drift_or_a_broken_one_is_not_measured():
     options = WeightingOptions(calibration_steps=2)
     plain, other = (Coordinator("calibrated", "none", options=options) for _ in range(2))
@@ -295,19 +312,19 @@ def test_ranks_have_the_weights_of_the_whole_batch(name, monkeypatch):
 
 def coordinate_on_a_rank(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
-    distributed.join(distributed.Place(rank, 2, torch.device("cpu"), port))
-    half = [2 * one[2 * rank : 2 * rank + 2] for one in gradients(2, samples=4)]
-    mask = ball(4)[2 * rank : 2 * rank + 2]
-    coordinator = Coordinator("mgda", "l2", gramian_ema=0.5)
-    found = coordinator.combine(half, mask)
-    torch.save((found.direction / 2, found.weights, found.norms), f"{folder}/{rank}.pt")
-    distributed.leave()
+    with distributed.member(StartedProcess("torchrun", rank, 2, rank, "127.0.0.1", port), "cpu"):
+        half = [2 * one[2 * rank : 2 * rank + 2] for one in gradients(2, samples=4)]
+        mask = ball(4)[2 * rank : 2 * rank + 2]
+        coordinator = Coordinator("mgda", "l2", gramian_ema=0.5)
+        found = coordinator.combine(half, mask)
+        torch.save((found.direction / 2, found.weights, found.norms), f"{folder}/{rank}.pt")
 
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
-    store = distributed.open_store()
-    multiprocessing.spawn(coordinate_on_a_rank, args=(store.port, str(tmp_path)), nprocs=2)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    multiprocessing.spawn(coordinate_on_a_rank, args=(port, str(tmp_path)), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
     one = Coordinator("mgda", "l2").combine(gradients(2, samples=4), ball(4))
     assert torch.equal(ranks[0][1], ranks[1][1])

@@ -8,6 +8,7 @@ import torch
 from planned_networks import planned_network
 from short_trainers import short
 from toy import toy_configuration
+from toy_segmenter import fitting
 
 from gdmunet.dataset import DatasetDescriptor
 from gdmunet.encoders.loading import load_encoder
@@ -47,7 +48,7 @@ class Training:
     def __init__(self, kind, precision, **changes) -> None:
         kind = short(kind, precision=precision, **changes)
         network = planned_network(patch=(16, 16))
-        configuration = dataclasses.replace(toy_configuration("2d"), network=network)
+        configuration = fitting(kind, dataclasses.replace(toy_configuration("2d"), network=network))
         dataset = DatasetDescriptor({"0": "MR"}, "CT", ".nii.gz", 1)
         self.trainer = kind(configuration, dataset, CPU, lambda *asked: load_encoder(*asked, cache=Path("none")))
         self.state = TrainingState.fresh(self.trainer)

@@ -64,7 +64,7 @@ def test_a_training_with_a_checkpoint_takes_the_place(fold):
     assert not fold.previous.path.exists()
 
 
-@pytest.mark.parametrize("killed_in", ["rmtree", "replace"])
+@pytest.mark.parametrize("killed_in", ["remove", "replace"])
 def test_a_run_that_is_killed_while_it_brings_back_is_taken_up_by_the_next(fold, monkeypatch, killed_in):
     """Whatever step it stood before: the folders alone say what is left to do."""
     import gdmunet.training.loop.predecessor as predecessor
@@ -78,7 +78,7 @@ def test_a_run_that_is_killed_while_it_brings_back_is_taken_up_by_the_next(fold,
     def killed(*_):
         raise KilledError
 
-    place = predecessor.shutil if killed_in == "rmtree" else predecessor.Path
+    place = predecessor if killed_in == "remove" else predecessor.Path
     monkeypatch.setattr(place, killed_in, killed)
     with pytest.raises(KilledError):
         settle(fold)

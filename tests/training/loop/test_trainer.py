@@ -187,6 +187,35 @@ def test_the_journal_counts_what_it_should(toy):
     assert {"fidelity", "validation MAE", "its moving average", "waiting for patches"} <= labels
 
 
+def test_the_picture_is_drawn_twice_per_minute_and_at_the_end(toy, monkeypatch):
+    """A drawing takes as long as many steps of a small training."""
+    loop = loop_of(toy, Short)
+    drawn: list[int] = []
+
+    class Picture:
+        def savefig(self, stream, **_):
+            stream.write(b"picture")
+
+    monkeypatch.setattr(
+        "gdmunet.training.loop.journal.draw_progress", lambda rows: (drawn.append(len(rows)), Picture())[1]
+    )
+    clock = [loop.journal._drawn]
+    monkeypatch.setattr("gdmunet.training.loop.journal.time.monotonic", lambda: clock[0])
+    for epoch, (seconds, last) in enumerate([(10.0, False), (19.0, False), (2.0, False), (5.0, False), (5.0, True)]):
+        clock[0] += seconds
+        loop.journal.record({"epoch": epoch})
+        loop.journal.draw(last)
+    assert drawn == [3, 5]
+    assert loop.folder.progress_figure.read_bytes() == b"picture"
+
+
+def test_an_interrupted_training_leaves_its_picture(toy):
+    stopped = loop_of(toy, type("Stopping", (StopAt,), {"stop_at": 6}))
+    with pytest.raises(KeyboardInterrupt):
+        stopped.train(0)
+    assert stopped.folder.progress_figure.is_file()
+
+
 def test_accumulation_takes_as_many_batches_a_step(toy):
     """That their gradients are those of the larger batch is tested with the coordination."""
 

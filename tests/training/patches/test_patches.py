@@ -1,6 +1,7 @@
 import dataclasses
 import os
 import pickle
+import signal
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from toy import DATASET, toy_configuration
 
+from gdmunet import patience
 from gdmunet.errors import GdmError
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.loader_memory import loader_bytes
@@ -174,7 +176,6 @@ class CoordinateSource:
         return Sample(torch.from_numpy(cut.copy()), torch.from_numpy(self.inside(cut))[None])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(toy):
     # Patches larger than a pipe's buffer and all queues full, so that the worker dies in the middle of a message.
     stream = BatchStream(PatchLoader(source_of(toy, window_size=(64, 64, 64)), None, 4, 1), 1)
@@ -186,12 +187,28 @@ def test_a_killed_worker_ends_the_stream_with_an_error_and_closing_never_hangs(t
     for worker in stream._augmenter._processes:
         worker.kill()
         worker.join()
-    with pytest.raises((GdmError, RuntimeError), match=r"died|no longer alive"):
+    with pytest.raises(GdmError, match="a process that makes patches died"):  # and not the loader's own words
         [next(stream) for _ in range(20)]
     stream.close()
     for thread in threads:  # Python waits at exit for the one that fetches
         thread.join(timeout=20)
         assert not thread.is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes are stopped by a signal of POSIX systems")
+def test_a_stopped_worker_ends_the_stream_by_its_cases(toy, monkeypatch):
+    monkeypatch.setattr(patience, "_LIMIT", [1.5])
+    source = source_of(toy)
+    stream = BatchStream(PatchLoader(source, None, 2, 1), 1)
+    try:
+        next(stream)
+        os.kill(stream._augmenter._processes[0].pid, signal.SIGSTOP)
+        with pytest.raises(GdmError, match="a process that makes patches does nothing") as caught:
+            [next(stream) for _ in range(20)]  # what lies in the queues comes first
+    finally:
+        stream.close()
+    assert any(case in caught.value.case for case in source.identifiers)
+    assert "stopped" in caught.value.found
 
 
 def test_no_more_processes_make_patches_than_host_memory_holds(monkeypatch):

@@ -33,31 +33,47 @@ def configuration_of(preset="tiny", edge=48, batch=2):
     return dataclasses.replace(toy_configuration(), patch_size=topology.patch_size, batch_size=batch, network=network)
 
 
+def with_drift(sizes, **changes):
+    return dataclasses.replace(toy_configuration(), drift=sizes, **changes)
+
+
 @pytest.fixture(scope="module")
 def encoder():
     return random_mini(UNITS, 3)
 
 
 def test_a_trainer_takes_the_sizes_of_its_plans():
-    kind = as_planned(GDMTrainer, SIZES)
+    kind = as_planned(GDMTrainer, with_drift(SIZES))
     assert (kind.tokens_per_patch, kind.bank_patches, kind.bank_tokens) == (64, 16, 48)
     assert kind.__name__ == "GDMTrainer"
     assert kind.settings()["tokens_per_patch"] == 64
-    assert as_planned(GDMTrainerTransportBattery, SIZES).battery == 3
+    assert as_planned(GDMTrainerTransportBattery, with_drift(SIZES)).battery == 3
 
 
 def test_a_setting_of_the_user_or_of_the_class_is_kept():
-    kind = as_planned(GDMTrainer.derive({"tokens_per_patch": "128"}), SIZES)
+    kind = as_planned(GDMTrainer.derive({"tokens_per_patch": "128"}), with_drift(SIZES))
     assert (kind.tokens_per_patch, kind.bank_tokens) == (128, 48), "also where it is the trainer's constant"
     assert GDMTrainerFreshEncoder.bank_patches == 0
-    assert as_planned(GDMTrainerFreshEncoder, SIZES).bank_patches == 0
+    assert as_planned(GDMTrainerFreshEncoder, with_drift(SIZES)).bank_patches == 0
 
 
 def test_earlier_plans_and_trainers_without_a_drift_are_left_alone():
-    assert as_planned(GDMTrainer, None) is GDMTrainer
-    assert as_planned(FidelityTrainer, SIZES) is FidelityTrainer
+    assert as_planned(GDMTrainer, with_drift(None)) is GDMTrainer
+    assert as_planned(FidelityTrainer, with_drift(SIZES)) is FidelityTrainer
     content = {"version": 3, "configurations": {"2d": {"name": "2d"}}}
     assert PLANS_FORMAT.upgrade(content)["configurations"]["2d"]["drift"] is None
+
+
+def test_a_planned_length_is_that_of_the_training_unless_one_is_asked_for():
+    planned = with_drift(None, iterations=1000)
+    kind = as_planned(GDMTrainer, planned)
+    assert (kind.length(), kind.iterations_per_epoch, kind.__name__) == (1000, 50, "GDMTrainer")
+    assert as_planned(FidelityTrainer, with_drift(None, iterations=7)).iterations_per_epoch == 1
+    for asked in ({"epochs": "4"}, {"iterations": "1000"}, {"iterations": "30"}):
+        given = GDMTrainer.derive(asked)
+        assert as_planned(given, planned) is given
+    content = {"version": 4, "configurations": {"2d": {"name": "2d"}}}
+    assert PLANS_FORMAT.upgrade(content)["configurations"]["2d"]["iterations"] is None
 
 
 def test_a_training_and_its_memory_have_the_sizes_of_the_plans(toy):

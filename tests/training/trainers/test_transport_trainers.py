@@ -82,6 +82,26 @@ def test_generated_tokens_that_are_their_twins_do_not_move(toy):
     assert all(term.value.item() < 1e-6 for term in terms.values())
 
 
+@pytest.mark.parametrize("objectives", ["two", "levels"])
+def test_at_a_spread_the_forces_begin_in_proportion_to_the_distance(toy, objectives):
+    changes = {"feature_start": 0.0, "objectives": objectives, "paired_statistics": True, **SHORT}
+    loop = loop_of(toy, short(GDMTrainerTransport, calibrated_at="spread", calibrated_weight=3.0, **changes))
+    trainer, batch, seen = in_step(loop), batch_for(loop), []
+    combine = trainer.coordinator.combine
+
+    def spy(gradients, **named):
+        seen.append(combine(gradients, **named))
+        return seen[-1]
+
+    trainer.coordinator.combine = spy
+    report = loop.train_step([batch])
+    shares = seen[0].weights * seen[0].norms / seen[0].norms[0]
+    drifts = [share.item() for share in shares[2:] if share > 0]
+    assert shares[1].item() == pytest.approx(3.0, rel=1e-4)  # paired statistics: their whole strength
+    assert drifts
+    assert drifts == pytest.approx([3.0 * report["frechet"] ** 0.5] * len(drifts), rel=1e-4)
+
+
 def test_transport_keeps_no_bank_and_knows_no_single_places(toy):
     loop = loop_of(toy, short(GDMTrainerTransport))
     planned = planned_step(loop)
@@ -98,9 +118,9 @@ def test_paired_statistics_are_an_objective_of_their_own(toy, monkeypatch):
     counts = []
     combine = trainer.coordinator.combine
 
-    def spy(gradients):
+    def spy(gradients, **named):
         counts.append(len(gradients))
-        return combine(gradients)
+        return combine(gradients, **named)
 
     monkeypatch.setattr(trainer.coordinator, "combine", spy)
     report = loop.train_step([batch])

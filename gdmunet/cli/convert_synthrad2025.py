@@ -15,11 +15,12 @@ from gdmunet.workflows.requests.prediction import PredictRequest
 @command(ConvertSynthradRequest)
 def main(request: ConvertSynthradRequest, folders: Folders) -> PlanAndPreprocessRequest | PredictRequest:
     """Entry point of ``gdm_convert_synthrad2025``."""
+    from gdmunet.progress import say
     from gdmunet.workflows.convert import convert_synthrad
 
     result = convert_synthrad(request, folders)
-    print(result.report())
-    print(f"wrote {result.folder}")
+    say(result.report())
+    say(f"wrote {result.folder}")
     if result.training:
         return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
-    return PredictRequest(input=RawFolders(result.folder, "Ts").images, output=Path("PREDICTIONS"))
+    return PredictRequest(input=(RawFolders(result.folder, "Ts").images,), output=Path("PREDICTIONS"))

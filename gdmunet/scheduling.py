@@ -1,0 +1,163 @@
+"""Cases on the workers of a Dask scheduler, on other machines too; paths must mean the same to every worker.
+
+The graph holds the names of functions and files, never a volume. Dask gives a case again if its worker dies, and this
+module makes a person's words of what else can go wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from gdmunet.errors import GdmError
+from gdmunet.progress import Progress
+from gdmunet.version import __version__
+
+Item = tuple[str, tuple[Any, ...]]
+Answer = tuple[str, Any]
+
+# Seconds in which a scheduler answers.
+_CONNECT = 20
+_LOCAL = "local:"
+
+
+def run_on_scheduler(
+    work: Callable[..., Answer], items: Sequence[Item], address: str, progress: Progress
+) -> Iterator[tuple[int, Answer]]:
+    """Call ``work(*arguments)`` for each item on the workers of a scheduler; gives the place and answer of each.
+
+    Parameters
+    ----------
+    work
+        Function at module level, whose answer says of a failure what it was.
+    address
+        ``tcp://host:8786``, or ``local:N`` for N workers of this machine.
+
+    Raises
+    ------
+    GdmError
+        Dask is not installed; the scheduler does not answer, or goes away; a worker has another version; a case that
+        was given to several workers, each of which died.
+    """
+    distributed = _dask()
+    run = uuid.uuid4().hex  # a scheduler takes one key for one task, whoever asks
+    with _client(distributed, address) as client:
+        _check_versions(client, address)
+        futures = {
+            client.submit(work, *arguments, key=f"{progress.title}-{index}-{name}-{run}", pure=False): index
+            for index, (name, arguments) in enumerate(items)
+        }
+        try:
+            for future in distributed.as_completed(list(futures), loop=client.loop):
+                index = futures[future]
+                yield index, _answer(distributed, future, items[index][0], address)
+        finally:
+            with contextlib.suppress(Exception):  # a scheduler that is gone
+                client.cancel(list(futures))
+
+
+def _answer(distributed: Any, future: Any, name: str, address: str) -> Answer:
+    from concurrent.futures import CancelledError
+
+    try:
+        answer: Answer = future.result()
+    except distributed.scheduler.KilledWorker as error:
+        raise GdmError(
+            "the workers of a case died",
+            case=name,
+            found=f"{error.allowed_failures + 1} workers of {address}, one after another",
+            remedy="often memory ran out: start workers with more memory, or with fewer threads",
+        ) from error
+    except (CancelledError, OSError, TimeoutError) as error:
+        raise _gone(address, error) from error
+    except Exception as error:  # of Dask itself: the work answers its own errors
+        raise GdmError(
+            "the scheduler cannot give a case to a worker",
+            case=name,
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else address}",
+            remedy="install the same versions of gdmunet and Dask for the scheduler and every worker",
+        ) from error
+    return answer
+
+
+@contextlib.contextmanager
+def _client(distributed: Any, address: str) -> Iterator[Any]:
+    """A client of the scheduler, or of workers of this machine that end with it."""
+    import dask
+
+    settings = {"distributed.comm.timeouts.connect": _CONNECT, "distributed.worker.daemon": False}
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(dask.config.set(settings))
+        try:
+            if address.startswith(_LOCAL):
+                cluster = distributed.LocalCluster(
+                    n_workers=_count(address), threads_per_worker=1, processes=True, dashboard_address=None
+                )
+                opened.enter_context(cluster)
+                client = distributed.Client(cluster, set_as_default=False)
+            else:
+                client = distributed.Client(address, timeout=_CONNECT, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise GdmError(
+                "the scheduler does not answer",
+                found=f"{address}: {error}",
+                expected="tcp://HOST:PORT of a running Dask scheduler, or local:N",
+                remedy="start it (dask scheduler) and its workers (dask worker tcp://HOST:PORT --nthreads 1)",
+            ) from error
+        opened.callback(_close, client)
+        yield client
+
+
+def _close(client: Any) -> None:
+    with contextlib.suppress(Exception):  # a scheduler that is gone: nothing is left to close
+        client.close(timeout=5)
+
+
+def _count(address: str) -> int:
+    text = address.removeprefix(_LOCAL)
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{text!r} is not a number of workers")
+    return int(text)
+
+
+def _check_versions(client: Any, address: str) -> None:
+    """Refuse workers that have no gdmunet, or another one: their files would be of another kind."""
+    try:
+        found = client.run(_version, on_error="return")
+    except OSError as error:
+        raise _gone(address, error) from error
+    other = {worker: version for worker, version in found.items() if version != __version__}
+    if other:
+        worker, version = next(iter(other.items()))
+        raise GdmError(
+            "a worker has another version of gdmunet",
+            found=f"{version if isinstance(version, str) else 'none'} on {worker}",
+            expected=__version__,
+            remedy="install the same version on every worker, and start the workers again",
+        )
+
+
+def _version() -> str:
+    return __version__
+
+
+def _gone(address: str, error: BaseException) -> GdmError:
+    return GdmError(
+        "the scheduler has gone while cases were worked on",
+        found=f"{address}: {type(error).__name__}",
+        remedy="start it again, then run the command again: what commands keep of finished cases is not done twice",
+    )
+
+
+def _dask() -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise GdmError(
+            "Dask is not installed",
+            found=f"no module {error.name}",
+            remedy="install it with the extra: pip install 'gdmunet[dask]'",
+        ) from error
+    return distributed
