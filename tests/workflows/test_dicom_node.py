@@ -1,9 +1,11 @@
 """A DICOM node: real associations on loopback, by pynetdicom and by dcmtk."""
 
 import shutil
+import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -174,14 +176,28 @@ def test_a_receiver_that_is_away_is_a_failure(tmp_path, archive):
         assert "does not take the connection" in report.failure
 
 
+def start_storescp(folder: Path) -> tuple[subprocess.Popen, int]:
+    """DCMTK's receiver once it takes connections; a port that another program took meanwhile is left for another."""
+    for _ in range(10):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        receiver = subprocess.Popen([STORESCP, "-aet", "DCMTK", "-od", str(folder), str(port)])
+        while receiver.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return receiver, port
+    raise RuntimeError("storescp found no port")
+
+
 @pytest.mark.skipif(not (STORESCU and STORESCP), reason="storescu (Debian dcmtk) is not there")
 def test_dcmtk_sends_and_receives(tmp_path, archive):
     head_series(tmp_path / "in")
     (tmp_path / "out").mkdir()
-    port = str(archive.port + 1)
-    receiver = subprocess.Popen([STORESCP, "-aet", "DCMTK", "-od", str(tmp_path / "out"), port])
+    receiver, port = start_storescp(tmp_path / "out")
     try:
-        time.sleep(0.5)
         with start(tmp_path, archive, send=f"127.0.0.1:{port}:DCMTK") as node:
             words = [STORESCU, "-aet", "SCANNER", "-aec", "GDMUNET", "+sd", "127.0.0.1", str(node.port)]
             subprocess.run([*words, str(tmp_path / "in")], check=True, capture_output=True)
