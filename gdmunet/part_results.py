@@ -6,26 +6,24 @@ same time and again, with another number of parts, and a run that ended early go
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from gdmunet.atomic import make_folder
-from gdmunet.claims import Claim, ClaimedError
+from gdmunet.claims import Claim
 from gdmunet.errors import GdmError
 from gdmunet.parts import OpenParts, PartOptions
-from gdmunet.patience import wait_limit
 from gdmunet.serialization import from_json, load_json, save_json, to_json
+from gdmunet.turns import in_turn
 from gdmunet.version import __version__
 from gdmunet.workers import check_processes, run_in_workers
 
 R = TypeVar("R")
 FOLDER = ".parts"
-_PAUSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -142,26 +140,9 @@ def all_kept(work: Sequence[CaseWork[R]], kept: KeptResults[R], part: PartOption
     return OpenParts.of(part, list(results), {name for name, result in results.items() if result is None})
 
 
-@contextlib.contextmanager
-def alone(file: Path, work: str) -> Iterator[None]:
-    """Inside, no other part is at the same step: waits for the one that is.
-
-    Raises
-    ------
-    GdmError
-        The other one takes longer than a wait may last.
-    """
-    limit = time.monotonic() + wait_limit()
-    with contextlib.ExitStack() as claimed:
-        while True:
-            try:
-                claimed.enter_context(Claim(file, work, "another part is at this step for too long"))
-                break
-            except ClaimedError:
-                if time.monotonic() > limit:
-                    raise
-                time.sleep(_PAUSE)
-        yield
+def alone(file: Path, work: str) -> AbstractContextManager[bool]:
+    """Inside, no other part is at the same step: waits for the one that is (`in_turn`)."""
+    return in_turn(Claim(file, work, "another part is at this step for too long"))
 
 
 def _keep(kept: KeptResults[R], one: CaseWork[R]) -> None:

@@ -21,6 +21,7 @@ LAYERS = [
         "atomic",
         "owners",
         "claims",
+        "turns",
         "parts",
         "part_results",
         "ending",

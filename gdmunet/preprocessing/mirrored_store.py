@@ -9,16 +9,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import shutil
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from gdmunet.atomic import atomic_path, make_folder
-from gdmunet.claims import Claim, ClaimedError
+from gdmunet.claims import Claim
 from gdmunet.errors import GdmError
 from gdmunet.file_sources import FileSource
 from gdmunet.foreign import file_checksum, reading
-from gdmunet.patience import wait_limit
 from gdmunet.preprocessing.case_record import CASE_FORMAT, CaseRecord
 from gdmunet.preprocessing.casestore import CaseStore, StoredCase
 from gdmunet.progress import Progress
@@ -26,8 +24,8 @@ from gdmunet.promises import take_back
 from gdmunet.quantities import memory_size
 from gdmunet.ranges import require
 from gdmunet.serialization import load_json
+from gdmunet.turns import in_turn
 
-_LOOK_SECONDS = 0.5
 # Free space that is left to others.
 _SPARE_BYTES = 64 << 20
 
@@ -82,25 +80,17 @@ class MirroredStore(CaseStore):
         GdmError
             The disk has not the space, a file is missing or damaged in its place, or the copying process does nothing.
         """
-        waited, seen, since = False, -1, time.monotonic()
-        while True:
-            try:
-                with Claim.on_folder(self.folder, "copying cases"):
-                    if waited:  # the other process has compared the bytes, if it came so far
-                        self.refresh(identifiers)
-                    else:
-                        self.check(identifiers)
-                    self._copy_all(identifiers, show_progress)
-                    break
-            except ClaimedError:
-                waited = True
-                present = sum(_bytes(file) for file in self.folder.iterdir())
-                if present != seen:
-                    seen, since = present, time.monotonic()
-                if time.monotonic() - since > wait_limit():
-                    raise
-                time.sleep(_LOOK_SECONDS)
+        with in_turn(Claim.on_folder(self.folder, "copying cases"), self._bytes_here) as waited:
+            if waited:  # the other process has compared the bytes, if it came so far
+                self.refresh(identifiers)
+            else:
+                self.check(identifiers)
+            self._copy_all(identifiers, show_progress)
         self._staged = True
+
+    def _bytes_here(self) -> float:
+        """Bytes in the folder, which grow while another process copies."""
+        return float(sum(_bytes(file) for file in self.folder.glob("*")))
 
     def open(self, identifier: str) -> StoredCase:
         """Open a case; its arrays are copied first, unless all were staged.

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from test_casestore import prepared_case
 
+from gdmunet import turns
 from gdmunet.claims import Claim
 from gdmunet.errors import GdmError
 from gdmunet.file_sources import LocalSource
 from gdmunet.patience import set_wait_limit, wait_limit
-from gdmunet.preprocessing import mirrored_store
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.mirrored_store import MirroredStore
 
@@ -150,7 +150,7 @@ def test_a_staged_folder_that_is_removed_is_named(original, tmp_path):
 
 
 def test_waiting_for_a_process_that_copies_nothing_ends(original, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirrored_store, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(turns, "_PAUSE", 0.02)
     store, before = mirror(original, tmp_path / "fast"), wait_limit()
     set_wait_limit(0.2)
     try:
@@ -161,7 +161,7 @@ def test_waiting_for_a_process_that_copies_nothing_ends(original, tmp_path, monk
 
 
 def test_who_waits_goes_on_when_the_other_has_ended(original, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirrored_store, "_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(turns, "_PAUSE", 0.02)
     store = mirror(original, tmp_path / "fast")
     waiting = threading.Thread(target=store.stage, args=(NAMES, False))
     with Claim.on_folder(store.folder, "copying cases"):
