@@ -1,10 +1,11 @@
 """The projector against scikit-image and ASTRA: error, time, memory; and a picture of what few views do.
 
-usage: python benchmarks/projector.py CT.nii.gz [--views 18 36 72 720] [--slice K] [--picture FILE.png] [--volume]
+usage: python benchmarks/projector.py CT.nii.gz [--views 18 36 72 720] [--slice K] [--slices 1] [--picture FILE.png] [--volume]
 
 Every measurement runs in a process of its own with one thread, so that the peak of its memory is its own. ``--volume``
 also times the whole volume at 36 views, and ``gdm_simulate_svct`` with reading, masks and writing. ASTRA is measured
-where it is installed (pip install astra-toolbox).
+where it is installed (pip install astra-toolbox). ``--slices`` scans as many slices from the K-th on at once: those of a
+volume share gdmunet's weights.
 """
 
 import argparse
@@ -32,24 +33,27 @@ def main() -> None:
     parser.add_argument("ct", type=Path)
     parser.add_argument("--views", type=int, nargs="+", default=[18, 36, 72, 720])
     parser.add_argument("--slice", type=int, help="default: the middle")
+    parser.add_argument("--slices", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=["skimage", "torch", "astra"], help="back ends")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--volume", action="store_true")
     arguments = parser.parse_args()
     ct = canonical(read_volume(arguments.ct))
     index = len(ct.array) // 2 if arguments.slice is None else arguments.slice
-    part = Volume(ct.array[index : index + 1], Geometry((1, *ct.geometry.shape[1:]), ct.geometry.spacing))
+    array = ct.array[index : index + arguments.slices]
+    part = Volume(array, Geometry(array.shape, ct.geometry.spacing))
     body = derive_body_mask(ct.array[None], ("CT",), ct.geometry.spacing)
     print("back end  views  first s  next s  peak MB  body MAE HU  from scikit-image HU (mean, 99.9 %)")
     for views in arguments.views:
         reference = None
-        for name in ("skimage", "torch", "astra"):
+        for name in arguments.only:
             found = alone(measure, part, ScanSpec(views=views, backend=name))
             if found is None:
                 print(f"{name:8}  not installed")
                 continue
             image, first, later, peak = found
             reference = image if reference is None else reference
-            error = np.abs(image - part.array)[body[index : index + 1]].mean()
+            error = np.abs(image - part.array)[body[index : index + arguments.slices]].mean()
             apart = np.abs(image - reference)
             print(f"{name:8} {views:6d} {first:8.2f} {later:7.2f} {peak:8.0f} {error:12.1f}"
                   f"  {apart.mean():.4f}, {np.percentile(apart, 99.9):.3f}", flush=True)  # fmt: skip
