@@ -1,11 +1,12 @@
 """gdm_predict against nnUNetv2_predict, from files to files: the same scans, the same network, the same windows.
 
-usage: python benchmarks/prediction_files.py WORK [--cases 10] [--rounds 3]
+usage: python benchmarks/prediction_files.py WORK [--cases 10] [--rounds 3] [--scale 1]
 
 Both run as commands of their own, by turns, on the CPU with one thread each and one case read ahead and written behind.
 The network is a plain U-Net of four stages with random weights; nnU-Net's has a second output channel, without which it
 knows no label. Prints medians over the rounds: CPU seconds of the whole process tree, and the peak of its resident
-memory (proportional shares, so that what processes share counts once). Needs nnunetv2 in the same environment.
+memory (proportional shares, so that what processes share counts once). ``--scale 2`` doubles scans and windows along each
+axis: how the memory grows with them. Needs nnunetv2 in the same environment.
 """
 
 import argparse
@@ -40,21 +41,21 @@ NETWORK = NetworkSpec(
 )
 
 
-def make_scan(seed: int) -> np.ndarray:
+def make_scan(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     """A noisy ellipsoid of tissue with two lungs, in whole HU."""
     random = np.random.default_rng(seed)
-    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in SHAPE), indexing="ij", sparse=True)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
     body = (z / 1.5) ** 2 + (y / (0.6 + 0.02 * seed)) ** 2 + (x / 0.8) ** 2 < 1
     lungs = (z / 0.7) ** 2 + (y / 0.35) ** 2 + ((np.abs(x) - 0.35) / 0.25) ** 2 < 1
-    tissue = random.normal(40, 30, SHAPE)
+    tissue = random.normal(40, 30, shape)
     return np.where(body, np.where(lungs, tissue - 850, tissue), -1000).round().astype(np.int16)
 
 
-def make_own_model(work: Path) -> Path:
+def make_own_model(work: Path, shape: tuple[int, ...], window: tuple[int, ...]) -> Path:
     ct = NormalizationSpec("affine", (-1000.0, 3000.0), 0.0, 500.0)
     footprint = MemoryFootprint(1, 1, 1, 1, 1)
     configuration = Configuration(
-        "3d_fullres", (0, 1, 2), SPACING, SHAPE, WINDOW, 2, (ct,), ct, -1000.0, 3, NETWORK, footprint
+        "3d_fullres", (0, 1, 2), SPACING, shape, window, 2, (ct,), ct, -1000.0, 3, NETWORK, footprint
     )
     descriptor = DatasetDescriptor({"0": "CT"}, "CT", ".nii.gz", 4, "Speed")
     plans = Plans(
@@ -69,7 +70,7 @@ def make_own_model(work: Path) -> Path:
     return model.path
 
 
-def make_other_model(work: Path) -> Path:
+def make_other_model(work: Path, shape: tuple[int, ...], window: tuple[int, ...]) -> Path:
     """nnU-Net's folder: dataset.json, plans.json and a checkpoint."""
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -92,7 +93,7 @@ def make_other_model(work: Path) -> Path:
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "plans_3d", "preprocessor_name": "DefaultPreprocessor", "batch_size": 2,
-        "patch_size": list(WINDOW), "median_image_size_in_voxels": list(SHAPE), "spacing": list(SPACING),
+        "patch_size": list(window), "median_image_size_in_voxels": list(shape), "spacing": list(SPACING),
         "normalization_schemes": ["CTNormalization"], "use_mask_for_norm": [False],
         "resampling_fn_data": "resample_data_or_seg_to_shape", "resampling_fn_data_kwargs": resampling,
         "resampling_fn_seg": "resample_data_or_seg_to_shape",
@@ -109,7 +110,7 @@ def make_other_model(work: Path) -> Path:
     plans = {
         "dataset_name": "Dataset999_Speed", "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2], "transpose_backward": [0, 1, 2], "label_manager": "LabelManager",
-        "original_median_spacing_after_transp": list(SPACING), "original_median_shape_after_transp": list(SHAPE),
+        "original_median_spacing_after_transp": list(SPACING), "original_median_shape_after_transp": list(shape),
         "configurations": {"3d_fullres": configuration}, "experiment_planner_used": "ExperimentPlanner",
         "foreground_intensity_properties_per_channel": {"0": intensities},
     }  # fmt: skip
@@ -162,15 +163,17 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scale", type=int, default=1)
     parser.add_argument("--only", choices=("gdm", "nnunet"))
     arguments = parser.parse_args()
-    work: Path = arguments.work
+    work: Path = arguments.work / f"scale_{arguments.scale}"
+    shape, window = (tuple(arguments.scale * size for size in sizes) for sizes in (SHAPE, WINDOW))
     images = work / f"images_{arguments.cases}"
     for case in range(arguments.cases):
         file = images / f"case{case}_0000.nii.gz"
         if not file.is_file():
-            write_volume(file, make_scan(case), Geometry(SHAPE, CASE_SPACING))
-    own, other = make_own_model(work), make_other_model(work)
+            write_volume(file, make_scan(case, shape), Geometry(shape, CASE_SPACING))
+    own, other = make_own_model(work, shape, window), make_other_model(work, shape, window)
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
     environment = {**os.environ, **one_thread, **{f"nnUNet_{n}": str(work) for n in ("raw", "preprocessed", "results")}}
     in_out = ["-i", str(images), "-o"]
