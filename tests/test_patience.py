@@ -1,5 +1,6 @@
 """Every wait has a limit: real processes that are stopped, with short limits."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from gdmunet import patience
 from gdmunet.errors import GdmError
 from gdmunet.patience import Patience, processor_time, set_wait_limit, thread_time
 from gdmunet.workers import run_in_workers
+from gdmunet.workflows.measured_prediction import measure_in_new_process
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -48,6 +50,34 @@ def test_a_stopped_worker_ends_the_run_by_case_and_process():
     assert "GDM_WAIT_LIMIT" in error.remedy
     number = int(error.found.split()[1])
     assert not psutil.pid_exists(number), "the stopped worker is not left behind"
+
+
+class Hit:
+    """Stands for a task; the process that unpacks it is hit by a signal."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        return hit, (self.number,)
+
+
+def hit(number):
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("number", "problem"),
+    [
+        (getattr(signal, "SIGSTOP", 0), "the process that predicts does nothing"),
+        (getattr(signal, "SIGKILL", 0), "the process that predicts was killed"),
+    ],
+)
+def test_a_comparison_does_not_wait_for_a_process_that_is_stopped_or_killed(number, problem):
+    with pytest.raises(GdmError, match=problem):
+        measure_in_new_process(Hit(number))
+    assert not multiprocessing.active_children(), "the process is not left behind"
 
 
 @pytest.mark.usefixtures("impatient")

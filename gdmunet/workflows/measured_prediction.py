@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import time
 import traceback
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor, list_cases, load_descriptor
 from gdmunet.device import find_device
 from gdmunet.device_memory import peak_memory_mb
+from gdmunet.ending import end_with_parent
 from gdmunet.errors import GdmError
 from gdmunet.inference.cases.files import ListedCases
 from gdmunet.inference.folder import predict_cases
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
+from gdmunet.patience import LOOK_SECONDS, Patience, processor_time, stuck
 from gdmunet.plans import load_plans
 from gdmunet.preprocessing.mask_folders import given_masks
 from gdmunet.results import ModelFolder
@@ -79,31 +83,42 @@ def measure_in_new_process(task: PredictionTask) -> Measurement:
     Raises
     ------
     GdmError
-        The prediction failed, with its own message, or was killed.
+        The prediction failed, with its own message, was killed, or does nothing any more.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(task, sender))
+    process = context.Process(target=_answer, args=(task, sender), daemon=True)
     process.start()
     sender.close()
     try:
-        outcome = receiver.recv()
-    except EOFError:
-        process.join()
-        raise GdmError(
-            "the prediction was killed",
-            found=f"exit code {process.exitcode}",
-            remedy="often memory ran out: end other programs, then run the command again",
-        ) from None
+        outcome = _answer_of(process, receiver)
     finally:
-        if process.is_alive() and not receiver.closed:
-            process.join(timeout=60)
+        receiver.close()
+        process.join(1)  # it has answered, and ends by itself
         if process.is_alive():
             process.kill()
-        receiver.close()
+            process.join(5)
     if isinstance(outcome, Measurement):
         return outcome
     raise outcome
+
+
+def _answer_of(process: BaseProcess, receiver: Connection) -> Measurement | GdmError:
+    """What the process sends; an error if it ends or stands still before."""
+    pid, patience = process.pid or 0, Patience()
+    while not wait([receiver, process.sentinel], LOOK_SECONDS):
+        if patience.lost([(pid, functools.partial(processor_time, pid))]):
+            raise stuck("the process that predicts does nothing", case=None, pid=pid, limit=patience.limit)
+    try:
+        outcome: Measurement | GdmError = receiver.recv()
+    except (EOFError, OSError):
+        process.join(5)
+        raise GdmError(
+            "the process that predicts was killed",
+            found=f"exit code {process.exitcode}",
+            remedy="often memory ran out: end other programs, then run the command again",
+        ) from None
+    return outcome
 
 
 def predict_measured(task: PredictionTask) -> Measurement:
@@ -129,6 +144,7 @@ def predict_measured(task: PredictionTask) -> Measurement:
 
 
 def _answer(task: PredictionTask, connection: Connection) -> None:
+    end_with_parent()
     try:
         connection.send(predict_measured(task))
     except GdmError as error:
