@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -86,7 +87,8 @@ def sweep(folder: Path) -> list[Path]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of another user, on a disk that is read alone
+                path.unlink(missing_ok=True)
         removed.append(path)
     return removed
 

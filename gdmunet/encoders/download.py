@@ -142,13 +142,13 @@ def download(source: HubFile, folder: Path, options: DownloadOptions | None = No
     options, folder = options or DownloadOptions(), Path(folder)
     file = folder / source.name
     wanted = expected_sha256(source, file)
+    sweep(folder)  # also beside a whole file: a command may have been killed after its last step
     if file.is_file():
         if wanted:
             check_sha256(file, file_sha256(file), wanted, f"delete {file}, then fetch it again")
         return file
     try:
         make_folder(folder)
-        sweep(folder)
         # A name of this process alone: two commands that fetch the same file do not meet before the last rename.
         with scratch_folder(file) as staging:
             _transfer(source, file, wanted, staging, options)

@@ -133,8 +133,12 @@ def test_two_commands_that_fetch_the_same_file_do_not_meet(hub, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.ckpt", "model.ckpt.json"]
 
 
-def test_what_a_killed_command_left_is_removed(hub, tmp_path):
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_a_killed_command_left_is_removed(hub, tmp_path, whole):
+    """Also beside a file that was whole when the command was killed."""
     hub.files[PATH] = CONTENT
+    if whole:
+        fetch(hub, tmp_path)
     alive = temporary_beside(tmp_path / "model.ckpt")
     dead = tmp_path / alive.name.replace(f"-{os.getpid()}-", "-2147483646-", 1)
     for folder in (dead, alive):

@@ -76,7 +76,10 @@ def inject(kind: str, number: int, folder: Path, outputs: list[Path]) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         elif kind == "removed":
             for output in outputs:
-                shutil.rmtree(output, ignore_errors=True)
+                if output.is_file():
+                    output.unlink()
+                else:
+                    shutil.rmtree(output, ignore_errors=True)
 
     if kind == "torn":
         _tear(number)

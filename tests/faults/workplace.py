@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Sequence
@@ -14,11 +15,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+
 DATASET = "Dataset502_DemoPhantoms"
+# Variable of the environment with the address of a hub on this machine.
+HUB = "GDM_FAULTS_HUB"
 MODEL = "FidelityTrainer-epochs=2-iterations_per_epoch=2-validation_patches=2__gdmPlans_tiny__3d_fullres"
 TRAINING = ["--epochs", "2", "--set", "iterations_per_epoch=2", "validation_patches=2", "-device", "cpu", "-np", "0"]
-# Numbers that no two runs share.
-_VOLATILE = {"seconds", "validation_seconds", "wait_share", "peak_memory_mb", "created", "files", "simulation_seconds"}
+# Numbers that no two runs share, and the address of a hub whose port was free.
+_VOLATILE = {
+    *("url", "seconds", "validation_seconds", "wait_share", "peak_memory_mb", "created", "files", "simulation_seconds"),
+    *("training_seconds",),
+}
 # Pictures, logs for people, a state whose outcome is the weights, and the demonstration's own.
 _NOT_COMPARED = {".png", ".txt", ".html", ".pt"}
 
@@ -36,9 +44,9 @@ class Command:
     again
         Command lines that a user would try after a fault, in this order, until one ends with status 0.
     outputs
-        Folders, below the workplace, that it writes into.
+        Folders, or a file, below the workplace, that it writes.
     workers
-        Words that are added to its command line so that other processes do the work; empty: it has none.
+        Words that are added to its command line so that other processes do the work; None: it has none.
     """
 
     name: str
@@ -47,14 +55,17 @@ class Command:
     words: tuple[str, ...]
     outputs: tuple[str, ...]
     again: tuple[tuple[str, ...], ...] = ()
-    workers: tuple[str, ...] = ()
+    workers: tuple[str, ...] | None = None
 
     def line(self, words: Sequence[str], work: Path) -> list[str]:
-        """The words with the workplace in them."""
-        return [word.replace("{w}", str(work)) for word in words]
+        """The words with the workplace and the stand-in of a hub in them."""
+        return [word.replace("{w}", str(work)).replace("{hub}", os.environ.get(HUB, "")) for word in words]
 
     def run(self, words: Sequence[str], work: Path) -> int:
         """Call the command in this process."""
+        if any("{hub}" in word for word in words):
+            os.environ.pop("HF_HUB_OFFLINE", None)
+            constants.HF_HUB_OFFLINE = False
         main = importlib.import_module(f"gdmunet.cli.{self.module}").main
         return main(self.line(words, work)) or 0
 
@@ -81,6 +92,13 @@ _IMPORT = ("{w}/packed/model.zip", "--results", "{w}/other")
 _CONTINUE = ((*_TRAIN, "--c"), _TRAIN, (*_TRAIN, "--overwrite"))
 _FOLD = f"results/{DATASET}/{MODEL}/fold_0"
 _TWO, _LOADER = ("-np", "2"), ("-np", "1")
+_COMPARE = ("502", "3d_fullres", "-tr", "FidelityTrainer", "-p", "gdmPlans_tiny", "--judge", "tiny", *TRAINING)
+_COMPARE = (*_COMPARE, "-o", "{w}/compared", *_QUIET, *_RAW, *_PREPARED, "--results", "{w}/results")
+_BEST = ("502", "--disable_ensembling", *_QUIET, *_RAW, "--results", "{w}/results")
+_CASES = ("-d", "502", "-p", "gdmPlans_tiny", *_QUIET, *_PREPARED, "--results", "{w}/results")
+_AUDIT = (*_CASES, "-e", "tiny", "--windows", "1", "--window", "16", "--json", "{w}/audit/audit.json")
+_PRETRAIN = (*_CASES, "--iterations", "2", "--crop", "16", "--batch_size", "1", "-o", "{w}/encoder", "-device", "cpu")
+_DOWNLOAD = ("ct-fm", "--hub", "{hub}", "-o", "{w}/encoders", *_QUIET)
 
 COMMANDS = (
     Command("new_dataset", "new_dataset", "raw", _NEW, ("raw/Dataset504_New",), (_NEW,)),
@@ -96,9 +114,23 @@ COMMANDS = (
     Command("ensemble", "ensemble", "predicted", _AVERAGE, ("mean",), (_AVERAGE,)),
     Command("export_model", "export_model", "trained", _EXPORT, ("packed",), (_EXPORT,)),
     Command("import_model", "import_model", "exported", _IMPORT, ("other",), (_IMPORT,)),
+    Command("compare", "compare", "trained", _COMPARE, ("compared",), (_COMPARE,), ()),
+    Command("compare_again", "compare", "compared", _COMPARE, ("compared",), (_COMPARE,)),
+    Command(
+        "best_configuration",
+        "find_best_configuration",
+        "trained",
+        _BEST,
+        (f"results/{DATASET}/best_configuration.json",),
+        (_BEST,),
+        _TWO,
+    ),
+    Command("audit_encoder", "audit_encoder", "prepared", _AUDIT, ("audit",), (_AUDIT,)),
+    Command("pretrain_encoder", "pretrain_encoder", "prepared", _PRETRAIN, ("encoder",), (_PRETRAIN,)),
+    Command("download_encoder", "download_encoder", "raw", _DOWNLOAD, ("encoders",), (_DOWNLOAD,)),
 )
 # In the order in which they are made.
-STATES = ("raw", "planned", "prepared", "trained", "exported", "predicted")
+STATES = ("raw", "planned", "prepared", "trained", "exported", "predicted", "compared")
 BY_NAME = {command.name: command for command in COMMANDS}
 
 
@@ -132,6 +164,12 @@ def build_states(folder: Path, wanted: set[str]) -> None:
     assert BY_NAME["predict"].run(BY_NAME["predict"].words, work) == 0
     shutil.copytree(work / "predicted", work / "predicted_too")
     _keep(work, folder / "predicted")
+    if last < STATES.index("compared"):
+        return
+    for name in ("predicted", "predicted_too"):
+        shutil.rmtree(work / name)
+    assert BY_NAME["compare"].run(BY_NAME["compare"].words, work) == 0
+    _keep(work, folder / "compared")
 
 
 def _keep(work: Path, state: Path) -> None:
@@ -160,6 +198,8 @@ def digest(path: Path) -> str:
     content = path.read_bytes()
     if not content:
         return "damaged: empty"
+    if path.stem == "comparison" and path.suffix != ".json":  # tables made from it, with times
+        return "whole"
     try:
         if path.name.endswith(".gz"):
             content = gzip.decompress(content)
