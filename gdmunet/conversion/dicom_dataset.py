@@ -16,6 +16,7 @@ from gdmunet.conversion.case_files import SourceFolders, check_channels
 from gdmunet.conversion.dicom_volumes import write_exactly
 from gdmunet.conversion.folders import NewDatasetOptions, free_folder, named_folder, new_dataset
 from gdmunet.conversion.held_out import Groups, SplitOptions
+from gdmunet.conversion.series_choice import SeriesChoice, check_choices, chosen_series
 from gdmunet.dicom.agreement import ChannelSeries, check_case_series
 from gdmunet.dicom.reading import DicomVolume, read_series
 from gdmunet.dicom.series import BY_FOLDER, choose_series, left_out_of, scan_series
@@ -76,6 +77,8 @@ class DicomDatasetOptions:
         case of several grids.
     accept
         Checks of the series that are insisted on (see `check_case_series`).
+    series
+        Series that are meant in folders that hold several.
     part
         Share of the cases that is converted, and kept until all are; None: all of them, and none is kept before.
     processes
@@ -90,6 +93,7 @@ class DicomDatasetOptions:
     fix_geometry: bool = False
     resample: bool = False
     accept: tuple[str, ...] = ()
+    series: tuple[SeriesChoice, ...] = ()
     part: PartOptions | None = None
     processes: int = 1
     show_progress: bool = False
@@ -117,6 +121,7 @@ def convert_dicom_dataset(
         )
     raw_folder = Path(raw_folder)
     names = _case_names(layout)
+    check_choices(options.series, names)
     if options.part is not None:
         return _convert_part(layout, raw_folder, names, (number, name), options)
     free_folder(raw_folder, number, name)
@@ -191,7 +196,8 @@ def _key(name: str, layout: DicomLayout, options: DicomDatasetOptions) -> str:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     stats = [(path.relative_to(folder).as_posix(), path.stat()) for path in files]
     places = layout.conditions, layout.target
-    choices = options.channels, options.target, options.fix_geometry, options.resample, options.accept
+    choices = [options.channels, options.target, options.fix_geometry, options.resample, options.accept]
+    choices += [chosen_series(options.series, name, part) for part in (*layout.conditions, layout.target)]
     return key_of([(file, stat.st_size, stat.st_mtime_ns) for file, stat in stats], places, choices)
 
 
@@ -213,9 +219,10 @@ def _convert_case(case: str, layout: DicomLayout, building: Path, options: Dicom
     places = [*map(str, range(len(layout.conditions))), "target"]
     modalities, notes = (*options.channels, options.target), list[str]()
     chosen = []
-    for folder, modality in zip(folders, modalities, strict=True):
+    for part, folder, modality in zip((*layout.conditions, layout.target), folders, modalities, strict=True):
         found = scan_series(folder, case)
-        series = choose_series(found, folder=folder, case=case, remedy=BY_FOLDER)
+        wanted = chosen_series(options.series, case, part)
+        series = choose_series(found, wanted, folder=folder, case=case, remedy=BY_FOLDER)
         notes += left_out_of(folder, found, series, f"{case}/{folder.name}")
         chosen.append(ChannelSeries(series, folder, modality))
     notes += check_case_series(chosen, case, options.accept)

@@ -25,7 +25,19 @@ from gdmunet.foreign import reading
 from gdmunet.quantities import counted, listed
 
 BY_FLAG = "choose one with --series NUMBER or --series UID (the last column)"
-BY_FOLDER = "move the other series elsewhere: each folder holds the one series that is meant"
+BY_FOLDER = "choose one by its folder, or move the other series elsewhere"
+
+
+class UnchosenSeriesError(GdmError):
+    """A folder does not say which series is meant.
+
+    Attributes
+    ----------
+    largest
+        Number (UID where two share it) of the volume with the most images; None: no series is a volume.
+    """
+
+    largest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -163,7 +175,7 @@ def choose_series(
         fitting = [series for series in found if wanted in (series.uid, str(series.number))]
         problem = f"several DICOM series have the number {wanted}" if fitting else f"there is no DICOM series {wanted}"
     if len(fitting) != 1 or fitting[0].no_volume:
-        raise GdmError(
+        error = UnchosenSeriesError(
             problem if len(fitting) != 1 else f"the series is not a volume: {fitting[0].no_volume}",
             case=case,
             file=folder,
@@ -171,7 +183,18 @@ def choose_series(
             expected="one series of CT or MR slices",
             remedy=remedy if any(series.no_volume is None for series in found) else "export a CT or MR series",
         )
+        error.largest = _largest(found)
+        raise error
     return fitting[0]
+
+
+def _largest(found: Sequence[Series]) -> str | None:
+    volumes = [series for series in found if series.no_volume is None]
+    if not volumes:
+        return None
+    largest = max(volumes, key=lambda series: series.images)
+    number = str(largest.number)
+    return number if [str(series.number) for series in found].count(number) == 1 else largest.uid
 
 
 def _series(uid: str, files: list[tuple[Path, Dataset]]) -> Series:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gdmunet.conversion.dicom_dataset import DicomDatasetOptions, DicomLayout, convert_dicom_dataset
 from gdmunet.conversion.dicom_volumes import series_to_volume, volume_to_series
 from gdmunet.conversion.folders import claim_number
 from gdmunet.conversion.held_out import SplitOptions, read_groups
+from gdmunet.conversion.series_choice import SeriesChoice
 from gdmunet.dicom.files import other_files, slice_name
-from gdmunet.dicom.series import scan_series
+from gdmunet.dicom.series import UnchosenSeriesError, scan_series
 from gdmunet.parts import OpenParts
 from gdmunet.paths import Folders
 from gdmunet.promises import check_promised
@@ -18,6 +19,7 @@ from gdmunet.quantities import counted, listed
 from gdmunet.workflows.parts import has_scheduler, say_missing, share_of
 from gdmunet.workflows.requests.datasets import ConvertDicomRequest
 from gdmunet.workflows.requests.declaration import RequestError
+from gdmunet.workflows.requests.spelling import command_line
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,31 @@ def convert_dicom(request: ConvertDicomRequest, folders: Folders) -> ConvertedDi
     GdmError
         No series, several, or one that is not a volume.
     """
+    try:
+        return _convert(request, folders)
+    except UnchosenSeriesError as error:
+        if error.largest is None:
+            raise
+        raise _with_choice(error, error.largest, request) from None
+
+
+def _with_choice(error: UnchosenSeriesError, series: str, request: ConvertDicomRequest) -> UnchosenSeriesError:
+    """The error with the command that takes the largest volume."""
+    chosen: tuple[str, ...] = (series,)
+    if request.dataset is not None:
+        folders = (*request.condition_folder, request.target_folder)
+        folder = Path(str(error.file)).relative_to(request.input / str(error.case)).as_posix()
+        one = SeriesChoice(error.case, folder, series)
+        others = [SeriesChoice.of(text, folders) for text in request.series]
+        chosen = (*(str(other) for other in others if (other.case, other.folder) != (one.case, one.folder)), str(one))
+        error.remedy = f"the largest is chosen by {{command}}; --series {folder}={series} chooses it in every case"
+    else:
+        error.remedy = "the largest is chosen by {command}; others by their number or UID (the last column)"
+    error.command = command_line(replace(request, series=chosen))
+    return error
+
+
+def _convert(request: ConvertDicomRequest, folders: Folders) -> ConvertedDicom:
     if request.dataset is not None:
         return _make_dataset(request, request.dataset, folders)
     if request.input.is_file():
@@ -64,7 +91,7 @@ def _list(folder: Path) -> tuple[str, ...]:
 
 
 def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
-    read = series_to_volume(request.input, output, request.series, request.fix_geometry)
+    read = series_to_volume(request.input, output, request.only_series, request.fix_geometry)
     check_promised([output])
     geometry = read.volume.volume.geometry
     shape = " x ".join(map(str, geometry.shape))
@@ -78,7 +105,7 @@ def _write_volume(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
 
 
 def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]:
-    written = volume_to_series(request.input, output, request.reference, request.series, request.description)
+    written = volume_to_series(request.input, output, request.reference, request.only_series, request.description)
     check_promised([output / slice_name(number + 1) for number in range(written.slices)])
     rounded = ("  values were rounded to whole HU",) if written.rounded else ()
     return (f"wrote {written.slices} slices into {output}, series {written.uid}", *rounded)
@@ -86,6 +113,7 @@ def _write_series(request: ConvertDicomRequest, output: Path) -> tuple[str, ...]
 
 def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -> ConvertedDicom:
     part = share_of(request)
+    case_folders = (*request.condition_folder, request.target_folder)
     options = DicomDatasetOptions(
         request.channel,
         request.target,
@@ -93,6 +121,7 @@ def _make_dataset(request: ConvertDicomRequest, number: int, folders: Folders) -
         request.fix_geometry,
         request.resample,
         request.accept,
+        tuple(SeriesChoice.of(text, case_folders) for text in request.series),
         None if part.is_whole and not has_scheduler(request) else part,
         processes=request.processes,
         show_progress=request.show_progress,

@@ -23,6 +23,7 @@ from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.encoders.registry import FAMILIES
 from gdmunet.errors import CommandLine, GdmError
+from gdmunet.imageio import read_volume
 from gdmunet.plans import STANDARD_HU, load_plans
 from gdmunet.provenance import plans_hash
 from gdmunet.results import ResultsFolder
@@ -275,16 +276,32 @@ def test_damaged_plans_do_not_keep_others_from_their_place(work, content, capsys
     assert "could not be read" in capsys.readouterr().out
 
 
-def test_series_of_a_data_set_are_chosen_by_their_folders(tmp_path):
-    """Where a command makes a data set, it takes no --series."""
-    folder = tmp_path / "dicom" / "case_1"
-    for number in (1, 2):
-        make_series(folder / "condition" / str(number), make_stored(), number=number)
-    make_series(folder / "target", make_stored(), number=3)
+def many_series(folder, cases=("case_1",)):
+    """Cases whose condition folder holds series 1 and, larger, 2; the target is series 3."""
+    for case in cases:
+        for number in (1, 2):
+            stored = make_stored()
+            make_series(folder / case / "condition" / str(number), stored[: 2 + number], number=number)
+        make_series(folder / case / "target", make_stored()[:4], number=3)
+
+
+def test_a_series_of_a_case_of_a_data_set_is_chosen(tmp_path):
+    many_series(tmp_path / "dicom")
     words = ("-i", tmp_path / "dicom", "-d", 510, "-n", "Series", "--channel", "CT", "--target", "CT")
-    error = run(CommandLine("gdm_convert_dicom", *words, "--raw", tmp_path / "raw", "--no_pbar"))
+    command = CommandLine("gdm_convert_dicom", *words, "--raw", tmp_path / "raw", "--no_pbar")
+    again = mend(command, "several DICOM series", ".* --series case_1/condition=2.*")
+    assert again.problem == "data set 510 is there already"
+    assert read_volume(tmp_path / "raw/Dataset510_Series/imagesTr/case_1_0000.nii.gz").array.shape[0] == 4
+
+
+def test_the_series_of_one_file_is_chosen(tmp_path):
+    many_series(tmp_path / "dicom")
+    words = ("-i", tmp_path / "dicom/case_1/condition", "-o", tmp_path / "ct.nii.gz")
+    error = run(CommandLine("gdm_convert_dicom", *words))
     assert error.problem == "the folder holds several DICOM series"
-    assert "--series" not in error.remedy
+    assert error.command.words[-2:] == ("--series", "2")
+    assert run(error.command) is None
+    assert read_volume(tmp_path / "ct.nii.gz").array.shape[0] == 4
 
 
 def test_a_time_series_is_not_told_to_be_resampled(tmp_path):
@@ -638,6 +655,10 @@ EXECUTED = {
     ],
     "workflows/planned.py find_planned": [test_raw_data_alone_is_planned_and_prepared],
     "workflows/predict.py _predictor": [test_realism_of_a_model_without_a_dial_is_left_out],
+    "workflows/convert_dicom.py _with_choice": [
+        test_a_series_of_a_case_of_a_data_set_is_chosen,
+        test_the_series_of_one_file_is_chosen,
+    ],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
     "workflows/train.py _lead_on": [test_a_training_whose_process_died_is_continued],
     "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
@@ -678,7 +699,15 @@ def test_every_remedy_that_is_a_command_is_run():
     assert makers == set(EXECUTED)
 
 
-ERRORS = {"GdmError", "ClaimedError", "RequestError", "UnreadableStateError", "DeadProcessError", "NoDialError"}
+ERRORS = {
+    "GdmError",
+    "ClaimedError",
+    "UnchosenSeriesError",
+    "RequestError",
+    "UnreadableStateError",
+    "DeadProcessError",
+    "NoDialError",
+}
 # Errors without a remedy of their own: whoever reads the file completes them, and says what to do with such a file.
 COMPLETED = {"foreign.py", "formats.py", "ranges.py", "serialization.py"}
 

@@ -99,8 +99,12 @@ class ConvertDicomRequest(ProgressRequest):
         default=None,
         metavar="PATH",
     )
-    series: str | None = option(
-        "--series", help="number or UID of the series; default: the only one that is a volume", default=None
+    series: tuple[str, ...] = option(
+        "--series",
+        help="number or UID of the series; with -d: FOLDER=NUMBER for a sub-folder of every case, CASE/FOLDER=NUMBER "
+        "for one; default: the only one that is a volume",
+        default=(),
+        metavar="SERIES",
     )
     fix_geometry: bool = option(
         "--fix-geometry",
@@ -160,10 +164,22 @@ class ConvertDicomRequest(ProgressRequest):
     def __post_init__(self) -> None:
         """Refuse flags of a single series if a data set is made (RequestError)."""
         super().__post_init__()
-        if self.dataset is not None and (self.output or self.series or self.reference):
-            raise RequestError("-d builds a data set", remedy="leave out -o, --series and --reference")
+        if self.dataset is not None and (self.output or self.reference):
+            raise RequestError("-d builds a data set", remedy="leave out -o and --reference")
+        bare = [text for text in self.series if "=" not in text]
+        if self.dataset is not None and bare:
+            raise RequestError(
+                f"--series {bare[0]} does not say a folder", remedy=f"write --series {self.target_folder}={bare[0]}"
+            )
+        if self.dataset is None and (len(self.series) > 1 or len(bare) < len(self.series)):
+            raise RequestError("one series is read", remedy="give --series one number or UID, or make a data set: -d")
         if self.dataset is None and self.num_parts > 1:
             raise RequestError("one series has no parts", remedy="omit -num_parts, or make a data set with -d")
+
+    @property
+    def only_series(self) -> str | None:
+        """Number or UID of the one series that is read; None: the only one that is a volume."""
+        return self.series[0] if self.series else None
 
 
 @request
