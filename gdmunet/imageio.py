@@ -203,6 +203,27 @@ def write_volume(path: Path, array: np.ndarray, geometry: Geometry) -> None:
         format_of(path).write(temporary, array, geometry)
 
 
+def check_headers(case: Case) -> None:
+    """Refuse a case with a file whose header is not that of a volume, or whose grid is another; no voxel is read.
+
+    Raises
+    ------
+    GdmError
+        The case and the file that cannot be used, and why.
+    """
+    first = _read_grid(case.conditions[0], case.identifier)
+    for path in (*case.conditions[1:], case.target, case.mask):
+        if path is not None:
+            _check_grid(case, path, _read_grid(path, case.identifier), first)
+
+
+def _read_grid(path: Path, identifier: str | None) -> Geometry:
+    with reading("the volume cannot be read", path, case=identifier, remedy="export the volume again"):
+        geometry = format_of(path).grid(path)
+        geometry.check_size()
+        return geometry
+
+
 def _read(path: Path, identifier: str | None) -> tuple[np.ndarray, Geometry]:
     if not path.is_file():
         raise GdmError("the file is missing", case=identifier, file=path, remedy="check the path")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gdmunet.dataset import Case
 from gdmunet.errors import GdmError
 from gdmunet.volume_formats.files import find_volumes, left_out_of, unique_files
 from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of
@@ -45,6 +46,10 @@ class CaseFiles:
     conditions: tuple[Path, ...]
     target: Path | None
     mask: Path | None
+
+    def as_case(self) -> Case:
+        """The same files as a case that is read."""
+        return Case(self.identifier, self.conditions, self.target, self.mask)
 
 
 def check_channels(channels: Sequence[str]) -> None:

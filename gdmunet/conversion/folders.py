@@ -23,6 +23,7 @@ from gdmunet.conversion.held_out import SplitOptions, choose_test, split_in_word
 from gdmunet.dataset import DatasetDescriptor, list_cases
 from gdmunet.dataset_names import DESCRIPTOR_FILE, SPLITS, RawFolders, dataset_name
 from gdmunet.errors import GdmError
+from gdmunet.imageio import check_headers
 from gdmunet.parts import WHOLE, PartOptions
 from gdmunet.progress import say, track
 from gdmunet.promises import check_promised
@@ -75,12 +76,15 @@ def new_dataset(raw_folder: Path, number: int, name: str, sources: SourceFolders
     ------
     GdmError
         The number is taken, an image without target (or mask) or the reverse, duplicate identifiers,
-        mixed endings, an unknown test case, or groups that do not fit the cases.
+        a file that is not a volume, grids that differ within a case, mixed endings, an unknown test case, or
+        groups that do not fit the cases.
     """
-    destination = free_folder(Path(raw_folder), number, name)
     cases = collect_cases(sources, len(options.channels))
+    destination = free_folder(Path(raw_folder), number, name)
     for line in left_out_files(sources, cases):
         say(line)
+    for case in cases:
+        check_headers(case.as_case())
     ending = options.file_ending or common_ending(cases)
     identifiers = [case.identifier for case in cases]
     held_out = choose_test(identifiers, options.split)

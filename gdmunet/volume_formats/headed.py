@@ -47,6 +47,11 @@ class HeadedFormat(VolumeFormat):
 
         write_by_itk(path, array, geometry)
 
+    def grid(self, path: Path) -> Geometry:
+        """Read the header alone."""
+        header = self.header(path)
+        return header.geometry(header.payload(path).shape)
+
     def holds_whole_numbers(self, path: Path) -> bool:
         """Read the header alone."""
         return self.header(path).payload(path).kind.kind in "iu"

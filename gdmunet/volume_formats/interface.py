@@ -58,6 +58,10 @@ class VolumeFormat(Protocol):
             The file cannot be written, or was not written whole.
         """
 
+    def grid(self, path: Path) -> Geometry:
+        """Where the volume lies, by its header where that is enough; raises what `read` raises for a header."""
+        return self.read(path)[1]
+
     def holds_whole_numbers(self, path: Path) -> bool:
         """Whether the stored type is one of whole numbers."""
         return self.read(path)[0].dtype.kind in "iub"

@@ -54,6 +54,12 @@ class NiftiFormat(VolumeFormat):
             for plane in stored:  # no second volume
                 file.write(plane.tobytes())
 
+    def grid(self, path: Path) -> Geometry:
+        """Read the header alone."""
+        from gdmunet.volume_formats.nifti_header import read_header
+
+        return _placed(read_header(path), path)
+
     def holds_whole_numbers(self, path: Path) -> bool:
         """Read the header alone."""
         from gdmunet.volume_formats.nifti_header import read_header

@@ -7,7 +7,7 @@ import pytest
 
 from gdmunet.cli.new_dataset import main
 from gdmunet.geometry import Geometry
-from gdmunet.imageio import write_volume
+from gdmunet.imageio import read_volume, write_volume
 
 
 @pytest.fixture
@@ -58,3 +58,42 @@ def test_a_case_without_target_is_named(folders, capsys):
     assert "case: p2" in text
     assert "p2_mr.nii.gz" in text
     assert "remedy" in text
+
+
+@pytest.mark.parametrize("content", [b"", b"these are notes, not a volume\n"], ids=["empty", "text"])
+@pytest.mark.parametrize("file", ["mr/p2_mr.nii.gz", "ct/p2_ct.nii.gz"])
+def test_a_file_that_is_not_a_volume_is_named_and_no_data_set_is_made(folders, capsys, content, file):
+    (folders / file).write_bytes(content)
+    assert main(words(folders)) == 1
+    text = capsys.readouterr().err
+    assert "case: p2" in text
+    assert file.rpartition("/")[2] in text
+    assert "remedy" in text
+    assert not list((folders / "raw").glob("Dataset*"))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_a_target_on_another_grid_is_named(folders, capsys, ending):
+    for path in folders.glob("*/*.nii.gz"):
+        write_volume(path.with_name(path.name.replace(".nii.gz", ending)), *_read(path))
+        if ending != ".nii.gz":
+            path.unlink()
+    write_volume(folders / "ct" / f"p2_ct{ending}", np.ones((2, 3, 5)), Geometry((2, 3, 5), (1.0, 1.0, 1.0)))
+    assert main(words(folders)) == 1
+    text = capsys.readouterr().err
+    assert "different grids" in text
+    assert "case: p2" in text
+
+
+def _read(path):
+    volume = read_volume(path)
+    return volume.array, volume.geometry
+
+
+def test_a_missing_folder_is_said_before_a_number_that_is_taken(folders, capsys):
+    assert main(words(folders)) == 0
+    missing = [word.replace("/mr", "/mri") for word in words(folders)]
+    assert main(missing) == 1
+    text = capsys.readouterr().err
+    assert "the folder is missing" in text
+    assert "mri" in text
