@@ -47,3 +47,15 @@ def test_the_definition_for_apptainer_copies_what_is_there():
     section = re.search(r"%files\n(.*?)\n\n", text, re.DOTALL)[1]
     assert all((ROOT / line.split()[0]).exists() for line in section.splitlines())
     assert {"%post", "%environment", "%runscript", "%test"} <= set(re.findall(r"^%\w+", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("file", [*DOCKERFILES, ROOT / "docker" / "gdmunet.def"], ids=lambda file: file.name)
+def test_pytorchs_index_is_asked_for_its_own_pair_alone(file):
+    """It holds neither gdmunet's other requirements nor those of the tests, which the constraints pin as well."""
+    (step,) = re.findall(r"pip install[^&\n]*--index-url[^&\n]*", re.sub(r"\\\n", " ", file.read_text()))
+    words = step.split()
+    if "-r" in words:
+        assert words[-1] == "requirements-torch.txt", "a file that write_container writes with the pair alone"
+    else:
+        assert words[-2:] == ["torch", "torchvision"]
+        assert "--requirement" not in words
