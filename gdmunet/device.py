@@ -7,11 +7,15 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import psutil
 import torch
 
 from gdmunet.errors import GdmError
+from gdmunet.quantities import counted
 
 Precision = Literal["float32", "bfloat16", "float16"]
+# Waiting programs for each core from which on measured times say more about the others.
+_BUSY = 1.5
 
 
 def find_device(name: str | torch.device | None = None) -> torch.device:
@@ -45,6 +49,12 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
 def usable_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def other_work() -> str:
+    """In words that other programs keep the cores busy, such as ``load 15 on 2 cores``; "" if a core is left."""
+    load, count = psutil.getloadavg()[0], usable_cores()
+    return f"load {load:.0f} on {counted(count, 'core')}" if load > _BUSY * count else ""
 
 
 def default_precision(device: torch.device) -> Precision:

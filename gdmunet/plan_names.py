@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 # Kinds of network that planning can choose; `gdmunet.preprocessing.presets` says what each fixes.
@@ -13,6 +14,12 @@ DEFAULT_PLANS = "gdmPlans"
 def default_plans_name(preset: PresetName) -> str:
     """``gdmPlans`` for plain, ``gdmPlans_M`` and so on for the others."""
     return DEFAULT_PLANS if preset == "plain" else f"{DEFAULT_PLANS}_{preset}"
+
+
+def first_to_train(configurations: Iterable[str]) -> str:
+    """The configuration that a next command names: 3d_fullres if it is there, as in every first example."""
+    known: tuple[str, ...] = get_args(ConfigurationName)
+    return min(configurations, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def planning_flags(name: str) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gdmunet.device import exact_float32, find_device, full_precision
+from gdmunet import device
+from gdmunet.device import exact_float32, find_device, full_precision, other_work
 from gdmunet.errors import GdmError
 
 
@@ -38,3 +39,10 @@ def test_full_precision_switches_autocast_off_where_there_is_one():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     with full_precision(torch.device("meta")):
         pass
+
+
+@pytest.mark.parametrize(("load", "words"), [(15.2, "load 15 on 2 cores"), (2.4, "")])
+def test_a_busy_machine_is_told_from_one_that_does_our_own_work(monkeypatch, load, words):
+    monkeypatch.setattr(device, "usable_cores", lambda: 2)
+    monkeypatch.setattr(device.psutil, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert other_work() == words

@@ -3,6 +3,7 @@ from prediction_samples import make_configuration, make_descriptor, make_plans
 
 from gdmunet.dataset import Fold
 from gdmunet.errors import GdmError
+from gdmunet.plan_names import first_to_train
 
 FOLDS = (Fold(("a", "b"), ("c",)), Fold(("c", "b"), ("a",)))
 
@@ -31,3 +32,8 @@ def test_all_holds_no_case_out_where_cases_must_be_held_out():
     assert raised.value.expected == "0, 1"
     with pytest.raises(GdmError, match="take fold all"):
         plans(folds=()).fold("0", ["a"])
+
+
+def test_the_configuration_to_begin_with_is_the_full_one_in_3d():
+    assert first_to_train(["2d", "3d_fullres", "3d_lowres"]) == "3d_fullres"
+    assert first_to_train(["2d"]) == "2d"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.plan_names import first_to_train
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest, PreprocessRequest
 from gdmunet.workflows.requests.training import TrainRequest
 
@@ -18,7 +19,7 @@ def main(request: PlanAndPreprocessRequest, folders: Folders) -> PreprocessReque
         return PreprocessRequest(dataset=request.dataset, plans=plans.name)
     return TrainRequest(
         dataset=request.dataset[0],
-        configuration=next(iter(plans.configurations)),
+        configuration=first_to_train(plans.configurations),
         fold="0" if plans.folds else "all",  # one patient cannot be split
         plans=plans.name,
         trainer=request.trainer,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
+from gdmunet.plan_names import first_to_train
 from gdmunet.workflows.requests.planning import PreprocessRequest
 from gdmunet.workflows.requests.training import TrainRequest
 
@@ -21,4 +22,5 @@ def main(request: PreprocessRequest, folders: Folders) -> TrainRequest | Preproc
         if done.missing:
             return request_of_part(request, done.missing.parts[0])
     store = prepared[0].store
-    return TrainRequest(dataset=request.dataset[0], configuration=store.configuration, plans=store.plans)
+    configuration = first_to_train(done.store.configuration for done in prepared)
+    return TrainRequest(dataset=request.dataset[0], configuration=configuration, plans=store.plans)

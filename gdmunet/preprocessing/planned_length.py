@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch.nn import functional
 
-from gdmunet.device import Precision, mixed_precision
+from gdmunet.device import Precision, mixed_precision, other_work
 from gdmunet.network_spec import NetworkSpec
 from gdmunet.networks import build_network
 from gdmunet.plans import Configuration, Reason
@@ -24,6 +24,8 @@ USED_SHARE = 0.8
 """Share of the time that is planned for steps: patches, validation and other work of the machine take the rest."""
 _PROBED_BATCH = 2
 _SECONDS = 5.0
+_PATIENCE = 30.0
+"""Seconds for all steps that are measured: on a busy machine small patches are slow out of all proportion."""
 _CLEARLY = 4.0
 _AMPLE = 1 << 50  # bytes: here the operations alone count
 
@@ -33,8 +35,8 @@ class PlanLength:
     """Chooses the optimiser steps of a training.
 
     Real steps of the planned trainer would need prepared cases, and of a large network minutes each. So the generator
-    alone takes a few steps, on a small patch first and on the planned one if five seconds allow it, and the operations
-    of the whole step are divided by that rate.
+    alone takes a few steps, on a small patch first and on the planned one if half a minute allows it, and the
+    operations of the whole step are divided by that rate.
 
     Attributes
     ----------
@@ -71,6 +73,8 @@ class PlanLength:
             f"a step takes about {duration(seconds)} on {self._where()} (its operations at the rate that a few steps "
             f"of the network had), so all take about {duration(seconds * length)}"
         )
+        if self.device.type == "cpu" and other_work():
+            because += f"; other programs keep the machine busy now ({other_work()}): alone it is faster"
         if chosen is None:
             because = f"the trainer's own length; {because}"
         elif self.asked:
@@ -91,15 +95,15 @@ class PlanLength:
             if self.drift is not None:
                 found = self.drift(configuration, encoder.module, self.precision, _AMPLE)
                 operations *= 1 + found.operations
-        deadline = time.monotonic() + _SECONDS
+        started = time.monotonic()
         seconds = math.inf
         for patch in _probes(configuration):
             probe = GeneratorStep(configuration.network, patch, _PROBED_BATCH)
-            taken = self._probe(probe, deadline)
+            taken = self._probe(probe, started + _SECONDS)
             seconds = operations / probe.operations * taken
             clear = self.hours is not None and not self.asked and seconds * self.own * _CLEARLY < 3600 * self.hours
-            left = deadline - time.monotonic()
-            if clear or left < 0 or 3 * _growth(configuration, patch) * taken > left:
+            left = started + _PATIENCE - time.monotonic()
+            if clear or 2 * _growth(configuration, patch) * taken > left:
                 break
         return seconds
 

@@ -72,10 +72,30 @@ def test_a_step_is_measured_on_a_small_patch_first(monkeypatch):
     configuration = replace(make_configuration(), patch_size=(32, 32, 32))
     fast = choice(hours=10_000.0).step_seconds(configuration, None)
     assert len(probed) == 1  # far within the time: no larger patch is needed
-    monkeypatch.setattr(planned_length, "_SECONDS", 60.0)
     choice(hours=1e-3).step_seconds(configuration, None)
     assert probed[-1] == (32, 32, 32)
     assert fast > 0
+
+
+def test_a_small_patch_that_is_slow_out_of_proportion_does_not_decide(monkeypatch):
+    """As on a busy machine, where waiting for other programs is all that a step of a small patch does."""
+    monkeypatch.setattr(PlanLength, "_probe", lambda *_: 1.0)
+    configuration = replace(make_configuration(), patch_size=(32, 32, 32))
+    assert choice().step_seconds(configuration, None) < 20.0
+
+
+def test_planning_does_not_wait_for_steps_of_minutes(monkeypatch):
+    probed = []
+    monkeypatch.setattr(PlanLength, "_probe", lambda _, step, *__: probed.append(step.patch_size) or 40.0)
+    choice().step_seconds(replace(make_configuration(), patch_size=(32, 32, 32)), None)
+    assert len(probed) == 1
+
+
+@pytest.mark.parametrize("busy", ["load 15 on 2 cores", ""])
+def test_a_busy_machine_is_said(step_of, monkeypatch, busy):
+    step_of(120.0)
+    monkeypatch.setattr(planned_length, "other_work", lambda: busy)
+    assert ("load 15 on 2 cores" in choice()(make_configuration(), None)[1].because) == bool(busy)
 
 
 def test_a_real_step_has_a_time_and_draws_no_random_number():

@@ -115,6 +115,8 @@ def test_the_driver_is_asked_by_its_own_program(tmp_path, monkeypatch, program, 
 def test_few_cores_and_little_memory_are_noted(monkeypatch, tmp_path):
     assert cores(2, 1).state == "note"
     assert cores(16, 1).state == "good"
+    busy = cores(16, 1, "load 40 on 16 cores")
+    assert (busy.state, "load 40" in busy.found, "too long" in busy.advice) == ("note", True, True)
     memory = SimpleNamespace(available=2e9, total=4e9)
     monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: SimpleNamespace(free=64e6))

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from gdmunet.device import usable_cores
+from gdmunet.device import other_work, usable_cores
 from gdmunet.quantities import counted, memory_size
 from gdmunet.workflows.doctor.finding import Finding
 
@@ -37,7 +37,7 @@ def machine_findings() -> list[Finding]:
     return [
         *gpu_findings(torch.version.cuda, torch.cuda.is_available(), nvidia_driver()),
         *_each_gpu(),
-        cores(usable_cores(), torch.get_num_threads()),
+        cores(usable_cores(), torch.get_num_threads(), other_work()),
         *memory_findings(),
     ]
 
@@ -81,9 +81,12 @@ def gpu_findings(cuda: str | None, available: bool, driver: Driver | None) -> li
     return [Finding(_AREA, "GPU build", f"{build}, but {there}", "bad", reason)]
 
 
-def cores(usable: int, threads: int) -> Finding:
-    """Cores that this process may use, and threads of one operation."""
+def cores(usable: int, threads: int, busy: str = "") -> Finding:
+    """Cores that this process may use, threads of one operation, and in words that other programs use the cores."""
     found = f"{counted(usable, 'usable core')} of {os.cpu_count()}, {counted(threads, 'thread')} of PyTorch"
+    if busy:
+        advice = "other programs use the cores: times that are measured now, also by planning, are too long"
+        return Finding(_AREA, "cores", f"{found}; {busy}", "note", advice)
     if usable >= _FEW_CORES:
         return Finding(_AREA, "cores", found)
     return Finding(_AREA, "cores", found, "note", "a GPU may wait for patches; about 12 cores keep one busy")
