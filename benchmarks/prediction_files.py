@@ -5,8 +5,8 @@ usage: python benchmarks/prediction_files.py WORK [--cases 10] [--rounds 3] [--s
 Both run as commands of their own, by turns, on the CPU with one thread each and one case read ahead and written behind.
 The network is a plain U-Net of four stages with random weights; nnU-Net's has a second output channel, without which it
 knows no label. Prints medians over the rounds: CPU seconds of the whole process tree, and the peak of its resident
-memory (proportional shares, so that what processes share counts once). ``--scale 2`` doubles scans and windows along each
-axis: how the memory grows with them. Needs nnunetv2 in the same environment.
+memory (proportional shares, so that what processes share counts once). ``--scale 2`` doubles scans and windows along
+each axis: how the memory grows with them. Needs nnunetv2 in the same environment.
 """
 
 import argparse

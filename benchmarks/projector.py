@@ -1,11 +1,12 @@
 """The projector against scikit-image and ASTRA: error, time, memory; and a picture of what few views do.
 
-usage: python benchmarks/projector.py CT.nii.gz [--views 18 36 72 720] [--slice K] [--slices 1] [--picture FILE.png] [--volume]
+usage: python benchmarks/projector.py CT.nii.gz [--views 18 36 72 720] [--slice K] [--slices 1]
+       [--picture FILE.png] [--volume]
 
 Every measurement runs in a process of its own with one thread, so that the peak of its memory is its own. ``--volume``
 also times the whole volume at 36 views, and ``gdm_simulate_svct`` with reading, masks and writing. ASTRA is measured
-where it is installed (pip install astra-toolbox). ``--slices`` scans as many slices from the K-th on at once: those of a
-volume share gdmunet's weights.
+where it is installed (pip install astra-toolbox). ``--slices`` scans as many slices from the K-th on at once: those
+of a volume share gdmunet's weights.
 """
 
 import argparse

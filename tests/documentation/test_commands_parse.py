@@ -56,6 +56,18 @@ def test_what_a_block_needs_is_a_known_word():
     assert needs[""], "some block needs nothing"
 
 
+@pytest.mark.parametrize("block", [block for page in PAGES for block in blocks(page) if block.tested_by], ids=str)
+def test_the_test_of_a_block_is_there_and_runs_its_commands(block):
+    """It reads the page; or it names each command, its module or its request, and each flag that is spelled out."""
+    text = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in block.tested_by)
+    for words in block.own_commands if block.page.name not in text else ():
+        own = words[0].removeprefix("gdm_")
+        names = (words[0], rf"cli\.{own}", rf"\b{own}\b", KINDS[words[0]].__name__)
+        assert any(re.search(name, text) for name in names), words[0]
+        for flag in (word[2:] for word in words if word.startswith("--")):
+            assert re.search(re.sub("[-_]", "[-_]", flag), text), flag
+
+
 def test_a_wrong_command_is_seen(capsys):
     assert accept(["gdm_train", "600", "3d_fullres", "--epoch", "3"])
     assert accept(["gdm_trian", "600"])

@@ -18,7 +18,8 @@ NEEDS = {
     "GPU": "a CUDA device, or several",
     "hours": "a training that is worth its name",
     "network": "the internet",
-    "another test": "nothing: another test runs the same command, as it needs series, a server or code of its page",
+    "another test": "nothing: the test that is named behind a colon runs the command, as it needs series, a server "
+    "or code of its page; without a name it is tests/documentation/test_PAGE_page.py",
 }
 _BLOCK = re.compile(
     r"(?:^<!-- needs: (?P<needs>[^>]*?) -->\n+)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -27,13 +28,14 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page: its language, text, what it needs ("" if nothing), and the number of its first line."""
+    """A fenced block of a page: its language, text, what it needs ("" if nothing), first line's number, its tests."""
 
     page: Path
     language: str
     text: str
     needs: str
     line: int
+    tested_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT).as_posix()}:{self.line}"
@@ -67,10 +69,14 @@ def _split(words: list[str]) -> Iterator[list[str]]:
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page."""
     text = page.read_text(encoding="utf-8")
-    return [
-        Block(page, hit["language"], hit["text"], hit["needs"] or "", text[: hit.start("text")].count("\n") + 1)
-        for hit in _BLOCK.finditer(text)
-    ]
+    found = []
+    for hit in _BLOCK.finditer(text):
+        needs, _, tests = (hit["needs"] or "").partition(": ")
+        names = tuple(tests.split()) or (f"tests/documentation/test_{page.stem}_page.py",)
+        tested_by = names if needs == "another test" else ()
+        line = text[: hit.start("text")].count("\n") + 1
+        found.append(Block(page, hit["language"], hit["text"], needs, line, tested_by))
+    return found
 
 
 def shell_blocks() -> list[Block]:

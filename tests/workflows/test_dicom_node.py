@@ -88,6 +88,7 @@ def start(tmp_path, archive, **options):
         "allow": ("SCANNER",),
         "model": make_model(tmp_path / "results"),
         "port": 0,
+        "address": "127.0.0.1",
         "rtstruct": "copy",
         "folder": tmp_path / "received",
         "quiet": 0.3,

@@ -41,8 +41,9 @@ def score_table(summary: Summary) -> Table:
         for name, texts in statistics_rows(summary.statistics, metrics, unit)
     ]
     heads = ("case", *(metric.head(unit) for metric in metrics))
-    several = any(count > 1 for count in summary.count.values())  # statistics of one case say nothing
-    return Table("Scores by case; a head sorts", heads, tuple(rows), tuple(foot) if several else ())
+    return Table(
+        "Scores by case; a head sorts", heads, tuple(rows), () if summary.statistics.of_one_case else tuple(foot)
+    )
 
 
 def judgement_table(judgements: Sequence[Judgement]) -> Table:

@@ -104,7 +104,7 @@ def score_section(content: ReportContent) -> ScoreSection | None:
 
 
 def distribution_charts(content: ReportContent) -> list[BoxChart]:
-    """Box plots of every metric."""
+    """Box plots of every metric that several cases have."""
     charts = []
     for metric in content.metrics:
         rows = {
@@ -112,7 +112,8 @@ def distribution_charts(content: ReportContent) -> list[BoxChart]:
             for label, cases in content.scores.items()
             if cases
         }
-        charts.append(distributions(metric.head(content.unit), rows))
+        if any(len(values) > 1 for values in rows.values()):
+            charts.append(distributions(metric.head(content.unit), rows))
     return [chart for chart in charts if chart is not None]
 
 

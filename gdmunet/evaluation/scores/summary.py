@@ -126,6 +126,11 @@ class Statistics:
     max: dict[str, float]
     count: dict[str, int]
 
+    @property
+    def of_one_case(self) -> bool:
+        """Whether they are the values of a single case, of which a mean and a spread say nothing."""
+        return max(self.count.values(), default=0) == 1
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -22,8 +22,9 @@ def format_table(summary: Summary, most: int = 40) -> str:
     rows += [_case_cells(name, summary.cases[name], metrics, unit) for name in names[:most]]
     if len(names) > most:
         rows.append([f"... {len(names) - most} more"])
-    rows.append([])
-    rows += [[label, *cells] for label, cells in statistics_rows(summary.statistics, metrics, unit)]
+    if not summary.statistics.of_one_case:
+        rows.append([])
+        rows += [[label, *cells] for label, cells in statistics_rows(summary.statistics, metrics, unit)]
     for kind, groups in summary.groups.items():
         rows.append([])
         rows += [

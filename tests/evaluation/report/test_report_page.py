@@ -311,4 +311,7 @@ def test_one_case_has_no_statistics(tmp_path):
     _, summary = make_evaluation(tmp_path, {"case_1": 20.0})
     assert score_table(summary).foot == ()
     assert not [cell for row in score_table(summary).rows for cell in row if "±" in cell.text]
-    assert "± 0" not in page.page_text(content_of_summary(summary, "one"), METRICS["mae"])
+    text = page.page_text(content_of_summary(summary, "one"), METRICS["mae"])
+    assert "± 0" not in text
+    assert "Distributions" not in text
+    assert not [line for line in format_table(summary).splitlines() if line.startswith(("mean", "std", "count"))]

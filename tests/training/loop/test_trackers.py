@@ -2,8 +2,13 @@
 
 import importlib.util
 import json
+import os
+import socket
+import subprocess
 import sys
+import time
 import types
+import urllib.request
 
 import pytest
 from short_trainers import loop_of
@@ -132,6 +137,60 @@ def test_mlflows_own_store_holds_the_curve(run, tmp_path, monkeypatch):
     history = MlflowClient().get_metric_history(run.known("mlflow"), "loss_fidelity")
     assert {(one.step, one.value) for one in history} == {(0, 1.0), (1, 0.5), (2, 1 / 3)}
     assert MlflowClient().get_run(run.known("mlflow")).data.params == {"epochs": "2", "precision": "auto"}
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Address of MLflow's own server on this machine, over a database of SQLite."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = f"sqlite:///{tmp_path / 'runs.db'}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    with open(tmp_path / "server.log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "--backend-store-uri", store, "--default-artifact-root", str(tmp_path / "files")],
+            stdout=log, stderr=log, cwd=tmp_path, env=environment, start_new_session=True,
+        )  # fmt: skip
+        address = f"http://127.0.0.1:{port}"
+        try:
+            for _ in range(500):
+                if process.poll() is not None:
+                    pytest.fail((tmp_path / "server.log").read_text())
+                try:
+                    with urllib.request.urlopen(f"{address}/health", timeout=5):
+                        break
+                except OSError:
+                    time.sleep(0.5)
+            yield address
+        finally:
+            os.killpg(process.pid, 15)
+            process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("default")
+@pytest.mark.skipif(
+    os.name == "nt" or not all(map(importlib.util.find_spec, ("mlflow", "flask"))),
+    reason="needs MLflow's server (pip install mlflow)",
+)
+def test_mlflows_server_shows_the_curve_of_a_training(toy, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server)
+    settings = {"epochs": 2, "iterations_per_epoch": 2, "validation_patches": 2}
+    loop = loop_of(toy, type("Short", (FidelityTrainer,), {"__module__": __name__, **settings}), "2d")
+    told = Trackers(("mlflow",), TrackedRun(loop.folder, {"epochs": 2}), loop.journal.say)
+    loop.journal.listeners.append(told.record)
+    loop.train(0)
+    from mlflow.tracking import MlflowClient
+
+    known = TrackedRun(loop.folder, {}).known("mlflow")
+    assert known, loop.folder.log.read_text()
+    history = MlflowClient(tracking_uri=server).get_metric_history(known, "loss_fidelity")
+    assert {one.step: one.value for one in history} == {
+        row["epoch"]: row["loss_fidelity"] for row in loop.journal.rows()
+    }
 
 
 @pytest.mark.filterwarnings("default")
