@@ -53,8 +53,16 @@ class TargetSource:
         return VolumeUnits.of(self.configuration, self.plans.dataset.target_name)
 
     def held_out(self, count: int) -> dict[str, np.ndarray]:
-        """The first `count` validation targets (z, y, x) in network units by case."""
-        return {name: np.asarray(_target(self.store.open(name), name)[0]) for name in self.fold.validation[:count]}
+        """The first `count` validation targets (z, y, x) in network units by case.
+
+        Raises
+        ------
+        GdmError
+            Not prepared, damaged, prepared for other plans, or without a target.
+        """
+        names = self.fold.validation[:count]
+        self.store.check(names)
+        return {name: np.asarray(_target(self.store.open(name), name)[0]) for name in names}
 
 
 class TargetWindows:
@@ -68,11 +76,17 @@ class TargetWindows:
         2 (slices of the first axis) or 3.
     size, count
         Voxels along each side of a window; windows per iteration.
+
+    Raises
+    ------
+    GdmError
+        A training case that is damaged, or was prepared for other plans.
     """
 
     def __init__(self, source: TargetSource, dimensions: int, size: int, count: int, seed: int) -> None:
         self.source, self.dimensions, self.size, self.count, self.seed = source, dimensions, size, count, seed
         self._cases: dict[str, StoredCase] = {}
+        source.store.check(source.fold.training)
 
     def __call__(self, iteration: int) -> torch.Tensor:
         """(count, 1, size, ...) encoder input."""

@@ -70,3 +70,18 @@ def test_unknown_folds_and_missing_volumes_are_errors(toy, tmp_path, capsys):
     assert end.value.code == 2
     assert "-i" in capsys.readouterr().err
     assert audit_encoder.main(["-i", str(tmp_path), *folders(toy)]) == 1
+
+
+@pytest.mark.parametrize(("command", "case"), [(audit_encoder, "case_3"), (pretrain_encoder, "case_1")])
+def test_a_flipped_bit_of_a_prepared_case_is_found(toy, tmp_path, capsys, command, case):
+    """Packed arrays hold no checksums: without a look at the record it would be another number."""
+    store = TargetSource.find(toy[0], "3d_fullres", "0", toy[1]).store
+    file = next(one for one in store.files(case) if one.suffix == ".b2nd")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+    words = ["-e", "tiny", "--window", "16"] if command is audit_encoder else ["-o", str(tmp_path / "run"), *SHORT]
+    assert command.main(["-d", "901", *words, *folders(toy)]) == 1
+    text = capsys.readouterr().err
+    assert "have changed since they were written" in text
+    assert f"case: {case}" in text
