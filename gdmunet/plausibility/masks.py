@@ -112,7 +112,7 @@ def _tissue(conditions: Sequence[np.ndarray], modalities: Sequence[str]) -> tupl
     """Where any channel shows tissue (bool, sampled), and the share of the sample that is air in every channel."""
     tissue, air = None, None
     for array, modality in zip(conditions, modalities, strict=True):
-        sample = np.ascontiguousarray(sampled(array))
+        sample = sampled(array)
         if is_hounsfield(modality):
             bright, dark = sample > TISSUE_ABOVE, sample < AIR_BELOW
         else:

@@ -8,8 +8,8 @@ import numpy as np
 
 from gdmunet.hounsfield import is_hounsfield
 
-# Voxels of a sample along one axis, at most.
-_EDGE = 64
+# Voxels of a sample along one axis, at most: 64,000 in all tell shares of a thousandth and medians apart.
+_EDGE = 40
 AIR_BELOW = -900.0
 TISSUE_ABOVE = -500.0
 # Half the edge of the middle plane in which neighbours are compared.
@@ -49,8 +49,8 @@ class VolumeMeasures:
 
 
 def sampled(array: np.ndarray) -> np.ndarray:
-    """Every n-th voxel along each axis, so that a volume keeps 64 along each at most; a view."""
-    return array[tuple(slice(None, None, max(1, -(-size // _EDGE))) for size in array.shape)]
+    """Every n-th voxel along each axis, so that a volume keeps 40 along each at most, next to each other in memory."""
+    return np.ascontiguousarray(array[tuple(slice(None, None, max(1, -(-size // _EDGE))) for size in array.shape)])
 
 
 def measure(array: np.ndarray, body: np.ndarray | None, modality: str) -> VolumeMeasures:
@@ -65,7 +65,7 @@ def measure(array: np.ndarray, body: np.ndarray | None, modality: str) -> Volume
     modality
         Word of the volume.
     """
-    sample = np.ascontiguousarray(sampled(array))
+    sample = sampled(array)
     inside = sample.ravel() if body is None else sample[sampled(body)]
     if is_hounsfield(modality):
         inside = inside[inside > TISSUE_ABOVE]
