@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from gdmunet.hounsfield import is_hounsfield
 from gdmunet.imageio import CaseVolumes
 from gdmunet.plausibility import masks
 from gdmunet.plausibility.findings import Finding
-from gdmunet.plausibility.measures import VolumeMeasures, measure
+from gdmunet.plausibility.measures import VolumeMeasures, measure, sampled
 from gdmunet.plausibility.numbers import case_values, numbers_of, values_of
 from gdmunet.plausibility.places import check_places
 from gdmunet.plausibility.range_spec import RangeSpec
@@ -80,10 +81,12 @@ def check_case(
             else []
         ),
     ]
+    sampled_body = None if body is None else sampled(body)
     for key, array, word, file in arrays:
-        measured[key] = measure(array, body, word)
+        sample = sampled(array)
+        measured[key] = measure(array, sample, sampled_body, word)
         what = f"the target ({word})" if key == TARGET else f"channel {key} ({word})"
-        found += _located(check_volume(array, measured[key], word, what), file)
+        found += _located(check_volume(array.shape, sample, measured[key], word, what), file)
     if volumes.mask is not None and volumes.mask_source == "given":
         place = masks.check_place(volumes.mask, list(volumes.conditions), expected.channels)
         found += _located([*masks.check_values(volumes.mask_values), *place], case.mask if case else None)
@@ -96,27 +99,31 @@ def check_case(
     return CheckedCase(CaseMeasures(numbers, measured), named)
 
 
-def check_volume(array: np.ndarray, numbers: VolumeMeasures, word: str, what: str) -> list[Finding]:
-    """Doubts about one volume (z, y, x): its size, whether it is an image, and its unit.
+def check_volume(
+    voxels: tuple[int, ...], sample: np.ndarray, numbers: VolumeMeasures, word: str, what: str
+) -> list[Finding]:
+    """Doubts about one volume: its size, whether it is an image, and its unit.
 
     Parameters
     ----------
+    voxels, sample
+        Shape (z, y, x), and `sampled` of its values.
     word, what
         Modality, and the volume in words.
     """
-    shape = " x ".join(map(str, array.shape))
-    if array.size < _FEWEST_VOXELS or sorted(array.shape)[1] < _SHORTEST_AXIS:
+    shape = " x ".join(map(str, voxels))
+    if math.prod(voxels) < _FEWEST_VOXELS or sorted(voxels)[1] < _SHORTEST_AXIS:
         expected = f"{_FEWEST_VOXELS} voxels or more, and {_SHORTEST_AXIS} along two axes"
         return [Finding("size", True, f"{what} is too small to be a volume of a patient", f"{shape} voxels", expected)]
     if numbers.structure < _LEAST_STRUCTURE:
         noise = f"neighbouring voxels correlate by {numbers.structure:.2f}"
         return [Finding("structure", True, f"{what} is noise without a body", noise, "an image: 0.5 to 1")]
     if is_hounsfield(word):
-        doubt = doubt_of_hounsfield(array, numbers)
+        doubt = doubt_of_hounsfield(sample, numbers)
         if doubt is not None:
             verb = "is not" if doubt.wrong else "may not be"
             return [Finding("hounsfield", doubt.wrong, f"{what} {verb} in Hounsfield units", doubt.found, EXPECTED)]
-    elif not is_ct_word(word) and looks_like_ct(array, numbers):
+    elif not is_ct_word(word) and looks_like_ct(sample, numbers):
         values = f"values {numbers.low:.4g} to {numbers.high:.4g}, {100 * numbers.air_share:.0f} % below -900"
         return [Finding("modality", True, f"{what} looks like a CT in Hounsfield units", values, f"a volume of {word}")]
     return []

@@ -51,7 +51,9 @@ def check_reference(reference: np.ndarray, inside: np.ndarray | None, *, hounsfi
     """Doubts about the unit of a reference in Hounsfield units, as warnings; none for other units."""
     if not hounsfield:
         return []
-    found = check_volume(reference, measure(reference, inside, "CT"), "CT", "the reference (CT)")
+    sample, of_body = sampled(reference), None if inside is None else sampled(inside)
+    numbers = measure(reference, sample, of_body, "CT")
+    found = check_volume(reference.shape, sample, numbers, "CT", "the reference (CT)")
     return [replace(finding, wrong=False) for finding in found if finding.check == "hounsfield"]
 
 

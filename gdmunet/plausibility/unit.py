@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gdmunet.hounsfield import is_hounsfield
-from gdmunet.plausibility.measures import AIR_BELOW, TISSUE_ABOVE, VolumeMeasures, sampled
+from gdmunet.plausibility.measures import AIR_BELOW, TISSUE_ABOVE, VolumeMeasures
 
 TISSUE = (-300.0, 300.0)
 # Medians beyond these cannot be tissue; between them and `TISSUE` lie contrast medium and bone.
@@ -50,8 +50,8 @@ class _Classes:
     between_share: float
 
 
-def doubt_of_hounsfield(array: np.ndarray, numbers: VolumeMeasures) -> UnitDoubt | None:
-    """Why a volume (z, y, x) that claims to be in HU is not; None if it is.
+def doubt_of_hounsfield(sample: np.ndarray, numbers: VolumeMeasures) -> UnitDoubt | None:
+    """Why a volume that claims to be in HU is not, by an even sample of its voxels (z, y, x); None if it is.
 
     A volume without air outside (a crop inside the body) passes if its values are those of tissue.
     """
@@ -59,7 +59,6 @@ def doubt_of_hounsfield(array: np.ndarray, numbers: VolumeMeasures) -> UnitDoubt
     values = f"values {low:.4g} to {high:.4g}"
     if high - low < _LEAST_WIDTH:
         return UnitDoubt(f"{values}, no air near -1000", wrong=True)
-    sample = sampled(array)
     if low <= AIR_BELOW:
         return _doubt_with_air(sample, numbers, values)
     if numbers.negative_share < 1e-4:
@@ -78,11 +77,10 @@ def doubt_of_hounsfield(array: np.ndarray, numbers: VolumeMeasures) -> UnitDoubt
     return scaled or _doubt_of_median(float(np.median(sample)), f"{values}, no air near -1000, median")
 
 
-def looks_like_ct(array: np.ndarray, numbers: VolumeMeasures) -> bool:
-    """Whether a volume of another modality has the values of a CT in HU: air at -1000, and tissue around 0."""
+def looks_like_ct(sample: np.ndarray, numbers: VolumeMeasures) -> bool:
+    """Whether the sample of a volume of another modality has the values of a CT: air at -1000, and tissue around 0."""
     if not (numbers.low <= AIR_BELOW and numbers.air_share >= 0.03 and numbers.high > 0):
         return False
-    sample = sampled(array)
     tissue = sample[sample > TISSUE_ABOVE]
     if tissue.size < 0.02 * sample.size or not TISSUE[0] <= float(np.median(tissue)) <= TISSUE[1]:
         return False

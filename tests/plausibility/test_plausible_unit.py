@@ -5,12 +5,13 @@ import pytest
 from plausible_samples import NOT_HU, ct, mr
 
 from gdmunet.plausibility.cases import check_volume
-from gdmunet.plausibility.measures import measure
+from gdmunet.plausibility.measures import measure, sampled
 
 
 def doubts(array: np.ndarray, word: str) -> list:
     array = array.astype(np.float32)
-    return check_volume(array, measure(array, None, word), word, "the volume")
+    sample = sampled(array)
+    return check_volume(array.shape, sample, measure(array, sample, None, word), word, "the volume")
 
 
 @pytest.mark.parametrize("word", ["CT", "CBCT"])
