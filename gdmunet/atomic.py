@@ -193,6 +193,22 @@ def scratch_folder(beside: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_writable(*files: Path) -> None:
+    """Refuse files that cannot be written, before the work whose results they will hold; their folders are made.
+
+    Raises
+    ------
+    GdmError
+        A folder has the name of a file; the folder around it cannot be made or written to.
+    """
+    for file in map(Path, files):
+        if file.is_dir():
+            reason = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise writing_error(f"cannot write {file.name}", file, reason)
+        with scratch_folder(file):
+            pass
+
+
 def write_bytes(destination: Path, content: bytes) -> None:
     """Write `content` to `destination` atomically."""
     with atomic_file(destination) as file:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gdmunet.atomic import check_writable
 from gdmunet.encoders import audit
 from gdmunet.encoders.audit_report import EncoderAudit, plain_numbers
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -45,6 +46,8 @@ def audit_encoder(request: AuditEncoderRequest, folders: Folders) -> AuditResult
     GdmError
         Unknown encoder or data set, missing weights, unreadable volumes, or none.
     """
+    if request.json:
+        check_writable(request.json)  # before the work, not after it
     units, volumes = _from_files(request) if request.input else _from_dataset(request, folders)
     encoder = _choose(request, units, folders)
     audited = _audit(encoder, volumes, request, request.encoder)

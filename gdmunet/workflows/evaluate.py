@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gdmunet.atomic import make_folder, remove
+from gdmunet.atomic import check_writable, remove
 from gdmunet.conversion.held_out import read_groups
 from gdmunet.conversion.synthrad_files import challenge_groups
 from gdmunet.dataset import DatasetDescriptor, find_dataset, groups_of, load_descriptor
@@ -41,7 +41,7 @@ def evaluate(request: EvaluateRequest, folders: Folders) -> Summary | OpenParts:
     GdmError
         Unknown data set; files that are missing or do not fit together; a challenge without what it needs.
     """
-    make_folder(request.summary_file.parent)  # before the work, not after it
+    check_writable(*request.files)  # before the work, not after it
     descriptor = load_descriptor(find_dataset(folders.raw, request.dataset)) if request.dataset else None
     groups, findings = _groups(request, descriptor)
     year = request.range
@@ -91,7 +91,7 @@ def _write(summary: Summary, request: EvaluateRequest) -> None:
         write_csv(summary, request.csv)
     if request.html:
         write_scores_page(summary, request.html)
-    check_promised(file for file in (request.summary_file, request.csv, request.html) if file)
+    check_promised(request.files)
 
 
 def _folders(request: EvaluateRequest) -> EvaluationFolders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gdmunet.atomic import check_writable
 from gdmunet.evaluation.report.content import ReportContent
 from gdmunet.evaluation.report.page import PageOptions, WrittenPage, write_page
 from gdmunet.evaluation.report.server import ReportServer
@@ -30,7 +31,9 @@ def report(request: ReportRequest, _folders: Folders) -> WrittenPage:
         processes=request.processes,
         show_progress=request.show_progress,
     )
-    page = write_page(_read(request), request.output or request.folder / REPORT_FILE, options)
+    file = request.output or request.folder / REPORT_FILE
+    check_writable(file)  # before the work, not after it
+    page = write_page(_read(request), file, options)
     check_promised([page.file])
     return page
 

@@ -145,6 +145,11 @@ class EvaluateRequest(ProgressRequest):
         """File of the scores."""
         return self.output or self.prediction / SUMMARY_FILE
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that the command writes: of the scores, and the tables and pages that are asked for."""
+        return tuple(file for file in (self.summary_file, self.csv, self.html) if file)
+
 
 @request
 class PageRequest(Request):
