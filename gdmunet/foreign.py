@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +85,8 @@ def read_bounded(file: Path, most: int = MOST_BYTES) -> bytes:
         if not file.is_file():
             raise GdmError(f"{file.name} is not a file", file=file, expected="a file", remedy="check the path")
         with open(file, "rb") as stream:
-            content = stream.read(most + 1)
+            # A buffer of the whole limit would be taken from the system for every small file.
+            content = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)
     if len(content) > most:
         raise GdmError(
             f"{file.name} is larger than such a file can be",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 
 import pytest
 
@@ -83,3 +84,14 @@ def test_what_may_name_a_patient_is_not_told():
         raise ValueError("Doe^Jane is not a number")
     assert raised.value.found == "ValueError"
     assert raised.value.__cause__ is None
+
+
+def test_a_small_file_takes_little_memory(tmp_path):
+    file = tmp_path / "small.json"
+    file.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_bounded(file) == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from gdmunet.errors import GdmError
+from gdmunet.tomography.sampling import SampledViews
 from gdmunet.tomography.scan_geometry import ScanGeometry
 from gdmunet.tomography.weights import pixel_weights, ray_weights
 
@@ -19,6 +20,10 @@ KEPT_BYTES = 1_000_000_000
 SLICES, MANY_SLICES = 32, 256
 _BYTES_PER_ENTRY = 8
 
+# Up to so many slices it takes less time to sample them than to make matrices.
+FEW_SLICES = 12
+
+Map = Callable[[torch.Tensor], torch.Tensor]
 Weights = Callable[[ScanGeometry, slice, torch.device, torch.dtype], torch.Tensor]
 
 
@@ -80,10 +85,11 @@ class Projector:
         matrices = functools.partial(ViewMatrices, geometry=geometry, device=self.device, dtype=dtype)
         rays, rays_back = matrices(ray_weights, transposed=False), matrices(ray_weights, transposed=True)
         pixels, pixels_back = matrices(pixel_weights, transposed=False), matrices(pixel_weights, transposed=True)
-        self._project = functools.partial(self._to_views, rays)
-        self._adjoint = functools.partial(self._to_slices, rays_back)
-        self._spread = functools.partial(self._to_slices, pixels)
-        self._gather = functools.partial(self._to_views, pixels_back)
+        sampled = SampledViews(geometry, dtype)
+        self._project = self._by_number(sampled.project, functools.partial(self._to_views, rays))
+        self._adjoint = self._by_number(sampled.adjoint, functools.partial(self._to_slices, rays_back))
+        self._spread = self._by_number(sampled.back_project, functools.partial(self._to_slices, pixels))
+        self._gather = self._by_number(sampled.gather, functools.partial(self._to_views, pixels_back))
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
         """Line integrals (..., views, bins) of attenuations (..., y, x) in 1/mm."""
@@ -96,6 +102,15 @@ class Projector:
     def back_project(self, sinogram: torch.Tensor) -> torch.Tensor:
         """Sum over views (..., y, x) of the sinogram, interpolated at every pixel: the last step of an FBP."""
         return _linear(sinogram, self._spread, self._gather)
+
+    def _by_number(self, few: Map, many: Map) -> Map:
+        """Samples for a few slices on a CPU, matrices for many; a GPU makes matrices in one go, samples in many."""
+
+        def apply(stack: torch.Tensor) -> torch.Tensor:
+            sampled = self.device.type == "cpu" and stack.shape[:-2].numel() <= FEW_SLICES
+            return few(stack) if sampled else many(stack)
+
+        return apply
 
     def _to_views(self, matrices: ViewMatrices, images: torch.Tensor) -> torch.Tensor:
         geometry = self.geometry
@@ -134,9 +149,6 @@ class Projector:
             batch = slices[start : start + matrices.slices].t().contiguous()
             result[start : start + matrices.slices] = product(batch).t()
         return result.view(*stack.shape[:-2], *shape)
-
-
-Map = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _linear(values: torch.Tensor, forward: Map, adjoint: Map) -> torch.Tensor:

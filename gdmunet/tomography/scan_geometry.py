@@ -66,18 +66,43 @@ class ScanGeometry:
         return (torch.arange(self.bins, dtype=torch.float64) - self.bins // 2) * self.bin_size
 
     def pixel_positions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """x and y of every pixel from the rotation axis in mm, each (pixels,) float64, row by row."""
+        """x (1, x) of every column and y (y, 1) of every row from the rotation axis in mm, float64."""
         height, width = self.slice_shape
         y = torch.arange(height, dtype=torch.float64) - height // 2
         x = torch.arange(width, dtype=torch.float64) - width // 2
-        return x.repeat(height) * self.pixel, y.repeat_interleave(width) * self.pixel
+        return x[None] * self.pixel, y[:, None] * self.pixel
+
+    def rays(self, views: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Angle in radians and signed distance from the axis in pixels of every ray, each (views, bins) float64."""
+        angle = self.angles_of(views)[:, None]
+        position = self.bin_positions()[None]
+        if self.source_to_axis is None:
+            turned = torch.zeros_like(position)
+        else:
+            turned = torch.atan(position / self.source_to_axis)
+        foot = position * torch.cos(turned) / self.pixel
+        return angle + turned, foot.expand(angle.numel(), -1)
+
+    def bins_of_pixels(self, views: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where pixels lie on the detector, in bins, and what their values weigh, each (views, y, x) float64.
+
+        For fans every value is weighted by the squared ratio of distances (source to axis) / (source to pixel's plane).
+        """
+        sine, cosine = (turn(self.angles_of(views))[:, None, None] for turn in (torch.sin, torch.cos))
+        x, y = self.pixel_positions()
+        middle = self.bins // 2
+        if self.source_to_axis is None:
+            bins = (x * cosine / self.bin_size + middle) - y * sine / self.bin_size
+            return bins, torch.ones((), dtype=torch.float64).expand(bins.shape)
+        ratio = self.source_to_axis / (self.source_to_axis + x * sine + y * cosine)
+        return (x * cosine - y * sine) * ratio / self.bin_size + middle, ratio**2
 
     def inside(self) -> torch.Tensor:
         """Field of view, bool (y, x)."""
         if self.field_of_view is None:
             return torch.ones(self.slice_shape, dtype=torch.bool)
         x, y = self.pixel_positions()
-        return (torch.hypot(x, y) <= self.field_of_view / 2).view(self.slice_shape)
+        return torch.hypot(*torch.broadcast_tensors(x, y)) <= self.field_of_view / 2
 
 
 def plan_geometry(settings: ScanSpec, shape: tuple[int, int], spacing: Vector, identifier: str) -> ScanGeometry:

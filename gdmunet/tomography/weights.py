@@ -23,7 +23,7 @@ def ray_weights(geometry: ScanGeometry, views: slice, device: torch.device, dtyp
     sample interpolates linearly between its four pixels, and there is nothing beyond the slice. This is what
     rotating the slice and adding up its rows does (scikit-image's `radon`), summed up pixel by pixel in advance.
     """
-    angle, foot = _rays(geometry, views)
+    angle, foot = (part.flatten() for part in geometry.rays(views))
     sine, cosine = torch.sin(angle).to(device), torch.cos(angle).to(device)
     foot = foot.to(device)
     # Along its major axis (the one it runs along the most) a ray crosses one line of pixels after the other.
@@ -85,37 +85,19 @@ def pixel_weights(geometry: ScanGeometry, views: slice, device: torch.device, dt
 
     For fans every value is weighted by the squared ratio of distances (source to axis) / (source to pixel's plane).
     """
-    angle = geometry.angles_of(views).to(device)[None]
-    x, y = (part.to(device)[:, None] for part in geometry.pixel_positions())
-    position = x * torch.cos(angle) - y * torch.sin(angle)
-    scale = torch.ones_like(position)
-    if geometry.source_to_axis is not None:
-        ratio = geometry.source_to_axis / (geometry.source_to_axis + x * torch.sin(angle) + y * torch.cos(angle))
-        position, scale = position * ratio, ratio**2
-    bin_ = position / geometry.bin_size + geometry.bins // 2
+    bin_, scale = (part.to(device).flatten(1).t() for part in geometry.bins_of_pixels(views))
     lower = torch.floor(bin_)
     share = bin_ - lower
     index = torch.stack([lower, lower + 1], -1)
     weights = torch.stack([1 - share, share], -1) * scale[..., None]
     weights *= (index >= 0) & (index < geometry.bins)
-    shift = torch.arange(angle.numel(), device=device)[None, :, None] * geometry.bins
+    pixels, number = bin_.shape
+    shift = torch.arange(number, device=device)[None, :, None] * geometry.bins
     columns = index.clamp(0, geometry.bins - 1).int() + shift.int()
-    pixels, each = x.numel(), 2 * angle.numel()
+    each = 2 * number
     starts = torch.arange(pixels + 1, dtype=torch.int32, device=device) * each
-    size = (pixels, angle.numel() * geometry.bins)
+    size = (pixels, number * geometry.bins)
     return _compressed(starts, columns.flatten(), weights.flatten().to(dtype), size)
-
-
-def _rays(geometry: ScanGeometry, views: slice) -> tuple[torch.Tensor, torch.Tensor]:
-    """Angle in radians and signed distance from the axis in pixels of every ray, each (views * bins,) float64."""
-    angle = geometry.angles_of(views)[:, None]
-    position = geometry.bin_positions()[None]
-    if geometry.source_to_axis is None:
-        turned = torch.zeros_like(position)
-    else:
-        turned = torch.atan(position / geometry.source_to_axis)
-    foot = position * torch.cos(turned) / geometry.pixel
-    return (angle + turned).flatten(), foot.expand(angle.numel(), -1).flatten()
 
 
 def _compressed(
