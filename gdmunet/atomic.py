@@ -203,8 +203,7 @@ def check_writable(*files: Path) -> None:
     """
     for file in map(Path, files):
         if file.is_dir():
-            reason = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            raise writing_error(f"cannot write {file.name}", file, reason)
+            raise writing_error(f"cannot write {file.name}", file, OSError(errno.EISDIR, os.strerror(errno.EISDIR)))
         with scratch_folder(file):
             pass
 
