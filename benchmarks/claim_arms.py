@@ -149,7 +149,8 @@ def train_arm(place: Place, name: str) -> None:
     loop.kept = place.prefix if name == FIDELITY else None
     if not folder.resume.exists() and arm.branches and name != FIDELITY:
         state = torch.load(place.prefix, weights_only=True)
-        torch.save({**state, "settings": to_json(trainer.settings()), "extra": trainer.extra_state()}, folder.resume)
+        own = {"settings": to_json(trainer.settings()), "provenance": to_json(loop.provenance)}
+        torch.save({**state, **own, "extra": trainer.extra_state()}, folder.resume)
     if folder.resume.exists():
         loop.resume()
     loop.train(0)
