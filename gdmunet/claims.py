@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import make_folder
+from gdmunet.disk_errors import writing_error
 from gdmunet.errors import GdmError
 from gdmunet.owners import Owner, sweep, temporary_beside
 from gdmunet.parts import WHOLE, PartOptions

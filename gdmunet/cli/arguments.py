@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from gdmunet.atomic import refuses_writing, writing_error
+from gdmunet.disk_errors import refuses_writing, writing_error
 from gdmunet.ending import leave_abandoned, patient_output, signals_end
 from gdmunet.errors import GdmError, SilentEnd, Stopped
 from gdmunet.out_of_memory import is_out_of_memory

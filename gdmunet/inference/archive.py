@@ -8,8 +8,9 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from gdmunet.atomic import atomic_file, make_folder, move, writing_error
+from gdmunet.atomic import atomic_file, make_folder, move
 from gdmunet.claims import check_unclaimed
+from gdmunet.disk_errors import writing_error
 from gdmunet.errors import GdmError
 from gdmunet.foreign import reading
 from gdmunet.inference.archive_limits import BoundedFile, check_limits, is_plain

@@ -25,7 +25,8 @@ import psutil
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from gdmunet.atomic import refuses_writing, write_bytes, writing_error
+from gdmunet.atomic import write_bytes
+from gdmunet.disk_errors import refuses_writing, writing_error
 from gdmunet.ending import end_with_parent, ending_signals, patient_output
 from gdmunet.errors import GdmError, SilentEnd, Stopped, signal_name
 from gdmunet.paths import find_processes

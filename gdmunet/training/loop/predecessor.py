@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdmunet.atomic import make_folder, move, remove, write_bytes, writing_error
+from gdmunet.atomic import make_folder, move, remove, write_bytes
+from gdmunet.disk_errors import writing_error
 from gdmunet.results import FoldFolder, ModelFolder
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from gdmunet.atomic import make_folder, writing_error
+from gdmunet.atomic import make_folder
+from gdmunet.disk_errors import writing_error
 from gdmunet.paths import Folders
 from gdmunet.progress import say
 from gdmunet.results import ResultsFolder
