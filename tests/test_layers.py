@@ -19,6 +19,7 @@ LAYERS = [
         "sampler_spec",
         "ranges",
         "atomic",
+        "disk_errors",
         "owners",
         "claims",
         "turns",
