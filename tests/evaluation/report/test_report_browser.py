@@ -108,6 +108,18 @@ def test_the_page_opens_without_a_problem_and_shows_every_case(opened):
     assert opened.page.locator("b").count() == 0
 
 
+def test_paper_shows_the_slices_of_every_case(opened):
+    drawn = "document.querySelectorAll('.case .row canvas').length"
+    opened.page.set_viewport_size({"width": 1200, "height": 300})
+    opened.page.evaluate("scrollTo(0, 0)")
+    opened.page.wait_for_timeout(300)
+    before = opened.page.evaluate(drawn)
+    opened.page.evaluate(f"window.print = () => {{ window.printed = {drawn}; }}")
+    opened.page.keyboard.press("Control+p")
+    opened.page.wait_for_function("window.printed !== undefined")
+    assert before < opened.page.evaluate("window.printed") == 3 * 3 * 4
+
+
 def test_a_head_sorts_its_column(opened):
     column = opened.page.locator("table.sortable").first
     head = column.get_by_role("button", name="MAE (HU)", exact=True)

@@ -176,8 +176,13 @@ function makeCard(entry, number) {
   return article;
 }
 
-async function showCard(card) {
-  if (!card.entry.slices || card.shown) return;
+function showCard(card) {
+  if (!card.entry.slices) return Promise.resolve();
+  if (!card.shown) card.drawn = drawCard(card);
+  return card.drawn;
+}
+
+async function drawCard(card) {
   const turn = {};
   card.shown = turn;
   const slices = await load("slices", card.number);
@@ -378,9 +383,30 @@ function start() {
   const watch = new IntersectionObserver((entries) => entries.forEach((seen) => {
     const card = CARDS.get(seen.target);
     if (seen.isIntersecting) showCard(card).catch((error) => card.body.replaceChildren(element("p", {}, String(error))));
-    else hideCard(card);
+    else if (!printing) hideCard(card);
   }), { rootMargin: "1200px 0px" });
   CARDS.forEach((_, article) => watch.observe(article));
 }
+
+// Slices are decoded near what is seen alone; paper shows every case, and a browser does not wait for one that is late.
+let printing = false;
+
+async function printAll() {
+  printing = true;
+  await Promise.allSettled([...CARDS.values()].map(showCard));
+  await new Promise(requestAnimationFrame);
+  window.print();
+}
+
+addEventListener("keydown", (event) => {
+  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "p") return;
+  event.preventDefault();
+  printAll();
+});
+addEventListener("beforeprint", () => {
+  printing = true;
+  CARDS.forEach(showCard);
+});
+addEventListener("afterprint", () => { printing = false; });
 
 start();
