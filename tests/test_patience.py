@@ -3,13 +3,15 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
 import psutil
 import pytest
 
-from gdmunet import patience
+from gdmunet import ending, patience
 from gdmunet.errors import GdmError
+from gdmunet.inference.pipeline import Stage
 from gdmunet.patience import Patience, processor_time, set_wait_limit, thread_time
 from gdmunet.workers import run_in_workers
 from gdmunet.workflows.measured_prediction import measure_in_new_process
@@ -78,6 +80,19 @@ def test_a_comparison_does_not_wait_for_a_process_that_is_stopped_or_killed(numb
     with pytest.raises(GdmError, match=problem):
         measure_in_new_process(Hit(number))
     assert not multiprocessing.active_children(), "the process is not left behind"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_prediction_does_not_wait_for_a_thread_whose_disk_does_not_answer(monkeypatch):
+    monkeypatch.setattr(ending, "_ABANDONED", [])  # else the next command of this process would leave it at once
+    answers = threading.Event()
+    with Stage(1, "read") as stage:
+        stage.submit("case_7", answers.wait)
+        with pytest.raises(GdmError, match="a thread that should read does nothing") as caught:
+            stage.take()
+    assert caught.value.case == "case_7"
+    assert ending._ABANDONED, "the command ends without waiting for the thread"
+    answers.set()
 
 
 @pytest.mark.usefixtures("impatient")
