@@ -162,7 +162,7 @@ def _patiently(work: Callable[[], Result], place: str) -> Result:
                     file=place,
                     found=f"{reason(error)}, {len(_PAUSES) + 1} times",
                     remedy="check the server, the network and the credentials, then run the command again; a training "
-                    "continues with --c",
+                    "continues with --c, a prediction with --continue_prediction",
                 ) from error
             time.sleep(pause)
     raise AssertionError("the last try has no pause")

@@ -22,6 +22,10 @@ def _cached_encoders() -> Path:
     return Path.home() / ".cache" / "gdmunet" / "encoders"
 
 
+def _cached_copies() -> Path:
+    return Path.home() / ".cache" / "gdmunet" / "copies"
+
+
 def _own_consents() -> Path:
     return Path.home() / ".config" / "gdmunet" / "consents.json"
 
@@ -31,8 +35,8 @@ class Folders:
     """Where raw data sets, preprocessed data sets, results, downloaded encoders and the user's consents live.
 
     `wait_limit` is the number of seconds that a run waits for a process that does nothing (None: the default). `typed`
-    are the flags that the user gave: name and value of each, so that a command printed for the user repeats them. With
-    prepared data sets behind `preprocessed_url`, `preprocessed` is a folder of the user's cache for their copies.
+    are the flags that the user gave: name and value of each, so that a command printed for the user repeats them.
+    `copies` is for what lies behind a URL; with prepared data sets behind `preprocessed_url`, `preprocessed` is in it.
     """
 
     raw: Path
@@ -43,6 +47,7 @@ class Folders:
     typed: tuple[tuple[FolderName, str], ...] = ()
     wait_limit: float | None = None
     preprocessed_url: str | None = None
+    copies: Path = field(default_factory=_cached_copies)
 
 
 def find_folders(
@@ -60,6 +65,7 @@ def find_folders(
     own = Path(configuration) / "gdmunet" / "consents.json" if configuration else _own_consents()
     prepared = str(preprocessed or os.environ.get("GDM_PREPROCESSED") or "gdm_preprocessed")
     url = prepared if is_url(prepared) else None
+    copies = _copies(cache)
     others = (raw or os.environ.get("GDM_RAW"), results or os.environ.get("GDM_RESULTS"))
     for place in filter(is_url, others):
         raise GdmError(
@@ -69,13 +75,14 @@ def find_folders(
         )
     return Folders(
         raw=Path(raw or os.environ.get("GDM_RAW") or "gdm_raw"),
-        preprocessed=_copies_of(url, cache) if url else Path(prepared),
+        preprocessed=copies / _short_name(url) if url else Path(prepared),
         results=Path(results or os.environ.get("GDM_RESULTS") or "gdm_results"),
         encoders=Path(encoders) if encoders else _cached_encoders(),
         consents=Path(os.environ.get("GDM_CONSENTS") or own),
         typed=tuple((name, str(path)) for name, path in flags.items() if path),
         wait_limit=_wait_limit(),
         preprocessed_url=url,
+        copies=copies,
     )
 
 
@@ -84,11 +91,16 @@ def is_url(place: str | Path | None) -> bool:
     return "://" in str(place)
 
 
-def _copies_of(url: str, cache: str | None) -> Path:
+def _copies(cache: str | None) -> Path:
     """The user's folder for copies of what lies behind a URL; ``GDM_COPIES`` chooses another disk."""
     given = os.environ.get("GDM_COPIES")
-    place = Path(given) if given else (Path(cache) if cache else Path.home() / ".cache") / "gdmunet" / "copies"
-    return place / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    if given:
+        return Path(given)
+    return Path(cache) / "gdmunet" / "copies" if cache else _cached_copies()
+
+
+def _short_name(url: str) -> str:
+    return hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
 
 
 def _wait_limit() -> float | None:

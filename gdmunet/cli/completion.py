@@ -9,6 +9,7 @@ from gdmunet.cli.flags import command, parser_of
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.declaration import Request, request_fields
 from gdmunet.workflows.requests.shell import CompletionRequest
+from gdmunet.workflows.requests.values import Place
 
 
 @command(CompletionRequest)
@@ -27,7 +28,9 @@ def _with_paths(kind: type[Request]) -> CommandParser:
     import shtab
 
     parser = parser_of(kind)
-    paths = {field.name for field in request_fields(kind) if field.kind.scalar is Path} | set(kind.synopsis.folders)
+    paths = {field.name for field in request_fields(kind) if field.kind.scalar in (Path, Place)} | set(
+        kind.synopsis.folders
+    )
     for action in parser._actions:  # argparse has no other way to ask for them
         if action.dest in paths:
             action.complete = shtab.FILE  # type: ignore[attr-defined]

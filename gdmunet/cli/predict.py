@@ -23,6 +23,8 @@ def main(request: PredictRequest, folders: Folders) -> EvaluateRequest | None:
     say(f"predicted {counted(done.predicted, 'case')} into {request.output}{there}")
     if request.single:
         return None
-    split = split_of(request.input[0])
+    split = None if request.is_remote else split_of(request.paths[0])
     reference = split.targets if split and split.targets.is_dir() else Path("REFERENCE_FOLDER")
-    return EvaluateRequest(reference=reference, prediction=request.output, mask=request.mask)
+    return EvaluateRequest(
+        reference=reference, prediction=request.output, mask=None if request.is_remote else request.mask_path
+    )

@@ -11,6 +11,7 @@ from gdmunet.errors import GdmError
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.options import PredictionOptions
 from gdmunet.inference.predictor import Predictor
+from gdmunet.paths import is_url
 from gdmunet.quantities import counted
 from gdmunet.sampler_spec import ONE_STEP, SamplerSpec
 from gdmunet.serialization import load_json
@@ -35,9 +36,9 @@ class PredictionSpec:
     Attributes
     ----------
     mask_folder
-        Folder of the body masks; None: the bodies were derived from the conditions.
+        Folder of the body masks, or its URL; None: the bodies were derived from the conditions.
     input_folder
-        Folder of the conditions; None: they were given one by one, or an earlier version wrote the file.
+        Folder of the conditions, or its URL; None: they were given one by one, or an earlier version wrote the file.
     weights
         Fold to sha256 of its weights, as their checkpoint carries it; empty: not known.
     reading
@@ -67,13 +68,13 @@ class PredictionSpec:
     gdmunet_version: str = __version__
 
     def conditions_in(self, folder: Path) -> Path | None:
-        """Folder of the conditions of the predictions in `folder`; None: they were given one by one, or not known.
+        """Folder of the conditions of the predictions in `folder`; None: not known, given one by one, or behind a URL.
 
         Conditions that were reconstructed from scans lie beside their predictions.
         """
         if self.reading.get("kind") in ("sinogram", "simulate"):
             return folder / CONDITIONS
-        return Path(self.input_folder) if self.input_folder else None
+        return Path(self.input_folder) if self.input_folder and not is_url(self.input_folder) else None
 
     def differences(self, earlier: PredictionSpec) -> list[tuple[str, str]]:
         """What makes other predictions than `earlier`, as pairs of texts: of the earlier ones, and of these."""
@@ -102,7 +103,7 @@ def settings_of(predictor: Predictor, cases: CaseSource, options: PredictionOpti
         precision=predictor.precision,
         device=str(predictor.device),
         skip_empty=asked.skip_empty,
-        mask_folder=str(cases.mask_folder) if cases.mask_folder else None,
+        mask_folder=cases.place_of(cases.mask_folder),
         as_float=options.as_float,
         uncertainty=options.uncertainty,
         sampler=predictor.sampler,
@@ -110,7 +111,7 @@ def settings_of(predictor: Predictor, cases: CaseSource, options: PredictionOpti
         seed=asked.seed,
         fast=asked.fast,
         realism=predictor.realism,
-        input_folder=str(cases.input_folder) if cases.input_folder else None,
+        input_folder=cases.place_of(cases.input_folder),
         weights=source.weights if source else {},
         reading=cases.reading(),
     )
@@ -181,8 +182,8 @@ def _machine_lines(earlier: PredictionSpec, settings: PredictionSpec) -> list[st
 
 
 def _same_folder(first: str | None, second: str | None) -> bool:
-    if first is None or second is None:
-        return first is second
+    if first is None or second is None or is_url(first) or is_url(second):
+        return first == second
     return Path(first).resolve() == Path(second).resolve()
 
 

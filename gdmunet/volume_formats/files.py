@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,20 +62,38 @@ def list_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> Listi
     GdmError
         Two files of one identifier, or a volume in a format that is not read here.
     """
+    return _sorted_out(Path(folder), {path: path.is_file() for path in sorted(Path(folder).iterdir())}, endings)
+
+
+def listed_elsewhere(folder: Path, names: Iterable[str]) -> Listing:
+    """Sort the names of files that lie elsewhere, as those of `folder`, into which they will be copied.
+
+    A file of voxels beside its header counts as left out.
+
+    Raises
+    ------
+    GdmError
+        As `list_volumes`.
+    """
+    return _sorted_out(folder, dict.fromkeys((folder / name for name in sorted(names)), True), FILE_ENDINGS)
+
+
+def _sorted_out(folder: Path, entries: Mapping[Path, bool], endings: tuple[str, ...]) -> Listing:
+    """Sort entries, each with whether it is a file, into volumes and the rest."""
     volumes: list[tuple[str, Path]] = []
     left_out: list[Path] = []
-    for path in sorted(Path(folder).iterdir()):
+    for path, is_file in entries.items():
         ending = next((known for known in endings if path.name.lower().endswith(known)), None)
         hidden = path.name.startswith(".")
-        if ending is not None and not hidden and path.is_file():
+        if ending is not None and not hidden and is_file:
             volumes.append((path.name[: len(path.name) - len(ending)], path))
-        elif path.name.lower().endswith(_FOREIGN) and not hidden and endings == FILE_ENDINGS and path.is_file():
+        elif path.name.lower().endswith(_FOREIGN) and not hidden and endings == FILE_ENDINGS and is_file:
             raise _foreign_error(path)
         elif not path.name.startswith(_OWN):
             left_out.append(path)
     files = unique_files(volumes)
     rest = _without_parts(left_out, files) if endings == FILE_ENDINGS else left_out
-    return Listing(Path(folder), files, tuple(f"{path.name}/" if path.is_dir() else path.name for path in rest))
+    return Listing(folder, files, tuple(f"{path.name}/" if path.is_dir() else path.name for path in rest))
 
 
 def find_volumes(folder: Path, endings: tuple[str, ...] = FILE_ENDINGS) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from gdmunet.device import find_device
 from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
 from gdmunet.inference.cases.one import OneCase
+from gdmunet.inference.cases.remote import RemoteCases
 from gdmunet.inference.cases.scans import ScanCases
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.inference.dial import NoDialError
@@ -64,7 +65,8 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
             file = folder / f".running_{single}.json"
             held.append(claims.enter_context(Claim(file, "prediction", "another process writes this file")))
         sweep(folder / UNCERTAINTY_FOLDER)
-        cases, elsewhere = _cases(request, predictor), _elsewhere(request, folders) if has_scheduler(request) else None
+        cases = _cases(request, predictor, folders)
+        elsewhere = _elsewhere(request, folders) if has_scheduler(request) else None
         done = predict_cases(cases, folder, predictor, options, elsewhere)
         for claim in held:
             claim.check()
@@ -122,7 +124,7 @@ def _predict_one(request: PredictRequest, folders: Folders, run: str, name: str)
         if run not in _LOADED:
             _LOADED.clear()
             predictor = _predictor(request, folders)
-            source = _cases(request, predictor)
+            source = _cases(request, predictor, folders)
             _LOADED[run] = _Loaded(predictor, source, {case.identifier: case for case in source.list_cases()})
         loaded = _LOADED[run]
     options = replace(
@@ -163,15 +165,17 @@ def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
         raise
 
 
-def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
-    """Scans if a flag says so; else DICOM series or files, as the folder holds them."""
+def _cases(request: PredictRequest, predictor: Predictor, folders: Folders) -> CaseSource:
+    """Scans if a flag says so; else files behind a URL, or DICOM series or files, as the folder holds them."""
+    if request.is_remote:
+        return RemoteCases(request.input, predictor.descriptor, folders.copies, request.mask)
     if request.scans:
         return ScanCases(
-            request.input[0],
+            request.paths[0],
             "sinogram" if request.sinogram else "simulate",
             request.output,
             predictor,
-            mask_folder=request.mask,
+            mask_folder=request.mask_path,
             consistency=request.consistency,
         )
     options = DicomOptions(
@@ -181,5 +185,5 @@ def _cases(request: PredictRequest, predictor: Predictor) -> CaseSource:
         request.accept,
         copy_structures=request.rtstruct == "copy",
     )
-    series = open_dicom(request.input[0], predictor, options, request.mask)
-    return series or FileCases(request.input, predictor.descriptor, request.mask)
+    series = open_dicom(request.paths[0], predictor, options, request.mask_path)
+    return series or FileCases(request.paths, predictor.descriptor, request.mask_path)

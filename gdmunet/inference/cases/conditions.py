@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gdmunet.dataset import DatasetDescriptor, channels_of_cases
@@ -14,9 +14,13 @@ from gdmunet.volume_formats.table import FILE_ENDINGS, ending_of, stem_of
 
 _FIRST = "_0000"
 Conditions = dict[str, tuple[Path, ...]]
+# The volumes of a folder, by identifier.
+FindVolumes = Callable[[Path], dict[str, Path]]
 
 
-def find_conditions(inputs: Sequence[Path], descriptor: DatasetDescriptor) -> Conditions:
+def find_conditions(
+    inputs: Sequence[Path], descriptor: DatasetDescriptor, volumes_of: FindVolumes = find_volumes
+) -> Conditions:
     """Identifier to condition files in channel order, by identifier.
 
     One channel: ``CASE.ext``, or ``CASE_0000.ext`` as in a raw data set. Several channels: ``CASE_0000.ext``,
@@ -29,6 +33,8 @@ def find_conditions(inputs: Sequence[Path], descriptor: DatasetDescriptor) -> Co
         One folder, one folder for each channel, or files.
     descriptor
         Description of the model's data set, with its channels.
+    volumes_of
+        Lists a folder; default: as it lies on the disk.
 
     Raises
     ------
@@ -46,8 +52,8 @@ def find_conditions(inputs: Sequence[Path], descriptor: DatasetDescriptor) -> Co
             remedy="give the files alone, or a folder that holds them all",
         )
     if len(folders) > 1:
-        return _by_folder(folders, descriptor)
-    volumes = find_volumes(folders[0]) if folders else _given_files(inputs)
+        return _by_folder(folders, descriptor, volumes_of)
+    volumes = volumes_of(folders[0]) if folders else _given_files(inputs)
     if not volumes:
         raise GdmError(
             "there are no cases",
@@ -61,7 +67,6 @@ def find_conditions(inputs: Sequence[Path], descriptor: DatasetDescriptor) -> Co
     if len(descriptor.channels) == 1 and not any(stem.endswith(_FIRST) for stem in volumes):
         return {stem: (path,) for stem, path in sorted(volumes.items())}
     _check_names(volumes, descriptor)
-    remedy = "give the channels that the model was trained with: add the file, or remove the surplus one"
     remedy = "give the channels that the model was trained with: add the file, or remove the surplus one"
     return channels_of_cases(volumes, descriptor, remedy)
 
@@ -89,7 +94,7 @@ def _given_files(files: Sequence[Path]) -> dict[str, Path]:
     return unique_files((stem_of(path), path) for path in files)
 
 
-def _by_folder(folders: Sequence[Path], descriptor: DatasetDescriptor) -> Conditions:
+def _by_folder(folders: Sequence[Path], descriptor: DatasetDescriptor, volumes_of: FindVolumes) -> Conditions:
     """The cases of one folder for each channel; every case must be in each."""
     channels = descriptor.channels
     if len(folders) != len(channels):
@@ -99,7 +104,7 @@ def _by_folder(folders: Sequence[Path], descriptor: DatasetDescriptor) -> Condit
             expected=f"one folder for each channel ({', '.join(channels)}), or one for all",
             remedy="give one folder for each channel in this order",
         )
-    by_channel = [find_volumes(folder) for folder in folders]
+    by_channel = [volumes_of(folder) for folder in folders]
     names = sorted({name for files in by_channel for name in files})
     for name in names:
         for folder, files in zip(folders, by_channel, strict=True):

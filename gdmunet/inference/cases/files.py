@@ -8,7 +8,7 @@ from pathlib import Path
 from gdmunet.dataset import Case, DatasetDescriptor
 from gdmunet.errors import GdmError
 from gdmunet.imageio import CaseVolumes, read_case
-from gdmunet.inference.cases.conditions import find_conditions
+from gdmunet.inference.cases.conditions import FindVolumes, find_conditions
 from gdmunet.inference.cases.source import CaseSource
 from gdmunet.quantities import counted
 from gdmunet.volume_formats.files import find_volumes, left_out_of
@@ -78,7 +78,9 @@ class ListedCases(CaseSource):
         return read_case(case)
 
 
-def with_masks(conditions: Mapping[str, tuple[Path, ...]], mask: Path | None) -> list[Case]:
+def with_masks(
+    conditions: Mapping[str, tuple[Path, ...]], mask: Path | None, volumes_of: FindVolumes = find_volumes
+) -> list[Case]:
     """Cases of these conditions with the masks ``CASE.ext`` of a folder, or with the one mask of the only case.
 
     Raises
@@ -96,7 +98,7 @@ def with_masks(conditions: Mapping[str, tuple[Path, ...]], mask: Path | None) ->
                 remedy="give the folder of the masks to --mask",
             )
         return [Case(identifier, paths, mask=mask) for identifier, paths in conditions.items()]
-    masks = find_volumes(mask) if mask is not None and mask.is_dir() else {}
+    masks = volumes_of(mask) if mask is not None and mask.is_dir() else {}
     if mask is not None:
         for identifier in conditions:
             if identifier not in masks:

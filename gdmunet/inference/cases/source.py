@@ -46,6 +46,10 @@ class CaseSource(Protocol):
     def read(self, case: Case) -> CaseVolumes:
         """The volumes of one case; runs in a thread that reads ahead."""
 
+    def place_of(self, folder: Path | None) -> str | None:
+        """Text that prediction_settings.json holds for one of the source's folders."""
+        return None if folder is None else str(folder)
+
     def reading(self) -> dict[str, str]:
         """Choices that change what is read, by name; prediction_settings.json holds them."""
         return {}

@@ -24,7 +24,7 @@ from gdmunet.workflows.requests.shared import (
     parts_option,
     scheduler_option,
 )
-from gdmunet.workflows.requests.values import COUNT, NATURAL, PART, SHARE
+from gdmunet.workflows.requests.values import COUNT, NATURAL, PART, SHARE, Place
 
 
 @request
@@ -37,11 +37,12 @@ class PredictRequest(ProgressRequest):
         "enough; with several, choose one by -d, -c, -tr, -p or by its folder -m.",
         folders=("results",),
     )
-    input: tuple[Path, ...] = option(
+    input: tuple[Place, ...] = option(
         "-i",
         "--input",
         help="folder of conditions, CASE.ext (several channels: CASE_0000.ext, CASE_0001.ext, ...); or one folder for "
-        "each channel; or volume files; or folder of a DICOM series, or of a sub-folder of DICOM for each case",
+        "each channel; or volume files; or folder of a DICOM series, or of a sub-folder of DICOM for each case; a "
+        "folder of volume files may be a URL (s3://bucket/folder)",
         metavar="PATH",
     )
     output: Path = option(
@@ -101,9 +102,10 @@ class PredictRequest(ProgressRequest):
         metavar="N",
         bounds=NATURAL,
     )
-    mask: Path | None = option(
+    mask: Place | None = option(
         "--mask",
-        help="folder of body masks CASE.ext, or the mask of the only case; default: derived from the conditions",
+        help="folder (or its URL) of body masks CASE.ext, or the mask of the only case; default: derived from the "
+        "conditions",
         default=None,
         metavar="PATH",
     )
@@ -217,6 +219,21 @@ class PredictRequest(ProgressRequest):
         return self.output.parent if self.single else self.output
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The input as paths, where it is not behind a URL."""
+        return tuple(map(Path, self.input))
+
+    @property
+    def mask_path(self) -> Path | None:
+        """The masks as a path, where they are not behind a URL."""
+        return None if self.mask is None else Path(self.mask)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether something that is read lies behind a URL."""
+        return any(place.is_url for place in (*self.input, *([self.mask] if self.mask else [])))
+
+    @property
     def scans(self) -> bool:
         """Whether the conditions are computed from projections."""
         return self.sinogram or self.simulate
@@ -228,6 +245,11 @@ def _check_paths(request: PredictRequest) -> None:
         raise RequestError(
             "sinograms and simulated scans lie in one folder, and so do their predictions",
             remedy="give one folder with -i, and a folder with -o",
+        )
+    if request.is_remote and (request.scans or request.dicom_out or request.series or request.fix_geometry):
+        raise RequestError(
+            "scans and DICOM series are not read from a URL",
+            remedy="copy them to this machine, or convert the series to volumes (gdm_convert_dicom)",
         )
     if request.single and request.num_parts > 1:
         raise RequestError("one file has no parts", remedy="omit -num_parts, or give a folder with -o")

@@ -10,6 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gdmunet.paths import is_url
+
+
+class Place(str):
+    """A file or folder, or its URL, as it was given: as a `Path` a URL would lose a slash."""
+
+    @property
+    def is_url(self) -> bool:
+        """Whether it is a URL, such as ``s3://bucket/folder``."""
+        return is_url(self)
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -43,7 +54,13 @@ POSITIVE = Bounds(above=0)
 SHARE = Bounds(above=0, at_most=1)
 PART = Bounds(at_least=0, at_most=1)
 
-_SCALARS: dict[type, str] = {str: "a text", int: "a whole number", float: "a number", Path: "a path"}
+_SCALARS: dict[type, str] = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+    Place: "a path or URL",
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +70,7 @@ class ValueKind:
     Attributes
     ----------
     scalar
-        Type of the value or of each of its members: str, int, float, Path or bool.
+        Type of the value or of each of its members: str, int, float, Path, Place or bool.
     count
         None: one value; ``"+"``: a tuple of one or more; a number: a tuple of that length; ``"map"``: texts by name.
     choices
@@ -103,6 +120,8 @@ class ValueKind:
             if not equals or not name:
                 raise ValueError(f"{text!r} is not name=value")
             return name, value
+        if self.scalar is Path:
+            return _path(text)
         try:
             return self.scalar(text)
         except ValueError:
@@ -131,7 +150,9 @@ class ValueKind:
 
     def _fit_one(self, value: Any, check: Callable[[Any], None]) -> Any:
         if self.scalar is Path and isinstance(value, str):
-            value = Path(value)
+            value = _path(value)
+        elif self.scalar is Place and isinstance(value, str | Path):
+            value = Place(value)
         elif self.scalar is str and type(value) is int:  # data sets and folds are often numbers
             value = str(value)
         elif self.scalar is float and type(value) is int:
@@ -144,3 +165,10 @@ class ValueKind:
 
 def _setting_text(value: object) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _path(text: str) -> Path:
+    """A path; a URL would become the name of a folder here."""
+    if Place(text).is_url:
+        raise ValueError(f"{text} is a URL; a path on this machine is wanted here")
+    return Path(text)
