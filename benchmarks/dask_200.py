@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import distributed
 import numpy as np
@@ -70,24 +71,29 @@ def cluster(folder: Path, workers: int) -> Iterator[str]:
     """A scheduler and its workers on loopback, with the nannies that start a dead one again; gives the address."""
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     where = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show", "--scheduler-file", str(file)]
-    started = [subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_scheduler", *where], **quiet)]
-    try:
-        while not file.is_file() or not file.read_text().strip():
-            time.sleep(0.1)
-        words = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--no-dashboard"]
-        started += [subprocess.Popen([*words, "--nthreads", "1", "--nanny"], **quiet) for _ in range(workers)]
-        with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
-            client.wait_for_workers(workers, timeout=300)
-            yield client.scheduler.address
-    finally:
-        for process in started:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-            process.kill()
-            process.wait()
+    with open(folder / "cluster.log", "a") as log:
+        started = [_started(log, "dask_scheduler", *where)]
+        try:
+            while not file.is_file() or not file.read_text().strip():
+                time.sleep(0.1)
+            words = ["--scheduler-file", str(file), "--no-dashboard", "--nthreads", "1", "--nanny"]
+            started += [_started(log, "dask_worker", *words) for _ in range(workers)]
+            with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=300)
+                address = client.scheduler.address
+            yield address
+        finally:
+            for process in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for child in psutil.Process(process.pid).children(recursive=True):
+                        child.kill()
+                process.kill()
+                process.wait()
+
+
+def _started(log: IO[str], program: str, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", f"distributed.cli.{program}", *words], stdout=log, stderr=log)
 
 
 @dataclass
@@ -208,7 +214,7 @@ def run(work: Path, workers: int, cases: int) -> list[str]:
             "preprocess": (preprocess.main, [*preparing, f"--preprocessed={work / 'shared'}"],
                            work / "shared" / DATASET / store, "crop_*.json"),
             "predict": (predict.main, [*predicting, "-o", str(predicted)], predicted, "*.nii.gz"),
-            "evaluate": (evaluate.main, [*scoring, "-pred", str(predicted)], predicted, ".parts*/*.json"),
+            "evaluate": (evaluate.main, [*scoring, "-pred", str(predicted)], predicted, ".parts/*/*.json"),
         }  # fmt: skip
         for name, (main, words, folder, pattern) in steps.items():
             with Killer(address, folder, pattern, cases // 10) as killer:

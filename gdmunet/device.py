@@ -46,6 +46,12 @@ def find_device(name: str | torch.device | None = None) -> torch.device:
     return device
 
 
+def gpu_identities() -> tuple[str, ...]:
+    """Identities of the GPUs that this process sees, in the order of their numbers; the same in every process."""
+    properties = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    return tuple(str(getattr(one, "uuid", number)) for number, one in enumerate(properties))
+
+
 def usable_cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

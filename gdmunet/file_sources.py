@@ -83,7 +83,9 @@ class RemoteSource:
         def listed() -> list[str]:
             files, root = _open(place)
             files.invalidate_cache()
-            return [entry["name"] for entry in files.ls(root, detail=True) if entry["type"] == "file"]
+            entries = [entry["name"] for entry in files.ls(root, detail=True) if entry["type"] == "file"]
+            # An object of the folder's own name stands for the folder: the pages of a cloud make such ones.
+            return [name for name in entries if name.rstrip("/") != root.rstrip("/")]
 
         found = (name.rsplit("/", 1)[-1] for name in _patiently(listed, place))
         return sorted(name for name in found if name.endswith(ending) and name[0] != ".")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gdmunet.errors import GdmError
@@ -137,6 +137,48 @@ def _check_versions(client: Any, address: str) -> None:
             expected=__version__,
             remedy="install the same version on every worker, and start the workers again",
         )
+
+
+def own_share(seen: Callable[[], tuple[str, ...]], what: str) -> str:
+    """In a worker: the one of several things, such as GPUs, that this worker alone of its machine takes.
+
+    Parameters
+    ----------
+    seen
+        Function at module level that names the things which a worker sees; all workers of the machine are asked.
+    what
+        One of them in words, such as ``GPU``.
+
+    Raises
+    ------
+    GdmError
+        The machine has more workers than things that they see.
+    """
+    distributed = _dask()
+    worker, client = distributed.get_worker(), distributed.get_client()
+    host_of = distributed.comm.get_address_host
+    host = host_of(worker.address)
+    beside = [address for address in client.nthreads() if host_of(address) == host]
+    found = client.run(seen, workers=beside)
+    taken = share_out(found)
+    if worker.address not in taken:
+        raise GdmError(
+            f"a worker has no {what} of its own",
+            found=f"{len(beside)} workers on {host}, which see {len(set().union(*found.values()))} of this kind",
+            expected=f"one worker for each {what}",
+            remedy=f"start one worker for each {what} of a machine, or local:N with the number of them",
+        )
+    return taken[worker.address]
+
+
+def share_out(seen: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Give each worker the first thing that it sees and none before it has; the same in every worker that asks."""
+    taken: dict[str, str] = {}
+    for worker in sorted(seen, key=lambda worker: (len(seen[worker]), worker)):  # who has no choice comes first
+        free = [one for one in seen[worker] if one not in taken.values()]
+        if free:
+            taken[worker] = free[0]
+    return taken
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from gdmunet.errors import GdmError
+from gdmunet.scheduling import own_share, share_out
 from gdmunet.workers import on_scheduler, run_in_workers
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: pip install 'gdmunet[dask]'")
@@ -197,6 +198,45 @@ def test_without_dask_the_extra_is_named(monkeypatch):
     with on_scheduler("local:1"), pytest.raises(GdmError, match="Dask is not installed") as error:
         run_in_workers(fails_on_two, [("case_1", (1,))], 1, False, "nowhere")
     assert "gdmunet[dask]" in error.value.remedy
+
+
+def two_gpus():
+    return ("first", "second")
+
+
+def three_gpus():
+    return ("first", "second", "third")
+
+
+def own_gpu(seen, folder, name):
+    """The worker and its GPU; waits until two workers are at it."""
+    (folder / name).touch()
+    for _ in range(400):
+        if len(list(folder.iterdir())) > 1:
+            break
+        time.sleep(0.05)
+    return os.getpid(), own_share(seen, "GPU")
+
+
+def test_each_worker_of_a_machine_has_a_gpu_of_its_own(three, tmp_path):
+    items = [(name, (three_gpus, tmp_path, name)) for name in "abcdefgh"]
+    with on_scheduler(three):
+        found = run_in_workers(own_gpu, items, 1, False, "asking")
+    by_worker = dict(found)
+    assert len(by_worker) > 1
+    assert len(set(found)) == len(by_worker) == len(set(by_worker.values()))
+
+
+def test_more_workers_than_gpus_are_refused(three, tmp_path):
+    items = [(name, (two_gpus, tmp_path, name)) for name in "abcdefgh"]
+    with on_scheduler(three), pytest.raises(GdmError, match="a worker has no GPU of its own") as error:
+        run_in_workers(own_gpu, items, 1, False, "asking")
+    assert "3 workers on 127.0.0.1, which see 2" in error.value.found
+
+
+def test_workers_that_see_one_gpu_each_keep_it():
+    assert share_out({"a": ("0", "1"), "b": ("0",), "c": ("2",)}) == {"a": "1", "b": "0", "c": "2"}
+    assert share_out({"a": ("0",), "b": ("0",)}) == {"a": "0"}
 
 
 def test_functions_travel_by_name():

@@ -7,9 +7,11 @@ import threading
 import uuid
 from dataclasses import dataclass, replace
 
+import torch
+
 from gdmunet.claims import Claim
 from gdmunet.dataset import Case
-from gdmunet.device import find_device
+from gdmunet.device import find_device, gpu_identities
 from gdmunet.inference.cases.dicom import DicomOptions, open_dicom
 from gdmunet.inference.cases.files import FileCases
 from gdmunet.inference.cases.one import OneCase
@@ -23,6 +25,7 @@ from gdmunet.inference.predictor import Predictor
 from gdmunet.owners import sweep
 from gdmunet.paths import Folders
 from gdmunet.progress import say
+from gdmunet.scheduling import own_share
 from gdmunet.workers import run_in_workers
 from gdmunet.workflows.models import chosen_model
 from gdmunet.workflows.parts import has_scheduler
@@ -47,7 +50,7 @@ def predict(request: PredictRequest, folders: Folders) -> PredictedCases:
     GdmError
         No model or several fit; a case cannot be read or predicted, and is named. Finished predictions stay.
     """
-    predictor = _predictor(request, folders)
+    predictor = _predictor(request, folders, find_device(request.device))
     for note in predictor.source.notes if predictor.source else ():
         say(note)
     if predictor.descriptor.mask and request.mask is None:
@@ -123,7 +126,7 @@ def _predict_one(request: PredictRequest, folders: Folders, run: str, name: str)
     with _LOADING:
         if run not in _LOADED:
             _LOADED.clear()
-            predictor = _predictor(request, folders)
+            predictor = _predictor(request, folders, _own_device(request))
             source = _cases(request, predictor, folders)
             _LOADED[run] = _Loaded(predictor, source, {case.identifier: case for case in source.list_cases()})
         loaded = _LOADED[run]
@@ -141,13 +144,21 @@ def _predict_one(request: PredictRequest, folders: Folders, run: str, name: str)
     return predict_cases(one, request.output_folder, loaded.predictor, options)
 
 
-def _predictor(request: PredictRequest, folders: Folders) -> Predictor:
+def _own_device(request: PredictRequest) -> torch.device:
+    """The device of a worker of a scheduler: a GPU that no other worker of its machine has, or the CPU."""
+    device = find_device(request.device)
+    if device.type != "cuda":
+        return device
+    return torch.device("cuda", gpu_identities().index(own_share(gpu_identities, "GPU")))
+
+
+def _predictor(request: PredictRequest, folders: Folders, device: torch.device) -> Predictor:
     try:
         return Predictor.from_folder(
             chosen_model(request, folders),
             request.folds,
             request.checkpoint,
-            device=find_device(request.device),
+            device=device,
             step_size=request.step_size,
             fast=request.fast,
             compiled=request.compile,

@@ -31,6 +31,18 @@ from gdmunet.workflows.requests.training import TrainRequest
 from gdmunet.workflows.staging import mirrored
 
 
+class UnsharedBatchError(GdmError):
+    """Processes that cannot share a batch.
+
+    Attributes
+    ----------
+    fewer
+        The largest smaller number of processes that can.
+    """
+
+    fewer: int = 1
+
+
 @dataclass(frozen=True)
 class Run:
     """What a request for training means on this machine.
@@ -223,7 +235,7 @@ def _check_shares(run: Run, place: StartedProcess | None) -> None:
     if request.validate or batch % wanted == 0:
         return
     fewer = max(n for n in range(1, wanted) if batch % n == 0)
-    raise GdmError(
+    error = UnsharedBatchError(
         f"a batch of {batch} cannot be shared by {counted(wanted, 'process')} alike",
         file=f"plans {run.plans.name}",
         found=f"-num_gpus {wanted}" if place is None else f"{counted(wanted, 'process')}, started by {place.launcher}",
@@ -231,6 +243,8 @@ def _check_shares(run: Run, place: StartedProcess | None) -> None:
         remedy=f"plan for {wanted} GPUs (-num_gpus of the planning), or train on fewer",
         command=command_line(replace(request, num_gpus=fewer)),
     )
+    error.fewer = fewer
+    raise error
 
 
 def _check_prepared(plans: Plans, request: TrainRequest, folders: Folders) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 import threading
 import time
@@ -79,6 +80,19 @@ def test_parts_share_the_cases(folders):
     assert done == [("a", "d"), ("b",), ("c",)]
     with pytest.raises(GdmError, match="part 3 of 3"):
         predict(folders, num_parts=3, part_id=3)
+
+
+def test_parts_in_any_order_and_again_leave_the_files_of_one_run(folders, tmp_path):
+    images, out, masks = folders
+    predict(folders)
+    for part in (2, 0, 1, 0):
+        predict((images, tmp_path / "parts", masks), num_parts=3, part_id=part)
+    names = sorted(path.name for path in out.iterdir())
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == names
+    for name in names:
+        whole, parts = ((folder / name).read_bytes() for folder in (out, tmp_path / "parts"))
+        # Of a packed file what is inside: its header holds the time of writing.
+        assert (gzip.decompress(whole) == gzip.decompress(parts)) if name.endswith(".gz") else (whole == parts)
 
 
 def test_continuing_leaves_whole_predictions_alone_and_redoes_broken_ones(folders):

@@ -1,6 +1,8 @@
 """Parts of a command: any order, any repetition and two at once give the files of one run, bit for bit."""
 
 import gzip
+import io
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from gdmunet import workers
 from gdmunet.claims import Claim
 from gdmunet.conversion.folders import claim_number
 from gdmunet.dicom.writing import SeriesLabel, write_ct_series
@@ -21,6 +25,7 @@ from gdmunet.owners import temporary_beside
 from gdmunet.parts import OpenParts, PartOptions
 from gdmunet.paths import Folders
 from gdmunet.serialization import save_json
+from gdmunet.workers import on_scheduler
 from gdmunet.workflows.convert import simulate_svct
 from gdmunet.workflows.convert_dicom import convert_dicom
 from gdmunet.workflows.evaluate import evaluate
@@ -156,6 +161,40 @@ def test_two_parts_at_once_do_not_trip_over_each_other(command, make):
     said = [process.communicate(timeout=300)[0] for process in started]
     assert [process.returncode for process in started] == [0, 0], said
     assert parts.files() == alone.files()
+
+
+class NoVolume(pickle.Pickler):
+    """Refuses what a scheduler must not carry: values of voxels, or bytes in their number."""
+
+    def reducer_override(self, value):
+        assert not isinstance(value, np.ndarray | torch.Tensor), type(value)
+        return NotImplemented
+
+
+def weight(value):
+    """Bytes of a value on its way to or from a worker."""
+    stream = io.BytesIO()
+    NoVolume(stream).dump(value)
+    return stream.tell()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_scheduler_carries_names_and_results_and_no_volume(command, make, monkeypatch):
+    """Every task and every answer of a command, on their way through a scheduler that works in this process."""
+    carried = {}
+
+    def scheduler(work, items, *_):
+        for index, (name, arguments) in enumerate(items):
+            answer = work(*arguments)
+            carried[name] = max(weight((work, arguments)), weight(answer))
+            yield index, answer
+
+    monkeypatch.setattr(workers, "run_on_scheduler", scheduler)
+    case = make(command)
+    with on_scheduler("tcp://nowhere"):
+        case.run(replace(case.request, scheduler="tcp://nowhere"), case.folders)
+    assert {name.rsplit("/", 1)[-1] for name in carried} >= set(NAMES) - {"c"}  # which is held out
+    assert max(carried.values()) < ct(0).nbytes, carried
 
 
 def test_the_same_part_twice_at_once_is_refused(make):

@@ -112,6 +112,29 @@ def test_tasks_of_srun_save_for_their_next_turn_and_end_with_one_that_is_killed(
     assert not folder.running.exists()
 
 
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_a_training_goes_on_with_another_number_of_processes_as_if_nothing_had_been(plain, first, then):  # noqa: F811
+    """Stopped after its first epoch, its later ones have the losses of the training that one process did at once."""
+    asked = request(settings=SHORT | {"epochs": "3", "iterations_per_epoch": "4"})
+    rows = journal(train(asked, plain))
+    folder = Run.of(asked, plain).folder
+    process = started([], dataclasses.replace(asked, overwrite=True, num_gpus=first), plain)
+    try:
+        until(lambda: folder.log.is_file() and "epoch 1/3" in folder.log.read_text(), [process])
+        process.send_signal(signal.SIGTERM)
+        said, _ = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    done = torch.load(folder.resume)["iteration"]
+    assert 4 <= done < 12
+    train(dataclasses.replace(asked, continue_training="latest", num_gpus=then), plain)
+    assert f"{12 - done} iterations to go" in folder.log.read_text()
+    for row, other in zip(rows, journal(folder.path.parent), strict=True):
+        assert other["iteration"] == row["iteration"]
+        assert other["loss_fidelity"] == pytest.approx(row["loss_fidelity"], rel=1e-5)
+
+
 def test_what_a_launcher_started_is_not_ignored(folders):  # noqa: F811
     asked = request()
     run = Run.of(asked, folders)

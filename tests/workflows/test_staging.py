@@ -19,6 +19,7 @@ from gdmunet.errors import GdmError
 from gdmunet.file_sources import RemoteSource
 from gdmunet.paths import find_folders
 from gdmunet.plan_folder import find_plans
+from gdmunet.training.loop.loop import Loop
 from gdmunet.training.patches.fold import FoldData
 from gdmunet.training.patches.stream import BatchStream, PatchLoader
 from gdmunet.workflows.staging import fetch_plans, mirrored
@@ -82,6 +83,29 @@ def test_a_training_gives_the_weights_of_one_from_the_folder(folders, memory, mo
         more = SHORT | {"epochs": "1"}
         train(request(overwrite=True, settings=more, stage=fast), place)
         assert len(list(fast.rglob("*.json"))) == 4
+
+
+def test_a_stopped_training_goes_on_from_cases_that_another_machine_stages(folders, tmp_path, monkeypatch):  # noqa: F811
+    """With --c a machine that has no copy yet makes one; the weights are those of a training that was not stopped."""
+    asked = request(settings=SHORT | {"epochs": "2"})
+    final = train(asked, folders) / "fold_0" / "checkpoint_final.safetensors"
+    expected = load_weights(final).state_dict
+    finish = Loop._finish_epoch
+
+    def stop(loop):
+        finish(loop)
+        raise KeyboardInterrupt
+
+    stopped = dataclasses.replace(asked, overwrite=True, stage=tmp_path / "one")
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_finish_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(stopped, folders)
+    assert torch.load(final.with_name("resume.pt"))["iteration"] == 3
+    train(dataclasses.replace(asked, continue_training="latest", stage=tmp_path / "two"), folders)
+    assert list((tmp_path / "two").rglob("*.b2nd"))
+    weights = load_weights(final).state_dict
+    assert all(torch.equal(weights[name], value) for name, value in expected.items())
 
 
 def test_the_command_ends_well_with_staged_cases(folders, tmp_path):  # noqa: F811

@@ -166,6 +166,34 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_is_noticed_by_the_nex
     assert is_whole(folder)
 
 
+SECOND_FAILS = """
+from gdmunet.errors import GdmError
+from gdmunet.training import distributed
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+
+class SecondFails(FidelityTrainer):
+    def loss_terms(self, batch, prediction):
+        if distributed.rank() == 1:
+            raise GdmError("the loss is not a number", remedy="a smaller learning rate")
+        return super().loss_terms(batch, prediction)
+"""
+
+
+def test_an_error_of_one_of_several_processes_brings_the_earlier_training_back(folders, tmp_path, capfd):  # noqa: F811
+    """It fails in the first step, when the earlier training has been set aside and the new one has no checkpoint."""
+    (tmp_path / "second.py").write_text(SECOND_FAILS)
+    asked = request(overwrite=True, num_gpus=2, trainer=f"{tmp_path / 'second.py'}:SecondFails")
+    folder = trained_before(asked, folders)
+    with pytest.raises(GdmError, match="the loss is not a number"):
+        train(asked, folders)
+    said = capfd.readouterr()
+    assert "the earlier training is back" in said.out
+    assert "Traceback" not in said.err
+    assert is_whole(folder)
+    assert not folder.log.exists()
+
+
 def test_validation_is_shared_case_by_case_and_put_together(folders, monkeypatch):  # noqa: F811
     run = Run.of(request(), folders)
     save_json(run.plans, run.model.plans)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from gdmunet.errors import GdmError
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.declaration import Request, RequestError
+from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.submission import ExecutorName, SubmitRequest
 from gdmunet.workflows.requests.training import TrainRequest
 
@@ -94,8 +95,14 @@ def additions(request: Request, gpus: int) -> tuple[str, ...]:
     return tuple(words)
 
 
-def check_jobs(jobs: Sequence[Job]) -> None:
-    """Refuse what a job would refuse after its time in the queue, as far as this machine can know (GdmError)."""
+def check_jobs(jobs: Sequence[Job], submitted: SubmitRequest) -> None:
+    """Refuse what a job would refuse after its time in the queue, as far as this machine can know (GdmError).
+
+    Parameters
+    ----------
+    submitted
+        Request that the jobs were made from, for the remedy.
+    """
     seen: set[tuple[str, ...]] = set()
     for job in jobs:
         if job.words in seen:
@@ -109,7 +116,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     trainings = [job for job in jobs if isinstance(job.request, TrainRequest)]
     if not trainings:
         return
-    from gdmunet.workflows.training_run import Run, check_queued  # torch, which other commands' jobs need not load
+    # torch, which other commands' jobs need not load
+    from gdmunet.workflows.training_run import Run, UnsharedBatchError, check_queued
 
     for job in trainings:
         assert isinstance(job.request, TrainRequest)
@@ -117,4 +125,14 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         try:
             check_queued(Run.of(replace(job.request, device=None), job.folders).settled())
         except GdmError as error:
+            if isinstance(error, UnsharedBatchError):  # gdm_train's own remedy would train here
+                error.command = command_line(_with_gpus(submitted, error.fewer))
             raise error.within(str(job)) from None
+
+
+def _with_gpus(request: SubmitRequest, gpus: int) -> SubmitRequest:
+    """The same jobs with another number of GPUs, which is said by ``--gpus`` alone."""
+    words = list(request.command)
+    for place in [place for place, word in enumerate(words) if word.replace("--", "-") == "-num_gpus"][::-1]:
+        del words[place : place + 2]
+    return replace(request, command=tuple(words), gpus=gpus)

@@ -32,7 +32,7 @@ def submit(request: SubmitRequest, folders: Folders, jobs: list[Job], run: Run) 
         No SLURM, or sbatch refuses; a training that would be refused; more GPUs than this machine has.
     """
     executor = chosen_executor(request)
-    check_jobs(jobs)
+    check_jobs(jobs, request)
     folder = _new_folder(ResultsFolder(folders.results.absolute()).jobs)
     if executor == "local":
         return run_on_workstation(request, jobs, folder, run)

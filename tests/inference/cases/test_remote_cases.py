@@ -12,6 +12,7 @@ from prediction_samples import SPACING, body_of, make_descriptor, make_head, mak
 from gdmunet import file_sources
 from gdmunet.cli import predict
 from gdmunet.errors import GdmError
+from gdmunet.file_sources import RemoteSource
 from gdmunet.geometry import Geometry
 from gdmunet.imageio import write_volume
 from gdmunet.inference.cases.remote import RemoteCases
@@ -63,6 +64,15 @@ def test_conditions_and_masks_behind_a_url_give_the_predictions_of_the_folder(ru
     assert run(f"{s3}/in", "there", "--mask", f"{s3}/body", "--continue_prediction") == 0
     assert "predicted 1 case" in capsys.readouterr().out
     assert files(tmp_path / "there") == files(tmp_path / "here")
+
+
+def test_an_object_that_stands_for_the_folder_is_not_a_file_of_it(s3, tmp_path):  # noqa: F811
+    """As the pages of a cloud make one when a folder is made there."""
+    store = fsspec.filesystem("s3")
+    store.call_s3("put_object", Bucket="cases", Key="prepared/in/", Body=b"")
+    store.pipe(f"{s3}/in/a.nii.gz", b"not read here")
+    assert RemoteSource(f"{s3}/in").names("", "") == ["a.nii.gz"]
+    assert RemoteCases([f"{s3}/in"], make_descriptor(), tmp_path).left_out() == []
 
 
 def test_parts_and_workers_read_from_the_url(run, s3, tmp_path):  # noqa: F811

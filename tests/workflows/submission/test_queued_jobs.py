@@ -270,16 +270,21 @@ def test_trainings_are_asked_what_gdm_train_would_refuse(toy):
 
     def check(*words, **options):
         fields = {"dataset": "901", "configuration": "3d_fullres", "fold": "0", "trainer": "FidelityTrainer"} | options
-        check_jobs([Job(("gdm_train", *words), TrainRequest(**fields), folders)])
+        check_jobs([Job(("gdm_train", *words), TrainRequest(**fields), folders)], asked)
 
-    with pytest.raises(GdmError, match="cannot be shared by 4 processes"):
+    training = ("gdm_train", "901", "3d_fullres", "{0,1}")
+    asked = request(*training, "-num_gpus", "4", gpus=4)
+    with pytest.raises(GdmError, match="cannot be shared by 4 processes") as error:
         check(num_gpus=4)
+    fewer = ["gdm_submit", "--executor", "local", "--gpus", "2", "--", *training]
+    assert list(error.value.command.words) == fewer
+    assert additions(TrainRequest(dataset="901", configuration="3d_fullres"), 2)[-2:] == ("-num_gpus", "2")
     with pytest.raises(GdmError, match=r"gdm_train 7: .*fold"):
         check("7", fold="7")
     with pytest.raises(GdmError, match="data set 905"):
         check(dataset="905")
     with pytest.raises(GdmError, match="two jobs would do the same"):
-        check_jobs([python("pass"), python("pass")])
+        check_jobs([python("pass"), python("pass")], asked)
 
 
 def test_a_job_knows_its_log(slurm):
