@@ -1,12 +1,14 @@
 """Cases on the workers of a Dask scheduler, on other machines too; paths must mean the same to every worker.
 
-The graph holds the names of functions and files, never a volume. Dask gives a case again if its worker dies, and this
-module makes a person's words of what else can go wrong.
+The graph holds the names of functions and files, never a volume, and of many cases the next ones alone. Dask gives a
+case again if its worker dies, and this module makes a person's words of what else can go wrong.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import pickle
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +23,8 @@ Answer = tuple[str, Any]
 # Seconds in which a scheduler answers.
 _CONNECT = 20
 _LOCAL = "local:"
+# Cases that a scheduler holds at one time: those of an archive would fill its memory.
+_AHEAD = 500
 
 
 def run_on_scheduler(
@@ -45,17 +49,40 @@ def run_on_scheduler(
     run = uuid.uuid4().hex  # a scheduler takes one key for one task, whoever asks
     with _client(distributed, address) as client:
         _check_versions(client, address)
-        futures = {
-            client.submit(work, *arguments, key=f"{progress.title}-{index}-{name}-{run}", pure=False): index
-            for index, (name, arguments) in enumerate(items)
-        }
+        futures: dict[Any, int] = {}
+        answered, waiting = distributed.as_completed(loop=client.loop), iter(enumerate(items))
+
+        def give_out(number: int) -> None:
+            for index, (name, arguments) in itertools.islice(waiting, number):
+                key = f"{progress.title}-{index}-{name}-{run}"
+                future = client.submit(_called, _packed(work, arguments), key=key, pure=False)
+                futures[future] = index
+                answered.add(future)
+
         try:
-            for future in distributed.as_completed(list(futures), loop=client.loop):
-                index = futures[future]
+            give_out(max(_AHEAD, 4 * sum(client.nthreads().values())))
+            for future in answered:
+                index = futures.pop(future)
+                give_out(1)
                 yield index, _answer(distributed, future, items[index][0], address)
         finally:
             with contextlib.suppress(Exception):  # a scheduler that is gone
                 client.cancel(list(futures))
+
+
+def _packed(work: Callable[..., Answer], arguments: tuple[Any, ...]) -> bytes:
+    """A call as bytes: a scheduler reads what it hands on, and would import all that its workers need."""
+    import cloudpickle
+
+    content: bytes = cloudpickle.dumps((work, arguments))
+    return content
+
+
+def _called(content: bytes) -> Answer:
+    """Make a packed call, in a worker."""
+    work, arguments = pickle.loads(content)
+    answer: Answer = work(*arguments)
+    return answer
 
 
 def _answer(distributed: Any, future: Any, name: str, address: str) -> Answer:

@@ -239,5 +239,17 @@ def test_workers_that_see_one_gpu_each_keep_it():
     assert share_out({"a": ("0",), "b": ("0",)}) == {"a": "0"}
 
 
-def test_functions_travel_by_name():
+def test_functions_travel_by_name_and_the_scheduler_need_not_import_what_they_are_of(three):
+    """What the scheduler would import for a prediction takes so long that it forgets its clients."""
     assert len(pickle.dumps(written)) < 100
+    with on_scheduler(three):
+        assert run_in_workers(read_relative, [("case_0", (__file__,))], 1, False, "reading")[0].startswith('"""Cases')
+    with distributed.Client(three, set_as_default=False) as client:
+        assert Path(__file__).stem not in client.run_on_scheduler(lambda: list(sys.modules))
+
+
+def test_cases_beyond_those_that_a_scheduler_holds_come_in_their_order(three, monkeypatch):
+    monkeypatch.setattr("gdmunet.scheduling._AHEAD", 2)
+    items = [(f"case_{number}", (number,)) for number in range(40) if number not in (2, 3)]
+    with on_scheduler(three):
+        assert run_in_workers(fails_on_two, items, 1, False, "counting") == [number for _, (number,) in items]

@@ -1,12 +1,13 @@
 """The commands of the page on object stores run against a server on loopback, as they are printed."""
 
-import shutil
-
 import fsspec
 import pytest
 from object_store import s3, s3_server  # noqa: F401 (fixtures)
 from pages import DOCUMENTATION, blocks
-from test_commands_run import made, run, shorten  # noqa: F401 (a fixture)
+from test_commands_run import rename, run, shorten
+
+import gdmunet
+from gdmunet.conversion.phantoms import make_phantom_demo
 
 PAGE = DOCUMENTATION / "how_to" / "object_storage.md"
 # What a test has otherwise than a user: a small trainer, no GPU.
@@ -14,15 +15,18 @@ MORE = {"gdm_train": ["-tr", "FidelityTrainer", "-device", "cpu", "--no_pbar"], 
 
 
 @pytest.mark.usefixtures("s3")
-def test_upload_training_and_prediction_run_as_they_are_printed(made, monkeypatch, tmp_path):  # noqa: F811
-    work, store = tmp_path / "work", fsspec.filesystem("s3")
-    shutil.copytree(made, work)
-    monkeypatch.chdir(work)
+def test_upload_training_and_prediction_run_as_they_are_printed(monkeypatch, tmp_path):
+    store = fsspec.filesystem("s3")
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GDM_COPIES", str(tmp_path / "copies"))
     shorten(monkeypatch)
+    demo = make_phantom_demo(tmp_path / "gdm_raw", cases=6, size=16, show_progress=False)
+    rename(demo, "Dataset600_Heads")
+    planning = {"planner": "tiny", "trainer": "FidelityTrainer", "configuration": ["3d_fullres"], "device": "cpu"}
+    gdmunet.plan_and_preprocess(dataset=600, processes=1, show_progress=False, **planning)
     if not store.exists("bucket"):
         store.mkdir("bucket")
-    inputs = sorted((work / "gdm_raw/Dataset600_Heads/imagesTs").iterdir())
+    inputs = sorted((tmp_path / "gdm_raw/Dataset600_Heads/imagesTs").iterdir())
     for file in inputs:
         store.put(str(file), f"bucket/inputs/{file.name}")
     ran = []

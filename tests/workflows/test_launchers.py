@@ -125,7 +125,7 @@ def test_a_training_goes_on_with_another_number_of_processes_as_if_nothing_had_b
         said, _ = process.communicate(timeout=200)
     finally:
         process.kill()
-    assert process.returncode == 128 + signal.SIGTERM, said
+    assert process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM), said
     done = torch.load(folder.resume)["iteration"]
     assert 4 <= done < 12
     train(dataclasses.replace(asked, continue_training="latest", num_gpus=then), plain)
