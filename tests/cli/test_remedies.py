@@ -427,6 +427,20 @@ def test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does(work, monkeypa
     assert sizes == [2]
 
 
+def test_jobs_that_cannot_share_a_batch_get_fewer_gpus(work, monkeypatch):
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'gdmunet[slurm]'")
+    queued = []
+    monkeypatch.setattr(
+        "gdmunet.workflows.submission.submit.run_on_workstation", lambda *given: queued.extend(given[1]) or 0
+    )
+    training = work.train("-num_gpus", 3).words
+    error = run(CommandLine("gdm_submit", "--executor", "local", "--gpus", "3", "--", *training))
+    assert "a batch of 2 cannot be shared by 3 processes" in error.problem
+    assert error.command.words[:5] == ("gdm_submit", "--executor", "local", "--gpus", "2")
+    assert run(error.command) is None
+    assert len(queued) == 1
+
+
 def test_a_launcher_that_started_another_number_is_left_out(work, monkeypatch):
     sizes = []
     monkeypatch.setattr("gdmunet.workflows.train.run_crew", lambda *given: sizes.append(given[2]))
@@ -661,6 +675,7 @@ EXECUTED = {
     ],
     "workflows/preprocess.py _check_plans": [test_plans_of_another_target_are_made_anew],
     "workflows/train.py _lead_on": [test_a_training_whose_process_died_is_continued],
+    "workflows/submission/jobs.py check_jobs": [test_jobs_that_cannot_share_a_batch_get_fewer_gpus],
     "workflows/training_run.py check_start": [test_a_fold_that_has_been_trained_is_continued],
     "workflows/training_run.py _check_gpus": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
     "workflows/training_run.py _check_shares": [test_a_number_of_gpus_that_does_not_fit_becomes_one_that_does],
@@ -705,6 +720,7 @@ ERRORS = {
     "UnchosenSeriesError",
     "RequestError",
     "UnreadableStateError",
+    "UnsharedBatchError",
     "DeadProcessError",
     "NoDialError",
 }

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -112,13 +113,29 @@ def test_tasks_of_srun_save_for_their_next_turn_and_end_with_one_that_is_killed(
     assert not folder.running.exists()
 
 
+SLOW = """
+import time
+from gdmunet.training.trainers.fidelity import FidelityTrainer
+
+
+class Slow(FidelityTrainer):
+    def loss_terms(self, batch, prediction):
+        time.sleep(0.25)
+        return super().loss_terms(batch, prediction)
+"""
+
+
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_a_training_goes_on_with_another_number_of_processes_as_if_nothing_had_been(plain, first, then):  # noqa: F811
+def test_a_training_goes_on_with_another_number_of_processes(plain, tmp_path, first, then):  # noqa: F811
     """Stopped after its first epoch, its later ones have the losses of the training that one process did at once."""
-    asked = request(settings=SHORT | {"epochs": "3", "iterations_per_epoch": "4"})
+    (tmp_path / "slow.py").write_text(SLOW)
+    asked = request(
+        settings=SHORT | {"epochs": "3", "iterations_per_epoch": "4"}, trainer=f"{tmp_path / 'slow.py'}:Slow"
+    )
     rows = journal(train(asked, plain))
     folder = Run.of(asked, plain).folder
-    process = started([], dataclasses.replace(asked, overwrite=True, num_gpus=first), plain)
+    shutil.rmtree(folder.path)
+    process = started([], dataclasses.replace(asked, num_gpus=first), plain)
     try:
         until(lambda: folder.log.is_file() and "epoch 1/3" in folder.log.read_text(), [process])
         process.send_signal(signal.SIGTERM)
