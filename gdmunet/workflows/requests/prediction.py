@@ -192,20 +192,7 @@ class PredictRequest(ProgressRequest):
     def __post_init__(self) -> None:
         """Refuse flags that do not fit the kind of input (RequestError)."""
         super().__post_init__()
-        if self.consistency and not self.scans:
-            raise RequestError(
-                "--consistency needs projections",
-                remedy="give --consistency together with --sinogram or --simulate",
-            )
-        if self.rtstruct and not self.dicom_out:
-            raise RequestError(
-                "structure sets are copied beside a written series",
-                remedy="give --rtstruct together with --dicom-out DIR",
-            )
-        if self.fast and self.step_size != type(self).step_size:
-            raise RequestError("--fast chooses the step between windows", remedy="omit -step_size, or omit --fast")
-        if self.scans and (self.dicom_out or self.series or self.fix_geometry):
-            raise RequestError("sinograms and simulated scans are not DICOM input", remedy="omit the DICOM flags")
+        _check_flags(self)
         _check_paths(self)
 
     @property
@@ -237,6 +224,24 @@ class PredictRequest(ProgressRequest):
     def scans(self) -> bool:
         """Whether the conditions are computed from projections."""
         return self.sinogram or self.simulate
+
+
+def _check_flags(request: PredictRequest) -> None:
+    """Refuse flags that need others, or exclude them (RequestError)."""
+    if request.consistency and not request.scans:
+        raise RequestError(
+            "--consistency needs projections",
+            remedy="give --consistency together with --sinogram or --simulate",
+        )
+    if request.rtstruct and not request.dicom_out:
+        raise RequestError(
+            "structure sets are copied beside a written series",
+            remedy="give --rtstruct together with --dicom-out DIR",
+        )
+    if request.fast and request.step_size != type(request).step_size:
+        raise RequestError("--fast chooses the step between windows", remedy="omit -step_size, or omit --fast")
+    if request.scans and (request.dicom_out or request.series or request.fix_geometry):
+        raise RequestError("sinograms and simulated scans are not DICOM input", remedy="omit the DICOM flags")
 
 
 def _check_paths(request: PredictRequest) -> None:
