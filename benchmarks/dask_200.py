@@ -1,12 +1,13 @@
 """200 small cases prepared, predicted and scored on a Dask cluster whose workers are killed, against plain runs.
 
 usage: OMP_NUM_THREADS=1 python benchmarks/dask_200.py DATA WORK [--cases 200] [--size 32] [--workers 3]
+           [--only preprocess predict evaluate]
 
 DATA holds ``pairs/mr_to_ct`` (see make_datasets.py); the cases are crops of these volumes in which a third or more of
 the voxels are body. A scheduler and its workers run as processes of this machine, as a user starts them. During each
 command one worker is killed by SIGKILL when a tenth of its files are there. Then every file is compared bit for bit (of
 packed volumes what is inside, since their header holds the time), and so are the scores of every case. Ends with status
-1 if anything differs.
+1 if anything differs. ``--only`` repeats some commands on what an earlier run left in WORK.
 """
 
 from __future__ import annotations
@@ -179,8 +180,8 @@ def prepare(work: Path) -> None:
         shutil.copy(file, work / "shared" / DATASET)
 
 
-def run(work: Path, workers: int, cases: int) -> list[str]:
-    """All commands on both sides; rows of the table."""
+def run(work: Path, workers: int, cases: int, only: list[str]) -> list[str]:
+    """The commands on both sides; rows of the table."""
     raw, store = work / "raw" / DATASET, f"{PLANS}_{CONFIGURATION}"
     results = [f"--results={work / 'results'}"]
     preparing = ["-d", NUMBER, "-p", PLANS, "-c", CONFIGURATION, f"--raw={work / 'raw'}"]
@@ -196,17 +197,21 @@ def run(work: Path, workers: int, cases: int) -> list[str]:
         *results,
     ]
     scoring = ["-ref", str(raw / "targetsTr"), "-mask", str(raw / "masksTr")]
-    rows = []
-    for side in ("plain", "shared"):
-        shutil.rmtree(work / f"predicted_{side}", ignore_errors=True)
-    shutil.rmtree(work / "plain" / DATASET / store, ignore_errors=True)
-    seconds = {"preprocess": timed(preprocess.main, [*preparing, f"--preprocessed={work / 'plain'}"])}
+    rows, seconds = [], {}
+    if "preprocess" in only:
+        prepare(work)
+        shutil.rmtree(work / "plain" / DATASET / store, ignore_errors=True)
+        seconds["preprocess"] = timed(preprocess.main, [*preparing, f"--preprocessed={work / 'plain'}"])
     if not list((work / "results").rglob("checkpoint_final.safetensors")):
         words = [NUMBER, CONFIGURATION, "all", "-p", PLANS, "-tr", "FidelityTrainer", "--iterations", "20", "-np", "0"]
         folders = [f"--raw={work / 'raw'}", f"--preprocessed={work / 'plain'}"]
         timed(train.main, [*words, "-device", "cpu", *folders, *results])
-    seconds["predict"] = timed(predict.main, [*predicting, "-o", str(work / "predicted_plain")])
-    seconds["evaluate"] = timed(evaluate.main, [*scoring, "-pred", str(work / "predicted_plain")])
+    if "predict" in only:
+        for side in ("plain", "shared"):
+            shutil.rmtree(work / f"predicted_{side}", ignore_errors=True)
+        seconds["predict"] = timed(predict.main, [*predicting, "-o", str(work / "predicted_plain")])
+    if "evaluate" in only:
+        seconds["evaluate"] = timed(evaluate.main, [*scoring, "-pred", str(work / "predicted_plain")])
     with cluster(work, workers) as address:
         there = ["--scheduler", address]
         predicted = work / "predicted_shared"
@@ -216,7 +221,8 @@ def run(work: Path, workers: int, cases: int) -> list[str]:
             "predict": (predict.main, [*predicting, "-o", str(predicted)], predicted, "*.nii.gz"),
             "evaluate": (evaluate.main, [*scoring, "-pred", str(predicted)], predicted, ".parts/*/*.json"),
         }  # fmt: skip
-        for name, (main, words, folder, pattern) in steps.items():
+        for name in only:
+            main, words, folder, pattern = steps[name]
             with Killer(address, folder, pattern, cases // 10) as killer:
                 took = timed(main, [*words, *there])
             alike = [outcome(work, name, side) for side in ("plain", "shared")]
@@ -236,11 +242,12 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=200)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=3)
+    commands = ["preprocess", "predict", "evaluate"]
+    parser.add_argument("--only", nargs="+", choices=commands, default=commands)
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     make_cases(arguments.data, work / "raw", arguments.cases, arguments.size)
-    prepare(work)
-    rows = run(work, arguments.workers, arguments.cases)
+    rows = run(work, arguments.workers, arguments.cases, arguments.only)
     print("\n| command | s, plain | s, Dask | workers killed | files or rows alike |\n| --- | --- | --- | --- | --- |")
     print("\n".join(rows))
 
