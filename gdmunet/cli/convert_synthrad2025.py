@@ -10,6 +10,7 @@ from gdmunet.paths import Folders
 from gdmunet.workflows.requests.datasets import ConvertSynthradRequest
 from gdmunet.workflows.requests.planning import PlanAndPreprocessRequest
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.values import Place
 
 
 @command(ConvertSynthradRequest)
@@ -23,4 +24,4 @@ def main(request: ConvertSynthradRequest, folders: Folders) -> PlanAndPreprocess
     say(f"wrote {result.folder}")
     if result.training:
         return PlanAndPreprocessRequest(dataset=(str(request.dataset),), verify_dataset_integrity=True)
-    return PredictRequest(input=(RawFolders(result.folder, "Ts").images,), output=Path("PREDICTIONS"))
+    return PredictRequest(input=(Place(RawFolders(result.folder, "Ts").images),), output=Path("PREDICTIONS"))

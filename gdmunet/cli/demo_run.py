@@ -34,6 +34,7 @@ from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.shared import DEFAULT_TRAINER
 from gdmunet.workflows.requests.spelling import command_line
 from gdmunet.workflows.requests.training import TrainRequest
+from gdmunet.workflows.requests.values import Place
 
 PRESET: PresetName = "tiny"
 CONFIGURATION: ConfigurationName = "3d_fullres"
@@ -214,7 +215,9 @@ def _steps(task: DemoTask, out: Path, dataset_folder: Path, request: DemoRequest
         DemoStep(
             "predict the held-out cases",
             predict.main,
-            PredictRequest(input=(held_out.images,), output=predictions, checkpoint="final", mask=held_out.masks),
+            PredictRequest(
+                input=(Place(held_out.images),), output=predictions, checkpoint="final", mask=Place(held_out.masks)
+            ),
         ),
         DemoStep(
             "evaluate",

@@ -8,6 +8,7 @@ from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.models import ImportModelRequest
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.values import Place
 
 
 @command(ImportModelRequest)
@@ -18,4 +19,4 @@ def main(request: ImportModelRequest, folders: Folders) -> PredictRequest:
 
     model = import_model(request, folders)
     say(f"model: {model}")
-    return PredictRequest(input=(Path("INPUT_FOLDER"),), output=Path("OUTPUT_FOLDER"), model=model)
+    return PredictRequest(input=(Place("INPUT_FOLDER"),), output=Path("OUTPUT_FOLDER"), model=model)

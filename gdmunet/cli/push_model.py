@@ -8,6 +8,7 @@ from gdmunet.cli.flags import command
 from gdmunet.paths import Folders
 from gdmunet.workflows.requests.models import PushModelRequest
 from gdmunet.workflows.requests.prediction import PredictRequest
+from gdmunet.workflows.requests.values import Place
 
 
 @command(PushModelRequest)
@@ -18,4 +19,4 @@ def main(request: PushModelRequest, folders: Folders) -> PredictRequest:
 
     say(f"pushed: {push(request, folders)}")
     shared = Path(f"hf:{request.repository}")
-    return PredictRequest(input=(Path("INPUT_FOLDER"),), output=Path("OUTPUT_FOLDER"), model=shared)
+    return PredictRequest(input=(Place("INPUT_FOLDER"),), output=Path("OUTPUT_FOLDER"), model=shared)

@@ -9,6 +9,7 @@ from gdmunet.dataset_names import RawFolders
 from gdmunet.paths import Folders, find_processes
 from gdmunet.workflows.requests.prediction import PredictRequest
 from gdmunet.workflows.requests.training import TrainRequest
+from gdmunet.workflows.requests.values import Place
 
 
 @command(TrainRequest)
@@ -24,7 +25,7 @@ def main(request: TrainRequest, folders: Folders) -> PredictRequest | None:
     say(f"model: {model}")
     images = RawFolders(folders.raw / model.parent.name, "Ts").images
     return PredictRequest(
-        input=(images if images.is_dir() else Path("INPUT_FOLDER"),), output=Path("predictions"), model=model
+        input=(Place(images if images.is_dir() else "INPUT_FOLDER"),), output=Path("predictions"), model=model
     )
 
 

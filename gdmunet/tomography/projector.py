@@ -20,7 +20,7 @@ KEPT_BYTES = 1_000_000_000
 SLICES, MANY_SLICES = 32, 256
 _BYTES_PER_ENTRY = 8
 
-# Up to so many slices it takes less time to sample them than to make matrices.
+# Up to this number of slices it takes less time to sample them than to make matrices.
 FEW_SLICES = 12
 
 Map = Callable[[torch.Tensor], torch.Tensor]

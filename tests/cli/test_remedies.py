@@ -160,7 +160,7 @@ def test_a_damaged_case_is_prepared_anew(work, monkeypatch):
     for file in (work.preprocessed / f"{PLANS}_3d_fullres").glob("*.b2nd"):
         file.write_bytes(file.read_bytes()[:100])
     remedy = f"gdm_preprocess -d {DATASET} -c 3d_fullres -p {PLANS} --clean --preprocessed .*"
-    assert mend(work.pretrain(), "missing or damaged", remedy) is None
+    assert mend(work.pretrain(), "the bytes of a prepared case have changed", remedy) is None
 
 
 def test_cases_of_other_plans_are_prepared_anew(work):

@@ -95,7 +95,7 @@ def test_the_command_line_is_one_that_gdm_predict_takes(module, tmp_path):
     from gdmunet.cli.flags import parser_of, request_from
 
     made = request_from(PredictRequest, parser_of(PredictRequest).parse_args(words[5:]))
-    assert (made.input, made.output, made.mask) == ((tmp_path / "in",), tmp_path / "out", tmp_path / "masks")
+    assert (made.paths, made.output, made.mask_path) == ((tmp_path / "in",), tmp_path / "out", tmp_path / "masks")
     assert (made.model, made.device) == (Path("my model"), "cuda")
 
 

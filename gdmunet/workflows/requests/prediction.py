@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from gdmunet.paths import is_url
 from gdmunet.volume_formats.table import ending_of
 from gdmunet.workflows.requests.declaration import ProgressRequest, RequestError, Synopsis, option, request
 from gdmunet.workflows.requests.shared import (
@@ -218,7 +219,7 @@ class PredictRequest(ProgressRequest):
     @property
     def is_remote(self) -> bool:
         """Whether something that is read lies behind a URL."""
-        return any(place.is_url for place in (*self.input, *([self.mask] if self.mask else [])))
+        return any(map(is_url, (*self.input, self.mask)))
 
     @property
     def scans(self) -> bool:
@@ -254,7 +255,7 @@ def _check_paths(request: PredictRequest) -> None:
     if request.is_remote and (request.scans or request.dicom_out or request.series or request.fix_geometry):
         raise RequestError(
             "scans and DICOM series are not read from a URL",
-            remedy="copy them to this machine, or convert the series to volumes (gdm_convert_dicom)",
+            remedy="copy them to this machine, or convert the series to volumes",
         )
     if request.single and request.num_parts > 1:
         raise RequestError("one file has no parts", remedy="omit -num_parts, or give a folder with -o")

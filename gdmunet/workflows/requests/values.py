@@ -16,11 +16,6 @@ from gdmunet.paths import is_url
 class Place(str):
     """A file or folder, or its URL, as it was given: as a `Path` a URL would lose a slash."""
 
-    @property
-    def is_url(self) -> bool:
-        """Whether it is a URL, such as ``s3://bucket/folder``."""
-        return is_url(self)
-
 
 @dataclass(frozen=True)
 class Bounds:
@@ -169,6 +164,6 @@ def _setting_text(value: object) -> str:
 
 def _path(text: str) -> Path:
     """A path; a URL would become the name of a folder here."""
-    if Place(text).is_url:
+    if is_url(text):
         raise ValueError(f"{text} is a URL; a path on this machine is wanted here")
     return Path(text)
