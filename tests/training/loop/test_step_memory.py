@@ -27,6 +27,7 @@ from gdmunet.training.patches.crops import CropLabel, Crops
 from gdmunet.training.patches.intensity import mr_intensity
 from gdmunet.training.trainers.fidelity import FidelityTrainer
 from gdmunet.training.trainers.gdm import GDMTrainer
+from gdmunet.training.trainers.transport import GDMTrainerTransport, GDMTrainerTransportPaired
 
 UNIT = NormalizationSpec("affine", (-1.0, 1.0))
 
@@ -110,8 +111,9 @@ def test_predicted_peak_is_that_of_a_real_step(network, patch, batch_size, preci
     assert StepMemory(kind)(step).total == pytest.approx(measured_peak(kind, step), rel=0.02)
 
 
+@pytest.mark.parametrize("method", [GDMTrainer, GDMTrainerTransport, GDMTrainerTransportPaired])
 @pytest.mark.parametrize(("patch", "batch_size"), [((128, 96), 6), ((32, 32, 32), 4)], ids=["scaled", "by itself"])
-def test_the_methods_default_count_is_the_peak_of_a_real_step(patch, batch_size, monkeypatch):
+def test_the_methods_default_count_is_the_peak_of_a_real_step(method, patch, batch_size, monkeypatch):
     """With all its defaults: the count that plans are made with."""
     # A CPU takes distances in small blocks, for its cache; what is counted is a GPU.
     monkeypatch.setattr(kernels, "CACHED_ELEMENTS", DriftOptions.block_elements)
@@ -120,11 +122,11 @@ def test_the_methods_default_count_is_the_peak_of_a_real_step(patch, batch_size,
     spec = EncoderSpec("mini", "0" * 64, len(patch), None, encoder.levels, "not stated")
     configuration = dataclasses.replace(step.configuration, encoder=spec)
     step = dataclasses.replace(step, configuration=configuration, encoder=encoder)
-    kind = type("Exact", (GDMTrainer,), {"__module__": __name__, "precision": "float32"})
+    kind = type("Exact", (method,), {"__module__": __name__, "precision": "float32"})
     predicted, measured = StepMemory(kind)(step), measured_peak(kind, step)
     assert predicted.total == pytest.approx(measured, rel=0.1)
     # Bank and encoder could not be left out.
-    assert predicted.bank + predicted.encoder > 0.2 * measured
+    assert predicted.bank + predicted.encoder > 0.15 * measured
 
 
 def test_levels_behind_the_last_one_that_is_used_are_not_counted():
