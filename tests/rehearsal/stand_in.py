@@ -33,9 +33,9 @@ def obstacle() -> str | None:
 
 
 def built() -> Path:
-    """The compiled stand-in, kept by the hash of its source and of torch's version."""
+    """The compiled stand-in, kept by the hash of its source, torch's version and torch's place, which it holds."""
     torch = torch_folder()
-    content = SOURCE.read_bytes() + (torch / "version.py").read_bytes()
+    content = SOURCE.read_bytes() + (torch / "version.py").read_bytes() + os.fsencode(torch)
     cache = Path(os.environ.get("XDG_CACHE_HOME", tempfile.gettempdir())) / "gdmunet_rehearsal"
     library = cache / f"stand_in_{hashlib.sha256(content).hexdigest()[:16]}.so"
     if library.is_file():
