@@ -136,7 +136,8 @@ def _train_as_member(place: StartedProcess, request: TrainRequest, folders: Fold
         except GdmError as error:
             _lead_on(error, run)
             raise
-        check_promised(_promised(run))
+        if distributed.rank() == 0:  # which wrote them; the others come here while it still writes
+            check_promised(_promised(run))
         return run.model.path
 
 

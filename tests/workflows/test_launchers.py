@@ -43,11 +43,11 @@ def started(words, asked, folders, environment=None):  # noqa: F811
 
 
 @contextlib.contextmanager
-def slurm(asked, folders, size=2):  # noqa: F811
+def slurm(asked, folders, size=2, words=()):  # noqa: F811
     """The tasks of a step on one machine; none outlives the test."""
     names = {"SLURM_NTASKS": size, "SLURM_JOB_ID": 7, "SLURM_NODELIST": "localhost", "MASTER_PORT": free_port()}
     processes = [
-        started([], asked, folders, {name: str(value) for name, value in (names | own).items()})
+        started(words, asked, folders, {name: str(value) for name, value in (names | own).items()})
         for own in ({"SLURM_PROCID": number, "SLURM_LOCALID": number} for number in range(size))
     ]
     try:
@@ -111,6 +111,24 @@ def test_tasks_of_srun_save_for_their_next_turn_and_end_with_one_that_is_killed(
     assert f"process 2 of 2 on {socket.gethostname()} is gone without a word" in last
     assert "Traceback" not in last
     assert not folder.running.exists()
+
+
+SLOW_DISK = """
+import sys
+import time
+from gdmunet.cli.train import main
+from gdmunet.training.loop import validation
+
+save = validation.save_summary
+validation.save_summary = lambda *given: (time.sleep(3), save(*given))
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def test_no_process_counts_what_the_first_one_still_writes(folders):  # noqa: F811
+    with slurm(request(), folders, words=["-c", SLOW_DISK]) as processes:
+        said = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
 
 
 SLOW = """
