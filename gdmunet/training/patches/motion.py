@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from gdmunet.training.patches.spline import read_cubic, read_nearest, spline_coefficients
+from gdmunet.training.patches.spline import cubic_reader, read_nearest, spline_coefficients
 
 # Voxels read beyond the farthest place: two for the spline's support, and three over which the guess at what lies
 # behind the crop's edge fades to 2 % of itself.
@@ -48,7 +48,7 @@ def move(
     patch_size
         Size of the result.
     """
-    coefficients = spline_coefficients(values)
+    read = cubic_reader(spline_coefficients(values))
     offsets = [torch.arange(size, device=values.device, dtype=values.dtype) - (size - 1) / 2 for size in patch_size]
     moved = values.new_empty(values.shape[0], *patch_size)
     moved_mask = mask.new_empty(1, *patch_size)
@@ -56,7 +56,7 @@ def move(
     for start in range(0, patch_size[0], rows):
         part = slice(start, start + rows)
         places = _positions(matrix, [offsets[0][part], *offsets[1:]], values.shape[1:])
-        moved[:, part] = read_cubic(coefficients, places)
+        moved[:, part] = read(places)
         moved_mask[:, part] = read_nearest(mask, places)
     return moved, moved_mask
 

@@ -1,19 +1,21 @@
 """Cubic B-spline interpolation by tensor operations alone, so that it runs on any device and waits for none.
 
-Coefficients come from the inverse of the spline's sampling filter, and a value between voxels from 8 linear reads
-(4 in 2D) instead of 64 single ones: Ruijters, ter Haar Romeny, Suetens, "Efficient GPU-based texture interpolation
-using uniform B-splines", J. Graphics Tools 13(4), 2008.
+Coefficients come from the inverse of the spline's sampling filter. On a GPU a value between voxels comes from 8 linear
+reads (4 in 2D) instead of 64 single ones: Ruijters, ter Haar Romeny, Suetens, "Efficient GPU-based texture
+interpolation using uniform B-splines", J. Graphics Tools 13(4), 2008. A CPU reads rows (`spline_rows.py`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn import functional
 
 from gdmunet.device import exact_float32
+from gdmunet.training.patches.spline_rows import RowReader, cubic_weights
 
 # Pole of the cubic B-spline's inverse filter (Unser 1999, "Splines: a perfect fit").
 _POLE = math.sqrt(3) - 2
@@ -57,27 +59,32 @@ def _inverse_filter(size: int, like: torch.Tensor) -> torch.Tensor:
     return torch.where(matrix.abs() > 1e-16, matrix, 0.0)
 
 
-def read_cubic(coefficients: torch.Tensor, positions: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Spline values between voxels.
+def cubic_reader(coefficients: torch.Tensor) -> Callable[[Sequence[torch.Tensor]], torch.Tensor]:
+    """What reads spline values between voxels.
 
     Parameters
     ----------
     coefficients
         (C, z, y, x) or (C, y, x) of `spline_coefficients`.
-    positions
-        A coordinate in voxels for each axis; their shapes broadcast to that of the result. All must lie at
-        least one voxel inside the edge at the low end and two at the high end.
 
     Returns
     -------
-    torch.Tensor
-        (C, *shape).
+    Callable
+        Gives (C, *shape) for positions: a coordinate in voxels for each axis; their shapes broadcast to that of the
+        result. All must lie at least one voxel inside the edge at the low end and two at the high end.
     """
-    return _CubicRead(coefficients, positions).value()
+    if coefficients.device.type == "cpu":
+        return RowReader(coefficients)
+    return functools.partial(read_by_linear_reads, coefficients)
+
+
+def read_by_linear_reads(coefficients: torch.Tensor, positions: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The way of a GPU to read spline values; shapes as for `cubic_reader`."""
+    return _LinearReads(coefficients, positions).value()
 
 
 def read_nearest(values: torch.Tensor, positions: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The nearest voxel's value of (C, ...) at each position, (C, *shape); positions as for `read_cubic`."""
+    """The nearest voxel's value of (C, ...) at each position, (C, *shape); positions as for `cubic_reader`."""
     grid = _empty_grid(values, positions)
     for axis, (position, size) in enumerate(zip(positions, values.shape[1:], strict=True)):
         grid[..., -1 - axis] = _normalised(position, size)
@@ -86,7 +93,7 @@ def read_nearest(values: torch.Tensor, positions: Sequence[torch.Tensor]) -> tor
     ]
 
 
-class _CubicRead:
+class _LinearReads:
     """One evaluation: along every axis two linear reads, blended by the weights of the B-spline's halves."""
 
     def __init__(self, coefficients: torch.Tensor, positions: Sequence[torch.Tensor]) -> None:
@@ -130,10 +137,7 @@ def _normalised(position: torch.Tensor, size: int) -> torch.Tensor:
 def _halves(position: torch.Tensor, size: int) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Places of the two linear reads along an axis, as `grid_sample` counts, and the weight of the upper one."""
     whole = position.floor()
-    part = position - whole
-    rest = 1 - part
-    far_low, far_high = rest**3 / 6, part**3 / 6
-    near_high = 2 / 3 - rest * rest * (2 - rest) / 2
+    far_low, _, near_high, far_high = cubic_weights(position - whole)
     upper = near_high + far_high
     lower = 1 - upper
     low = whole - far_low / lower
