@@ -1,6 +1,6 @@
-"""Windows of a volume: against nnU-Net and MONAI, against the network alone, and for growing volumes.
+"""Windows of a volume: against nnU-Net and MONAI, and against the network alone.
 
-usage: python benchmarks/prediction_speed.py [free] [network] [growth] [fast] [--size 256] [--window 128] [--rounds 5]
+usage: python benchmarks/prediction_speed.py [free] [network] [fast] [--size 256] [--window 128] [--rounds 5]
 
 free
     The same windows of a volume (half overlapping) through a network that costs nothing, the identity, in nnU-Net's
@@ -8,8 +8,6 @@ free
     weighting changes the output of the network in place, and so with the identity its input; its time is the same.)
 network
     `predict_volume` with a U-Net of four stages against the same passes alone, by turns.
-growth
-    CPU seconds for each voxel with the identity, volumes of 64 to 512 voxels along every axis.
 fast
     CPU seconds and seam score of ``--fast`` against one pass of the network over the whole volume, in windows that a
     quarter of the volume's memory would hold.
@@ -117,19 +115,6 @@ def measure_network(size: int, window: int, rounds: int) -> None:
     print(f"real network, {size}^3, {count} windows of {window}^3: {seconds}", flush=True)
 
 
-def measure_growth(window: int, rounds: int) -> None:
-    for size in (64, 128, 256, 384, 512):
-        condition = volume(size)
-        shape = (min(window, size),) * 3
-        seconds = medians({"": lambda c=condition, w=shape: predict_volume(identity, c, w)}, rounds)[""]
-        windows = plan_windows((size,) * 3, shape, 0.5).count
-        print(
-            f"{size}^3: {windows} windows, {seconds:.3f} CPU s, {1e9 * seconds / size**3:.1f} ns for each voxel, "
-            f"{1e9 * seconds / windows / shape[0] ** 3:.2f} ns for each voxel of a window",
-            flush=True,
-        )
-
-
 def measure_fast(size: int, rounds: int) -> None:
     network, condition = unet(), volume(size)
     configuration = types.SimpleNamespace(
@@ -163,7 +148,7 @@ def measure_fast(size: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["free", "network", "growth", "fast"])
+    parser.add_argument("parts", nargs="*", default=["free", "network", "fast"])
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--window", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
@@ -173,8 +158,6 @@ def main() -> None:
         measure_free(arguments.size, arguments.window, arguments.rounds)
     if "network" in arguments.parts:
         measure_network(arguments.size // 2, arguments.window // 2, arguments.rounds)
-    if "growth" in arguments.parts:
-        measure_growth(arguments.window, arguments.rounds)
     if "fast" in arguments.parts:
         measure_fast(arguments.size // 2, arguments.rounds)
 

@@ -1,12 +1,11 @@
 """Fingerprint, plans and preprocessing against nnU-Net: CPU seconds of the whole process tree, and peak memory.
 
     python benchmarks/preprocessing_speed.py WORK [--cases 8] [--size 160] [--kind mr ct] [--rounds 3]
-    python benchmarks/preprocessing_speed.py WORK --growth 1 5 20 50 200 --size 48
 
 Both sides read the same generated volumes and prepare 2d and 3d_fullres in two processes with one thread each, by
 turns; medians. gdmunet derives the body and prepares condition and target; nnU-Net prepares the condition and a map of
 labels (the target in three ranges), and derives nothing. ``--nnunet`` names the folder of its commands, where it is
-installed beside another Python. ``--growth`` measures gdmunet alone, for several numbers of small cases.
+installed beside another Python. How time grows with cases and voxels: `growth.py`.
 """
 
 import argparse
@@ -40,13 +39,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160, help="voxels along a side of the middle case")
     parser.add_argument("--kind", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--growth", type=int, nargs="+", metavar="CASES")
     parser.add_argument("--nnunet", type=Path, default=Path(sys.executable).parent)
     parser.add_argument("--only", choices=("gdmunet", "nnunet"), help="measure one side")
     arguments = parser.parse_args()
-    if arguments.growth:
-        grow(arguments)
-        return
     print("| condition | cases | gdmunet CPU s | nnU-Net CPU s | ratio | gdmunet MB | nnU-Net MB |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind in arguments.kind:
@@ -70,19 +65,6 @@ def compare(arguments: argparse.Namespace, kind: str) -> None:
             f"| {cpu['gdmunet'] / cpu['nnunet']:.2f} | {peak['gdmunet']:.0f} | {peak['nnunet']:.0f} |",
             flush=True,
         )
-
-
-def grow(arguments: argparse.Namespace) -> None:
-    print("| cases | CPU s | CPU s for each further case | MB |\n| --- | --- | --- | --- |")
-    before: tuple[int, float] | None = None
-    for cases in arguments.growth:
-        work = make_data(arguments.work, arguments.kind[0], cases, arguments.size)
-        several = [run_gdmunet(work) for _ in range(arguments.rounds)]
-        cpu = statistics.median(one.cpu_s for one in several)
-        further = "" if before is None else f"{(cpu - before[1]) / (cases - before[0]):.3f}"
-        peak = statistics.median(one.peak_mb for one in several)
-        print(f"| {cases} | {cpu:.1f} | {further} | {peak:.0f} |", flush=True)
-        before = cases, cpu
 
 
 def make_data(work: Path, kind: str, cases: int, size: int) -> Path:
