@@ -58,6 +58,7 @@ ARMS = {
     "transport, weight 1": Arm("GDMTrainerTransport", _at_start("1")),
     "transport, weight 2": Arm("GDMTrainerTransport", _at_start("2")),
     "transport, by distance": Arm("GDMTrainerTransport"),
+    "transport, every 2nd step": Arm("GDMTrainerTransport", (("feature_every", "2"),)),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),

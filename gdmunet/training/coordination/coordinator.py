@@ -129,6 +129,8 @@ class Coordinator:
     gramian_ema
         Weight of the past, per step, in the average of the Gramian from which the weights come; 0: the present one
         alone.
+    every
+        Steps for which all gradients but the first count: that many times their weight.
     """
 
     def __init__(
@@ -138,6 +140,7 @@ class Coordinator:
         *,
         per_sample: bool = False,
         gramian_ema: float = 0.0,
+        every: int = 1,
         options: WeightingOptions | None = None,
         across_ranks: bool = True,
     ) -> None:
@@ -158,7 +161,14 @@ class Coordinator:
                 expected="per_sample false, normalise none",
                 remedy="choose another weighting, or these values",
             )
-        self.gramian_ema, self.across_ranks = gramian_ema, across_ranks
+        if every < 1:
+            raise GdmError(
+                "gradients cannot count for less than their own step",
+                found=f"every {every}",
+                expected="1 or more",
+                remedy="set feature_every to 1 or more",
+            )
+        self.gramian_ema, self.across_ranks, self.every = gramian_ema, across_ranks, every
         self.options = options or WeightingOptions()
         self._calibration = Calibration(self.options.calibration_steps)
         self._sum: torch.Tensor | None = None
@@ -183,6 +193,8 @@ class Coordinator:
         if self.weighting == "calibrated":
             options = replace(options, ratios=self._calibration.ratios(present, reach))
         weights = weights_of(smooth, self.weighting, self.normalise, options)
+        if self.every > 1:
+            weights = torch.cat([weights[..., :1], self.every * weights[..., 1:]], -1)
         norms = present.diagonal(dim1=-2, dim2=-1).clamp_min(0).sqrt()
         return Coordinated(_combination(gradients, weights, mask), weights, norms, cosines_of(present))
 

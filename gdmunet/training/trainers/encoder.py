@@ -33,6 +33,8 @@ class EncoderTrainer(FidelityTrainer):
 
     feature_start: float = 0.6
     """Share of the iterations with fidelity alone, before the encoder's term joins."""
+    feature_every: int = 1
+    """The encoder's term takes part in each such step from its start on (2: each second), and counts for those without."""
     weighting: WeightingName = "sum"
     """How the two gradients become one."""
     normalise: GradientNormalisation = "none"
@@ -85,6 +87,7 @@ class EncoderTrainer(FidelityTrainer):
             self.normalise,
             per_sample=self.per_sample,
             gramian_ema=self.gramian_ema,
+            every=self.feature_every,
             options=WeightingOptions(
                 beta=self.adaptive_weight,
                 radius=self.cagrad_radius,
@@ -102,8 +105,14 @@ class EncoderTrainer(FidelityTrainer):
 
     @property
     def features_joined(self) -> bool:
-        """Whether the encoder's term takes part in the present step."""
+        """Whether the encoder's term takes part from now on."""
         return self.step.iteration >= self.slower_from
+
+    @property
+    def features_counted(self) -> bool:
+        """Whether the encoder's term takes part in the present step."""
+        to_the_last = self.total_iterations - 1 - self.step.iteration
+        return self.features_joined and to_the_last % self.feature_every == 0
 
     @property
     def slower_from(self) -> int:
@@ -122,7 +131,7 @@ class EncoderTrainer(FidelityTrainer):
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
         """Fidelity, and the feature terms once they have joined."""
         terms = super().loss_terms(batch, prediction)
-        if not self.features_joined:
+        if not self.features_counted:
             return terms
         return {**terms, **as_terms(self.feature_terms(batch, prediction), "features")}
 

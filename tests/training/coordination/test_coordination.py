@@ -130,6 +130,17 @@ def test_per_sample_equals_a_loop_over_samples(name):
         torch.testing.assert_close(found[sample : sample + 1], alone)
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_all_gradients_but_the_first_count_for_the_steps_that_they_stand_for(per_sample):
+    gradients = [torch.randn(2, 1, 4, 4) for _ in range(3)]
+    once, thrice = (
+        Coordinator("sum", "none", per_sample=per_sample, every=every).combine(gradients) for every in (1, 3)
+    )
+    assert torch.allclose(thrice.direction - gradients[0], 3 * (once.direction - gradients[0]), atol=1e-5)
+    with pytest.raises(GdmError, match="less than their own step"):
+        Coordinator("sum", "none", every=0)
+
+
 def test_the_gramian_is_that_of_the_flattened_gradients():
     given = gradients(3, samples=2)
     rows = torch.stack([one.flatten() for one in given]).double()

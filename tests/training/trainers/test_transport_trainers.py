@@ -70,6 +70,20 @@ def test_before_the_drift_joins_no_moment_is_measured(toy):
     assert not in_step(loop).force.moving.empty
 
 
+def test_the_encoder_may_take_part_in_every_second_step_alone_and_in_the_last(toy):
+    kind = short(GDMTrainerTransport, epochs=1, iterations_per_epoch=7, feature_start=0.25, feature_every=2, **SHORT)
+    loop = loop_of(toy, kind)
+    calls = []
+    loop.trainer.encoder.register_forward_hook(lambda *_: calls.append(1))
+    joined = []
+    for loop.state.iteration in range(7):
+        in_step(loop)  # also fills the moments
+        calls.clear()
+        joined.append("norm_features" in loop.train_step([batch_for(loop)]))
+        assert bool(calls) == joined[-1]
+    assert joined == [False, False, True, False, True, False, True]
+
+
 def test_generated_tokens_that_are_their_twins_do_not_move(toy):
     loop = loop_of(toy, short(GDMTrainerTransport, feature_start=0.0, **SHORT))
     trainer = loop.trainer
