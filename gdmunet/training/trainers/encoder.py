@@ -34,7 +34,7 @@ class EncoderTrainer(FidelityTrainer):
     feature_start: float = 0.6
     """Share of the iterations with fidelity alone, before the encoder's term joins."""
     feature_every: int = 1
-    """The encoder's term takes part in each such step from its start on (2: each second), and counts for those without."""
+    """Steps for which the encoder's term counts: 2, it takes part in every second step, with twice its weight."""
     weighting: WeightingName = "sum"
     """How the two gradients become one."""
     normalise: GradientNormalisation = "none"
