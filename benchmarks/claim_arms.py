@@ -37,13 +37,15 @@ class Arm:
     realism: float | None = None
 
 
+# The encoder takes part in each step.
+_EACH = (("feature_every", "1"),)
 # Levels of the built-in encoder without the one at stride 1.
 _COARSE = (("drift_levels", "stride_2,stride_4"),)
 
 
 def _at_start(weight: str) -> tuple[tuple[str, str], ...]:
     """A weight that is measured on the first gradients, whatever distance is left."""
-    return (("calibrated_at", "start"), ("calibrated_weight", weight))
+    return (("calibrated_at", "start"), ("calibrated_weight", weight), *_EACH)
 
 
 FIDELITY = "fidelity"
@@ -57,8 +59,8 @@ ARMS = {
     "transport, weight 1/8": Arm("GDMTrainerTransport", _at_start("0.125")),
     "transport, weight 1": Arm("GDMTrainerTransport", _at_start("1")),
     "transport, weight 2": Arm("GDMTrainerTransport", _at_start("2")),
-    "transport, by distance": Arm("GDMTrainerTransport"),
-    "transport, every 2nd step": Arm("GDMTrainerTransport", (("feature_every", "2"),)),
+    "transport, by distance": Arm("GDMTrainerTransport", _EACH),
+    "transport, every 2nd step": Arm("GDMTrainerTransport"),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),

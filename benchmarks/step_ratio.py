@@ -5,9 +5,9 @@ usage: python benchmarks/step_ratio.py [--trainers NAME ...] [--encoders mini mi
 
 Each trainer with an encoder has a row for each encoder and for each choice of its sizes: the trainers' constants, or
 those that planning chooses for that patch and network.
-The trainers' own steps run, with everything joined, one after the other in one process; medians of processor time, so
-that other work beside hardly counts. Operations (multiplications and additions of convolutions and matrix products)
-are counted on tensors without data.
+The trainers' own steps run, with everything joined, one after the other in one process; of a trainer whose encoder
+takes part in every second step, the mean of both. Medians of processor time, so that other work beside hardly counts.
+Operations (multiplications and additions of convolutions and matrix products) are counted on tensors without data.
 """
 
 from __future__ import annotations
@@ -83,9 +83,17 @@ class Steps:
             if self.trainer.preview() is not None:
                 self.trainer.see(self.batch, Draws.seeded(0, device))
 
-    def step(self) -> None:
-        begin_step(self.trainer, self.state, print)
-        take_step(self.trainer, self.state, [self.batch])
+    @property
+    def turns(self) -> int:
+        """Steps of which one has the encoder."""
+        return getattr(self.trainer, "feature_every", 1)
+
+    def steps(self) -> None:
+        """The last steps of the training, one of which has the encoder."""
+        for left in range(self.turns, 0, -1):
+            self.state.iteration = self.trainer.total_iterations - left
+            begin_step(self.trainer, self.state, print)
+            take_step(self.trainer, self.state, [self.batch])
 
 
 def planned(row: Row, preset: str, edge: int, batch: int) -> tuple[Configuration, FrozenEncoder]:
@@ -103,28 +111,28 @@ def planned(row: Row, preset: str, edge: int, batch: int) -> tuple[Configuration
 
 
 def seconds(rows: list[Row], edge: int, rounds: int) -> dict[Row, float]:
-    """Median processor time of a step."""
+    """Median processor time of a step, over rounds."""
     found: dict[Row, list[float]] = {row: [] for row in rows}
     steps = {row: Steps(row, *planned(row, "tiny", edge, 2), torch.device("cpu")) for row in rows}
     for number in range(rounds + 1):
         for row, one in steps.items():
             start = time.process_time()
-            one.step()
+            one.steps()
             if number:  # the first warms up
-                found[row].append(time.process_time() - start)
+                found[row].append((time.process_time() - start) / one.turns)
     return {row: statistics.median(values) for row, values in found.items()}
 
 
 def operations(row: Row, preset: str, edge: int) -> float:
-    """Operations of one step."""
+    """Operations of one step, in the mean."""
     meta = torch.device("meta")
     configuration, encoder = planned(row, preset, edge, 2)
     with torch.random.fork_rng(devices=[]), LiveBytes("meta"):
         steps = Steps(row, configuration, encoder.to(meta), meta)
         steps.state.scaler = torch.amp.GradScaler("meta", enabled=False)
         with FlopCounterMode(display=False) as counter:
-            steps.step()
-    return float(counter.get_total_flops())
+            steps.steps()
+    return float(counter.get_total_flops()) / steps.turns
 
 
 def main() -> None:

@@ -19,18 +19,21 @@ class GDMTrainerTransport(GDMTrainer):
     """Tokens move by optimal transport between running moments; the force fades as they meet: what gdm_train runs.
 
     Its weight counts the distance that is left when the drift joins, so that it costs less where little is to gain.
+    Only every second step has the encoder: half of its cost for about the same result (documentation/benchmarks.md).
     """
 
     field = "transport"
     weighting = "calibrated"
     calibrated_at: CalibratedAt = "spread"
     calibrated_weight = 3.0
+    feature_every = 2
 
 
 class GDMTrainerTransportPaired(GDMTrainerTransport):
     """Transport, and paired statistics as an objective of their own."""
 
     paired_statistics = True
+    feature_every = 1  # fewer were not measured
     # Paired statistics know no distance, so both objectives have the strength of their first gradients.
     calibrated_at = "start"
     calibrated_weight = 0.5

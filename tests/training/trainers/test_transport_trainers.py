@@ -20,13 +20,16 @@ from gdmunet.training.trainers.transport import (
     PairedStatisticsTrainer,
 )
 
-SHORT = {"moment_batches": 3, "calibration_steps": 2}
+SHORT = {"moment_batches": 3, "calibration_steps": 2, "feature_every": 1}
 
 
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        (GDMTrainerTransportPaired, {"moment_batches": 3, "moment_refresh": 3, "calibration_steps": 3}),
+        (
+            GDMTrainerTransportPaired,
+            {"moment_batches": 3, "moment_refresh": 2, "calibration_steps": 2, "feature_every": 2},
+        ),
         (GDMTrainerCalibrated, {"force_steps": 3, "calibration_steps": 1}),
     ],
     ids=["transport", "calibrated"],
@@ -71,7 +74,8 @@ def test_before_the_drift_joins_no_moment_is_measured(toy):
 
 
 def test_the_encoder_may_take_part_in_every_second_step_alone_and_in_the_last(toy):
-    kind = short(GDMTrainerTransport, epochs=1, iterations_per_epoch=7, feature_start=0.25, feature_every=2, **SHORT)
+    often = {"epochs": 1, "iterations_per_epoch": 7, "feature_start": 0.25, "feature_every": 2}
+    kind = short(GDMTrainerTransport, **(SHORT | often))
     loop = loop_of(toy, kind)
     calls = []
     loop.trainer.encoder.register_forward_hook(lambda *_: calls.append(1))
