@@ -59,8 +59,9 @@ ARMS = {
     "transport, weight 1/8": Arm("GDMTrainerTransport", _at_start("0.125")),
     "transport, weight 1": Arm("GDMTrainerTransport", _at_start("1")),
     "transport, weight 2": Arm("GDMTrainerTransport", _at_start("2")),
-    "transport, by distance": Arm("GDMTrainerTransport", _EACH),
-    "transport, every 2nd step": Arm("GDMTrainerTransport"),
+    "transport, by distance": Arm("GDMTrainerTransport", (("calibrated_weight", "3"), *_EACH)),
+    "transport, every 2nd step": Arm("GDMTrainerTransport", (("calibrated_weight", "3"),)),
+    "transport, every 2nd step, weight 2.5": Arm("GDMTrainerTransport"),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),

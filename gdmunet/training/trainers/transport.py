@@ -25,7 +25,7 @@ class GDMTrainerTransport(GDMTrainer):
     field = "transport"
     weighting = "calibrated"
     calibrated_at: CalibratedAt = "spread"
-    calibrated_weight = 3.0
+    calibrated_weight = 2.5
     feature_every = 2
 
 
