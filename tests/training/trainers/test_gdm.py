@@ -36,12 +36,13 @@ def test_every_variant_takes_steps_with_the_encoder_and_changes_its_weights(toy,
     # NoDrift keeps its own feature_start: that it never joins is what is tested.
     loop = loop_of(toy, short(kind) if without_drift else short(kind, feature_start=0.0))
     before, batch = weights(loop), batch_for(loop)
-    reports = [loop.train_step([batch]) for _ in range(2)]
+    reports = [loop.train_step([batch])]
+    # The last step has the encoder, however seldom it takes part.
+    loop.state.iteration = loop.trainer.total_iterations - 1
+    reports.append(loop.train_step([batch]))
     changed = [name for name, value in weights(loop).items() if not torch.equal(value, before[name])]
     assert len(changed) > len(before) / 2
     if without_drift:
-        loop.state.iteration = loop.trainer.total_iterations - 1
-        reports.append(loop.train_step([batch]))
         assert not any("cosine" in report or "norm_features" in report for report in reports)
     else:
         assert reports[1]["norm_features"] > 0
