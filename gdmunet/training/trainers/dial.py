@@ -34,7 +34,7 @@ class GDMTrainerDial(GDMTrainerTransport):
     trains_in_turns: ClassVar[bool] = True
 
     feature_start = 0.8
-    feature_every = 1  # the change learns by nothing else
+    feature_every = 1  # fewer were not measured
     # At the start, of a tenth of fidelity: half of what the whole of it would have.
     calibrated_at = "start"
     calibrated_weight = 5.0

@@ -129,7 +129,7 @@ class EncoderTrainer(FidelityTrainer):
         )
 
     def loss_terms(self, batch: Batch, prediction: torch.Tensor) -> Terms:
-        """Fidelity, and the feature terms once they have joined."""
+        """Fidelity, and the feature terms in the steps that they take part in."""
         terms = super().loss_terms(batch, prediction)
         if not self.features_counted:
             return terms
