@@ -62,6 +62,7 @@ ARMS = {
     "transport, by distance": Arm("GDMTrainerTransport", (("calibrated_weight", "3"), *_EACH)),
     "transport, every 2nd step": Arm("GDMTrainerTransport", (("calibrated_weight", "3"),)),
     "transport, every 2nd step, weight 2.5": Arm("GDMTrainerTransport"),
+    "transport, battery": Arm("GDMTrainerTransportBattery"),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),
