@@ -115,9 +115,8 @@ def table(rows: list[tuple[str, dict, dict, dict]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def prepare_dataset(arguments: argparse.Namespace, folders: Folders) -> str:
-    """Simulate the scans and plan, once; the name of the plans."""
-    volumes = prepare(arguments.work, arguments.data, arguments.chest)
+def prepare_dataset(arguments: argparse.Namespace, folders: Folders, volumes: Path) -> str:
+    """Simulate the scans of a folder of volumes and plan, once; the name of the plans."""
     if not (arguments.work / "gdm_raw" / NAME / "dataset.json").exists():
         words = ["-i", str(volumes), "-d", NUMBER, "-n", "FewViewCT", "--views", arguments.views, "--convex_body"]
         run(simulate_svct.main, [*words, *folders.raw])
@@ -163,7 +162,7 @@ def main() -> None:
     folders = Folders(*([f"--{name}", str(work / f"gdm_{name}")] for name in Folders._fields))
     free = ("work", "data", "chest", "folds", "trainer", "consistency")
     check_protocol(work, {name: value for name, value in vars(arguments).items() if name not in free})
-    plans = prepare_dataset(arguments, folders)
+    plans = prepare_dataset(arguments, folders, prepare(arguments.work, arguments.data, arguments.chest))
     for fold in arguments.folds:
         train_fold(arguments, folders, plans, fold)
     model = next((work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
