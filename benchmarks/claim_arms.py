@@ -63,6 +63,9 @@ ARMS = {
     "transport, every 2nd step": Arm("GDMTrainerTransport", (("calibrated_weight", "3"),)),
     "transport, every 2nd step, weight 2.5": Arm("GDMTrainerTransport"),
     "transport, battery": Arm("GDMTrainerTransportBattery"),
+    "transport, battery, every 4th step": Arm("GDMTrainerTransportBattery", (("feature_every", "4"),)),
+    "transport, battery of 1": Arm("GDMTrainerTransportBattery", (("battery", "1"),)),
+    "transport, battery of 4": Arm("GDMTrainerTransportBattery", (("battery", "4"),)),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),
