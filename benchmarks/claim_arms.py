@@ -65,7 +65,12 @@ ARMS = {
     "transport, battery": Arm("GDMTrainerTransportBattery"),
     "transport, battery, every 4th step": Arm("GDMTrainerTransportBattery", (("feature_every", "4"),)),
     "transport, battery of 1": Arm("GDMTrainerTransportBattery", (("battery", "1"),)),
-    "transport, battery of 4": Arm("GDMTrainerTransportBattery", (("battery", "4"),)),
+    "transport, battery of 2, every 4th step": Arm(
+        "GDMTrainerTransportBattery", (("battery", "2"), ("feature_every", "4"))
+    ),
+    "transport, planned and random encoder, every 4th step": Arm(
+        "GDMTrainerTransportBattery", (("battery", "2"), ("battery_first", "planned"), ("feature_every", "4"))
+    ),
     "transport + pair, by distance": Arm(
         "GDMTrainerTransportPaired", (("calibrated_at", "spread"), ("calibrated_weight", "3"))
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import nn
@@ -63,13 +63,15 @@ class EncoderBattery(FrozenEncoder):
 
 
 class BatteryTrainer(TokenTrainer):
-    """Tokens of several random encoders instead of the planned one's."""
+    """Tokens of several encoders instead of one: random ones, of whom the planned one may be the first."""
 
     battery: int = 4
-    """Number of random encoders, of the planned one's make; each costs as much."""
+    """Number of encoders, of the planned one's make; each costs as much."""
+    battery_first: Literal["random", "planned"] = "random"
+    """Weights of the first one: random like those of the others, or the planned encoder's own."""
 
     def build_encoder(self) -> FrozenEncoder:
-        """Encoders with weights from the trainer's seed, fixed for the training since moments and banks outlive a step.
+        """Encoders whose random weights, from the trainer's seed, are fixed, since moments and banks outlive a step.
 
         Raises
         ------
@@ -86,7 +88,10 @@ class BatteryTrainer(TokenTrainer):
         planned = super().build_encoder()
         planned.stop_after(self.used_levels(planned.levels))
         members = [copy.deepcopy(planned) for _ in range(self.battery)]
-        return EncoderBattery([randomise(one, step_seed(self.seed, number)) for number, one in enumerate(members)])
+        first = 1 if self.battery_first == "planned" else 0
+        for number, member in enumerate(members[first:], start=first):
+            randomise(member, step_seed(self.seed, number))
+        return EncoderBattery(members)
 
     @classmethod
     def used_levels(cls, levels: tuple[EncoderLevel, ...]) -> tuple[EncoderLevel, ...]:

@@ -45,3 +45,13 @@ def test_levels_are_chosen_as_those_of_one_encoder(toy):
 def test_a_battery_without_encoders_is_refused(toy):
     with pytest.raises(GdmError, match="battery needs encoders"):
         loop_of(toy, short(GDMTrainerTransportBattery, battery=0))
+
+
+@pytest.mark.parametrize("first", ["random", "planned"])
+def test_the_planned_encoder_may_be_the_first_of_a_battery(toy, first):
+    trainer = loop_of(toy, short(GDMTrainerTransportBattery, battery=2, battery_first=first)).trainer
+    planned = trainer.load_encoder(trainer.encoder_spec, trainer.units)
+    known = {name: value for name, value in planned.state_dict().items() if value.is_floating_point()}
+    for number, member in enumerate(trainer.encoder.members):
+        kept = [torch.equal(value, known[name]) for name, value in member.state_dict().items() if name in known]
+        assert all(kept) == (first == "planned" and number == 0)
