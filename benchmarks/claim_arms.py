@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from gdmunet.encoders.base import VolumeUnits
+from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.loading import load_encoder
 from gdmunet.paths import Folders
 from gdmunet.plans import load_plans
 from gdmunet.results import FoldFolder
-from gdmunet.serialization import to_json
+from gdmunet.serialization import save_json, to_json
 from gdmunet.training.loop.loop import Loop
 from gdmunet.training.loop.opening import fold_folder
 from gdmunet.training.loop.state import TrainingState
@@ -28,13 +30,15 @@ class Arm:
     """A trainer and its settings beyond those of all arms.
 
     `branches`: it starts from the shared fidelity training. `realism`: place of its dial in predictions; None: it has
-    no dial. Validation chooses no place here: what it sees are the persons that are judged.
+    no dial. Validation chooses no place here: what it sees are the persons that are judged. `encoder`: in place of the
+    planned one.
     """
 
     trainer: str
     settings: tuple[tuple[str, str], ...] = ()
     branches: bool = True
     realism: float | None = None
+    encoder: str | None = None
 
 
 # The encoder takes part in each step.
@@ -62,6 +66,9 @@ ARMS = {
     "transport, by distance": Arm("GDMTrainerTransport", (("calibrated_weight", "3"), *_EACH)),
     "transport, every 2nd step": Arm("GDMTrainerTransport", (("calibrated_weight", "3"),)),
     "transport, every 2nd step, weight 2.5": Arm("GDMTrainerTransport"),
+    "transport, random filters": Arm("GDMTrainerTransport", encoder="mini-random"),
+    "transport + pair, random filters": Arm("GDMTrainerTransportPaired", encoder="mini-random"),
+    "GDM, first version, random filters": Arm("GDMTrainer", _COARSE, encoder="mini-random"),
     "transport, battery": Arm("GDMTrainerTransportBattery"),
     "transport, battery, every 4th step": Arm("GDMTrainerTransportBattery", (("feature_every", "4"),)),
     "transport, battery of 1": Arm("GDMTrainerTransportBattery", (("battery", "1"),)),
@@ -125,12 +132,19 @@ class Place:
 
     def folder(self, arm: Arm) -> FoldFolder:
         """Results of the arm on this fold."""
-        return fold_folder(find_trainer(arm.trainer).derive(self.settings(arm)), self.data, self.folders)
+        return fold_folder(find_trainer(arm.trainer).derive(self.settings(arm)), self.data(arm), self.folders)
 
-    @property
-    def data(self) -> FoldData:
-        """The prepared cases."""
-        return FoldData.of(load_plans(self.plans), self.configuration, self.fold, self.folders.preprocessed)
+    def data(self, arm: Arm) -> FoldData:
+        """The prepared cases, by plans with the encoder of the arm."""
+        planned = FoldData.of(load_plans(self.plans), self.configuration, self.fold, self.folders.preprocessed)
+        if arm.encoder is None:
+            return planned
+        plans, own = planned.plans, planned.configuration
+        units = VolumeUnits.of(own, plans.dataset.target_name)
+        chosen = choose_encoder(arm.encoder, units, own.dimensions, EncoderOptions(self.folders.encoders)).spec
+        own = replace(own, encoder=chosen)
+        renamed = replace(plans, name=f"{plans.name}_{arm.encoder}", configurations={own.name: own})
+        return replace(planned, plans=renamed, configuration=own)
 
 
 class _Branching(Loop):
@@ -152,12 +166,12 @@ def train_arm(place: Place, name: str) -> None:
     folder = place.folder(arm)
     if folder.checkpoint("final").exists():
         return
-    data = place.data
+    data = place.data(arm)
     kind = find_trainer(arm.trainer).derive(place.settings(arm))
     encoders = functools.partial(load_encoder, cache=place.folders.encoders)
     trainer = kind(data.configuration, data.plans.dataset, torch.device("cpu"), encoders)
     folder.path.mkdir(parents=True, exist_ok=True)
-    shutil.copy(place.plans, folder.path.parent / "plans.json")
+    save_json(data.plans, folder.path.parent / "plans.json")
     loop = _Branching(trainer, TrainingState.fresh(trainer), data, folder, show_progress=False)
     loop.kept = place.prefix if name == FIDELITY else None
     if not folder.resume.exists() and arm.branches and name != FIDELITY:

@@ -1,9 +1,10 @@
-"""`mini`, the encoder inside the package; `mae:FOLDER`, pretrained on the user's data; `tiny`, to test plumbing."""
+"""`mini`, the encoder inside the package, and its forms: `mini-random`, `mae:FOLDER` of the user's data, and `tiny`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -103,6 +104,26 @@ def build_tiny(
 ) -> FrozenEncoder:
     """0.2 M seeded random weights: for tests of plumbing, never a claim about quality."""
     return MiniEncoder(random_encoder(dimensions, 0, **_TINY), units)
+
+
+def build_random_filters(
+    _file: Path | None, units: VolumeUnits, dimensions: int, _trust_checkpoint: bool = False
+) -> FrozenEncoder:
+    """The network of `mini` with filters that were never trained, the same on every machine.
+
+    Weights and biases are uniform within one over the root of their inputs, as PyTorch starts its layers. The numbers
+    are NumPy's, whose old generator never changes its streams; PyTorch's differ by version and device.
+    """
+    network = ResidualEncoder(dimensions, fine=FINE_CHANNELS)
+    draws = np.random.RandomState(0)
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
+            bound = module.weight[0].numel() ** -0.5
+            for parameter in (module.weight, module.bias):
+                assert parameter is not None
+                drawn = draws.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+                parameter.data.copy_(torch.from_numpy(drawn))
+    return MiniEncoder(network, units)
 
 
 def random_mini(units: VolumeUnits, dimensions: int, seed: int = 0) -> FrozenEncoder:

@@ -123,6 +123,7 @@ _ANY: tuple[str, ...] = ()
 _OURS = "Apache-2.0"
 _TABLE = (
     Family(BUILT_IN, "small, pretrained, inside the package", "mini:build_mini", _ANY, (2, 3), _OURS),
+    Family("mini-random", "its network, filters random", "mini:build_random_filters", _ANY, (2, 3), _OURS),
     Family("mini-1", "its first version, without stride 1", "mini:build_first_mini", _ANY, (2, 3), _OURS),
     Family(
         "medvae-4x-3d",
