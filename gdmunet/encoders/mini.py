@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -112,17 +113,17 @@ def build_random_filters(
     """The network of `mini` with filters that were never trained, the same on every machine.
 
     Weights and biases are uniform within one over the root of their inputs, as PyTorch starts its layers. The numbers
-    are NumPy's, whose old generator never changes its streams; PyTorch's differ by version and device.
+    are NumPy's, whose old generator never changes its streams, and exact until they are rounded to float32.
     """
     network = ResidualEncoder(dimensions, fine=FINE_CHANNELS)
     draws = np.random.RandomState(0)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
-            bound = module.weight[0].numel() ** -0.5
+            bound = 1 / math.sqrt(module.weight[0].numel())
             for parameter in (module.weight, module.bias):
                 assert parameter is not None
-                drawn = draws.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
-                parameter.data.copy_(torch.from_numpy(drawn))
+                drawn = bound * (2 * draws.random_sample(tuple(parameter.shape)) - 1)
+                parameter.data.copy_(torch.from_numpy(drawn.astype(np.float32)))
     return MiniEncoder(network, units)
 
 

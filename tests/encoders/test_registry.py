@@ -98,3 +98,19 @@ def test_built_in_encoders_give_the_declared_maps(spec, dimensions, ct_units, tm
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0
     assert not any(weight.requires_grad for weight in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "sha256"),
+    [
+        (2, "d238c49c68df1936cab01fedf066c103e8a57b005cc41e626bcf722112edb082"),
+        (3, "52cd77b208641b08dfbbe9918b92ba332dfb1c5aadb7b01b9c921ada4f4e0b16"),
+    ],
+)
+def test_random_filters_are_the_same_on_every_machine(ct_units, tmp_path, dimensions, sha256):
+    torch.manual_seed(dimensions)
+    spec = plan("mini-random", ct_units, tmp_path, dimensions).spec
+    assert (spec.sha256, spec.licence) == (sha256, "Apache-2.0")
+    trained = plan("mini", ct_units, tmp_path, dimensions).spec
+    assert spec.levels == trained.levels
+    load_encoder(spec, ct_units, tmp_path / "cache")
