@@ -14,6 +14,7 @@ from gdmunet.conversion.ct_files import find_ct_files
 from gdmunet.conversion.sparse_view_dataset import SparseViewOptions, make_sparse_view_dataset
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
+from gdmunet.encoders.registry import BUILT_IN
 from gdmunet.plans import Configuration, Fold, load_plans
 from gdmunet.preprocessing.casestore import CaseStore
 from gdmunet.preprocessing.preprocessor import PreparedCase
@@ -41,7 +42,7 @@ def prepare(folder: Path, data: Path) -> None:
     options = SparseViewOptions(convex_body=True)
     dataset = make_sparse_view_dataset(raw, NUMBER, NAME, cts, ScanSpec(views=VIEWS), options)
     (plans,) = plan_and_preprocess(
-        dataset=(str(NUMBER),), planner="plain", configuration=("3d_fullres",), encoder="mini", device="cpu",
+        dataset=(str(NUMBER),), planner="plain", configuration=("3d_fullres",), encoder=BUILT_IN, device="cpu",
         overwrite_target_spacing=SPACING, overwrite_plans_name=PLANS, processes=1, raw=raw, preprocessed=work,
     )  # fmt: skip
     training = tuple(name for name in PERSONS if name not in HELD_OUT)
@@ -79,7 +80,7 @@ def _slices_of(volumes: Configuration) -> Configuration:
     preset = PRESETS["tiny"]
     topology = plan_topology(SPACING[1:], SLICE_PATCH, preset.max_poolings)
     units = VolumeUnits.of(volumes, "CT")
-    encoder = choose_encoder("mini", units, 2, EncoderOptions(Path("encoders"))).spec
+    encoder = choose_encoder(BUILT_IN, units, 2, EncoderOptions(Path("encoders"))).spec
     return replace(
         volumes,
         name="2d",

@@ -1,4 +1,4 @@
-"""The encoder is chosen once, when planning: one at hand, one to download, else the built-in one."""
+"""The encoder is chosen once, when planning: one at hand, one to download, else the one that needs no weights."""
 
 from __future__ import annotations
 

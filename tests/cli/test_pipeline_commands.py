@@ -291,18 +291,18 @@ def test_with_no_network_the_method_trains_with_the_built_in_encoder_and_says_so
     assert plan_and_preprocess.main([*planning, *folders]) == 0
     text = " ".join(capsys.readouterr().out.split())  # the table wraps its lines
     assert "encoder (3D)" in text
-    assert "mini (built in)" in text
+    assert "mini-random (built in)" in text
     assert "too slow without a GPU" in text
     plans = json.loads((work.preprocessed / "Dataset502_DemoPhantoms" / f"{PLANS}.json").read_text())
     assert plans["trainer"] == DEFAULT_TRAINER
-    assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini"
+    assert plans["configurations"]["3d_fullres"]["encoder"]["spec"] == "mini-random"
     short = ["--iterations", "2", "--set", "iterations_per_epoch=2", "feature_start=0.5", "bank_patches=2",
              "validation_patches=2", "-np", "0", "-device", "cpu"]  # fmt: skip
     words = ["502", "3d_fullres", "0", "-p", PLANS, "--results", str(work.results), *short]
     assert train.main([*words, *folders]) == 0
     text = capsys.readouterr().out
     assert "GDMTrainer" in text
-    assert "encoder mini" in text
+    assert "encoder mini-random" in text
     assert "joins at iteration 1 of 2" in text
 
 
@@ -320,7 +320,7 @@ def test_plans_for_a_trainer_without_encoder_have_one_where_it_is_asked_for(trai
     assert planned_encoder(work)["spec"] == "tiny"
     assert predicted_memory(work)["encoder"] == 0  # the rival's step, not GDMTrainer's, is the larger
     assert work.plan(*planning, "-encoder", "auto") == 0
-    assert planned_encoder(work)["spec"] == "mini"
+    assert planned_encoder(work)["spec"] == "mini-random"
     assert work.train(*training) == 0
     fidelity = [*planning[:-1], "FidelityTrainer"]
     assert work.plan(*fidelity, "-encoder", "mini", "--no_pp") == 0

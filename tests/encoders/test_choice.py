@@ -9,7 +9,7 @@ from gdmunet.encoders.base import FrozenEncoder
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
 from gdmunet.encoders.download import DownloadOptions
 from gdmunet.encoders.loading import fetch_weights, load_encoder
-from gdmunet.encoders.registry import FAMILIES, ranked_families
+from gdmunet.encoders.registry import BUILT_IN, FAMILIES, ranked_families
 from gdmunet.errors import GdmError
 from gdmunet.plans import EncoderLevel
 
@@ -34,7 +34,10 @@ class StandIn(FrozenEncoder):
 def _mini(monkeypatch):
     import gdmunet.encoders.mini as mini
 
-    monkeypatch.setattr(mini, "build_mini", lambda _file, units, dimensions, _trust: StandIn(units, dimensions))
+    def build(_file, units, dimensions, _trust):
+        return StandIn(units, dimensions)
+
+    monkeypatch.setattr(mini, "build_random_filters", build)
 
 
 def choose(hub, units, cache, spec="auto", **options):
@@ -73,7 +76,7 @@ def test_auto_takes_what_is_at_hand_and_fetches_nothing(hub, mr_units, tmp_path)
 def test_auto_without_network_is_the_built_in_one_and_says_why(hub, ct_units, tmp_path):
     hub.close()
     chosen = choose(hub, ct_units, tmp_path)
-    assert chosen.spec.spec == "mini"
+    assert chosen.spec.spec == BUILT_IN
     assert "could not be downloaded" in chosen.because
     assert "gdm_download_encoder" in chosen.because
     assert "\n" not in chosen.because
@@ -87,27 +90,27 @@ def test_auto_tries_the_network_at_most_once(ct_units, hub, tmp_path, monkeypatc
         raise GdmError("no network")
 
     monkeypatch.setattr(choice, "fetch_weights", refuse)
-    assert choose(hub, ct_units, tmp_path).spec.spec == "mini"
+    assert choose(hub, ct_units, tmp_path).spec.spec == BUILT_IN
     assert tried == [BEST_FOR_CT]
 
 
 def test_auto_with_downloads_off_asks_nothing_and_names_the_command(hub, ct_units, tmp_path):
     chosen = choose(hub, ct_units, tmp_path, allow_download=False)
-    assert chosen.spec.spec == "mini"
+    assert chosen.spec.spec == BUILT_IN
     assert f"gdm_download_encoder {BEST_FOR_CT}" in chosen.because
     assert hub.requests == []
 
 
 def test_auto_in_2d_is_the_built_in_one(hub, ct_units, tmp_path):
     chosen = choose(hub, ct_units, tmp_path, dimensions=2)
-    assert chosen.spec.spec == "mini"
+    assert chosen.spec.spec == BUILT_IN
     assert chosen.spec.dimensions == 2
     assert hub.requests == []
 
 
 def test_auto_without_any_encoder_of_the_dimension_is_none(hub, ct_units, tmp_path, monkeypatch):
-    family = FAMILIES["mini"]
-    monkeypatch.setitem(FAMILIES, "mini", type(family)(**{**vars(family), "dimensions": (3,)}))
+    family = FAMILIES[BUILT_IN]
+    monkeypatch.setitem(FAMILIES, BUILT_IN, type(family)(**{**vars(family), "dimensions": (3,)}))
     chosen = choose(hub, ct_units, tmp_path, dimensions=2)
     assert chosen.spec is None
     assert chosen.because.startswith("no encoder")

@@ -82,7 +82,7 @@ def test_every_family_parses_as_its_own_name():
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("spec", ["mini", "mini-1", "tiny", "mae"])
+@pytest.mark.parametrize("spec", ["mini", "mini-random", "mini-1", "tiny", "mae"])
 def test_built_in_encoders_give_the_declared_maps(spec, dimensions, ct_units, tmp_path):
     if spec == "mae":  # a run folder of gdm_pretrain_encoder holds a file of the same form
         shutil.copy(mini_file(dimensions), tmp_path / "encoder.safetensors")

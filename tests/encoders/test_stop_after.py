@@ -38,7 +38,7 @@ def test_maps_of_published_encoders_stay_and_weights_go(family, ct_units, tmp_pa
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("spec", ["mini", "mini-1", "tiny"])
+@pytest.mark.parametrize("spec", ["mini", "mini-random", "mini-1", "tiny"])
 def test_maps_of_built_in_encoders_stay_and_weights_go(spec, dimensions, ct_units, tmp_path):
     encoder = choose_encoder(spec, ct_units, dimensions, EncoderOptions(tmp_path)).encoder
     before = sum(weight.numel() for weight in encoder.parameters())

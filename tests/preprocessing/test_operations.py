@@ -124,7 +124,7 @@ def test_auto_downloads_the_best_that_is_lighter_than_the_generator(preset, edge
     options = EncoderOptions(tmp_path, allow_download=True)
     planned = WantedEncoder("auto", options, GDMTrainer.used_levels)(CT, step_of(preset, edge))
     assert asked == [wanted]
-    assert planned.spec.spec == "mini"
+    assert planned.spec.spec == "mini-random"
     assert "medvae-8x-3d has" in planned.reason.because
 
 

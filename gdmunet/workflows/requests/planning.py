@@ -104,7 +104,7 @@ class PlanningRequest(CheckedRequest):
         "--encoder",
         help="frozen encoder of the drift: a name of gdm_download_encoder --list, mae:RUN_FOLDER, nnunet:MODEL_FOLDER, "
         "segmenter:MODEL_FOLDER, file.py:factory; auto: with a GPU the best whose weights are at hand or can be "
-        "downloaded, else the built-in mini; default: auto for trainers that use an encoder, else none",
+        "downloaded, else mini-random, which is built in; default: auto for trainers that use an encoder, else none",
         default=None,
         metavar="NAME",
     )
