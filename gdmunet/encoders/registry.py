@@ -115,7 +115,7 @@ class Family:
         return encoder.freeze()
 
 
-# What `auto` takes where no other is at hand: it did better than the trained `mini` (documentation/reference/encoders.md).
+# What `auto` takes where no other is at hand; it did better than `mini` (documentation/reference/encoders.md).
 BUILT_IN = "mini-random"
 # The one with levels of a decoder.
 SEGMENTER = "segmenter"
