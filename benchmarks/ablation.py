@@ -60,6 +60,8 @@ ARMS = {
     "GDM, pairs kept": Arm("GDMTrainer", (("pairs", "kept"),)),
     "GDM, pairs unmatched": Arm("GDMTrainer", (("pairs", "unmatched"),)),
     "GDM, bank among the positives alone": Arm("GDMTrainer", (("bank_side", "positives"),)),
+    "transport": Arm("GDMTrainerTransport"),
+    "transport, random filters": Arm("GDMTrainerTransportBattery", (("battery", "1"),)),
     ONE_GO: Arm("FidelityTrainer", (), ONE_GO, True),
 }
 for share in ("0.6", "0.3", "0.05"):
