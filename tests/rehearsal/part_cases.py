@@ -11,7 +11,7 @@ from unittest import mock
 import numpy as np
 import torch
 from fake_gpu import GPU, Counts, Watch, faked
-from planned import EDGE, earlier_mini, planned_configuration, planned_encoder, planned_segmenter, planned_units
+from planned import EDGE, built_in, planned_configuration, planned_encoder, planned_segmenter, planned_units
 
 from gdmunet.encoders import ct_fm, medicalnet, medvae, mini, nnssl
 from gdmunet.encoders.base import FrozenEncoder, VolumeUnits
@@ -51,7 +51,8 @@ def _nnunet(units: VolumeUnits, kind: type[ConvolutionalEncoder]) -> FrozenEncod
 # One for each row of the table of encoders, built without its weights.
 ENCODERS: dict[str, Callable[[VolumeUnits], FrozenEncoder]] = {
     "mini": lambda _: planned_encoder(3),
-    "mini-1": lambda _: earlier_mini(),
+    "mini-random": lambda _: built_in("mini-random"),
+    "mini-1": lambda _: built_in("mini-1"),
     "medvae-4x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4)), units),
     "medvae-8x-3d": lambda units: medvae.MedVaeEncoder(medvae.MedVaeNetwork((1, 2, 4, 4)), units),
     "ct-fm": lambda units: ct_fm.CtFmEncoder(ct_fm.SegResNetwork(), units),

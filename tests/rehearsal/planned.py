@@ -62,9 +62,9 @@ def planned_encoder(dimensions: int) -> FrozenEncoder:
 
 
 @functools.cache
-def earlier_mini() -> FrozenEncoder:
-    """The encoder inside the package that plans of earlier versions name."""
-    encoder = choose_encoder("mini-1", planned_units(), 3, EncoderOptions(Path("no cache"))).encoder
+def built_in(name: str) -> FrozenEncoder:
+    """An encoder that needs no file of the user."""
+    encoder = choose_encoder(name, planned_units(), 3, EncoderOptions(Path("no cache"))).encoder
     assert encoder is not None
     return encoder
 
@@ -81,5 +81,6 @@ def prepare() -> None:
         planned_experiment(preset, condition)
     for dimensions in (2, 3):
         planned_encoder(dimensions)
-    earlier_mini()
+    for name in ("mini-1", "mini-random"):
+        built_in(name)
     planned_segmenter()
