@@ -22,9 +22,9 @@ from pathlib import Path
 from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write_dataset
 from ablation_table import row_file, table
 from deepbet_judge import deepbet_weights
-from protocol import check_protocol
+from protocol import check_defaults, check_protocol
 
-from gdmunet.results import FoldFolder, ModelFolder, ResultsFolder
+from gdmunet.results import ModelFolder, ResultsFolder
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,13 @@ def continued_settings(seed: int, iterations: int) -> dict[str, str]:
 
 def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None) -> ModelFolder:
     """Train on all cases, or continue."""
+    from gdmunet.training.trainers.registry import find_trainer
     from gdmunet.workflows.requests.training import TrainRequest
     from gdmunet.workflows.train import train
 
     model = model_folder(work, trainer, settings)
     fold = model.fold("all")
-    check_defaults(fold, trainer, settings)
+    check_defaults(fold, find_trainer(trainer).derive(settings).settings())
     if not fold.checkpoint("final").exists():
         request = TrainRequest(
             dataset=DATASET, configuration=CONFIGURATION, fold="all", trainer=trainer, plans=PLANS, settings=settings,
@@ -102,19 +103,6 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
         )  # fmt: skip
         train(request, folders_of(work))
     return model
-
-
-def check_defaults(fold: FoldFolder, trainer: str, settings: dict[str, str]) -> None:
-    """A default may have changed since an earlier run, whose folder has the same name."""
-    from gdmunet.serialization import to_json
-    from gdmunet.training.loop.state import changed_settings
-    from gdmunet.training.trainers.registry import find_trainer
-
-    file = fold.settings
-    earlier = json.loads(file.read_text()) if file.exists() else {}
-    now = to_json(find_trainer(trainer).derive(settings).settings())
-    if changed := changed_settings(earlier, now, earlier.keys() & now.keys()):
-        raise SystemExit(f"{fold.path} was trained with other defaults ({'; '.join(changed)}): remove it")
 
 
 def run_seed(work: Path, seed: int, pretraining: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from protocol import check_defaults
 
 from gdmunet.encoders.base import VolumeUnits
 from gdmunet.encoders.choice import EncoderOptions, choose_encoder
@@ -167,14 +168,16 @@ def train_arm(place: Place, name: str) -> None:
     """Train an arm to its end, from where it stands, from the shared training, or from fresh weights."""
     arm = ARMS[name]
     folder = place.folder(arm)
+    kind = find_trainer(arm.trainer).derive(place.settings(arm))
+    check_defaults(folder, kind.settings())
     if folder.checkpoint("final").exists():
         return
     data = place.data(arm)
-    kind = find_trainer(arm.trainer).derive(place.settings(arm))
     encoders = functools.partial(load_encoder, cache=place.folders.encoders)
     trainer = kind(data.configuration, data.plans.dataset, torch.device("cpu"), encoders)
     folder.path.mkdir(parents=True, exist_ok=True)
     save_json(data.plans, folder.path.parent / "plans.json")
+    save_json(kind.settings(), folder.settings)
     loop = _Branching(trainer, TrainingState.fresh(trainer), data, folder, show_progress=False)
     loop.kept = place.prefix if name == FIDELITY else None
     if not folder.resume.exists() and arm.branches and name != FIDELITY:

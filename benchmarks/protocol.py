@@ -4,6 +4,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from gdmunet.results import FoldFolder
+from gdmunet.serialization import to_json
+
 
 def check_protocol(work: Path, protocol: Mapping[str, object]) -> None:
     """Note the protocol in a fresh WORK; refuse one whose runs were made with another, or with an unknown one."""
@@ -16,3 +19,19 @@ def check_protocol(work: Path, protocol: Mapping[str, object]) -> None:
         raise SystemExit(f"{work} holds runs of an unknown protocol: give another WORK")
     work.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(protocol, indent=1))
+
+
+def check_defaults(fold: FoldFolder, settings: Mapping[str, object]) -> None:
+    """Refuse a fold that was trained with other settings: a folder's name has those alone that differ from a default.
+
+    Parameters
+    ----------
+    settings
+        All of the trainer's settings as they are now.
+    """
+    from gdmunet.training.loop.state import changed_settings  # brings PyTorch
+
+    earlier = json.loads(fold.settings.read_text()) if fold.settings.exists() else {}
+    now = to_json(settings)
+    if changed := changed_settings(earlier, now, earlier.keys() & now.keys()):
+        raise SystemExit(f"{fold.path} was trained with other defaults ({'; '.join(changed)}): remove it")

@@ -30,3 +30,7 @@ def test_an_arm_branches_off_the_shared_training(toy, tmp_path, arms):
     trained = [line["iteration"] for line in epochs if "iteration" in line]
     assert min(trained) > round(0.6 * 20) - 1
     assert max(trained) == 20
+    earlier = json.loads(folder.settings.read_text()) | {"calibrated_weight": 0.125}
+    folder.settings.write_text(json.dumps(earlier))
+    with pytest.raises(SystemExit, match=r"other defaults.*calibrated_weight"):
+        arms.train_arm(place, "transport, by distance")
