@@ -98,7 +98,7 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
     if not fold.checkpoint("final").exists():
         request = TrainRequest(
             dataset=DATASET, configuration=CONFIGURATION, fold="all", trainer=trainer, plans=PLANS, settings=settings,
-            continue_training=fold.resume.exists(), pretrained_weights=start, device="cpu",
+            continue_training="latest" if fold.resume.exists() else None, pretrained_weights=start, device="cpu",
             processes=0, show_progress=False,
         )  # fmt: skip
         train(request, folders_of(work))
