@@ -130,7 +130,7 @@ def pictures_of(work: Path, out: Path, arguments: argparse.Namespace) -> str:
     cases = {name: read_held(raw, name, shown) for name in names}
     pictures = out / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
-    text = [f"## {raw.name}", ""]
+    text = [f"## {work.name}: {raw.name}", ""]
     for name in (n for n in names if arguments.cases is None or n in arguments.cases):
         draw_case(cases[name], pictures / f"claim_{work.name}_{name}.png")
         text += [f"`{name}`, held out, seed {arguments.seed}, the slice with most body:", ""]
