@@ -115,7 +115,7 @@ def build_random_filters(
     Weights and biases are uniform within one over the root of their inputs, as PyTorch starts its layers. The numbers
     are NumPy's, whose old generator never changes its streams, and exact until they are rounded to float32.
     """
-    network = ResidualEncoder(dimensions, fine=FINE_CHANNELS)
+    network = random_encoder(dimensions, 0, fine=FINE_CHANNELS)  # which leaves global random numbers alone
     draws = np.random.RandomState(0)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):

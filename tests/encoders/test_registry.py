@@ -109,7 +109,9 @@ def test_built_in_encoders_give_the_declared_maps(spec, dimensions, ct_units, tm
 )
 def test_random_filters_are_the_same_on_every_machine(ct_units, tmp_path, dimensions, sha256):
     torch.manual_seed(dimensions)
+    before = torch.get_rng_state()
     spec = plan("mini-random", ct_units, tmp_path, dimensions).spec
+    assert torch.equal(torch.get_rng_state(), before)
     assert (spec.sha256, spec.licence) == (sha256, "Apache-2.0")
     trained = plan("mini", ct_units, tmp_path, dimensions).spec
     assert spec.levels == trained.levels
