@@ -22,7 +22,7 @@ from pathlib import Path
 from ablation_data import CONFIGURATION, DATASET, PLANS, folders_of, plan, write_dataset
 from ablation_table import row_file, table
 from deepbet_judge import deepbet_weights
-from protocol import check_defaults, check_protocol
+from protocol import check_protocol, check_run
 
 from gdmunet.results import ModelFolder, ResultsFolder
 
@@ -94,7 +94,8 @@ def train(work: Path, trainer: str, settings: dict[str, str], start: Path | None
 
     model = model_folder(work, trainer, settings)
     fold = model.fold("all")
-    check_defaults(fold, find_trainer(trainer).derive(settings).settings())
+    plans = work / "gdm_preprocessed" / DATASET / f"{PLANS}.json"
+    check_run(fold, find_trainer(trainer).derive(settings), plans, CONFIGURATION)
     if not fold.checkpoint("final").exists():
         request = TrainRequest(
             dataset=DATASET, configuration=CONFIGURATION, fold="all", trainer=trainer, plans=PLANS, settings=settings,

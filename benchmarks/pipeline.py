@@ -25,9 +25,10 @@ from gdmunet.inference import Predictor
 from gdmunet.inference.seams import offset_difference, prediction_seam_score
 from gdmunet.preprocessing.body import derive_body_mask
 from gdmunet.preprocessing.preprocessor import prepare_case
-from gdmunet.results import SUMMARY_FILE
+from gdmunet.results import SUMMARY_FILE, ResultsFolder
+from gdmunet.training.trainers.registry import find_trainer
 
-TRAINER = "FidelityTrainer"
+TRAINER, SETTINGS = "FidelityTrainer", {"iterations_per_epoch": "50", "learning_rate": "0.002"}
 
 
 def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tuple[Path, dict[str, float]]:
@@ -40,6 +41,8 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
     masks = ["--mask", str(dataset / "masksTs")] if (dataset / "masksTs").is_dir() else []
     spacing = ["-overwrite_target_spacing", *map(str, arguments.spacing)] if arguments.spacing else []
     plans = f"gdmPlans_{arguments.preset}"
+    label = find_trainer(TRAINER).derive(SETTINGS | {"iterations": str(arguments.iterations)}).__name__
+    model = ResultsFolder(work / "gdm_results").model(dataset.name, label, plans, "3d_fullres").path
     steps = {
         "plan": (plan_and_preprocess.main,
                  ["-d", number, "-c", "3d_fullres", "-tr", TRAINER, "-pl", arguments.preset, *spacing, *raw,
@@ -47,10 +50,10 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
         "train": (train.main,
                   [number, "3d_fullres", "all", "-tr", TRAINER, "-p", plans, "--overwrite",
                    "--iterations", str(arguments.iterations),
-                   "--set", "iterations_per_epoch=50", "learning_rate=0.002", *raw, *preprocessed, *results]),
+                   "--set", *(f"{name}={value}" for name, value in SETTINGS.items()), *raw, *preprocessed, *results]),
         "predict": (predict.main,
-                    ["-i", str(dataset / "imagesTs"), "-o", str(predictions), "-d", number, "-chk", "final", *masks,
-                     *results]),
+                    ["-i", str(dataset / "imagesTs"), "-o", str(predictions), "-m", str(model), "-chk", "final",
+                     *masks]),
         "evaluate": (evaluate.main,
                      ["-ref", str(dataset / "targetsTs"), "-pred", str(predictions), "-d", number, *raw]
                      + (["-mask", str(dataset / "masksTs")] if masks else [])),
@@ -62,7 +65,6 @@ def run_commands(work: Path, number: str, arguments: argparse.Namespace) -> tupl
         if main(words):
             raise GdmError(f"{name} failed")
         seconds[name] = round(time.monotonic() - started, 1)
-    model = next((work / "gdm_results" / dataset.name).glob(f"*__{plans}__3d_fullres"))
     return model, seconds
 
 

@@ -1,11 +1,17 @@
 """One folder of work holds the runs of one protocol: those of another would stand beside them unseen."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdmunet.results import FoldFolder
 from gdmunet.serialization import to_json
+
+if TYPE_CHECKING:
+    from gdmunet.training.trainers.trainer import Trainer
 
 
 def check_protocol(work: Path, protocol: Mapping[str, object]) -> None:
@@ -35,3 +41,11 @@ def check_defaults(fold: FoldFolder, settings: Mapping[str, object]) -> None:
     now = to_json(settings)
     if changed := changed_settings(earlier, now, earlier.keys() & now.keys()):
         raise SystemExit(f"{fold.path} was trained with other defaults ({'; '.join(changed)}): remove it")
+
+
+def check_run(fold: FoldFolder, kind: type[Trainer], plans: Path, configuration: str) -> None:
+    """Refuse a fold that `gdm_train` trained with other defaults, sizes from the plans among them."""
+    from gdmunet.plans import load_plans
+    from gdmunet.training.trainers.planned_sizes import as_planned  # brings PyTorch
+
+    check_defaults(fold, as_planned(kind, load_plans(plans).configuration(configuration)).settings())

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 from chest_ct import fetch_chest
-from protocol import check_protocol
+from protocol import check_protocol, check_run
 
 from gdmunet.cli import plan_and_preprocess, predict, simulate_svct, train
 from gdmunet.dataset import Case, find_dataset, list_cases, load_descriptor
@@ -32,7 +32,8 @@ from gdmunet.evaluation.report.pictures import ComparedVolumes, draw_comparison
 from gdmunet.evaluation.scores.summary import load_summary
 from gdmunet.imageio import read_case, read_volume
 from gdmunet.metrics import HU_2025, score_pair
-from gdmunet.results import ModelFolder
+from gdmunet.results import ModelFolder, ResultsFolder
+from gdmunet.training.trainers.registry import find_trainer
 
 NUMBER, NAME = "521", "Dataset521_FewViewCT"
 COLUMNS = ("mae", "psnr", "ms_ssim", "detail")
@@ -130,14 +131,26 @@ def prepare_dataset(arguments: argparse.Namespace, folders: Folders, volumes: Pa
     return plans
 
 
+def model_of(arguments: argparse.Namespace, plans: str) -> ModelFolder:
+    """Where the trainer's runs with these settings lie."""
+    label = find_trainer(arguments.trainer).derive(overrides(arguments)).__name__
+    return ResultsFolder(arguments.work / "gdm_results").model(NAME, label, plans, arguments.configuration)
+
+
+def overrides(arguments: argparse.Namespace) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in arguments.set) | {"epochs": arguments.epochs}
+
+
 def train_fold(arguments: argparse.Namespace, folders: Folders, plans: str, fold: str) -> None:
-    runs = list((arguments.work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
-    folds = [ModelFolder(path).fold(fold) for path in runs]
-    if any(one.summary().exists() for one in folds):
+    folder = model_of(arguments, plans).fold(fold)
+    kind = find_trainer(arguments.trainer).derive(overrides(arguments))
+    file = arguments.work / "gdm_preprocessed" / NAME / f"{plans}.json"
+    check_run(folder, kind, file, arguments.configuration)
+    if folder.summary().exists():
         return
-    started = any(one.resume.exists() for one in folds)
     words = [NUMBER, arguments.configuration, fold, "-tr", arguments.trainer, "-p", plans]
-    words += ["--epochs", arguments.epochs, "-np", "0", "--set", *arguments.set, *(["--c"] if started else [])]
+    words += ["--epochs", arguments.epochs, "-np", "0", "--set", *arguments.set]
+    words += ["--c"] if folder.resume.exists() else []
     before = time.monotonic()
     run(train.main, [*words, *folders.raw, *folders.preprocessed, *folders.results])
     print(f"fold {fold}: {(time.monotonic() - before) / 60:.1f} minutes", flush=True)
@@ -165,8 +178,7 @@ def main() -> None:
     plans = prepare_dataset(arguments, folders, prepare(arguments.work, arguments.data, arguments.chest))
     for fold in arguments.folds:
         train_fold(arguments, folders, plans, fold)
-    model = next((work / "gdm_results" / NAME).glob(f"{arguments.trainer}-*"))
-    text = table(rows_of(work, ModelFolder(model), arguments.consistency))
+    text = table(rows_of(work, model_of(arguments, plans), arguments.consistency))
     (work / f"{arguments.trainer}.md").write_text(text)
     print(text)
 
