@@ -71,6 +71,9 @@ ARMS = {
     "transport, random filters, weight 5": Arm(
         "GDMTrainerTransport", (("calibrated_weight", "5"),), encoder="mini-random"
     ),
+    "transport, random filters, stride 1": Arm(
+        "GDMTrainerTransport", (("drift_levels", "stride_1"),), encoder="mini-random"
+    ),
     "transport + pair, random filters": Arm("GDMTrainerTransportPaired", encoder="mini-random"),
     "GDM, first version, random filters": Arm("GDMTrainer", _COARSE, encoder="mini-random"),
     "transport, battery": Arm("GDMTrainerTransportBattery"),
