@@ -28,7 +28,7 @@ class MomentOptions:
     batches
         Batches that fill the moments before the first step.
     refresh
-        Steps after which the map of a set is renewed; the sets take turns.
+        Steps of the field after which the map of a set is renewed; the sets take turns.
     """
 
     decay: float = 0.97
@@ -67,23 +67,26 @@ class MovingTransport:
         self.moments = RunningMoments(sets, options.decay)
         self._channels = {one.key: one.channels for one in sets}
         self._maps: dict[str, Transport] = {}
+        # Of its own steps: iterations of a training, of which it may see every second, would leave sets without a turn.
+        self._turn = 0
 
     @property
     def empty(self) -> bool:
         """Whether no batch has been seen."""
         return not any(self.moments.tokens.values())
 
-    def renew(self, iteration: int) -> None:
-        """Renew the maps whose turn it is, and make those of sets that have now seen `TOKENS_PER_CHANNEL`."""
+    def renew(self) -> None:
+        """Begin a step: renew the maps whose turn it is, and make those of sets with `TOKENS_PER_CHANNEL` by now."""
         seen = self.moments.tokens
         turns: dict[int, list[str]] = {}
         for number, (key, channels) in enumerate(self._channels.items()):
-            turn = (iteration + number) % self.options.refresh == 0
+            turn = (self._turn + number) % self.options.refresh == 0
             if seen[key] >= TOKENS_PER_CHANNEL * channels and (turn or key not in self._maps):
                 turns.setdefault(channels, []).append(key)
         for keys in turns.values():
             found = transport_between(*self.moments.gaussians(keys)).to(self.device)
             self._maps |= {key: _row(found, number) for number, key in enumerate(keys)}
+        self._turn += 1
 
     def losses(self, tokens: Tokens) -> dict[str, torch.Tensor]:
         """Mean squared distance () of the tokens (S, C) from where they are to go, by set; see `transport_loss`.
@@ -110,7 +113,7 @@ class MovingTransport:
         maps = {
             key: {name: value.cpu().clone() for name, value in _parts(one).items()} for key, one in self._maps.items()
         }
-        return {"moments": self.moments.state(), "maps": maps}
+        return {"moments": self.moments.state(), "maps": maps, "turn": self._turn}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue where `state` stood.
@@ -122,6 +125,7 @@ class MovingTransport:
         """
         self.moments.load_state(state["moments"])
         self._maps = {key: Transport(**one).to(self.device) for key, one in state["maps"].items()}
+        self._turn = state.get("turn", 0)  # states of before counted no turns: any set may be the next
 
 
 def _parts(one: Transport) -> dict[str, torch.Tensor]:

@@ -196,7 +196,7 @@ class TransportForce(Force):
     def losses(self, tokens: Tokens, sizes: Mapping[str, TokenCounts], step: Step) -> dict[str, torch.Tensor]:
         """The distances that are left, by the moments before this step; then its tokens join the moments."""
         if self._renewed is not step:  # once per step, however many batches it has
-            self.moving.renew(step.iteration)
+            self.moving.renew()
             self._renewed = step
         generated, real = ({key: side[key] for key in sizes} for side in (tokens.generated, tokens.real))
         found = self.moving.losses(generated)

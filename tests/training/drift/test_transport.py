@@ -198,11 +198,11 @@ def test_a_set_moves_once_its_moments_have_seen_enough_tokens():
     transport, tokens = moving(refresh=1), batch(9)
     assert transport.empty
     seen(transport, 0, counts=(19, 40, 12))
-    transport.renew(0)
+    transport.renew()
     assert not transport.empty
     assert list(transport.losses(tokens)) == [SETS[1].key]
     seen(transport, 1, 2)
-    transport.renew(1)
+    transport.renew()
     found = transport.losses(tokens)
     assert list(found) == list(tokens)
     for key, value in found.items():
@@ -214,12 +214,12 @@ def test_a_set_moves_once_its_moments_have_seen_enough_tokens():
 def test_maps_are_renewed_in_turns():
     transport = moving()
     seen(transport, 0, 1, 2)
-    transport.renew(0)
+    transport.renew()
     seen(transport, 3)
     changed = []
-    for iteration in (1, 2):
+    for _ in range(2):
         before = transport.distances()
-        transport.renew(iteration)
+        transport.renew()
         changed.append([key for key, value in transport.distances().items() if value != before[key]])
     assert changed == [[SETS[1].key], [SETS[0].key, SETS[2].key]]
 
@@ -228,12 +228,12 @@ def test_maps_continue_bit_for_bit(tmp_path):
     whole, stopped, continued = moving(refresh=3), moving(refresh=3), moving(refresh=3)
     for transport in (whole, stopped):
         seen(transport, 0, 1, 2)
-        transport.renew(4)
+        transport.renew()
         seen(transport, 3)
     torch.save(stopped.state(), tmp_path / "state.pt")
     continued.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
     for transport in (whole, continued):
-        transport.renew(5)
+        transport.renew()
         seen(transport, 4)
     tokens = batch(9)
     expected = whole.losses(tokens)

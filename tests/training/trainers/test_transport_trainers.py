@@ -47,6 +47,24 @@ def test_a_run_continues_bit_for_bit(toy, kind, changes):
     assert all(torch.equal(value, expected[name]) for name, value in weights(continued).items())
 
 
+@pytest.mark.parametrize("last", [40, 41], ids=["even length", "odd length"])
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_every_map_has_its_turn_however_often_the_encoder_takes_part(toy, every, last):
+    own = {"moment_batches": 3, "moment_refresh": 2, "calibration_steps": 2, "feature_every": every}
+    loop = loop_of(toy, short(GDMTrainerTransport, epochs=1, iterations_per_epoch=last, feature_start=0.0, **own))
+    steps = range(last - 1 - 4 * every, last, every)
+    journal = []
+    for loop.state.iteration in steps:
+        in_step(loop)
+        report = loop.train_step([batch_for(loop)])
+        journal.append({name: value for name, value in report.items() if name.startswith("frechet_")})
+    sets = journal[2].keys()
+    assert len(sets) > 2
+    for name in sets:
+        late = [float(row[name]) for row in journal[2:]]
+        assert late[0] != late[2], f"{name} kept its map over two turns: {late}"
+
+
 @pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
 def test_moments_are_filled_before_the_first_step_and_the_network_does_not_notice(toy, configuration):
     kind = short(GDMTrainerTransport, feature_start=0.0, **SHORT)
