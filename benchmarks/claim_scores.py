@@ -30,10 +30,16 @@ def row_file(work: Path, name: str, seed: int) -> Path:
     return work / "rows" / f"{name.replace(' ', '_').replace(',', '').replace('/', '_')}_{seed}.json"
 
 
+def made_of(file: Path, weights: list[Path]) -> bool:
+    """Whether a file is there and no older than the weights: those of a later training make another one."""
+    return file.exists() and all(file.stat().st_mtime >= one.stat().st_mtime for one in weights)
+
+
 def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None:
     """Predict the held-out case of every fold with its own weights, and write two rows: unfiltered and filtered."""
-    work, seed = places[0].work, places[0].seed
-    if row_file(work, name + FILTERED, seed).exists():
+    work, seed, arm = places[0].work, places[0].seed, ARMS[name]
+    weights = {place: place.folder(arm).checkpoint("final") for place in places}
+    if made_of(row_file(work, name + FILTERED, seed), list(weights.values())):
         return
     predictions = work / "predictions" / f"{name.replace('/', '_')} {seed}"
     raw = find_dataset(work / "gdm_raw", load_plans(places[0].plans).dataset_name)
@@ -43,8 +49,7 @@ def score_arm(places: list[Place], name: str, encoders: tuple[str, ...]) -> None
     for place in places:
         held_out = load_plans(place.plans).fold(place.fold).validation
         names += held_out
-        if not all((predictions / f"{case}{descriptor.file_ending}").exists() for case in held_out):
-            arm = ARMS[name]
+        if not all(made_of(predictions / f"{case}{descriptor.file_ending}", [weights[place]]) for case in held_out):
             model = place.folder(arm).path.parent
             predictor = Predictor.from_folder(model, (place.fold,), "final", realism=arm.realism)
             options = PredictionOptions(preprocess_workers=0, export_workers=0, show_progress=False)

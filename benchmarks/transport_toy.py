@@ -111,6 +111,7 @@ class TransportForce:
             self._add(*draw())
 
     def __call__(self, generated: Tokens, real: Tokens, step: int) -> list[torch.Tensor]:
+        del step
         self.moving.renew()
         losses = self.moving.losses(generated)
         self._add(generated, real)
