@@ -240,7 +240,8 @@ def bake_weights(network: nn.Module) -> None:
 def random_encoder(dimensions: int, seed: int, **numbers: Any) -> ResidualEncoder:
     """A network with seeded random weights; the global random state is left alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed: it would seed the generators of all GPUs as well.
+        torch.default_generator.manual_seed(seed)
         return ResidualEncoder(dimensions, **numbers)
 
 

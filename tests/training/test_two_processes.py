@@ -35,6 +35,7 @@ EXACT = [
     ("AdversarialTrainer", "3d_fullres", {"r1_weight": "0.1", "adversarial_weight": "0.5"}),
     ("GDMTrainer", "3d_fullres", UNDRAWN),
     ("GDMTrainerMGDA", "2d", UNDRAWN),
+    ("GDMTrainerTransport", "3d_fullres", UNDRAWN | {"feature_every": "1", "moment_batches": "2"}),
     ("GDMTrainer", "2d", UNDRAWN | {"gramian_ema": "0.5", "accumulation": "2"}),
 ]
 

@@ -32,6 +32,7 @@ def begin_step(trainer: Trainer, state: TrainingState, say: Callable[[str], None
     trainer.step = step
     if trainer.starts_from_average():
         copy_weights(state.network, state.average.state)
+        state.average.steps = 0  # what learns from here on starts afresh, and its average with it
     return step
 
 

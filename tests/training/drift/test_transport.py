@@ -256,7 +256,6 @@ def run_rank(rank, folder):
     dist.destroy_process_group()
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_moments_of_one(tmp_path):
     torch.multiprocessing.spawn(run_rank, (str(tmp_path),), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))

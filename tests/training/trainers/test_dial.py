@@ -88,6 +88,19 @@ def test_only_what_learns_has_a_gradient(toy, faithful_rate):
     assert {"loss_realistic_fidelity", "norm_features"} <= report.keys()
 
 
+def test_the_average_of_the_change_begins_with_the_change(toy):
+    """Behind a long training of F the average is slow; the change starts from nothing, and would stay near it."""
+    loop = loop_of(toy, short_dial(iterations_per_epoch=40, epochs=1, ema_decay=0.999))
+    loop.state.average.steps = 10_000
+    for loop.state.iteration in range(20, 32):
+        loop.train_step([batch_for(loop)])
+    learnt = weights(loop)
+    made = [name for name, value in learnt.items() if name.startswith("dial.") and value.ndim > 1]
+    last = made[-1]
+    assert learnt[last].norm() > 0
+    assert loop.state.average.state[last].norm() > 0.3 * learnt[last].norm()
+
+
 def test_a_dial_on_nothing_is_refused(toy):
     with pytest.raises(GdmError, match="never be trained"):
         loop_of(toy, short_dial(feature_start=0.0))
