@@ -139,7 +139,8 @@ def _distance_columns(comparison: Comparison) -> list[Column]:
             texts = [distance_text(one, metric.name) if one else "-" for one in judgements]
             columns.append(_column(f"{metric.label} ({encoder})", values, texts, metric.badness))
         prices = [price_ratio(comparison, row, encoder) for row in comparison.rows]
-        columns.append(_column(f"{PRICE.label} ({encoder})", prices, [PRICE.text(value, "") for value in prices]))
+        ratios, texts = [price.ratio for price in prices], [price.text for price in prices]
+        columns.append(_column(f"{PRICE.label} ({encoder})", ratios, texts))
     return columns
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from gdmunet.evaluation.distributions.distances import (
     mean_distances,
     pooled_distances,
 )
-from gdmunet.evaluation.distributions.judgement import Judgement, Verdict
+from gdmunet.evaluation.distributions.judgement import Judgement, Resampled, Verdict
 from gdmunet.evaluation.distributions.resampling import BootstrapSpec
 from gdmunet.geometry import canonical_axes
 from gdmunet.hounsfield import HU_AIR, is_hounsfield
@@ -119,7 +119,11 @@ def judge_files(
                 features[name].append((generated, original))
             patches[one.identifier] = draw_patches(pair[0], pair[1], mask, units.network_background, judge.classifier)
             progress.step()
-    judgements = tuple(_judgement(judges[name][0], pairs, judge.resampling) for name, pairs in features.items())
+    names = tuple(one.identifier for one in files)
+    judgements = tuple(
+        _judgement(judges[name][0], dict(zip(names, pairs, strict=True)), judge.resampling)
+        for name, pairs in features.items()
+    )
     return Verdict(judgements, two_sample_scores(patches, judge.classifier) or {})
 
 
@@ -152,13 +156,15 @@ def scaled(volume: np.ndarray, units: VolumeUnits) -> np.ndarray:
     return np.asarray((np.clip(volume, *spec.clip) - spec.offset) / spec.scale)
 
 
-def _judgement(spec: EncoderSpec, pairs: Sequence[FeaturePair], resampling: BootstrapSpec) -> Judgement:
+def _judgement(spec: EncoderSpec, cases: Mapping[str, FeaturePair], resampling: BootstrapSpec) -> Judgement:
+    pairs = list(cases.values())
     levels = pooled_distances(pairs)
-    interval = None
-    if len(pairs) > 1:
-        draws = resampling.draws(len(pairs))
-        interval = resampling.interval(frechet_over_draws(pairs, counted_levels(levels), draws))
-    return Judgement(spec.spec, spec.sha256, *mean_distances(levels), levels, interval)
+    judgement = Judgement(spec.spec, spec.sha256, *mean_distances(levels), levels)
+    if len(pairs) < 2:
+        return judgement
+    frechet = frechet_over_draws(pairs, counted_levels(levels), resampling.draws(len(pairs)))
+    resampled = Resampled(tuple(cases), tuple(float(f"{value:.6g}") for value in frechet), resampling)
+    return replace(judgement, frechet_interval=resampling.interval(frechet), resampled=resampled)
 
 
 def read_judged(file: Path, files: JudgedFiles) -> tuple[np.ndarray, np.ndarray]:

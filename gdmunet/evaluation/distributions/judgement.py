@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gdmunet.evaluation.distributions.resampling import BootstrapSpec
+
 
 @dataclass(frozen=True)
 class DistributionDistance:
@@ -37,6 +39,25 @@ class DistributionDistance:
 
 
 @dataclass(frozen=True)
+class Resampled:
+    """The Frechet distance of each resample of the cases: two sets of predictions are compared resample by resample.
+
+    Attributes
+    ----------
+    cases
+        The cases in the order of the draws.
+    frechet
+        The distance by resample.
+    resampling
+        What drew them.
+    """
+
+    cases: tuple[str, ...]
+    frechet: tuple[float, ...]
+    resampling: BootstrapSpec
+
+
+@dataclass(frozen=True)
 class Judgement:
     """Distances between all predictions and all references, in the features of one encoder.
 
@@ -51,6 +72,8 @@ class Judgement:
         Level to its distances.
     frechet_interval
         95 % bootstrap interval of the Frechet distance over cases; None for a single case.
+    resampled
+        The resamples behind the interval; None for a single case, and in files of before.
     """
 
     encoder: str
@@ -59,6 +82,7 @@ class Judgement:
     mmd: float
     levels: dict[str, DistributionDistance] = field(default_factory=dict)
     frechet_interval: tuple[float, float] | None = None
+    resampled: Resampled | None = None
 
     @property
     def title(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -25,7 +26,9 @@ class BootstrapSpec:
         Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
         """
         tail = (1 - self.confidence) / 2
-        low, high = np.quantile(statistics, (tail, 1 - tail))
+        # Nothing lies between a number and infinity.
+        method: Literal["linear", "inverted_cdf"] = "linear" if np.isfinite(statistics).all() else "inverted_cdf"
+        low, high = np.quantile(statistics, (tail, 1 - tail), method=method)
         return float(low), float(high)
 
 

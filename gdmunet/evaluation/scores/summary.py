@@ -12,6 +12,7 @@ import numpy as np
 
 from gdmunet.errors import GdmError
 from gdmunet.evaluation.distributions.judgement import Judgement
+from gdmunet.evaluation.distributions.resampling import BootstrapSpec, bootstrap_interval
 from gdmunet.formats import FileFormat
 from gdmunet.metrics import METRICS, ImageScores, OwnMetricSpec, ValueRange, metrics_in
 from gdmunet.provenance import UNKNOWN, ProvenanceSpec
@@ -116,6 +117,8 @@ class Statistics:
         25 % and 75 % quantiles.
     count
         Cases that have a finite value; always read it beside the mean.
+    interval
+        95 % bootstrap interval of the mean over cases, for two cases and more; empty in files of before.
     """
 
     mean: dict[str, float]
@@ -125,6 +128,7 @@ class Statistics:
     min: dict[str, float]
     max: dict[str, float]
     count: dict[str, int]
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def of_one_case(self) -> bool:
@@ -141,7 +145,7 @@ class Summary:
     cases
         Identifier to metric to value, or to ``{"error": text}``. A metric without a finite value (the PSNR of
         identical images is infinite) is None, null in JSON, and has its reason in `notes`.
-    mean, std, median, quartiles, min, max, count
+    mean, std, median, quartiles, min, max, count, interval
         Over all scored cases, as in `Statistics`.
     failed
         Number of cases that have an error in place of scores.
@@ -169,6 +173,7 @@ class Summary:
     settings: EvaluationSpec
     distributions: tuple[Judgement, ...] = ()
     warnings: tuple[str, ...] = ()
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
     version: int = SUMMARY_FORMAT.version
 
     @property
@@ -179,7 +184,9 @@ class Summary:
     @property
     def statistics(self) -> Statistics:
         """Statistics over all scored cases."""
-        return Statistics(self.mean, self.std, self.median, self.quartiles, self.min, self.max, self.count)
+        return Statistics(
+            self.mean, self.std, self.median, self.quartiles, self.min, self.max, self.count, self.interval
+        )
 
     @property
     def errors(self) -> dict[str, str]:
@@ -248,6 +255,9 @@ def statistics(scored: Mapping[str, ImageScores]) -> Statistics:
         min={name: float(values.min()) for name, values in arrays.items()},
         max={name: float(values.max()) for name, values in arrays.items()},
         count={name: len(by_metric[name]) for name in seen},
+        interval={
+            name: bootstrap_interval(values, BootstrapSpec()) for name, values in arrays.items() if len(values) > 1
+        },
     )
 
 

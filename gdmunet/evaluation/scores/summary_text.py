@@ -74,6 +74,8 @@ def statistics_rows(found: Statistics, metrics: Sequence[Metric], unit: str) -> 
     """Name of each statistic and its texts by metric, as the terminal and the page show them."""
     columns: dict[str, Mapping[str, float]] = {
         "mean": found.mean,
+        "mean from (95 %)": {name: low for name, (low, _) in found.interval.items()},
+        "mean to (95 %)": {name: high for name, (_, high) in found.interval.items()},
         "std": found.std,
         "min": found.min,
         "25 %": {name: low for name, (low, _) in found.quartiles.items()},

@@ -36,6 +36,16 @@ def test_other_texture_of_the_same_kind_is_near_a_half():
     assert np.mean(list(other.values())) == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_shift_is_not_seen():
+    """Patches of a shifted volume are patches of the same texture: geometry is the paired scores' matter."""
+    cases = {}
+    for seed in range(4):
+        whole = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(36, 36, 36)), 0.6).astype(np.float32)
+        shifted, real = whole[5:29, 7:31, 3:27], whole[6:30, 6:30, 6:30]
+        cases[f"case_{seed}"] = draw_patches(shifted, real, MASK, 0.0, OPTIONS)
+    assert np.mean(list(two_sample_scores(cases, OPTIONS).values())) == pytest.approx(0.5, abs=0.1)
+
+
 @pytest.mark.parametrize(
     "change",
     [

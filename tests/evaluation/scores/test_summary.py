@@ -42,6 +42,21 @@ def test_statistics_are_those_of_the_values_that_exist():
     assert summary.failed == 1
 
 
+def test_means_have_an_interval_over_cases():
+    """A mean of resamples of two cases is one of theirs in half of the draws."""
+    summary = summarize(RESULTS, SETTINGS, GROUPS)
+    assert summary.groups["region"]["head"].interval == {"mae": (0, 10), "ms_ssim": pytest.approx((0.9, 0.9))}
+    assert "mae" not in summary.groups["region"]["thorax"].interval
+    low, high = summary.interval["mae"]
+    deviation = summary.std["mae"] / 2
+    assert low == pytest.approx(17.5 - 1.96 * deviation, abs=3)
+    assert high == pytest.approx(17.5 + 1.96 * deviation, abs=3)
+    assert summary.statistics.interval == summary.interval
+    lines = {line.split("  ")[0]: line for line in format_table(summary).splitlines()}
+    assert f"{low:.2f}" in lines["mean from (95 %)"]
+    assert f"{high:.2f}" in lines["mean to (95 %)"]
+
+
 def test_groups_have_their_own_statistics_and_leave_failed_cases_out():
     groups = summarize(RESULTS, SETTINGS, GROUPS).groups
     assert set(groups) == {"region"}
