@@ -29,8 +29,8 @@ from gpu_parts.stores import ResidentCases, fold_of, small
 # In the order in which a deadline may end them.
 BRANCHES: tuple[type[Trainer], ...] = (
     FidelityTrainer,
-    GDMTrainerTransportPaired,
     GDMTrainerTransport,
+    GDMTrainerTransportPaired,
     GDMTrainer,
     PairedStatisticsTrainer,
 )
