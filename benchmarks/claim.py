@@ -29,7 +29,7 @@ from claim_arms import ARMS, FIDELITY, Place, train_arm
 from claim_scores import score_arm
 from claim_table import draw_curve, read_rows, table
 from make_datasets import Writer
-from protocol import check_protocol
+from protocol import check_protocol, judge_name
 from svct_leave_one_out import Folders as Flags
 from svct_leave_one_out import prepare as prepare_persons
 from svct_leave_one_out import prepare_dataset
@@ -134,9 +134,10 @@ def main() -> None:
     arguments = parser.parse_args()
     arms = [FIDELITY, *(name for name in arguments.arms if name != FIDELITY)]
     jobs: dict[tuple[str, int], list[Place]] = {}
+    protocol = {"iterations": arguments.iterations, "judges": [judge_name(one) for one in arguments.judges]}
     for name in arguments.only:
         work = arguments.work / name
-        check_protocol(work, {"iterations": arguments.iterations, "judges": arguments.judges})
+        check_protocol(work, protocol)
         plans = PREPARE[name](work, arguments)
         folds = [str(k) for k, fold in enumerate(load_plans(plans).folds)
                  if set(fold.validation) & set(HELD_OUT[name][: arguments.folds])]  # fmt: skip

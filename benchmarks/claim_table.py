@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from claim_arms import ARMS, FIDELITY
 from claim_scores import FILTERED
+from protocol import judge_name
 
 from gdmunet.evaluation.comparison.price import price_of_distance
 from gdmunet.evaluation.distributions.resampling import BootstrapSpec
@@ -25,6 +26,7 @@ def read_rows(work: Path) -> Rows:
     rows: Rows = {}
     for file in sorted((work / "rows").glob("*.json")):
         row = json.loads(file.read_text())
+        row["frechet"] = {judge_name(judge): value for judge, value in row["frechet"].items()}
         rows.setdefault(row["arm"], {})[row["seed"]] = row
     known = rows.get(FIDELITY, {}).keys() & rows.get(FIDELITY + FILTERED, {}).keys()
     ordered = [name + suffix for name in ARMS for suffix in ("", FILTERED) if name + suffix in rows]
@@ -75,11 +77,6 @@ def stronger_claim(rows: Rows, name: str) -> tuple[float, tuple[float, float]]:
     return float(differences.mean()), drawn.interval(means)
 
 
-def short(judge: str) -> str:
-    """A judge's name without its folder and function."""
-    return judge.rsplit("/", 1)[-1].partition("_judge.py")[0].partition("_encoder.py")[0]
-
-
 def price_text(price: float | None) -> str:
     """A price ratio; a distance that came with a lower error was free."""
     if price is None:
@@ -95,8 +92,8 @@ def table(rows: Rows) -> str:
         "seeds",
         *(METRICS[name].head("HU") for name in SHOWN),
         "C2ST in slices",
-        *(f"FD ({short(j)})" for j in judges),
-        *(f"rho ({short(j)})" for j in judges),
+        *(f"FD ({j})" for j in judges),
+        *(f"rho ({j})" for j in judges),
     ]
     lines = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]
     for name, of_arm in rows.items():
@@ -152,7 +149,7 @@ def draw_curve(rows: Rows, file: Path) -> None:
             panel.plot(*zip(*points, strict=True), "-", color=colours(number % 20), linewidth=1)
             panel.plot(*points[0], "o", color=colours(number % 20), label=name)
             panel.plot(*points[-1], "^", color=colours(number % 20), markersize=5)
-        panel.set(title=short(judge), xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's")
+        panel.set(title=judge, xlabel="MAE against fidelity, %", ylabel="Frechet distance over fidelity's")
         panel.axvline(1, color="grey", linestyle=":", linewidth=1)
     named = panels[0][0].get_legend_handles_labels()
     figure.legend(*named, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))

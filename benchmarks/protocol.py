@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from gdmunet.training.trainers.trainer import Trainer
 
 
+def judge_name(judge: str) -> str:
+    """A judge's name without its folder and function, which another checkout has elsewhere."""
+    return judge.rsplit("/", 1)[-1].partition("_judge.py")[0].partition("_encoder.py")[0]
+
+
 def check_protocol(work: Path, protocol: Mapping[str, object]) -> None:
     """Note the protocol in a fresh WORK; refuse one whose runs were made with another, or with an unknown one."""
     file = work / "protocol.json"
