@@ -38,7 +38,7 @@ class Price:
     Attributes
     ----------
     ratio
-        As of `price_of_distance`; None where the distance did not fall.
+        See `price_of_distance`; None where the distance did not fall.
     interval
         Percentile bootstrap interval over cases, infinite where resamples have no gain; None where one trainer has no
         resamples of the same cases.

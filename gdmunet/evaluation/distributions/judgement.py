@@ -49,7 +49,7 @@ class Resampled:
     frechet
         The distance by resample.
     resampling
-        What drew them.
+        Options of the draws.
     """
 
     cases: tuple[str, ...]
