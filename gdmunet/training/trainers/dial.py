@@ -54,6 +54,13 @@ class GDMTrainerDial(GDMTrainerTransport):
                 expected="feature_start above 0: the share of the iterations that train it",
                 remedy="start the features later, or give the faithful part a rate",
             )
+        if self.dial_fidelity <= 0:
+            raise GdmError(
+                "the change would never be trained",
+                found=f"dial_fidelity={self.dial_fidelity}",
+                expected="above 0: the drift is weighed against fidelity's gradient",
+                remedy="give it a small share, such as --set dial_fidelity=0.01",
+            )
 
     @property
     def network_spec(self) -> NetworkSpec:
