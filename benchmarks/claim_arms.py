@@ -68,6 +68,9 @@ ARMS = {
     "transport, every 2nd step": Arm("GDMTrainerTransport", (("calibrated_weight", "3"),)),
     "transport, every 2nd step, weight 2.5": Arm("GDMTrainerTransport"),
     "transport, random filters": Arm("GDMTrainerTransport", encoder="mini-random"),
+    "transport, random filters, weight 1.25": Arm(
+        "GDMTrainerTransport", (("calibrated_weight", "1.25"),), encoder="mini-random"
+    ),
     "transport, random filters, weight 5": Arm(
         "GDMTrainerTransport", (("calibrated_weight", "5"),), encoder="mini-random"
     ),
