@@ -9,8 +9,8 @@ class GDMTrainerPaper(GDMTrainer):
     """Plausible reading of arXiv 2604.19736, of which the abstract alone is open, with the constants of 2602.04770.
 
     The official field with its floor at three temperatures, all levels of the planned encoder (plan with ``-encoder
-    medvae-4x-3d`` for the paper's kind), spatial, local and global tokens, each sample's own target and the bank among its
-    positives, and MGDA on unit gradients, from the start except for a short warm-up.
+    medvae-4x-3d`` for the paper's kind), spatial, local and global tokens, each sample's own target and the bank
+    among its positives, and MGDA on unit gradients, from the start except for a short warm-up.
     """
 
     feature_start = 0.05

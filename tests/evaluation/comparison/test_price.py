@@ -38,7 +38,8 @@ def row(name, errors, frechet, cases=CASES):
     own = np.asarray(frechet)
     resampled = Resampled(cases, tuple(own[DRAWS.draws(len(own))].mean(1)), DRAWS)
     judgement = Judgement("mini", "0", float(own.mean()), 0.0, resampled=resampled)
-    return TrainerRow(name, {case: {"mae": float(error)} for case, error in zip(cases, errors, strict=True)}, (judgement,))
+    scores = {case: {"mae": float(error)} for case, error in zip(cases, errors, strict=True)}
+    return TrainerRow(name, scores, (judgement,))
 
 
 def price(first, second, tmp_path):
