@@ -163,7 +163,7 @@ def _judgement(spec: EncoderSpec, cases: Mapping[str, FeaturePair], resampling: 
     if len(pairs) < 2:
         return judgement
     frechet = frechet_over_draws(pairs, counted_levels(levels), resampling.draws(len(pairs)))
-    resampled = Resampled(tuple(cases), tuple(float(f"{value:.6g}") for value in frechet), resampling)
+    resampled = Resampled(tuple(cases), tuple(frechet.tolist()), resampling)
     return replace(judgement, frechet_interval=resampling.interval(frechet), resampled=resampled)
 
 
